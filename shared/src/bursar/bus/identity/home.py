@@ -1,0 +1,193 @@
+"""The home of an installation: keys, credentials and where each thing lies.
+
+::
+
+    <home>/keys/operator.nk sys.nk account.nk    roots of trust: guard them
+    <home>/keys/role-<role>.nk                    one scoped signing key per role
+    <home>/creds/<principal>.creds                what a principal connects with
+    <home>/services/<service>/signing.nk          signs the service's broadcasts
+    <home>/services/<service>/fence.key           32 random bytes: authenticates fences
+    <home>/trust.json                             public keys that verify broadcasts
+    <home>/revoked.json                           user keys that no longer count
+    <home>/jetstream/ server.conf run/            the embedded server
+
+Directories are 0700 and files 0600. The accounts' JWTs are not stored: they are derived from keys and from
+`bursar.bus.permissions` at each start, so that a new version of the permissions takes effect by a restart and no
+stale copy of them can lie around.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nkeys
+
+from bursar.bus import permissions
+from bursar.bus.identity import jwt, keys
+
+GiB = 1024**3
+JETSTREAM_LIMITS: Mapping[str, int] = {
+    "mem_storage": 64 * 1024**2,
+    "disk_storage": 64 * GiB,
+    "streams": 64,
+    "consumer": 1_024,
+}
+"""Limits of the working account: bytes in memory and on disk (over all replicas), streams, consumers."""
+
+
+class HomeError(Exception):
+    """The home directory cannot be used as asked; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a server needs to know to check everybody: the operator, the system account, both accounts' JWTs."""
+
+    operator: str
+    system_account: str
+    accounts: dict[str, str]
+
+
+class Home:
+    """Paths and signatures of one installation. Make one with `create_home` or `load_home`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def creds_dir(self) -> Path:
+        return self.path / "creds"
+
+    @property
+    def store_dir(self) -> Path:
+        return self.path / "jetstream"
+
+    @property
+    def trust_file(self) -> Path:
+        """Public keys of the services' broadcasts: ``{"limiter": "U..."}``."""
+        return self.path / "trust.json"
+
+    def service_dir(self, service: str) -> Path:
+        return self.path / "services" / service
+
+    def creds(self, principal: str) -> Path:
+        return self.creds_dir / f"{principal}.creds"
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that this home has principals for, in order."""
+        found = (path.stem.removeprefix("role-svc-") for path in self.keys_dir.glob("role-svc-*-log.nk"))
+        return tuple(sorted(name.removesuffix("-log") for name in found))
+
+    def agents(self) -> list[str]:
+        """Names of the agents that credentials have been minted for."""
+        names = (path.stem for path in self.creds_dir.glob("*.creds"))
+        return sorted(n for n in names if n not in permissions.RESERVED and not n.startswith("svc-"))
+
+    def trust(self) -> Trust:
+        """Sign the operator's and the accounts' JWTs for a server that is about to start."""
+        operator, system, account = (keys.load(self.keys_dir / f"{n}.nk") for n in ("operator", "sys", "account"))
+        scopes = {keys.public(self._role_key(name)): role for name, role in permissions.matrix(self.services).items()}
+        accounts = {
+            keys.public(system): jwt.account("SYS", keys.public(system), operator),
+            keys.public(account): jwt.account(
+                "BURSAR", keys.public(account), operator, scopes=scopes, jetstream=JETSTREAM_LIMITS,
+                revoked=self._revoked(),
+            ),
+        }  # fmt: skip
+        return Trust(jwt.operator("bursar", operator, keys.public(system)), keys.public(system), accounts)
+
+    def add_service(self, service: str) -> None:
+        """Make the two principals of a service and its keys; what exists is kept. Takes effect at the next start."""
+        for role in (permissions.service(service), permissions.service_log(service)):
+            keys.load_or_generate(self.keys_dir / f"role-{role.name}.nk", keys.ACCOUNT)
+            if not self.creds(role.name).exists():
+                self.mint(role.name, role.name)
+        keys.make_private_directory(self.service_dir(service))
+        signing = keys.load_or_generate(self.service_dir(service) / "signing.nk", keys.USER)
+        if not (self.service_dir(service) / "fence.key").exists():
+            keys.write_private(self.service_dir(service) / "fence.key", secrets.token_bytes(32))
+        self._publish_trust(service, keys.public(signing))
+
+    def mint(self, principal: str, role: str) -> Path:
+        """Write new credentials of a principal: one local signature, no reload. Older ones are not revoked."""
+        account = keys.public(keys.load(self.keys_dir / "account.nk"))
+        user = keys.generate(keys.USER)
+        token = jwt.user(principal, keys.public(user), self._role_key(role), account)
+        keys.write_private(self.creds(principal), jwt.creds(token, bytes(user.seed)).encode())
+        return self.creds(principal)
+
+    def revoke(self, principal: str) -> None:
+        """Note the principal's present credentials as void, from the next start of the server on."""
+        claims = jwt.decode(jwt.token_in(self.creds(principal).read_text()))
+        revoked = self._revoked() | {str(claims["sub"]): int(time.time())}
+        keys.write_private(self.path / "revoked.json", json.dumps(revoked).encode())
+
+    def _role_key(self, role: str) -> nkeys.KeyPair:
+        return keys.load(self.keys_dir / f"role-{role}.nk")
+
+    def _revoked(self) -> dict[str, int]:
+        path = self.path / "revoked.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def _publish_trust(self, service: str, public_key: str) -> None:
+        known = json.loads(self.trust_file.read_text()) if self.trust_file.exists() else {}
+        if known.get(service) != public_key:
+            keys.write_private(self.trust_file, json.dumps(known | {service: public_key}, indent=2).encode() + b"\n")
+
+
+def create_home(path: Path, services: Iterable[str] = ("limiter",)) -> Home:
+    """Make a home, or complete one that exists: everything there is kept, only what is missing is made."""
+    home = Home(path.absolute())
+    for directory in (home.path, home.keys_dir, home.creds_dir, home.store_dir, home.path / "services"):
+        keys.make_private_directory(directory)
+    keys.load_or_generate(home.keys_dir / "operator.nk", keys.OPERATOR)
+    system = keys.load_or_generate(home.keys_dir / "sys.nk", keys.ACCOUNT)
+    keys.load_or_generate(home.keys_dir / "account.nk", keys.ACCOUNT)
+    for role in ("agent", "operator", "provisioner"):
+        keys.load_or_generate(home.keys_dir / f"role-{role}.nk", keys.ACCOUNT)
+    for service in services:
+        home.add_service(service)
+    _mint_staff(home, system)
+    return home
+
+
+def load_home(path: Path) -> Home:
+    """An existing home. Raises `HomeError` when there is none."""
+    home = Home(path.absolute())
+    if not (home.keys_dir / "account.nk").exists():
+        raise HomeError(f"{path} holds no Bursar installation: `bursar up --home {path}` makes one")
+    return home
+
+
+def mint_agent(home: Home, name: str, *, force: bool = False) -> Path:
+    """Mint an agent's credentials and return their file; works while the server runs, without a reload.
+
+    Raises `ValueError` for a name that cannot be an agent's and `HomeError` when the agent exists. With ``force``
+    an existing agent gets new credentials; the old ones are void from the next start of the server on.
+    """
+    permissions.check_agent_name(name)
+    if home.creds(name).exists():
+        if not force:
+            raise HomeError(f"agent {name!r} exists ({home.creds(name)}): use --force for new credentials")
+        home.revoke(name)
+    return home.mint(name, "agent")
+
+
+def _mint_staff(home: Home, system: nkeys.KeyPair) -> None:
+    for principal, role in (("ops", "operator"), ("provisioner", "provisioner")):
+        if not home.creds(principal).exists():
+            home.mint(principal, role)
+    if not home.creds("sys").exists():
+        user = keys.generate(keys.USER)
+        token = jwt.system_user("sys", keys.public(user), system)
+        keys.write_private(home.creds("sys"), jwt.creds(token, bytes(user.seed)).encode())

@@ -1,0 +1,163 @@
+"""Who may say and hear what: one allow-list per role, as plain data.
+
+The rules behind the table:
+
+- Allow-lists only. A deny-list forgets the next subject, and NATS has had holes in its deny logic; what is not named
+  here is refused.
+- The principal is the last token of every subject that it may publish, so the server itself proves who asks. In a
+  role's lists the token ``{{name()}}`` stands for the principal's name: the NATS server fills it in from the signed
+  user JWT, so that one role serves any number of agents.
+- No role has ``allow_responses``: with it a service answers to whatever reply subject a caller names, past its own
+  deny-list. Services instead may publish to ``_R.>`` and the endpoint module checks that a reply subject lies below
+  ``_R.<principal>.``.
+- A service has two principals. ``svc-X`` hears agents and cannot touch JetStream; ``svc-X-log`` writes the journal
+  and hears nobody but JetStream. So whatever an agent gets a service to say, it is not said into a journal.
+- JetStream's own answers ignore permissions: a PubAck or an API answer goes to any reply subject that the caller
+  named. Hence nobody but the log principals and the provisioner reaches a stream's subject or the JetStream API.
+- The log principals have neither create, update nor delete: streams are made by the provisioner, which in turn can
+  neither read, write, purge nor delete.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bursar.contracts.base import PRINCIPAL, checkpoint_stream, log_stream, reply_prefix
+
+OWN = "{{name()}}"
+"""Stands for the principal's own name; the NATS server replaces it when a connection is made."""
+
+UNLIMITED = -1
+AGENT_PAYLOAD = 65_536
+SERVER_PAYLOAD = 1_048_576
+"""Largest message of any principal, in bytes: batches and snapshot chunks need it."""
+
+RESERVED = frozenset({"ops", "sys", "provisioner"})
+"""Principals that an agent may not be called, besides everything that begins with ``svc-``."""
+
+_DISCOVERY = ("PING", "INFO", "STATS")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What every principal of a role may do.
+
+    ``max_payload`` is in bytes and ``max_subscriptions`` counts per connection; -1 means that only the server's
+    own limit holds.
+    """
+
+    name: str
+    purpose: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    max_payload: int = UNLIMITED
+    max_subscriptions: int = UNLIMITED
+
+    def __post_init__(self) -> None:
+        if not self.publish or not self.subscribe:
+            raise ValueError(f"role {self.name}: an empty list would allow everything")
+
+    def resolved(self, principal: str) -> Role:
+        """The same role with ``{{name()}}`` filled in, as the server does it."""
+        return Role(
+            self.name,
+            self.purpose,
+            tuple(s.replace(OWN, principal) for s in self.publish),
+            tuple(s.replace(OWN, principal) for s in self.subscribe),
+            self.max_payload,
+            self.max_subscriptions,
+        )
+
+
+AGENT = Role(
+    name="agent",
+    purpose="An agent: asks in its own name, is answered in its own inbox, hears broadcasts.",
+    publish=(f"bursar.req.*.*.{OWN}", f"bursar.inbox.*.{OWN}", f"{reply_prefix(OWN)}>"),
+    subscribe=(f"{reply_prefix(OWN)}>", "bursar.evt.>", f"bursar.assign.{OWN}"),
+    max_payload=AGENT_PAYLOAD,
+    max_subscriptions=128,
+)
+
+OPERATOR = Role(
+    name="operator",
+    purpose="A person or a tool of the operators: as an agent, and administration and service discovery.",
+    publish=(
+        *AGENT.publish,
+        f"bursar.adm.*.*.{OWN}",
+        *(subject for verb in _DISCOVERY for subject in (f"$SRV.{verb}", f"$SRV.{verb}.>")),
+    ),
+    subscribe=AGENT.subscribe,
+    max_payload=SERVER_PAYLOAD,
+    max_subscriptions=1_024,
+)
+
+
+def service(name: str) -> Role:
+    """The principal of a service that hears agents; it may only answer and broadcast."""
+    return Role(
+        name=f"svc-{name}",
+        purpose=f"The service {name}: hears requests, answers, broadcasts. No JetStream.",
+        publish=("_R.>", f"bursar.evt.{name}.>"),
+        subscribe=(
+            f"bursar.req.{name}.>",
+            f"bursar.adm.{name}.>",
+            f"bursar.inbox.{name}.>",
+            "bursar.evt.>",
+            *_discovery_of(name),
+            f"{reply_prefix(OWN)}>",
+        ),
+    )
+
+
+def _discovery_of(name: str) -> tuple[str, ...]:
+    """Where ADR-32 clients ask: everybody, one service, one instance of it."""
+    return tuple(s for verb in _DISCOVERY for s in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.*"))
+
+
+def service_log(name: str) -> Role:
+    """The principal of a service that owns its journal and checkpoints, and hears nobody but JetStream."""
+    streams = (log_stream(name), checkpoint_stream(name))
+    per_stream = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "STREAM.PURGE.{}", "CONSUMER.CREATE.{}")
+    per_consumer = ("CONSUMER.CREATE.{}.>", "CONSUMER.MSG.NEXT.{}.>", "CONSUMER.DELETE.{}.>")
+    return Role(
+        name=f"svc-{name}-log",
+        purpose=f"The journal of {name}: appends, checkpoints, reads and purges its own two streams.",
+        publish=(
+            f"bursar.log.{name}.*",
+            f"bursar.ckpt.{name}.>",
+            *(f"$JS.API.{verb.format(stream)}" for stream in streams for verb in per_stream + per_consumer),
+            "$JS.FC.>",
+            "$JS.API.INFO",
+            f"{reply_prefix(OWN)}>",
+        ),
+        subscribe=(f"{reply_prefix(OWN)}>",),
+    )
+
+
+def provisioner(services: tuple[str, ...]) -> Role:
+    """Makes the streams of the named services; can neither read, write, purge nor delete."""
+    streams = tuple(stream(name) for name in services for stream in (log_stream, checkpoint_stream))
+    verbs = ("CREATE", "UPDATE", "INFO")
+    return Role(
+        name="provisioner",
+        purpose="Creates and verifies the streams of the services, once per start.",
+        publish=(*(f"$JS.API.STREAM.{verb}.{s}" for s in streams for verb in verbs), f"{reply_prefix(OWN)}>"),
+        subscribe=(f"{reply_prefix(OWN)}>",),
+    )
+
+
+def matrix(services: tuple[str, ...]) -> dict[str, Role]:
+    """Every role of an installation with these services, by name."""
+    pairs = (make(name) for name in services for make in (service, service_log))
+    return {role.name: role for role in (AGENT, OPERATOR, *pairs, provisioner(services))}
+
+
+def check_agent_name(name: str) -> None:
+    """Raise `ValueError`, saying what is wrong, unless ``name`` may be the name of an agent."""
+    if not re.fullmatch(PRINCIPAL, name):
+        raise ValueError(
+            f"{name!r} is not a valid name: 1 to 64 characters a-z, 0-9 and '-', beginning with a letter or digit"
+        )
+    if name in RESERVED or name.startswith("svc-"):
+        raise ValueError(f"{name!r} is reserved: {', '.join(sorted(RESERVED))} and names beginning with 'svc-' are")
