@@ -1,0 +1,146 @@
+# One command set. Every target makes what it needs first: an own .venv from the hash-pinned locks.
+# Nothing but make, sh and Python >= 3.11 (with its venv module) has to be there.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PYTEST := $(PY) -m pytest
+STAMP := $(VENV)/.bursar-setup
+# What the installed project depends on: when one of these changes, `setup` runs again.
+INPUTS := requirements/dev.txt pyproject.toml
+
+# The interpreter that makes .venv: PYTHON=... chooses one, otherwise the first that is new enough.
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+
+# Settings of the targets below.
+TRACE ?=
+JSON ?=
+OUT ?=
+QUICK ?=
+UPGRADE ?=
+ARGS ?=
+SEEDS ?= 100000
+TEST_SEEDS ?= 2000
+SOAK_SEEDS ?= 20000
+
+# Seconds that a ring of tests may take; one that takes longer has failed.
+BUDGET_unit := 240
+BUDGET_property := 300
+BUDGET_simulation := 420
+BUDGET_integration := 480
+BUDGET_demo := 180
+BUDGET_bench := 50
+
+# $(call ring,NAME,PYTEST ARGUMENTS,VARIABLES): one ring, with its own time, within its budget.
+define ring
+	@printf '\n=== %s ring (at most %s s)\n' '$(1)' '$(BUDGET_$(1))'; \
+	start=$$(date +%s); code=0; \
+	timeout --foreground --signal=INT --kill-after=20 $(BUDGET_$(1)) env $(3) $(PYTEST) $(2) $(ARGS) || code=$$?; \
+	took=$$(($$(date +%s) - start)); \
+	if [ $$took -ge $(BUDGET_$(1)) ]; then echo "=== $(1) ring: stopped after its $(BUDGET_$(1)) s"; exit 1; fi; \
+	if [ $$code -ne 0 ]; then echo "=== $(1) ring: FAILED after $$took s of $(BUDGET_$(1)) s"; exit $$code; fi; \
+	echo "=== $(1) ring: passed in $$took s of $(BUDGET_$(1)) s"
+endef
+
+.PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
+	lint format types coverage bench-kernel soak simulate-nightly lock clean
+
+##@ Use
+help: ## show this page
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z][a-z-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+	@printf '\nThe first run makes %s by itself (about a minute). PYTHON=/path/to/python chooses the interpreter.\n' '$(VENV)'
+
+setup: $(STAMP) ## make .venv from the hash-pinned locks, with Bursar in it (other targets do this by themselves)
+
+demo: $(STAMP) ## a fleet replays a trace, unmanaged and under Bursar  [TRACE=FILE.csv] [JSON=FILE] [OUT=DIR] [ARGS=...]
+	$(BIN)/bursar demo $(if $(TRACE),--trace "$(TRACE)") $(if $(JSON),--json "$(JSON)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+up: $(STAMP) ## run the control plane here: embedded NATS server and all services  [ARGS="--replicas 2"]
+	$(BIN)/bursar up $(ARGS)
+
+##@ Check
+test: test-unit test-property test-simulation test-integration ## all four rings of tests, each within its time budget
+
+test-unit: $(STAMP) ## plain tests of one module at a time
+	$(call ring,unit,-m "not (property or fuzz or simulation or integration or slow)")
+
+test-property: $(STAMP) ## hypothesis properties and state machines, and the fuzz tests
+	$(call ring,property,-m "(property or fuzz) and not (integration or slow)")
+
+test-simulation: $(STAMP) ## the deterministic simulator  [TEST_SEEDS=2000]
+	$(call ring,simulation,-n 2 -m "simulation and not slow" --override-ini timeout=400,BURSAR_SEEDS=$(TEST_SEEDS))
+
+test-integration: $(STAMP) ## against the real nats-server: kills, pauses, partitions, permissions
+	$(call ring,integration,-m "integration and not slow")
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## let ruff repair and format what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## mypy, strict, over code, tests and benchmarks
+	$(PY) -m mypy
+
+coverage: $(STAMP) ## branch coverage of the pure cores, with a gate at 95 %
+	$(PY) -m coverage erase
+	BURSAR_SEEDS=200 $(PY) -m coverage run -m pytest -q -m "not (integration or fuzz or slow)" $(ARGS)
+	$(PY) -m coverage report --include="$$($(PY) -m tests.architecture.rules)"
+
+##@ Measure
+bench-kernel: $(STAMP) ## durable decisions against the raw echo, cold start, take-over -> bench/out/kernel.json  [QUICK=1]
+	@mkdir -p bench/out
+	$(PY) -m bench.kernel $(if $(QUICK),--quick) --json bench/out/kernel.json $(ARGS)
+
+soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or so)  [SOAK_SEEDS=20000]
+	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \
+	  $(PYTEST) -n 2 -m "simulation or property or fuzz or slow" --override-ini timeout=7200 $(ARGS)
+
+simulate-nightly: $(STAMP) ## the simulator over many more seeds  [SEEDS=100000]
+	BURSAR_SEEDS=$(SEEDS) $(PYTEST) -n 2 -m simulation --override-ini timeout=28800 $(ARGS)
+
+##@ House
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header $(if $(UPGRADE),--upgrade)
+
+lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer versions]
+	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
+	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar \
+	  services/limiter/pyproject.toml -o requirements/limiter.txt
+
+clean: ## remove what was built and measured here; .venv, .bursar and the sources stay
+	rm -rf build dist bench/out demo-out htmlcov .coverage .coverage.* \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find shared services tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): $(INPUTS)
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	  found=; \
+	  for python in $(PYTHON); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "Bursar needs Python 3.11 or newer; none of these is: $(PYTHON)." >&2; \
+	    echo "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	  fi; \
+	  if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "$$found lacks its venv module. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	  fi; \
+	  echo "--- making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv $(VENV); \
+	fi
+	@echo "--- installing the pinned packages of requirements/dev.txt"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@echo "--- installing Bursar itself (editable)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
