@@ -25,8 +25,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nkeys
-
 from bursar.bus import permissions
 from bursar.bus.identity import jwt, keys
 
@@ -96,15 +94,15 @@ class Home:
     def trust(self) -> Trust:
         """Sign the operator's and the accounts' JWTs for a server that is about to start."""
         operator, system, account = (keys.load(self.keys_dir / f"{n}.nk") for n in ("operator", "sys", "account"))
-        scopes = {keys.public(self._role_key(name)): role for name, role in permissions.matrix(self.services).items()}
+        scopes = {self._role_key(name).public: role for name, role in permissions.matrix(self.services).items()}
         accounts = {
-            keys.public(system): jwt.account("SYS", keys.public(system), operator),
-            keys.public(account): jwt.account(
-                "BURSAR", keys.public(account), operator, scopes=scopes, jetstream=JETSTREAM_LIMITS,
+            system.public: jwt.account("SYS", system.public, operator),
+            account.public: jwt.account(
+                "BURSAR", account.public, operator, scopes=scopes, jetstream=JETSTREAM_LIMITS,
                 revoked=self._revoked(),
             ),
         }  # fmt: skip
-        return Trust(jwt.operator("bursar", operator, keys.public(system)), keys.public(system), accounts)
+        return Trust(jwt.operator("bursar", operator, system.public), system.public, accounts)
 
     def add_service(self, service: str) -> None:
         """Make the two principals of a service and its keys; what exists is kept. Takes effect at the next start."""
@@ -116,14 +114,14 @@ class Home:
         signing = keys.load_or_generate(self.service_dir(service) / "signing.nk", keys.USER)
         if not (self.service_dir(service) / "fence.key").exists():
             keys.write_private(self.service_dir(service) / "fence.key", secrets.token_bytes(32))
-        self._publish_trust(service, keys.public(signing))
+        self._publish_trust(service, signing.public)
 
     def mint(self, principal: str, role: str) -> Path:
         """Write new credentials of a principal: one local signature, no reload. Older ones are not revoked."""
-        account = keys.public(keys.load(self.keys_dir / "account.nk"))
+        account = keys.load(self.keys_dir / "account.nk").public
         user = keys.generate(keys.USER)
-        token = jwt.user(principal, keys.public(user), self._role_key(role), account)
-        keys.write_private(self.creds(principal), jwt.creds(token, bytes(user.seed)).encode())
+        token = jwt.user(principal, user.public, self._role_key(role), account)
+        keys.write_private(self.creds(principal), jwt.creds(token, user.seed).encode())
         return self.creds(principal)
 
     def revoke(self, principal: str) -> None:
@@ -132,7 +130,7 @@ class Home:
         revoked = self._revoked() | {str(claims["sub"]): int(time.time())}
         keys.write_private(self.path / "revoked.json", json.dumps(revoked).encode())
 
-    def _role_key(self, role: str) -> nkeys.KeyPair:
+    def _role_key(self, role: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"role-{role}.nk")
 
     def _revoked(self) -> dict[str, int]:
@@ -183,11 +181,11 @@ def mint_agent(home: Home, name: str, *, force: bool = False) -> Path:
     return home.mint(name, "agent")
 
 
-def _mint_staff(home: Home, system: nkeys.KeyPair) -> None:
+def _mint_staff(home: Home, system: keys.KeyPair) -> None:
     for principal, role in (("ops", "operator"), ("provisioner", "provisioner")):
         if not home.creds(principal).exists():
             home.mint(principal, role)
     if not home.creds("sys").exists():
         user = keys.generate(keys.USER)
-        token = jwt.system_user("sys", keys.public(user), system)
-        keys.write_private(home.creds("sys"), jwt.creds(token, bytes(user.seed)).encode())
+        token = jwt.system_user("sys", user.public, system)
+        keys.write_private(home.creds("sys"), jwt.creds(token, user.seed).encode())

@@ -17,8 +17,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import nkeys
-
+from bursar.bus.identity.keys import KeyPair, verifies
 from bursar.bus.permissions import UNLIMITED, Role
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
@@ -29,9 +28,9 @@ class BadToken(ValueError):
     """The text is no NATS JWT, or its signature does not match its issuer."""
 
 
-def encode(subject: str, name: str, nats: Mapping[str, Any], signer: nkeys.KeyPair) -> str:
+def encode(subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair) -> str:
     """Sign claims about ``subject`` (a public key)."""
-    claims = {"iat": int(time.time()), "iss": signer.public_key.decode(), "name": name, "sub": subject}
+    claims = {"iat": int(time.time()), "iss": signer.public, "name": name, "sub": subject}
     digest = hashlib.sha256(_json(claims)).digest()
     claims |= {"jti": base64.b32encode(digest).rstrip(b"=").decode(), "nats": {**nats, "version": _VERSION}}
     body = f"{_b64(_json(_HEADER))}.{_b64(_json(claims))}"
@@ -43,7 +42,7 @@ def decode(token: str) -> dict[str, Any]:
     try:
         body, signature = token.rsplit(".", 1)
         header, claims = (json.loads(_unb64(part)) for part in body.split("."))
-        verified = header == _HEADER and _verify(claims["iss"], body.encode(), _unb64(signature))
+        verified = header == _HEADER and verifies(claims["iss"], body.encode(), _unb64(signature))
     except (ValueError, KeyError, TypeError) as error:
         raise BadToken("not a NATS JWT") from error
     if not verified:
@@ -51,16 +50,16 @@ def decode(token: str) -> dict[str, Any]:
     return dict(claims)
 
 
-def operator(name: str, key: nkeys.KeyPair, system_account: str) -> str:
+def operator(name: str, key: KeyPair, system_account: str) -> str:
     """The self-signed root of trust."""
     nats = {"type": "operator", "system_account": system_account}
-    return encode(_public(key), name, nats, key)
+    return encode(key.public, name, nats, key)
 
 
 def account(
     name: str,
     public_key: str,
-    operator_key: nkeys.KeyPair,
+    operator_key: KeyPair,
     *,
     scopes: Mapping[str, Role] | None = None,
     jetstream: Mapping[str, int] | None = None,
@@ -82,12 +81,12 @@ def account(
     return encode(public_key, name, nats, operator_key)
 
 
-def user(name: str, public_key: str, signer: nkeys.KeyPair, account_key: str) -> str:
+def user(name: str, public_key: str, signer: KeyPair, account_key: str) -> str:
     """A user of a scoped signing key: it carries a name and nothing else, its rights stand in the account's JWT."""
     return encode(public_key, name, {"type": "user", "issuer_account": account_key}, signer)
 
 
-def system_user(name: str, public_key: str, system_key: nkeys.KeyPair) -> str:
+def system_user(name: str, public_key: str, system_key: KeyPair) -> str:
     """A user of the system account, signed by the account's own key; the account's nature is its permission."""
     limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
     return encode(public_key, name, {"type": "user", "pub": {}, "sub": {}, **limits}, system_key)
@@ -127,22 +126,6 @@ def _scope(key: str, role: Role) -> dict[str, Any]:
 def _account_limits(max_connections: int) -> dict[str, Any]:
     unlimited: Iterable[str] = ("subs", "data", "payload", "imports", "exports")
     return {**dict.fromkeys(unlimited, UNLIMITED), "wildcards": True, "disallow_bearer": True, "conn": max_connections}
-
-
-def _public(key: nkeys.KeyPair) -> str:
-    return str(key.public_key.decode())
-
-
-def _verify(issuer: str, body: bytes, signature: bytes) -> bool:
-    from nacl.exceptions import BadSignatureError
-    from nacl.signing import VerifyKey
-
-    padded = issuer + "=" * (-len(issuer) % 8)
-    try:
-        VerifyKey(base64.b32decode(padded)[1:33]).verify(body, signature)
-    except BadSignatureError:
-        return False
-    return True
 
 
 def _json(value: object) -> bytes:
