@@ -1,0 +1,147 @@
+"""The desk: where an owner decides what has queued, and collects one batch for the journal.
+
+A decision is applied to the folded state at once, so that the next one is made on it, but nothing leaves the desk
+before the batch is committed: not the answers, not the broadcasts, and no refusal either that was made on a state
+which may yet be dropped. A retry of a request that is still in the batch gets its answer with the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Park, Reject
+from bursar.kernel.effects import Answer
+from bursar.kernel.entry import Decision, pack_decision
+from bursar.kernel.fold import Folded
+
+MAX_BATCH_BYTES: Final = 512 * 1024
+_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+
+
+def _plain(value: Any) -> Any:
+    """Models inside a message as their fields."""
+    return value.__dict__
+
+
+def digest_of(body: Any) -> bytes:
+    """What two requests must share to be the same request: type and content, without id, watermark and fence."""
+    content = dict(body.__dict__)
+    for name in ("id", "acked", "seen"):
+        content.pop(name, None)
+    packed = msgpack.packb((type(body).__name__, content), default=_plain)
+    return hashlib.blake2b(packed, digest_size=8).digest()
+
+
+class Request(NamedTuple):
+    """A command with the ticket that its answer goes to. ``digest`` may be empty when there is no request id."""
+
+    ticket: Any
+    command: Command
+    digest: bytes
+    acked: int
+
+
+class Batch:
+    """Decisions, packed for the journal, and what will leave when they are committed."""
+
+    __slots__ = ("answers", "broadcasts", "number", "packed", "size", "time")
+
+    def __init__(self, time: int, number: int) -> None:
+        self.time = time
+        self.number = number
+        self.packed: list[bytes] = []
+        self.size = 0
+        self.answers: list[Answer] = []
+        self.broadcasts: list[tuple[Sequence[Broadcast], Fence]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.packed and not self.answers
+
+
+class Desk:
+    """Decides requests against one folded state. ``parked`` requests wait in the state's volatile part."""
+
+    def __init__(self, folded: Folded) -> None:
+        self.folded = folded
+        self.parked: dict[tuple[str, str], Request] = {}
+        self.batch: Batch | None = None
+
+    def open(self, now: int) -> Batch:
+        if self.batch is None or self.batch.is_empty:
+            self.batch = Batch(max(now, self.folded.time), self.folded.number)
+        return self.batch
+
+    def take(self) -> Batch | None:
+        """The batch so far, for the journal; the desk starts another."""
+        batch, self.batch = self.batch, None
+        return batch
+
+    def decide(self, request: Request, now: int) -> None:
+        """Decide one request of a caller, or answer it from the table."""
+        batch = self.open(now)
+        command = request.command
+        if command.request_id:
+            folded = self.folded
+            known = folded.answers.find(command.principal, command.request_id)
+            if known is not None:
+                same = known.digest == request.digest
+                outcome: bytes | Reject = known.reply if same else _reused(command)
+                batch.answers.append(Answer(request.ticket, outcome, known.fence if same else folded.fence))
+                return
+            waiting = self.parked.get((command.principal, command.request_id))
+            if waiting is not None and waiting.digest != request.digest:
+                batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
+                return
+        self._settle(request, batch)
+
+    def decide_due(self, now: int) -> bool:
+        """Decide the next command that has become due; False when there is none."""
+        batch = self.open(now)
+        command = self.folded.decider.due(self.folded.state, batch.time)
+        if command is None:
+            return False
+        request = self.parked.get((command.principal, command.request_id)) if command.request_id else None
+        self._settle(request or Request(None, command, b"", 0), batch)
+        return True
+
+    def _settle(self, request: Request, batch: Batch) -> None:
+        folded, command = self.folded, request.command
+        fence = (folded.incarnation, folded.epoch, folded.number)
+        outcome: Outcome = folded.decider.decide(folded.state, command, batch.time, fence)
+        if isinstance(outcome, Accept):
+            self._accept(request, outcome, fence, batch)
+        elif isinstance(outcome, Park):
+            self.parked[command.principal, command.request_id] = request
+            return
+        else:
+            if seeded("refusal_changes_state"):
+                folded.number += 1
+            if request.ticket is not None:
+                batch.answers.append(Answer(request.ticket, outcome, folded.fence))
+        if self.parked and command.request_id:
+            self.parked.pop((command.principal, command.request_id), None)
+
+    def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch) -> None:
+        command = request.command
+        remembered = request.ticket is not None and command.request_id
+        reply = _packer.pack(outcome.reply) if remembered else b""
+        request_id = command.request_id if remembered else ""
+        row = Decision(command.principal, request_id, request.acked, request.digest, reply, outcome.events)
+        packed = pack_decision(row)
+        self.folded.record(*row, batch.time)
+        batch.packed.append(packed)
+        batch.size += len(packed)
+        if outcome.broadcasts:
+            batch.broadcasts.append((outcome.broadcasts, fence))
+        if request.ticket is not None:
+            batch.answers.append(Answer(request.ticket, outcome.reply, fence))
+
+
+def _reused(command: Command) -> Reject:
+    return Reject("id_reused", "this request id was used for another request", {"id": command.request_id})

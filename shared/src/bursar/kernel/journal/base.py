@@ -1,0 +1,52 @@
+"""The journal of one shard, with its snapshots.
+
+Appends are conditional: ``expected`` is the sequence of the shard's last entry (0: none). The answer is a sequence, a
+`Conflict` (with JetStream's code), or `OutcomeUnknown`; there is no fourth. Reads go to the stream's leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from bursar.kernel.effects import Inspection
+from bursar.kernel.snapshot import Manifest
+
+
+class Journal(Protocol):
+    async def append(self, expected: int, payload: bytes) -> int:
+        """Append if the last sequence is ``expected``; return the new one. Raises `Conflict`, `OutcomeUnknown`."""
+        ...
+
+    async def inspect(self, sequence: int) -> Inspection:
+        """See `Inspection`. Raises `OutcomeUnknown` when it cannot be read now."""
+        ...
+
+    def read(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        """All entries after a sequence that exist now, in order; then it ends."""
+        ...
+
+    def tail(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        """All entries after a sequence, and then the new ones as they come; never ends. Raises `OutcomeUnknown`
+        when the stream of entries breaks: start again after the last one seen."""
+        ...
+
+    async def purge_below(self, sequence: int) -> None:
+        """Forget the entries before a sequence; the entry itself stays."""
+        ...
+
+    async def put_chunk(self, snapshot_id: str, index: int, data: bytes) -> None: ...
+
+    async def chunk(self, snapshot_id: str, index: int) -> bytes | None: ...
+
+    async def put_manifest(self, manifest: Manifest) -> None:
+        """Make a snapshot valid; older manifests than the newest three go by themselves."""
+        ...
+
+    async def manifests(self) -> list[Manifest]:
+        """Readable manifests, newest first."""
+        ...
+
+    async def drop_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot's chunks."""
+        ...

@@ -1,0 +1,245 @@
+"""The journal on JetStream: one stream for the entries of a service, one for its snapshots.
+
+Everything is a plain request over the `Bus`, as the log's own principal. No consumer keeps state: readers are ephemeral
+pull consumers without acknowledgements, made at a sequence and thrown away. Leader reads use ``STREAM.MSG.GET`` (a
+direct get may be answered by a replica that lags).
+
+Codes: ADR-7 (errors), ADR-13 (pull), `Nats-Expected-Last-Subject-Sequence` in the JetStream API reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from bursar.bus.base import Bus, BusError, Msg
+from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_stream, log_subject
+from bursar.kernel.effects import Inspection
+from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, OutcomeUnknown
+from bursar.kernel.snapshot import Manifest, decode_manifest
+
+EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+NOT_FOUND: Final = frozenset({10037, 10059})
+PULL_MESSAGES: Final = 2000
+PULL_BYTES: Final = 8 * 1024 * 1024
+_CONFLICTS: Final = frozenset({10071, 10164})
+
+
+class JetStreamJournal:
+    """One shard's journal. ``timeout`` (s) bounds every request: after it the outcome is unknown."""
+
+    def __init__(self, bus: Bus, service: str, shard: int = 0, timeout: float = 2.0) -> None:
+        self._bus = bus
+        self._timeout = timeout
+        self._stream = log_stream(service)
+        self._subject = log_subject(service, shard)
+        self._snapshots = checkpoint_stream(service)
+        self._snapshot_subject = checkpoint_subject(service, shard)
+        self._readers = 0
+
+    # ---- entries
+
+    async def append(self, expected: int, payload: bytes) -> int:
+        headers = {EXPECTED: str(expected)} if expected >= 0 else None
+        try:
+            answer = await self._bus.request(self._subject, payload, self._timeout, headers)
+            body = json.loads(answer.data)
+        except (BusError, ValueError) as error:
+            raise OutcomeUnknown("no acknowledgement") from error
+        problem = body.get("error")
+        if problem:
+            code = int(problem.get("err_code", 0))
+            if code in _CONFLICTS:
+                raise Conflict("wrong last sequence", code=code)
+            raise JournalError(str(problem.get("description", "")), code=code)
+        return int(body["seq"])
+
+    async def inspect(self, sequence: int) -> Inspection:
+        info = await self._api(f"STREAM.INFO.{self._stream}", {})
+        at = await self._get(self._stream, {"seq": sequence}) if sequence else None
+        if at is not None and at[2] != self._subject:
+            at = None
+        following = await self._get(self._stream, {"seq": sequence + 1, "next_by_subj": self._subject})
+        last = await self._get(self._stream, {"last_by_subj": self._subject})
+        return Inspection(
+            str(info["created"]),
+            at[1] if at else None,
+            following[:2] if following else None,
+            last[:2] if last else None,
+        )
+
+    async def read(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        reader = await self._reader(after)
+        try:
+            left = reader.pending
+            while left > 0:
+                async for row in reader.pull({"batch": min(left, PULL_MESSAGES), "no_wait": True}):
+                    yield row
+                    left -= 1
+        finally:
+            await reader.close()
+
+    async def tail(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        reader = await self._reader(after)
+        try:
+            while True:
+                beat = 1_000_000_000
+                async for row in reader.pull({"batch": PULL_MESSAGES, "expires": 5 * beat, "idle_heartbeat": beat}):
+                    yield row
+        finally:
+            await reader.close()
+
+    async def purge_below(self, sequence: int) -> None:
+        await self._api(f"STREAM.PURGE.{self._stream}", {"filter": self._subject, "seq": sequence})
+
+    # ---- snapshots
+
+    async def put_chunk(self, snapshot_id: str, index: int, data: bytes) -> None:
+        await self._store(f"{self._snapshot_subject}.{snapshot_id}.{index}", data)
+
+    async def chunk(self, snapshot_id: str, index: int) -> bytes | None:
+        subject = f"{self._snapshot_subject}.{snapshot_id}.{index}"
+        found = await self._get(self._snapshots, {"last_by_subj": subject})
+        return found[1] if found else None
+
+    async def put_manifest(self, manifest: Manifest) -> None:
+        await self._store(f"{self._snapshot_subject}.manifest", manifest.encode())
+
+    async def manifests(self) -> list[Manifest]:
+        found: list[Manifest] = []
+        sequence = 0
+        while True:
+            query = {"seq": sequence + 1, "next_by_subj": f"{self._snapshot_subject}.manifest"}
+            row = await self._get(self._snapshots, query)
+            if row is None:
+                return found[::-1]
+            sequence = row[0]
+            try:
+                found.append(decode_manifest(row[1]))
+            except CorruptSnapshot:
+                continue
+
+    async def drop_snapshot(self, snapshot_id: str) -> None:
+        subject = f"{self._snapshot_subject}.{snapshot_id}.*"
+        await self._api(f"STREAM.PURGE.{self._snapshots}", {"filter": subject})
+
+    async def _store(self, subject: str, data: bytes) -> None:
+        answer = await self._request(subject, data)
+        if "error" in answer:
+            raise JournalError(str(answer["error"].get("description", "")), code=answer["error"].get("err_code"))
+
+    # ---- plumbing
+
+    async def _reader(self, after: int) -> _Reader:
+        self._readers += 1
+        reader = _Reader(self._bus, self._stream, f"r{id(self):x}{self._readers}", self._timeout)
+        await reader.open(self._subject, after)
+        return reader
+
+    async def _get(self, stream: str, query: dict[str, Any]) -> tuple[int, bytes, str] | None:
+        answer = await self._request(f"$JS.API.STREAM.MSG.GET.{stream}", json.dumps(query).encode())
+        problem = answer.get("error")
+        if problem:
+            if problem.get("err_code") in NOT_FOUND or problem.get("code") == 404:
+                return None
+            raise OutcomeUnknown(str(problem.get("description", "")), code=problem.get("err_code"))
+        message = answer["message"]
+        return int(message["seq"]), base64.b64decode(message.get("data", "")), str(message["subject"])
+
+    async def _api(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._request(f"$JS.API.{verb}", json.dumps(body).encode())
+        if "error" in answer:
+            raise OutcomeUnknown(str(answer["error"].get("description", "")), code=answer["error"].get("err_code"))
+        return answer
+
+    async def _request(self, subject: str, payload: bytes) -> dict[str, Any]:
+        try:
+            answer = await self._bus.request(subject, payload, self._timeout)
+            body: dict[str, Any] = json.loads(answer.data)
+        except (BusError, ValueError) as error:
+            raise OutcomeUnknown("no answer") from error
+        return body
+
+
+class _Reader:
+    """An ephemeral pull consumer that delivers a shard's entries in order, once."""
+
+    def __init__(self, bus: Bus, stream: str, name: str, timeout: float) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._name = name
+        self._timeout = timeout
+        self._inbox = bus.new_inbox()
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._subscription: Any = None
+        self._last = 0
+        self.pending = 0
+
+    async def open(self, subject: str, after: int) -> None:
+        self._last = after
+        try:
+            self._subscription = await self._bus.subscribe(self._inbox, self._arrived.put_nowait)
+            config = {
+                "name": self._name,
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": after + 1,
+                "ack_policy": "none",
+                "filter_subject": subject,
+                "replay_policy": "instant",
+                "inactive_threshold": 30_000_000_000,
+                "mem_storage": True,
+                "num_replicas": 1,
+            }
+            request = json.dumps({"stream_name": self._stream, "config": config}).encode()
+            api = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{subject}"
+            answer = json.loads((await self._bus.request(api, request, self._timeout)).data)
+        except (BusError, ValueError) as error:
+            await self.close()
+            raise OutcomeUnknown("no reader could be made") from error
+        if "error" in answer:
+            await self.close()
+            raise OutcomeUnknown(str(answer["error"].get("description", "")), code=answer["error"].get("err_code"))
+        self.pending = int(answer.get("num_pending", 0))
+
+    async def pull(self, request: dict[str, Any]) -> AsyncIterator[tuple[int, bytes]]:
+        """One pull request's entries. Silence for longer than a heartbeat allows means that the reader is broken."""
+        left = request["batch"]
+        body = json.dumps({**request, "max_bytes": PULL_BYTES}).encode()
+        try:
+            self._bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", body, self._inbox)
+        except BusError as error:
+            raise OutcomeUnknown("the reader lost its connection") from error
+        while left:
+            try:
+                message = await asyncio.wait_for(self._arrived.get(), self._timeout + 1.0)
+            except TimeoutError as error:
+                raise OutcomeUnknown("the reader hears nothing") from error
+            status = (message.headers or {}).get("Status")
+            if status is None:
+                left -= 1
+                yield self._in_order(message)
+            elif status != "100":
+                if status not in ("404", "408", "409"):
+                    raise OutcomeUnknown("the reader was refused", status=status)
+                if status == "409" and "Consumer" in (message.headers or {}).get("Description", ""):
+                    raise OutcomeUnknown("the reader was deleted")
+                return
+
+    def _in_order(self, message: Msg) -> tuple[int, bytes]:
+        tokens = message.reply.split(".")
+        sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])
+        if sequence <= self._last:
+            raise OutcomeUnknown("entries out of order", sequence=sequence, after=self._last)
+        self._last = sequence
+        return sequence, message.data
+
+    async def close(self) -> None:
+        try:
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+            self._bus.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"{}", self._bus.new_inbox())
+        except BusError:
+            return

@@ -1,0 +1,70 @@
+"""From what is stored to a follower: the newest valid snapshot, and every entry after it.
+
+What cannot be all is said in words, as damage: a snapshot that is newer than the journal, a gap, another stream. A
+recovery entry mends the damage before it: it names the base that replaces everything below.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from bursar.kernel.decider import Decider
+from bursar.kernel.entry import RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.errors import BrokenChain, CorruptEntry, CorruptSnapshot
+from bursar.kernel.fold import EMPTY_HEAD, Folded, Follower, Head
+from bursar.kernel.journal.base import Journal
+from bursar.kernel.snapshot import Manifest, join
+
+
+class Loaded(NamedTuple):
+    follower: Follower
+    damage: str
+
+
+async def read_snapshot(journal: Journal, manifest: Manifest, decider: Decider[Any]) -> Folded:
+    """Raises `CorruptSnapshot` or `VersionMismatch`."""
+    chunks = [await journal.chunk(manifest.id, index) for index in range(manifest.chunks)]
+    return Folded.load(decider, join(manifest, chunks))
+
+
+async def load(journal: Journal, decider: Decider[Any]) -> Loaded:
+    """Rebuild a shard's state. Raises `OutcomeUnknown` when the journal cannot be read now."""
+    created = (await journal.inspect(0)).created
+    follower, damage = await _newest_snapshot(journal, decider, created)
+    after = 0 if damage else follower.head.sequence
+    async for sequence, payload in journal.read(after):
+        try:
+            entry = decode(payload)
+            base = await _base_of(journal, entry, decider)
+            if damage and base is not None and entry.incarnation > follower.folded.incarnation:
+                follower, damage = Follower(base, Head(0, entry.prev, created)), ""
+            if not damage:
+                follower.follow(sequence, payload, base)
+        except (CorruptEntry, BrokenChain, CorruptSnapshot) as error:
+            damage = str(error)
+    return Loaded(follower, damage)
+
+
+async def _newest_snapshot(journal: Journal, decider: Decider[Any], created: str) -> tuple[Follower, str]:
+    damage = ""
+    for manifest in await journal.manifests():
+        try:
+            folded = await read_snapshot(journal, manifest, decider)
+        except CorruptSnapshot:
+            continue
+        if manifest.created != created:
+            damage = "the stream was created anew"
+        else:
+            at = (await journal.inspect(manifest.sequence)).at
+            if at is None:
+                damage = "the entry that the snapshot ends with is gone"
+            elif chain_hash(at) != manifest.hash:
+                damage = "the entry that the snapshot ends with is another one"
+        return Follower(folded, Head(manifest.sequence, manifest.hash, created)), damage
+    return Follower(Folded(decider), EMPTY_HEAD._replace(created=created)), damage
+
+
+async def _base_of(journal: Journal, entry: Entry, decider: Decider[Any]) -> Folded | None:
+    if entry.kind != RECOVERY or entry.base is None:
+        return None
+    return await read_snapshot(journal, Manifest._make(entry.base), decider)

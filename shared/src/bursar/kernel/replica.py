@@ -1,0 +1,572 @@
+"""One instance of one shard: standby, owner, or closed; a state machine without IO.
+
+The promise. At any time at most one instance can append to the shard's journal in an epoch, and nothing is answered or
+broadcast that is not in the journal. Neither rests on a clock, a lock or a lease, but on three rules:
+
+1. *The conditional append is the fence.* Every append names the sequence of the entry before it. The owner's head
+   moves by its own acknowledgements only, and a decision is made on the very state whose sequence the append names. So
+   an owner that was paused or cut off cannot append after another has: the server refuses it.
+2. *A refusal says nothing about its cause.* The replica reads what stands behind its head: its own entry (the
+   acknowledgement was lost), another's (superseded: drop everything, load again), nothing (ask again), or not its head
+   (the journal lost acknowledged entries: regression).
+3. *An unknown outcome is settled by the same append again.* Both name the same sequence, so at most one lands: the
+   repeated append is its own barrier. If it lands the first had not; if it is refused, rule 2 finds which it was.
+
+Answers that need no entry (refusals, queries) leave at once only while no other instance can have taken over: within
+``lease_ms`` of the sending of the last append that was acknowledged, which is shorter than the silence that a standby
+waits for. After that the owner proves itself by an entry first. (Clocks guard only the age of such answers, never the
+journal; and they carry a fence, so that a client can tell.)
+
+Regression. When the journal has lost entries the replica fails closed. What it still knows (its live state) is stored
+as a base; a ``recovery`` entry starts a new incarnation on top of what is left, and the decider's own ``recover`` makes
+the state safe: it charges what may have been granted and refuses until that must have ended.
+
+After: Gray and Cheriton, "Leases" (SOSP 1989); learning mode as in Doorman (2016); JetStream's optimistic concurrency
+(`Nats-Expected-Last-Subject-Sequence`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from bursar.kernel.attempt import CONFLICT_CODES, Attempt, Phase
+from bursar.kernel.bugs import seeded
+from bursar.kernel.clock import DeciderTime
+from bursar.kernel.decider import Command, Decider, Fence, Reject
+from bursar.kernel.desk import MAX_BATCH_BYTES, Batch, Desk, Request
+from bursar.kernel.effects import (
+    Announce,
+    Answer,
+    Append,
+    Effect,
+    Heartbeat,
+    Inspect,
+    Inspection,
+    Load,
+    RoleChanged,
+    TakeSnapshot,
+    WriteBase,
+)
+from bursar.kernel.entry import (
+    BATCH,
+    BEAT,
+    EPOCH,
+    GENESIS,
+    RECOVERY,
+    Decision,
+    chain_hash,
+    decode,
+    encode,
+    pack_decision,
+)
+from bursar.kernel.errors import BrokenChain, CorruptEntry
+from bursar.kernel.fold import Folded, Follower, Head
+
+
+class Role(StrEnum):
+    LOADING = "loading"
+    STANDBY = "standby"
+    CLAIMING = "claiming"
+    OWNER = "owner"
+    RECOVERING = "recovering"
+
+
+TRANSITIONS: Final[dict[Role, frozenset[Role]]] = {
+    Role.LOADING: frozenset({Role.LOADING, Role.STANDBY}),
+    Role.STANDBY: frozenset({Role.STANDBY, Role.CLAIMING, Role.RECOVERING, Role.LOADING}),
+    Role.CLAIMING: frozenset({Role.OWNER, Role.STANDBY, Role.RECOVERING, Role.LOADING}),
+    Role.OWNER: frozenset({Role.LOADING, Role.RECOVERING}),
+    Role.RECOVERING: frozenset({Role.OWNER, Role.LOADING}),
+}
+
+
+class Options(NamedTuple):
+    """Times in milliseconds of the monotonic clock.
+
+    ``takeover_ms``: silence after which a standby claims. ``lease_ms``: how long after an append the owner answers
+    without another; must be well below ``takeover_ms``. ``heartbeat_ms``: between the owner's signs of life.
+    ``beat_ms``: a journal entry at least so often. ``snapshot_ms`` / ``snapshot_events``: a snapshot after so long or
+    so many events, whichever comes first. ``max_queue``: requests that may wait for a decision.
+    """
+
+    takeover_ms: int = 1000
+    lease_ms: int = 700
+    heartbeat_ms: int = 200
+    beat_ms: int = 10_000
+    snapshot_ms: int = 30_000
+    snapshot_events: int = 200_000
+    max_queue: int = 20_000
+    retry_ms: int = 50
+    max_retry_ms: int = 1000
+
+
+class Replica:
+    """See the module's text. Inputs are the methods below; ``effects`` holds what the shell has to do, in order.
+
+    Every input takes the reading of the monotonic clock (ms). The shell must carry out the effects in order before it
+    hands in the next input, and a `TakeSnapshot` must look at the state before that.
+    """
+
+    def __init__(self, decider: Decider[Any], instance: bytes, options: Options | None = None) -> None:
+        self.decider = decider
+        self.options = options or Options()
+        self.role = Role.LOADING
+        self.follower = Follower(Folded(decider))
+        self.desk = Desk(self.follower.folded)
+        self.effects: list[Effect] = []
+        self.queue: deque[Request] = deque()
+        self._instance = instance
+        self._ids = 0
+        self._tokens = 0
+        self._attempt: Attempt | None = None
+        self._time = DeciderTime(0, 0)
+        self._heard = 0
+        self._lagging_since: int | None = None
+        self._lease_until = 0
+        self._last_append = 0
+        self._last_heartbeat = 0
+        self._load_at: int | None = None
+        self._damage = ""
+        self._suspect: Fence | None = None
+        self._suspect_since = 0
+        self._snapshot_at = 0
+        self._snapshot_events = 0
+        self._snapshotting = False
+        self._holding = False
+
+    # ---- what the shell may ask
+
+    @property
+    def folded(self) -> Folded:
+        return self.follower.folded
+
+    @property
+    def head(self) -> Head:
+        return self.follower.head
+
+    @property
+    def fence(self) -> Fence:
+        return self.folded.fence
+
+    def wake_at(self, mono: int) -> int | None:
+        """The reading of the monotonic clock at which the decider has something due; None when it has not."""
+        if self.role is not Role.OWNER:
+            return None
+        due = self.decider.wake_at(self.folded.state)
+        return None if due is None else mono + max(0, due - self._time.at(mono))
+
+    # ---- loading and following
+
+    def start(self, mono: int) -> None:
+        self._load("start", mono)
+
+    def loaded(self, token: int, follower: Follower, mono: int, damage: str = "", floor: Fence | None = None) -> None:
+        """The shell has read the newest valid snapshot and all entries after it.
+
+        ``damage`` says in words why what it read cannot be all; ``floor`` is the highest fence that this instance
+        knows to have been given out (from its local file).
+        """
+        if token != self._tokens or self.role is not Role.LOADING:
+            return
+        self.follower = follower
+        self.desk = Desk(follower.folded)
+        self._damage = damage
+        self._suspect = floor if floor is not None and floor > self.fence else None
+        self._heard = mono
+        self._lagging_since = None
+        self._become(Role.STANDBY, "loaded")
+        if self.head.sequence == 0 and not damage and self._suspect is None:
+            self._claim(mono)
+
+    def load_failed(self, token: int, mono: int) -> None:
+        if token == self._tokens and self.role is Role.LOADING:
+            self._load_at = mono + self.options.max_retry_ms
+
+    def tail(self, sequence: int, payload: bytes, mono: int, base: Folded | None = None) -> None:
+        """The next entry of the journal, read by a standby."""
+        if self.role is Role.OWNER and seeded("tail_moves_writers_head") and sequence > self.head.sequence:
+            self.follower.head = Head(sequence, chain_hash(payload), self.head.created)
+        if self.role is not Role.STANDBY or sequence <= self.head.sequence:
+            return
+        self._heard = mono
+        try:
+            self.follower.follow(sequence, payload, base)
+        except (BrokenChain, CorruptEntry) as error:
+            self._load(f"tail: {error}", mono)
+            return
+        self.desk.folded = self.follower.folded
+
+    def heartbeat(self, fence: Fence, sequence: int, mono: int) -> None:
+        """An owner said that it lives, and where its head is."""
+        if self.role is Role.OWNER:
+            if fence[:2] > self.fence[:2]:
+                self._prove(mono)
+            return
+        if self.role is not Role.STANDBY or fence[:2] < self.fence[:2]:
+            return
+        self._heard = mono
+        if sequence <= self.head.sequence:
+            self._lagging_since = None
+        elif self._lagging_since is None:
+            self._lagging_since = mono
+        elif mono - self._lagging_since > self.options.takeover_ms:
+            self._load("the tail is stuck", mono)
+
+    # ---- requests
+
+    def offer(self, request: Request) -> bool:
+        """Queue a request for the next `pump`; False when this is not the owner or the queue is full."""
+        if self.role is not Role.OWNER or len(self.queue) >= self.options.max_queue:
+            return False
+        self.queue.append(request)
+        return True
+
+    def saw(self, fence: Fence, mono: int) -> bool:
+        """A caller has seen this (genuine) fence; True when it is beyond everything decided here.
+
+        Either another owner exists or the journal has lost something: the next append tells.
+        """
+        if self.role is not Role.OWNER or fence <= self.fence:
+            return False
+        if self._suspect is None or fence > self._suspect:
+            self._suspect = fence
+            self._suspect_since = self._tokens
+        self._prove(mono)
+        return True
+
+    def pump(self, mono: int) -> None:
+        """Decide what has queued or become due; start an append if none is in flight."""
+        if self.role is not Role.OWNER:
+            return
+        if not self._holding:
+            self._decide_all(mono)
+        if self._attempt is None:
+            self._send_batch(mono)
+
+    def _decide_all(self, mono: int) -> None:
+        desk, queue, now = self.desk, self.queue, self._time.at(mono)
+        batch = desk.open(now)
+        while queue and batch.size < MAX_BATCH_BYTES:
+            desk.decide(queue.popleft(), now)
+        while batch.size < MAX_BATCH_BYTES and desk.decide_due(now):
+            pass
+        if seeded("reply_before_ack"):
+            self.effects.extend(batch.answers)
+            batch.answers = []
+
+    def _send_batch(self, mono: int) -> None:
+        batch = self.desk.batch
+        if batch is not None and batch.packed:
+            self.desk.take()
+            self._append(BATCH, mono, batch)
+        elif batch is not None and batch.answers:
+            if mono < self._lease_until and self._suspect is None:
+                self.desk.take()
+                self._release(batch)
+            else:
+                self._prove(mono)
+        elif self._holding:
+            self.desk.take()
+            self._take_snapshot(mono)
+        else:
+            self.desk.take()
+
+    def _release(self, batch: Batch) -> None:
+        self.effects.extend(batch.answers)
+        for broadcasts, fence in batch.broadcasts:
+            self.effects.append(Announce(broadcasts, fence))
+
+    # ---- time
+
+    def tick(self, mono: int) -> None:
+        """Call every few milliseconds: retries, heartbeats, take-over, what the decider has due."""
+        attempt = self._attempt
+        if attempt is not None and attempt.retry_at is not None and mono >= attempt.retry_at:
+            self._resend(attempt, mono)
+        if self.role is Role.OWNER:
+            self._tick_owner(mono)
+        elif self.role is Role.STANDBY and mono - self._heard >= self.options.takeover_ms:
+            if self._damage or self._suspect is not None:
+                self._regress(self._damage or "a higher fence was given out", mono)
+            else:
+                self._claim(mono)
+        elif self._load_at is not None and mono >= self._load_at:
+            self._load("again", mono)
+
+    def _tick_owner(self, mono: int) -> None:
+        if mono - self._last_heartbeat >= self.options.heartbeat_ms:
+            self._last_heartbeat = mono
+            self.effects.append(Heartbeat(self.fence, self.head.sequence, self._time.at(mono)))
+        if mono - self._last_append >= self.options.beat_ms:
+            self._prove(mono)
+        if not self._snapshotting and not self._holding and self._snapshot_is_due(mono):
+            self._holding = True
+        self.pump(mono)
+
+    def _snapshot_is_due(self, mono: int) -> bool:
+        events = self.folded.events - self._snapshot_events
+        late = mono - self._snapshot_at >= self.options.snapshot_ms
+        return events >= self.options.snapshot_events or (late and events > 0)
+
+    def _take_snapshot(self, mono: int) -> None:
+        self._holding = False
+        self._snapshotting = True
+        self._snapshot_at = mono
+        self._snapshot_events = self.folded.events
+        sequence = self.head.sequence + (1 if seeded("snapshot_sequence_off_by_one") else 0)
+        self.effects.append(TakeSnapshot(self.folded, sequence, self.head.hash, self.head.created))
+
+    def snapshot_done(self) -> None:
+        """The snapshot is stored, or was given up."""
+        self._snapshotting = False
+
+    # ---- appending
+
+    def _prove(self, mono: int) -> None:
+        """Append a beat: it lands only if this is still the owner."""
+        if self._attempt is None:
+            self._append(BEAT, mono, None)
+
+    def _claim(self, mono: int) -> None:
+        self._become(Role.CLAIMING, "the owner is silent" if self.folded.epoch else "the journal is empty")
+        self._append(EPOCH, mono, None)
+
+    def _append(self, kind: str, mono: int, batch: Batch | None) -> None:
+        folded = self.folded
+        epoch = folded.epoch + (1 if kind == EPOCH and not seeded("epoch_reused") else 0)
+        at = batch or self.desk.batch
+        number = folded.number if at is None else at.number
+        time = folded.time if at is None else at.time
+        if kind == BEAT and at is None:
+            time = max(time, self._time.at(mono))
+        entry_id = self._new_id()
+        packed = () if batch is None else batch.packed
+        payload = encode(kind, (folded.incarnation, epoch, number), entry_id, time, self.head.hash, packed)
+        self._start(Attempt(self._next_token(), kind, entry_id, payload, self.head.sequence, batch, mono))
+
+    def _start(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._last_append = attempt.sent_at
+        self.effects.append(Append(attempt.token, attempt.expected, attempt.payload))
+
+    def _resend(self, attempt: Attempt, mono: int) -> None:
+        attempt.retry_at = None
+        if attempt.phase is Phase.BASE:
+            self.effects.append(WriteBase(attempt.token, attempt.base_data))
+        elif attempt.phase is Phase.INSPECT:
+            self.effects.append(Inspect(attempt.token, self.head.sequence))
+        else:
+            if seeded("unknown_append_counted_twice") and attempt.batch is not None:
+                attempt.expected = -1
+            self.effects.append(Append(attempt.token, attempt.expected, attempt.payload))
+
+    def unknown(self, token: int, mono: int) -> None:
+        """No acknowledgement came, or nothing could be sent or read: the same again, a little later."""
+        attempt = self._attempt
+        if attempt is not None and attempt.token == token:
+            attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
+
+    def refused(self, token: int, code: int, mono: int) -> None:
+        """The append was refused with a JetStream error code."""
+        attempt = self._attempt
+        if attempt is None or attempt.token != token:
+            return
+        if code == 10164 and seeded("code_10164_is_no_conflict"):
+            self._attempt = None
+            self.pump(mono)
+        elif code in CONFLICT_CODES:
+            attempt.retry_at = None
+            if seeded("regression_taken_for_fencing"):
+                self._load("refused", mono)
+            elif seeded("fencing_taken_for_regression") and self.role is Role.OWNER:
+                self._regress("refused", mono)
+            else:
+                self.effects.append(Inspect(token, self.head.sequence))
+        else:
+            self.unknown(token, mono)
+
+    def appended(self, token: int, sequence: int, mono: int) -> None:
+        """The append is in the journal, under this sequence."""
+        attempt = self._attempt
+        if attempt is not None and attempt.token == token and attempt.phase is Phase.APPEND:
+            self._landed(attempt, sequence, mono)
+
+    def inspected(self, token: int, seen: Inspection, mono: int) -> None:
+        """What the journal holds around the head (rule 2)."""
+        attempt = self._attempt
+        if attempt is None or attempt.token != token:
+            return
+        if self.role is Role.RECOVERING:
+            self._inspected_for_recovery(attempt, seen, mono)
+            return
+        damage = self._damage_in(seen)
+        if damage:
+            self._regress(damage, mono)
+        elif seen.following is None:
+            attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
+        elif _id_of(seen.following[1]) == attempt.id:
+            self._landed(attempt, seen.following[0], mono)
+        else:
+            self._superseded(mono)
+
+    def _damage_in(self, seen: Inspection) -> str:
+        head = self.head
+        if head.created and seen.created != head.created:
+            return "the stream was created anew"
+        if head.sequence and seen.at is None:
+            return "the last known entry is gone"
+        if head.sequence and seen.at is not None and chain_hash(seen.at) != head.hash:
+            return "the last known entry is another one"
+        return ""
+
+    def _landed(self, attempt: Attempt, sequence: int, mono: int) -> None:
+        self._attempt = None
+        self.follower.head = Head(sequence, chain_hash(attempt.payload), self.head.created)
+        if attempt.kind in (EPOCH, RECOVERY):
+            if attempt.head is not None:
+                self.follower.head = attempt.head._replace(sequence=sequence, hash=chain_hash(attempt.payload))
+            self.folded.apply(decode(attempt.payload))
+            self._take_office(attempt, mono)
+        elif attempt.kind == BEAT:
+            self.folded.time = max(self.folded.time, decode(attempt.payload).time)
+        self._lease_until = attempt.sent_at + self.options.lease_ms
+        if attempt.batch is not None:
+            self._release(attempt.batch)
+        if self._suspect is not None and self._is_lost(self._suspect, attempt, mono):
+            return
+        self.pump(mono)
+
+    def _is_lost(self, suspect: Fence, attempt: Attempt, mono: int) -> bool:
+        """Whether the journal has lost what a higher fence stands for; if so, recover.
+
+        Only an append that was sent after the fence was seen tells: it landed, so nobody else owns the shard.
+        """
+        if suspect <= self.fence:
+            self._suspect = None
+            return False
+        if attempt.token <= self._suspect_since:
+            self._prove(mono)
+            return False
+        self._regress("a higher fence was given out", mono)
+        return True
+
+    def _take_office(self, attempt: Attempt, mono: int) -> None:
+        self._time = DeciderTime(self.folded.time, mono)
+        self.desk = Desk(self.folded)
+        self._snapshot_at = mono
+        self._snapshot_events = self.folded.events
+        self._holding = attempt.kind == RECOVERY
+        self._damage = ""
+        self._become(Role.OWNER, attempt.kind)
+        self._last_heartbeat = mono
+        self.effects.append(Heartbeat(self.fence, self.head.sequence, self.folded.time))
+
+    def _superseded(self, mono: int) -> None:
+        if self.role is Role.CLAIMING:
+            self._attempt = None
+            self._heard = mono
+            self._become(Role.STANDBY, "another claimed first")
+        else:
+            self._load("superseded", mono)
+
+    # ---- regression and recovery
+
+    def _regress(self, reason: str, mono: int) -> None:
+        """Fail closed; find out what is left, store what is known, start a new incarnation."""
+        self._dismiss("failed_closed")
+        if self.role is not Role.RECOVERING:
+            self._become(Role.RECOVERING, reason)
+        self._attempt = Attempt(self._next_token(), RECOVERY, b"", b"", 0, None, mono)
+        self._attempt.phase = Phase.INSPECT
+        self.effects.append(Inspect(self._attempt.token, self.head.sequence))
+
+    def _inspected_for_recovery(self, attempt: Attempt, seen: Inspection, mono: int) -> None:
+        if attempt.phase is Phase.BASE:
+            return
+        last = decode(seen.last[1]) if seen.last is not None else None
+        if seen.last is not None and last is not None and last.id == attempt.id:
+            self._landed(attempt, seen.last[0], mono)
+            return
+        if last is not None and last.incarnation > self.folded.incarnation:
+            self._load("another has recovered", mono)
+            return
+        attempt.left = seen
+        attempt.phase = Phase.BASE
+        attempt.base_data = self.folded.dump()
+        self.effects.append(WriteBase(attempt.token, attempt.base_data))
+
+    def base_written(self, token: int, manifest: Any, mono: int) -> None:
+        """The base is stored; ``manifest`` (msgpack values) goes into the recovery entry."""
+        attempt = self._attempt
+        if attempt is None or attempt.token != token or attempt.phase is not Phase.BASE or attempt.left is None:
+            return
+        folded, seen = self.folded, attempt.left
+        sequence, payload = seen.last if seen.last is not None else (0, b"")
+        last = decode(payload) if payload else None
+        incarnation, number, time = folded.incarnation, folded.number, folded.time
+        if last is not None:
+            incarnation, number, time = (
+                max(incarnation, last.incarnation),
+                max(number, last.next_number),
+                max(time, last.time),
+            )
+        if self._suspect is not None:
+            incarnation, number = max(incarnation, self._suspect[0]), max(number, self._suspect[2] + 1)
+        events = list(self.decider.recover(folded.state, time))
+        rows = [pack_decision(Decision("", "", 0, b"", b"", events))]
+        prev = chain_hash(payload) if payload else GENESIS
+        attempt.id = self._new_id()
+        attempt.expected = sequence
+        attempt.head = Head(sequence, prev, seen.created)
+        attempt.payload = encode(
+            RECOVERY, (incarnation + 1, folded.epoch + 1, number), attempt.id, time, prev, rows, manifest
+        )
+        attempt.base_data = b""
+        attempt.phase = Phase.APPEND
+        attempt.sent_at = mono
+        self.effects.append(Append(token, sequence, attempt.payload))
+
+    # ---- roles
+
+    def _load(self, reason: str, mono: int) -> None:
+        self._dismiss("not_ready")
+        self._attempt = None
+        self._load_at = None
+        self._become(Role.LOADING, reason)
+        self.effects.append(Load(self._next_token()))
+
+    def _dismiss(self, code: str) -> None:
+        """Send away those whom nothing has been decided for; what was decided but not committed gets no answer."""
+        waiting = [*self.queue, *self.desk.parked.values()]
+        self.queue.clear()
+        self.desk.parked.clear()
+        self.desk.take()
+        self._holding = False
+        self._suspect = self._suspect if code == "failed_closed" else None
+        error = Reject(code, "this instance has stopped deciding; ask again")
+        self.effects.extend(Answer(r.ticket, error, self.fence) for r in waiting if r.ticket is not None)
+
+    def _become(self, role: Role, reason: str) -> None:
+        assert role in TRANSITIONS[self.role], f"{self.role} -> {role}"
+        self.role = role
+        self.effects.append(RoleChanged(role, reason))
+
+    def _next_token(self) -> int:
+        self._tokens += 1
+        return self._tokens
+
+    def _new_id(self) -> bytes:
+        self._ids += 1
+        return self._instance + self._ids.to_bytes(8, "big")
+
+
+def _id_of(payload: bytes) -> bytes:
+    try:
+        return decode(payload).id
+    except CorruptEntry:
+        return b""
+
+
+__all__ = ["TRANSITIONS", "Command", "Options", "Replica", "Role"]
