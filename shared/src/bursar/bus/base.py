@@ -7,7 +7,9 @@ another's handling.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
+
+from bursar.errors import Fact, NetworkError
 
 
 class Msg(Protocol):
@@ -71,8 +73,13 @@ class Bus(Protocol):
     async def close(self) -> None: ...
 
 
-class BusError(Exception):
+class BusError(NetworkError):
     """The network failed; what that means for the request is in the subclass."""
+
+    CODE: ClassVar[str] = "not_connected"
+
+    def __init__(self, text: str = "", /, **facts: Fact) -> None:
+        super().__init__(self.CODE, text or (type(self).__doc__ or "").partition("\n")[0], **facts)
 
 
 class NotConnected(BusError):
@@ -82,6 +89,26 @@ class NotConnected(BusError):
 class RequestTimeout(BusError):
     """No answer in time: the request may or may not have been handled. Retry with the same request id."""
 
+    CODE = "request_timeout"
+
+
+class ConnectionLost(RequestTimeout):
+    """The connection broke before the answer came: as after a time-out, the outcome is unknown."""
+
 
 class NoResponders(BusError):
     """Nobody listens on that subject right now (a service is starting or being taken over). Retry shortly."""
+
+    CODE = "no_responders"
+
+
+class ConnectFailed(BusError):
+    """The first connection could not be made in time."""
+
+    CODE = "connect_failed"
+
+
+class PermissionDenied(BusError):
+    """The server does not let this principal publish or subscribe there."""
+
+    CODE = "permission_denied"

@@ -1,0 +1,216 @@
+"""A leaner nats-py client: the same protocol and reconnection, with synchronous publishing and delivery.
+
+Three things of nats-py 2.16 are replaced, each because of something measured or read in its source:
+
+- *Publishing* there is a coroutine that awaits two more, creates a future and wakes a flusher task. Here a command is
+  appended to the same buffer (`_pending`, so that the order with nats-py's own SUB, UNSUB and PONG holds) and one
+  callback per turn of the event loop writes the buffer out. The flusher task stays for nats-py's own commands; both
+  swap the buffer without awaiting in between, so neither can lose or repeat a command.
+- *Delivery* there goes through a queue and a task per subscription. Here a subscription with a plain callable is
+  called straight from the parser, in the order of arrival across all subscriptions. There is no queue in between
+  that could overflow: a process that is too slow is cut by the server and counts a disconnect.
+- *Failures*. A PONG that comes after its waiter gave up raises inside the read loop and ends it, while the client
+  still says that it is connected. Closing a stalled connection waits until its unsent bytes are sent, which is for
+  ever. A failed attempt leaves its socket open. What was buffered before a disconnect is sent after it. A flush
+  writes its PING before the commands that it should confirm. A reconnection task that meets an unexpected exception
+  ends and is not made again. All are overridden below.
+
+Everything here relies on names inside nats-py that start with an underscore; the lock files pin the version, and
+`tests/bus/test_wire.py` fails when one of them is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.protocol import command
+
+from bursar.bus.base import NotConnected
+from bursar.errors import CallerError
+
+MAX_UNSENT = 8 * 1024 * 1024
+"""Bytes that the socket has not taken yet; beyond it the connection counts as gone for whoever wants to publish."""
+
+_BAD_SUBJECT = re.compile(r"[ \t\r\n]")
+_BAD_VALUE = str.maketrans({"\r": " ", "\n": " "})
+_HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class Message:
+    """One message as it arrived (see `bursar.bus.base.Msg`)."""
+
+    __slots__ = ("data", "headers", "reply", "subject")
+
+    def __init__(self, subject: str, reply: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.data = data
+        self.headers = headers
+
+
+Deliver = Callable[[Message], None]
+
+
+class WireClient(Client):
+    """nats-py's client with the overrides above. ``lost`` is called at once when the connection breaks."""
+
+    def __init__(self, lost: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        super().__init__()
+        self._direct: dict[int, Deliver] = {}
+        self._lost = lost
+        self._failed = failed
+        self._kicked = False
+        self._loop = asyncio.get_running_loop()
+        self.late_pongs = 0
+
+    # -- publishing
+
+    def publish_now(self, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+        """Queue one message for this turn's write. Raises `NotConnected`, or `CallerError` (``too_large``)."""
+        if self._status != Client.CONNECTED:
+            raise NotConnected("there is no connection")
+        if len(payload) > self._max_payload:
+            raise CallerError("too_large", f"the server takes at most {self._max_payload} bytes", size=len(payload))
+        if not subject or _BAD_SUBJECT.search(subject) or _BAD_SUBJECT.search(reply):
+            raise CallerError("bad_request", "a subject must not be empty or hold white space")
+        if headers is None:
+            data = f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
+        else:
+            data = command.hpub_cmd(subject, reply, _header_block(headers), payload)
+        self._pending.append(data)
+        self._pending_data_size += len(data)
+        if not self._kicked:
+            if self._unsent() > MAX_UNSENT:
+                self._pending.pop()
+                self._pending_data_size -= len(data)
+                raise NotConnected("the server does not take what is sent", unsent=self._unsent())
+            self._kicked = True
+            self._loop.call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        self._kicked = False
+        if self._status != Client.CONNECTED or self._transport is None or not self._pending:
+            return  # what is left was dropped, or is dropped, when the connection broke
+        pending, self._pending = self._pending, []
+        self._pending_data_size = 0
+        self._transport.writelines(pending)
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        self._write_out()  # so that the PONG says that all this has arrived
+        await super()._send_ping(future)
+
+    def _socket(self) -> asyncio.WriteTransport | None:
+        writer = getattr(self._transport, "_io_writer", None)
+        return None if writer is None else writer.transport
+
+    def _unsent(self) -> int:
+        socket = self._socket()
+        return 0 if socket is None else socket.get_write_buffer_size()
+
+    # -- delivery
+
+    async def subscribe_direct(self, subject: str, queue: str, deliver: Deliver) -> Subscription:
+        """Subscribe with a plain callable; it must not raise and must return quickly."""
+        waiter: asyncio.Future[Any] = self._loop.create_future()  # never resolved: keeps nats-py from making a queue
+        self._direct[self._sid + 1] = deliver  # nats-py numbers subscriptions by one, before its first await
+        return await self.subscribe(subject, queue=queue, future=waiter)
+
+    async def unsubscribe_direct(self, sub: Subscription, *, keep: bool = False) -> None:
+        """End interest at the server; with ``keep`` what is on its way is still delivered until `forget`."""
+        if not keep:
+            self.forget(sub)
+        if self._status == Client.CONNECTED:
+            await self._send_unsubscribe(sub._id)
+
+    def forget(self, sub: Subscription) -> None:
+        self._direct.pop(sub._id, None)
+        self._remove_sub(sub._id)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        deliver = self._direct.get(sid)
+        if deliver is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        stats = self.stats
+        stats["in_msgs"] += 1
+        stats["in_bytes"] += len(data)
+        try:
+            deliver(Message(subject.decode(), reply.decode(), data, parse_headers(headers) if headers else None))
+        except Exception as error:  # noqa: BLE001 - nothing a handler does may end the read loop
+            self._failed(error)
+
+    # -- failures
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():  # its waiter gave up; nats-py would raise and end the read loop
+            self._pongs.pop(0)
+            self.late_pongs += 1
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        await super()._process_info(info, initial_connection)
+        if not initial_connection:
+            self._max_payload = info.get("max_payload", self._max_payload)
+
+    async def _attempt_reconnect(self) -> None:
+        self.abort()
+        self._pending = []
+        self._pending_data_size = 0
+        self._lost()
+        await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, s: Any) -> None:
+        self.abort()  # an attempt that got no further leaves its socket open
+        await super()._connect_to_server(s)
+
+    def revive(self) -> None:
+        """Start a reconnection if none is under way although there should be."""
+        task = self._reconnection_task
+        if self._status == Client.RECONNECTING and (task is None or task.done()):
+            self._reconnection_task = self._loop.create_task(self._attempt_reconnect())
+
+    def abort(self) -> None:
+        """Drop the socket without waiting for what could not be sent."""
+        socket = self._socket()
+        if socket is not None:
+            socket.abort()
+
+    @property
+    def is_reading(self) -> bool:
+        return self._reading_task is not None and not self._reading_task.done()
+
+
+def parse_headers(raw: bytes) -> dict[str, str] | None:
+    """A NATS header block; the status of an inline status line is under ``Status``, its words under ``Description``.
+
+    Total: whatever cannot be read is left out.
+    """
+    lines = raw.decode("utf-8", "replace").split("\r\n")
+    headers: dict[str, str] = {}
+    status = lines[0][8:].strip()
+    if status:
+        headers["Status"] = status[:3]
+        if len(status) > 4:
+            headers["Description"] = status[4:]
+    for line in lines[1:]:
+        key, colon, value = line.partition(":")
+        if colon and key:
+            headers[key.strip()] = value.strip()
+    return headers or None
+
+
+def _header_block(headers: Mapping[str, str]) -> bytes:
+    lines = ["NATS/1.0"]
+    for key, value in headers.items():
+        if not _HEADER_KEY.fullmatch(key):
+            raise CallerError("bad_request", "a header name is not a token")
+        lines.append(f"{key}: {value.strip().translate(_BAD_VALUE)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
