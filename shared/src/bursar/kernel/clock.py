@@ -50,5 +50,5 @@ class DeciderTime:
         self._anchor = anchor
 
     def at(self, monotonic_ms: int) -> int:
-        """The decider's time (ms) at a reading of the monotonic clock; a reading from before the anchor counts as it."""
+        """The decider's time (ms) at a reading of the monotonic clock; an earlier reading counts as the anchor."""
         return self._base + max(0, monotonic_ms - self._anchor)

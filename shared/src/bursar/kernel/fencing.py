@@ -23,7 +23,8 @@ class Fencer:
         self._key = key
 
     def seal(self, fence: Fence) -> str:
-        text = "%d.%d.%d" % fence
+        incarnation, epoch, number = fence
+        text = f"{incarnation}.{epoch}.{number}"
         return f"{text}.{hashlib.blake2b(text.encode(), digest_size=8, key=self._key).hexdigest()}"
 
     def is_genuine(self, sealed: str) -> bool:

@@ -28,8 +28,7 @@ After: Gray and Cheriton, "Leases" (SOSP 1989); learning mode as in Doorman (201
 from __future__ import annotations
 
 from collections import deque
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from bursar.kernel.attempt import CONFLICT_CODES, Attempt, Phase
 from bursar.kernel.bugs import seeded
@@ -53,53 +52,15 @@ from bursar.kernel.entry import (
     BATCH,
     BEAT,
     EPOCH,
-    GENESIS,
     RECOVERY,
-    Decision,
     chain_hash,
     decode,
     encode,
-    pack_decision,
 )
 from bursar.kernel.errors import BrokenChain, CorruptEntry
 from bursar.kernel.fold import Folded, Follower, Head
-
-
-class Role(StrEnum):
-    LOADING = "loading"
-    STANDBY = "standby"
-    CLAIMING = "claiming"
-    OWNER = "owner"
-    RECOVERING = "recovering"
-
-
-TRANSITIONS: Final[dict[Role, frozenset[Role]]] = {
-    Role.LOADING: frozenset({Role.LOADING, Role.STANDBY}),
-    Role.STANDBY: frozenset({Role.STANDBY, Role.CLAIMING, Role.RECOVERING, Role.LOADING}),
-    Role.CLAIMING: frozenset({Role.OWNER, Role.STANDBY, Role.RECOVERING, Role.LOADING}),
-    Role.OWNER: frozenset({Role.LOADING, Role.RECOVERING}),
-    Role.RECOVERING: frozenset({Role.OWNER, Role.LOADING}),
-}
-
-
-class Options(NamedTuple):
-    """Times in milliseconds of the monotonic clock.
-
-    ``takeover_ms``: silence after which a standby claims. ``lease_ms``: how long after an append the owner answers
-    without another; must be well below ``takeover_ms``. ``heartbeat_ms``: between the owner's signs of life.
-    ``beat_ms``: a journal entry at least so often. ``snapshot_ms`` / ``snapshot_events``: a snapshot after so long or
-    so many events, whichever comes first. ``max_queue``: requests that may wait for a decision.
-    """
-
-    takeover_ms: int = 1000
-    lease_ms: int = 700
-    heartbeat_ms: int = 200
-    beat_ms: int = 10_000
-    snapshot_ms: int = 30_000
-    snapshot_events: int = 200_000
-    max_queue: int = 20_000
-    retry_ms: int = 50
-    max_retry_ms: int = 1000
+from bursar.kernel.recovery import damage_in, id_of, recovery_entry
+from bursar.kernel.roles import TRANSITIONS, Options, Role
 
 
 class Replica:
@@ -401,25 +362,15 @@ class Replica:
         if self.role is Role.RECOVERING:
             self._inspected_for_recovery(attempt, seen, mono)
             return
-        damage = self._damage_in(seen)
+        damage = damage_in(self.head, seen)
         if damage:
             self._regress(damage, mono)
         elif seen.following is None:
             attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
-        elif _id_of(seen.following[1]) == attempt.id:
+        elif id_of(seen.following[1]) == attempt.id:
             self._landed(attempt, seen.following[0], mono)
         else:
             self._superseded(mono)
-
-    def _damage_in(self, seen: Inspection) -> str:
-        head = self.head
-        if head.created and seen.created != head.created:
-            return "the stream was created anew"
-        if head.sequence and seen.at is None:
-            return "the last known entry is gone"
-        if head.sequence and seen.at is not None and chain_hash(seen.at) != head.hash:
-            return "the last known entry is another one"
-        return ""
 
     def _landed(self, attempt: Attempt, sequence: int, mono: int) -> None:
         self._attempt = None
@@ -502,31 +453,13 @@ class Replica:
         attempt = self._attempt
         if attempt is None or attempt.token != token or attempt.phase is not Phase.BASE or attempt.left is None:
             return
-        folded, seen = self.folded, attempt.left
-        sequence, payload = seen.last if seen.last is not None else (0, b"")
-        last = decode(payload) if payload else None
-        incarnation, number, time = folded.incarnation, folded.number, folded.time
-        if last is not None:
-            incarnation, number, time = (
-                max(incarnation, last.incarnation),
-                max(number, last.next_number),
-                max(time, last.time),
-            )
-        if self._suspect is not None:
-            incarnation, number = max(incarnation, self._suspect[0]), max(number, self._suspect[2] + 1)
-        events = list(self.decider.recover(folded.state, time))
-        rows = [pack_decision(Decision("", "", 0, b"", b"", events))]
-        prev = chain_hash(payload) if payload else GENESIS
         attempt.id = self._new_id()
-        attempt.expected = sequence
-        attempt.head = Head(sequence, prev, seen.created)
-        attempt.payload = encode(
-            RECOVERY, (incarnation + 1, folded.epoch + 1, number), attempt.id, time, prev, rows, manifest
-        )
+        attempt.payload, attempt.head = recovery_entry(self.folded, attempt.left, self._suspect, attempt.id, manifest)
+        attempt.expected = attempt.head.sequence
         attempt.base_data = b""
         attempt.phase = Phase.APPEND
         attempt.sent_at = mono
-        self.effects.append(Append(token, sequence, attempt.payload))
+        self.effects.append(Append(token, attempt.expected, attempt.payload))
 
     # ---- roles
 
@@ -560,13 +493,6 @@ class Replica:
     def _new_id(self) -> bytes:
         self._ids += 1
         return self._instance + self._ids.to_bytes(8, "big")
-
-
-def _id_of(payload: bytes) -> bytes:
-    try:
-        return decode(payload).id
-    except CorruptEntry:
-        return b""
 
 
 __all__ = ["TRANSITIONS", "Command", "Options", "Replica", "Role"]
