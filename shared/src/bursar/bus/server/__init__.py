@@ -3,7 +3,7 @@
 from bursar.bus.server.binary import ServerError, find_binary
 from bursar.bus.server.cluster import NatsCluster
 from bursar.bus.server.config import ServerOptions
-from bursar.bus.server.lock import StoreInUse
+from bursar.bus.server.lock import StoreInUse, StoreLock
 from bursar.bus.server.process import NatsServer
 from bursar.bus.server.provision import ProvisionError, StreamDrift, StreamSizes, provision
 
@@ -14,6 +14,7 @@ __all__ = [
     "ServerError",
     "ServerOptions",
     "StoreInUse",
+    "StoreLock",
     "StreamDrift",
     "StreamSizes",
     "find_binary",

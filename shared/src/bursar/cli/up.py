@@ -1,0 +1,255 @@
+"""``bursar up``: a whole installation on this machine, from nothing to serving.
+
+Order of things: the home and its keys, the lock, the NATS server, the streams, the services, and when each service
+answers, how to connect. Stopping goes backwards: services drain first, then the server ends. A server or a service
+that ends by itself is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bursar.bus.base import BusError, Msg
+from bursar.bus.connection import NatsBus, connect
+from bursar.bus.identity import Home, HomeError, create_home
+from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
+from bursar.cli.agent import HomeOption, default_home, fail
+from bursar.cli.context import write_contexts
+from bursar.cli.services import Installed, child, discover
+from bursar.cli.supervise import Backoff, Supervisor
+
+Echo = Callable[[str], None]
+DEFAULT_PORT = 4222
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What the command line asked for; ``nats`` None means the embedded server."""
+
+    home: Path
+    port: int = DEFAULT_PORT
+    nats: str | None = None
+    creds_dir: Path | None = None
+    replicas: int = 1
+    stream_replicas: int = 1
+    budgets: Path | None = None
+    context: str = "bursar"
+    ready_timeout: float = 30.0
+
+
+def up(
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    port: Annotated[int, typer.Option(help="Port of the embedded NATS server; 0 takes a free one.")] = DEFAULT_PORT,
+    nats: Annotated[str | None, typer.Option(help="Use this NATS server instead of an embedded one.")] = None,
+    creds_dir: Annotated[
+        Path | None, typer.Option(help="With --nats: where the .creds files of the principals are.")
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=8, help="Processes per service: one decides, the others stand by.")
+    ] = 1,
+    stream_replicas: Annotated[
+        int, typer.Option(min=1, max=5, help="Copies of each journal; more than 1 needs a NATS cluster.")
+    ] = 1,
+    budgets: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The limiter's budgets (TOML).")
+    ] = None,
+    context: Annotated[str, typer.Option(help="Name of the context for the nats tool; '' writes none.")] = "bursar",
+) -> None:
+    """Run everything on this machine: NATS server, streams, services. Ctrl-C stops all of it.
+
+    \b
+    State is kept in --home and survives restarts; the first start makes keys and credentials.
+
+    \b
+    Examples:
+      bursar up
+      bursar up --replicas 2 --budgets budgets.toml
+      bursar up --home /var/lib/bursar --port 0
+      bursar up --nats nats://nats.example:4222 --creds-dir /etc/bursar/creds --stream-replicas 3
+    """
+    options = UpOptions(home, port, nats, creds_dir, replicas, stream_replicas, budgets, context)
+    try:
+        asyncio.run(run(options, _say))
+    except (BusError, HomeError, ProvisionError, ServerError, StoreInUse) as error:
+        fail(str(error))
+
+
+def register(app: typer.Typer) -> None:
+    app.command("up", short_help="Run everything on this machine.")(up)
+
+
+async def run(options: UpOptions, echo: Echo, stop: asyncio.Event | None = None) -> None:
+    """Bring everything up, stay until ``stop`` is set (default: SIGINT or SIGTERM), take everything down."""
+    stop = stop or _stop_on_signals()
+    services = discover()
+    if not services:
+        echo("no service is installed (pip install bursar-limiter): running the NATS server alone")
+    home = create_home(options.home, (s.name for s in services))
+    with _only_one(home) as lock:
+        async with _nats(options, home, lock, echo) as url:
+            creds_dir = (options.creds_dir or home.creds_dir).absolute()
+            await _provision(url, creds_dir, services, options.stream_replicas)
+            supervisor = Supervisor(echo)
+            try:
+                for service in services:
+                    for number in range(1, options.replicas + 1):
+                        supervisor.start(child(service, number, home, url, creds_dir, _budgets(options)))
+                if await _await_services(url, creds_dir, services, options, echo, stop):
+                    _tell_how(home, url, creds_dir, options, echo)
+                await stop.wait()
+            finally:
+                echo("stopping")
+                await supervisor.stop()
+    echo("stopped")
+
+
+def _budgets(options: UpOptions) -> Path | None:
+    """The given file, else ``budgets.toml`` in the home when there is one."""
+    chosen = options.budgets or options.home / "budgets.toml"
+    return chosen.absolute() if chosen.exists() else None
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextlib.contextmanager
+def _only_one(home: Home) -> Iterator[StoreLock]:
+    lock = StoreLock(home.path / "lock", str(home.path))
+    lock.acquire()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+@contextlib.asynccontextmanager
+async def _nats(options: UpOptions, home: Home, lock: StoreLock, echo: Echo) -> AsyncIterator[str]:
+    """The address of a running NATS server: the given one, or an embedded one that is kept running."""
+    if options.nats:
+        lock.describe(None, options.nats)
+        yield options.nats
+        return
+    server = NatsServer(home, port=options.port)
+    began = time.monotonic()
+    await server.start()
+    lock.describe(server.pid, server.url)
+    echo(f"NATS server ready at {server.url} ({time.monotonic() - began:.1f} s), every append fsynced")
+    keeper = asyncio.create_task(_keep(server, echo))
+    try:
+        yield server.url
+    finally:
+        keeper.cancel()
+        await server.stop()
+
+
+async def _keep(server: NatsServer, echo: Echo) -> None:
+    """Start the server again whenever it ends."""
+    backoff, rng, quick_ends = Backoff(), random.Random(), 0
+    while True:
+        began = time.monotonic()
+        status = await server.wait()
+        quick_ends = 1 if time.monotonic() - began >= backoff.stable else quick_ends + 1
+        echo(f"the NATS server ended (status {status}); starting it again")
+        await asyncio.sleep(backoff.pause(quick_ends, rng))
+        try:
+            await server.restart()
+            echo(f"NATS server ready at {server.url}")
+        except (ServerError, StoreInUse) as error:
+            echo(f"the NATS server does not start: {error}")
+
+
+async def _provision(url: str, creds_dir: Path, services: list[Installed], replicas: int) -> None:
+    bus = await connect(url, creds_dir / "provisioner.creds", principal="provisioner")
+    try:
+        for service in services:
+            await provision(bus, service.name, replicas)
+    finally:
+        await bus.close()
+
+
+async def _await_services(
+    url: str, creds_dir: Path, services: list[Installed], options: UpOptions, echo: Echo, stop: asyncio.Event
+) -> bool:
+    """Say of each service when it answers; True when all do in time."""
+    bus = await connect(url, creds_dir / "ops.creds", principal="ops")
+    began = time.monotonic()
+    waiting = dict.fromkeys((s.name for s in services), options.replicas)
+    try:
+        while waiting and not stop.is_set() and time.monotonic() - began < options.ready_timeout:
+            for name, wanted in list(waiting.items()):
+                if await _answering(bus, name, wanted) >= wanted:
+                    del waiting[name]
+                    echo(f"{name} ready ({wanted} running, {time.monotonic() - began:.1f} s)")
+    finally:
+        await bus.close()
+    if waiting and not stop.is_set():
+        echo(f"no answer yet from {', '.join(waiting)}: see its lines above; still trying")
+    return not waiting
+
+
+async def _answering(bus: NatsBus, service: str, wanted: int) -> int:
+    """How many instances answer a ping within half a second."""
+    seen: set[str] = set()
+    enough = asyncio.Event()
+
+    def on_pong(message: Msg) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            seen.add(str(json.loads(message.data)["id"]))
+        if len(seen) >= wanted:
+            enough.set()
+
+    inbox = bus.new_inbox()
+    try:
+        subscription = await bus.subscribe(inbox, on_pong)
+        bus.publish(f"$SRV.PING.{service}", b"", reply=inbox)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(enough.wait(), 0.5)
+        await subscription.unsubscribe()
+    except BusError:
+        await asyncio.sleep(0.2)
+    return len(seen)
+
+
+def _tell_how(home: Home, url: str, creds_dir: Path, options: UpOptions, echo: Echo) -> None:
+    written = write_contexts(home.path, options.context, url, creds_dir / "ops.creds")
+    reach = f"--context {options.context}" if len(written) > 1 else f"--context {written[0]}"
+    echo(_CONNECT.format(url=url, home=home.path, reach=reach))
+
+
+_CONNECT = """
+Bursar is up: {url}, state in {home}
+
+  Look inside     nats {reach} req bursar.req.limiter.status.ops '{{"v":1}}'
+                  nats {reach} sub 'bursar.evt.>' --translate 'bursar decode'
+                  nats {reach} micro ls
+  Add an agent    bursar agent add alice --home {home}
+  Use it          export BURSAR_URL={url} BURSAR_CREDS={home}/creds/alice.creds
+
+                  async with bursar.connect() as fleet:
+                      async with fleet.limiter.reserve("demo", input_tokens=800, output_tokens=200) as permit:
+                          ...  # call the provider, then permit.settle(...)
+
+Ctrl-C stops everything.
+"""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
