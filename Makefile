@@ -28,12 +28,10 @@ TEST_SEEDS ?= 2000
 SOAK_SEEDS ?= 20000
 
 # Seconds that a ring of tests may take; one that takes longer has failed.
-BUDGET_unit := 240
-BUDGET_property := 300
-BUDGET_simulation := 420
-BUDGET_integration := 480
-BUDGET_demo := 180
-BUDGET_bench := 50
+BUDGET_unit := 180
+BUDGET_property := 240
+BUDGET_simulation := 300
+BUDGET_integration := 420
 
 # $(call ring,NAME,PYTEST ARGUMENTS,VARIABLES): one ring, with its own time, within its budget.
 define ring
@@ -57,6 +55,7 @@ help: ## show this page
 	@printf '\nThe first run makes %s by itself (about a minute). PYTHON=/path/to/python chooses the interpreter.\n' '$(VENV)'
 
 setup: $(STAMP) ## make .venv from the hash-pinned locks, with Bursar in it (other targets do this by themselves)
+	@echo "$(VENV) is ready: $(BIN)/bursar --help"
 
 demo: $(STAMP) ## a fleet replays a trace, unmanaged and under Bursar  [TRACE=FILE.csv] [JSON=FILE] [OUT=DIR] [ARGS=...]
 	$(BIN)/bursar demo $(if $(TRACE),--trace "$(TRACE)") $(if $(JSON),--json "$(JSON)") $(if $(OUT),--out "$(OUT)") $(ARGS)
@@ -74,7 +73,7 @@ test-property: $(STAMP) ## hypothesis properties and state machines, and the fuz
 	$(call ring,property,-m "(property or fuzz) and not (integration or slow)")
 
 test-simulation: $(STAMP) ## the deterministic simulator  [TEST_SEEDS=2000]
-	$(call ring,simulation,-n 2 -m "simulation and not slow" --override-ini timeout=400,BURSAR_SEEDS=$(TEST_SEEDS))
+	$(call ring,simulation,-n 2 -m "simulation and not slow" --override-ini timeout=290,BURSAR_SEEDS=$(TEST_SEEDS))
 
 test-integration: $(STAMP) ## against the real nats-server: kills, pauses, partitions, permissions
 	$(call ring,integration,-m "integration and not slow")
