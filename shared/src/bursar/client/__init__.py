@@ -1,0 +1,34 @@
+"""What an agent uses. Nothing here imports the kernel or a service."""
+
+from bursar.client.errors import (
+    BadReply,
+    Conflict,
+    LimiterUnavailable,
+    NeverFits,
+    NoCredentials,
+    PermitEnded,
+    PermitVoid,
+    Refused,
+)
+from bursar.client.fleet import Fleet, connect
+from bursar.client.headers import RateLimitHeaders
+from bursar.client.limiter import Limiter
+from bursar.client.permit import Permit, Reservation, Settlement
+
+__all__ = [
+    "BadReply",
+    "Conflict",
+    "Fleet",
+    "Limiter",
+    "LimiterUnavailable",
+    "NeverFits",
+    "NoCredentials",
+    "Permit",
+    "PermitEnded",
+    "PermitVoid",
+    "RateLimitHeaders",
+    "Refused",
+    "Reservation",
+    "Settlement",
+    "connect",
+]

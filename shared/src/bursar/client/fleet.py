@@ -1,0 +1,108 @@
+"""The way in: ``async with bursar.connect() as fleet:``.
+
+One fleet object is one connection; share it between all tasks of a process. It must be used in the event loop that it
+was entered in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from bursar.bus.base import Bus
+from bursar.client.limiter import PATIENCE, Limiter
+from bursar.client.target import Target, resolve
+from bursar.client.time import Clock
+from bursar.errors import CallerError
+
+if TYPE_CHECKING:
+    import httpx2
+
+DRAIN: float = 5.0
+"""Seconds that closing waits for settlements."""
+
+
+class Fleet:
+    """A connection to Bursar as one agent. Made by `connect`; enter it with ``async with``."""
+
+    def __init__(
+        self, target: Target | None, *, bus: Bus | None = None, clock: Clock | None = None, patience: float = PATIENCE
+    ) -> None:
+        self._target = target
+        self._bus = bus
+        self._own_bus = bus is None
+        self._clock = clock
+        self._patience = patience
+        self._limiter: Limiter | None = None
+
+    @property
+    def principal(self) -> str:
+        """Who this agent is, as its credentials say."""
+        return self._open_bus.principal
+
+    @property
+    def limiter(self) -> Limiter:
+        if self._limiter is None:
+            raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
+        return self._limiter
+
+    @property
+    def _open_bus(self) -> Bus:
+        if self._bus is None:
+            raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
+        return self._bus
+
+    async def __aenter__(self) -> Self:
+        if self._bus is None and self._target is not None:
+            self._bus = await _dial(self._target)
+        self._limiter = Limiter(self._open_bus, clock=self._clock, patience=self._patience)
+        await self._limiter.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self, drain: float = DRAIN) -> None:
+        """Cancel what was never sent, finish the settlements (at most ``drain`` seconds), disconnect."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            await limiter.close(drain)
+        if self._own_bus and self._bus is not None:
+            bus, self._bus = self._bus, None
+            await bus.close()
+
+    def http_client(self, budget: str | Callable[[httpx2.Request], str], **options: Any) -> httpx2.AsyncClient:
+        """An ``httpx2.AsyncClient`` whose every request stands under ``budget``, for the ``http_client`` argument of
+        the official SDKs. Options: see `bursar.client.http.http_client`."""
+        from bursar.client.http import http_client  # noqa: PLC0415 - httpx2 is an extra
+
+        return http_client(self.limiter, budget, **options)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    creds: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    patience: float = PATIENCE,
+) -> Fleet:
+    """A fleet to enter with ``async with``; nothing is sent before.
+
+    ``url``, ``creds``, ``home``, ``name``: see `bursar.client.target`; none is needed when BURSAR_CREDS is set or
+    ``./.bursar`` has one agent. ``patience``: seconds to keep asking a service that does not answer.
+
+    Raises `NoCredentials` here; entering raises `bursar.bus.base.ConnectFailed`.
+    """
+    return Fleet(resolve(url, creds, home, name), patience=patience)
+
+
+async def _dial(target: Target) -> Bus:
+    from bursar.bus import connection  # noqa: PLC0415 - only a real connection needs nats
+
+    urls = [part.strip() for part in target.url.split(",") if part.strip()]
+    return await connection.connect(urls, target.creds, principal=target.principal, jitter=2.0)

@@ -1,0 +1,261 @@
+"""The limiter as an agent sees it.
+
+::
+
+    async with fleet.limiter.reserve("openai/gpt", input_tokens=900, output_tokens=400, wait=30) as permit:
+        permit.sent()
+        answer = await call_the_provider()
+        permit.used(input_tokens=answer.usage.input, output_tokens=answer.usage.output)
+
+What it promises: a permit handed out can be sent (its deadline has not passed); what was granted but cannot be used
+(the caller was cancelled meanwhile, the answer came too late) is given back; a settlement is repeated until the
+limiter has it; after the limiter has lost data, the permits in use are declared to it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from bursar.bus.base import Bus
+from bursar.client.background import Background
+from bursar.client.caller import Call, Caller, Reply
+from bursar.client.errors import BadReply, LimiterUnavailable, refusal
+from bursar.client.headers import RateLimitHeaders
+from bursar.client.permit import HELD, Ask, Permit, Reservation, Settlement
+from bursar.client.session import Session
+from bursar.client.time import Clock, SystemClock
+from bursar.contracts.limiter import DIMENSIONS, SERVICE, StatusReply
+from bursar.errors import BursarError
+
+PATIENCE: Final = 10.0
+"""Seconds to keep asking a limiter that does not answer: longer than a restart or a take-over."""
+
+DEFAULT_TTL: Final = 120.0
+MAX_WAIT: Final = 600.0
+TOO_LATE: Final = 5
+"""Number of permits that may arrive void, one after the other, before the limiter counts as out of reach."""
+REAP: Final = 30_000.0
+"""Milliseconds in which the fate of an abandoned request is still looked for."""
+
+
+class Limiter:
+    """Made by `bursar.connect`. ``observed``: the provider's rate-limit headers last seen, by budget."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        clock: Clock | None = None,
+        background: Background | None = None,
+        session: Session | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.background = background or Background()
+        self.patience = patience
+        self.observed: dict[str, RateLimitHeaders] = {}
+        self.caller = Caller(bus, SERVICE, self.clock, session=session, lost_data=self._data_was_lost)
+        self._outstanding: dict[str, Permit] = {}
+
+    async def start(self) -> None:
+        await self.caller.start()
+
+    async def close(self, timeout: float = 5.0) -> int:
+        """Give back what was never sent and finish all settlements; returns how many could not be finished."""
+        for permit in list(self._outstanding.values()):
+            if permit.state == HELD:
+                permit.cancel_soon()
+        unfinished = await self.background.drain(timeout)
+        await self.caller.close()
+        return unfinished
+
+    @property
+    def outstanding(self) -> int:
+        """Number of permits that are not settled yet."""
+        return len(self._outstanding)
+
+    def reserve(
+        self,
+        budget: str,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        requests: int = 1,
+        concurrent: int = 1,
+        usd_micros: int = 0,
+        wait: float = 0.0,
+        ttl: float = DEFAULT_TTL,
+    ) -> Reservation:
+        """Reserve for one call: use it with ``async with``, or ``await`` it (as `acquire`).
+
+        ``wait``: seconds to stand in line (at most 600) instead of being refused at once. ``ttl``: seconds after which
+        an unsettled permit counts as used in full (0.1 to 3600).
+
+        At the end of the block the permit is settled with what `Permit.used` recorded, in full when nothing was. When
+        the block raises before `Permit.sent` was called, it is cancelled instead and all is refunded: so call
+        `Permit.sent` right before you send.
+
+        Entering raises `Refused` (`NeverFits` when no waiting helps), `LimiterUnavailable`, or another
+        `bursar.errors.BursarError` that says what to do.
+        """
+        amounts = {
+            "requests": requests,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "concurrent": concurrent,
+            "usd_micros": usd_micros,
+        }
+        return Reservation(self, Ask(budget, amounts, min(max(wait, 0.0), MAX_WAIT), ttl))
+
+    async def acquire(self, budget: str, **ask: Any) -> Permit:
+        """A permit that you settle or cancel yourself; arguments and errors as `reserve`."""
+        return await self.reserve(budget, **ask)
+
+    async def status(self, budget: str | None = None) -> StatusReply:
+        """Limits, use and headroom of one budget or of all."""
+        call = self.caller.query("status", {"budget": budget})
+        reply = await self.caller.run(call, self._deadline(0.0))
+        try:
+            status = StatusReply.model_validate(reply.body)
+        except ValidationError as error:
+            raise BadReply("the status cannot be read", errors=error.error_count()) from None
+        self.caller.offsets.of(reply.epoch).learn(reply.sent, status.now_ms)
+        return status
+
+    # -- reserve
+
+    async def grant(self, ask: Ask) -> Permit:
+        """A permit that can be sent now; see `reserve`."""
+        wait_until = self.clock.now() + ask.wait * 1000.0
+        deadline = self._deadline(ask.wait)
+        for _ in range(TOO_LATE):
+            permit = await self._ask(ask, wait_until - self.clock.now(), deadline)
+            if permit is not None and await self._is_good(permit, deadline):
+                return permit
+        raise LimiterUnavailable("every permit came too late to be used", budget=ask.budget)
+
+    async def _is_good(self, permit: Permit, deadline: float) -> bool:
+        """Whether a fresh permit can be sent; if not, it is given back."""
+        try:
+            if permit.expired:
+                await self._learn_offset(deadline)
+        except asyncio.CancelledError:
+            permit.cancel_soon()
+            raise
+        if permit.expired:
+            permit.cancel_soon()
+            return False
+        return True
+
+    async def _ask(self, ask: Ask, wait_ms: float, deadline: float) -> Permit | None:
+        """One request; None when the grant belongs to data that was lost."""
+        call = self.caller.request(
+            "reserve",
+            {
+                "budget": ask.budget,
+                "amounts": ask.amounts,
+                "wait_ms": max(0, int(wait_ms)),
+                "ttl_ms": int(ask.ttl * 1000.0),
+            },
+        )
+        try:
+            reply = await self.caller.run(call, deadline)
+        except (asyncio.CancelledError, LimiterUnavailable):
+            self._abandon(call, ask)
+            raise
+        if reply.body.get("ok") is not True:
+            raise self._refused(reply)
+        permit = self._permit(ask, reply)
+        if reply.is_lost:
+            permit.cancel_soon()
+            return None
+        return permit
+
+    def _permit(self, ask: Ask, reply: Reply) -> Permit:
+        body = reply.body
+        times = (body.get("granted_at_ms"), body.get("send_by_at_ms"))
+        if not (type(body.get("reservation")) is str and type(times[0]) is int and type(times[1]) is int):
+            raise BadReply("the grant cannot be read")
+        offset = self.caller.offsets.of(reply.epoch)
+        offset.learn(reply.sent, body["granted_at_ms"])
+        permit = self._outstanding[body["reservation"]] = Permit(self, ask, body, reply.fence, offset)
+        return permit
+
+    def _refused(self, reply: Reply) -> BursarError:
+        body = reply.body
+        try:
+            told = refusal(body)
+            self.caller.offsets.of(reply.epoch).learn(reply.sent, body["now_ms"])
+        except (LookupError, TypeError):
+            return BadReply("the refusal cannot be read")
+        return told
+
+    async def _learn_offset(self, deadline: float) -> None:
+        """Ask for the limiter's time: the answer to a request that stood in line says little about the offset."""
+        try:
+            reply = await self.caller.run(self.caller.query("clock", {}), min(deadline, self.clock.now() + 250.0))
+        except BursarError:
+            return
+        now = reply.body.get("now_ms")
+        if type(now) is int:
+            self.caller.offsets.of(reply.epoch).learn(reply.sent, now)
+
+    def _abandon(self, call: Call, ask: Ask) -> None:
+        """Nobody waits for the answer any more; if it is a grant, it goes back."""
+        if call.was_sent:
+            self.background.spawn(self._reap(call, ask))
+        else:
+            self.caller.give_up(call)
+
+    async def _reap(self, call: Call, ask: Ask) -> None:
+        try:
+            reply = await self.caller.run(call, self.clock.now() + ask.wait * 1000.0 + REAP)
+        except BursarError:
+            self.caller.give_up(call)
+            return
+        if reply.body.get("ok") is True:
+            await self._permit(ask, reply).cancel()
+
+    # -- settle
+
+    async def settle(self, permit: Permit, fields: dict[str, Any]) -> Settlement:
+        """Repeat a settlement until the limiter has it, or the reservation has surely timed out."""
+        call = self.caller.request("settle", fields)
+        try:
+            reply = await self.caller.run(call, self._deadline(permit.ask.ttl))
+        finally:
+            self.caller.give_up(call)
+            self._outstanding.pop(permit.reservation, None)
+        body = reply.body
+        try:
+            return Settlement(str(body["outcome"]), dict(body["refunded"]), dict(body["overage"]))
+        except (LookupError, TypeError, ValueError):
+            raise BadReply("the settlement cannot be read") from None
+
+    # -- after data loss
+
+    def _data_was_lost(self) -> None:
+        for permit in list(self._outstanding.values()):
+            self.background.spawn(self._redeclare(permit))
+
+    async def _redeclare(self, permit: Permit) -> None:
+        fields = {
+            "budget": permit.budget,
+            "reservation": permit.reservation,
+            "amounts": {name: permit.amounts[name] for name in DIMENSIONS},
+            "granted_at_ms": permit.granted_at_ms,
+            "ttl_ms": int(permit.ask.ttl * 1000.0),
+        }
+        call = self.caller.request("redeclare", fields, seen=permit.fence_text)
+        try:
+            reply = await self.caller.run(call, self._deadline(permit.ask.ttl))
+        finally:
+            self.caller.give_up(call)
+        if reply.body.get("adopted") is not True:
+            permit.void()
+
+    def _deadline(self, wait: float) -> float:
+        return self.clock.now() + (wait + self.patience) * 1000.0

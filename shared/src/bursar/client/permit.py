@@ -1,0 +1,190 @@
+"""The permit: leave to make one call, for a moment, and the duty to say what it used.
+
+::
+
+    held --sent()--> sent --settle()--> ended
+      \\--cancel()-------------------->  ended
+
+A permit that was never sent can be cancelled: everything is refunded. From `Permit.sent` on it counts: with what
+`Permit.used` recorded, and in full for what was not recorded. Whoever forgets it leaves it to the limiter, which
+counts it in full after its ``ttl``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bursar.client.caller import FenceKey
+from bursar.client.errors import PermitEnded, PermitVoid
+from bursar.client.offset import EpochOffset
+
+if TYPE_CHECKING:
+    from bursar.client.limiter import Limiter
+
+LEAVE_WITHIN: Final = 1.0
+"""Seconds that the end of an ``async with`` block waits for the settlement; then it goes on in the background."""
+
+HELD, SENT, ENDED = "held", "sent", "ended"
+USAGE: Final = ("requests", "input_tokens", "output_tokens", "usd_micros")
+
+
+class Ask(NamedTuple):
+    """What to reserve. ``wait`` and ``ttl`` in seconds."""
+
+    budget: str
+    amounts: dict[str, int]
+    wait: float
+    ttl: float
+
+
+class Settlement(NamedTuple):
+    """How a permit ended: ``used``, ``cancelled`` or ``timed_out`` (its ttl was over before); what came back and what
+    was used beyond the reservation, per dimension."""
+
+    outcome: str
+    refunded: dict[str, int]
+    overage: dict[str, int]
+
+
+class Permit:
+    """Leave to make one call. Made by `Limiter.reserve` and `Limiter.acquire`."""
+
+    __slots__ = (
+        "_clock_offset", "_limiter", "_state", "_usage", "_voided", "amounts", "ask", "budget", "fence", "fence_text",
+        "granted_at_ms", "reservation", "send_by_at_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self, limiter: Limiter, ask: Ask, granted: dict[str, Any], fence: FenceKey, offset: EpochOffset
+    ) -> None:
+        self._limiter = limiter
+        self._state = HELD
+        self._voided = False
+        self._usage: dict[str, int] = {}
+        self._clock_offset = offset
+        self.ask = ask
+        self.budget = ask.budget
+        self.amounts = ask.amounts
+        self.fence = fence
+        self.fence_text: str = granted["fence"]
+        self.reservation: str = granted["reservation"]
+        self.granted_at_ms: int = granted["granted_at_ms"]
+        self.send_by_at_ms: int = granted["send_by_at_ms"]
+
+    def __repr__(self) -> str:
+        return f"<Permit {self.reservation} for {self.budget}, {self._state}, {self.left:.3f} s left>"
+
+    @property
+    def state(self) -> str:
+        """``held``, ``sent`` or ``ended``."""
+        return self._state
+
+    @property
+    def left(self) -> float:
+        """Seconds in which the call may still be sent; 0 or less when the permit is void."""
+        now = self._limiter.clock.now()
+        return (self._clock_offset.deadline(self.send_by_at_ms, now) - now) / 1000.0
+
+    @property
+    def expired(self) -> bool:
+        """Whether the send deadline has passed: then the call must not be sent any more."""
+        return self._voided or self.left <= 0
+
+    def check(self) -> None:
+        """Raise `PermitVoid` past the send deadline, `PermitEnded` after the end."""
+        if self._state == ENDED:
+            raise PermitEnded(self.budget)
+        left = self.left
+        if self._voided or left <= 0:
+            raise PermitVoid(self.budget, -left * 1000.0)
+
+    def sent(self) -> None:
+        """Call this right before the call is sent: it raises `PermitVoid` when it is too late to send; from here on
+        the reservation counts as used."""
+        if self._state != SENT:
+            self.check()
+            self._state = SENT
+
+    def used(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        usd_micros: int | None = None,
+        requests: int | None = None,
+    ) -> None:
+        """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
+        it was reserved."""
+        told = zip(USAGE, (requests, input_tokens, output_tokens, usd_micros), strict=True)
+        self._usage.update((name, max(0, int(amount))) for name, amount in told if amount is not None)
+
+    async def settle(self, **used: int | None) -> Settlement:
+        """End the permit with what was `used` (same arguments); returns when that is durable.
+
+        Raises `PermitEnded` when it has ended, `LimiterUnavailable` when the limiter cannot be reached for so long
+        that the reservation has timed out (it then counts in full).
+        """
+        return await asyncio.shield(self.settle_soon(**used))
+
+    async def cancel(self) -> Settlement:
+        """The call was never sent: everything is refunded. Raises as `settle`."""
+        return await asyncio.shield(self.cancel_soon())
+
+    def settle_soon(self, **used: int | None) -> asyncio.Task[Settlement]:
+        """As `settle`, in the background: it is finished before the fleet closes."""
+        self.used(**used)
+        return self._limiter.background.spawn(self._limiter.settle(self, self._end("used")))
+
+    def cancel_soon(self) -> asyncio.Task[Settlement]:
+        """As `cancel`, in the background."""
+        return self._limiter.background.spawn(self._limiter.settle(self, self._end("cancelled")))
+
+    def void(self) -> None:
+        """The limiter does not know this permit any more: it must not be sent."""
+        self._voided = True
+
+    def _end(self, outcome: str) -> dict[str, Any]:
+        """The fields of the settlement; the permit has ended from here on."""
+        if self._state == ENDED:
+            raise PermitEnded(self.budget)
+        self._state = ENDED
+        fields: dict[str, Any] = {"reservation": self.reservation, "outcome": outcome, "usage": None}
+        if outcome == "used" and self._usage:
+            amounts = self.amounts
+            fields["usage"] = {name: self._usage.get(name, amounts[name]) for name in USAGE}
+        return fields
+
+
+class Reservation:
+    """What `Limiter.reserve` returns: ``async with`` it to get a permit that is settled at the end, or ``await`` it to
+    get one that you settle."""
+
+    __slots__ = ("_ask", "_limiter", "_permit")
+
+    def __init__(self, limiter: Limiter, ask: Ask) -> None:
+        self._limiter = limiter
+        self._ask = ask
+        self._permit: Permit | None = None
+
+    def __await__(self) -> Generator[Any, None, Permit]:
+        return self._limiter.grant(self._ask).__await__()
+
+    async def __aenter__(self) -> Permit:
+        self._permit = await self._limiter.grant(self._ask)
+        return self._permit
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        permit, self._permit = self._permit, None
+        if permit is None or permit.state == ENDED:
+            return
+        if kind is not None and permit.state == HELD and not permit._usage:
+            permit.cancel_soon()
+            return
+        settling = permit.settle_soon()
+        if kind is None:
+            await asyncio.wait((settling,), timeout=LEAVE_WITHIN)

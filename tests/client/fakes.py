@@ -1,0 +1,245 @@
+"""A small network and a small limiter, which say what the contract says and fail when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+from pydantic import BaseModel
+
+from bursar.bus.base import Handler, NotConnected
+from bursar.contracts import limiter as wire
+
+
+@dataclass
+class Message:
+    subject: str
+    reply: str
+    data: bytes
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass
+class Sub:
+    bus: FakeBus
+    subject: str
+    handler: Handler
+
+    async def unsubscribe(self) -> None:
+        if self in self.bus.subs:
+            self.bus.subs.remove(self)
+
+    async def drain(self) -> None:
+        await self.unsubscribe()
+
+
+class FakeBus:
+    """One agent's connection. ``server`` hears what is published; ``delay`` (s) there and as long back."""
+
+    def __init__(self, principal: str = "agent-1", delay: float = 0.0005) -> None:
+        self._principal = principal
+        self.is_connected = True
+        self.delay = delay
+        self.server: Callable[[Message], None] | None = None
+        self.subs: list[Sub] = []
+        self.published: list[Message] = []
+        self.lose: Callable[[Message], bool] = lambda _: False
+        self._inboxes = 0
+
+    @property
+    def principal(self) -> str:
+        return self._principal
+
+    def new_inbox(self) -> str:
+        self._inboxes += 1
+        return f"_R.{self._principal}.x{self._inboxes}"
+
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+        if not self.is_connected:
+            raise NotConnected
+        message = Message(subject, reply, payload, headers)
+        self.published.append(message)
+        if not self.lose(message):
+            asyncio.get_running_loop().call_later(self.delay, self._arrive, message)
+
+    def _arrive(self, message: Message) -> None:
+        if self.server is None:
+            self.answer(Message(message.reply, "", b"", {"Status": "503"}))
+        else:
+            self.server(message)
+
+    def answer(self, message: Message) -> None:
+        asyncio.get_running_loop().call_later(self.delay, self._deliver, message)
+
+    def _deliver(self, message: Message) -> None:
+        for sub in list(self.subs):
+            if message.subject == sub.subject or (
+                sub.subject.endswith(".*") and message.subject.rpartition(".")[0] == sub.subject[:-2]
+            ):
+                sub.handler(message)
+
+    async def request(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("the client brings its own answers home")
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Sub:
+        sub = Sub(self, subject, handler)
+        self.subs.append(sub)
+        return sub
+
+    async def flush(self, timeout: float = 2.0) -> None:
+        return None
+
+    async def close(self) -> None:
+        self.is_connected = False
+
+
+@dataclass
+class Line:
+    request: wire.Reserve
+    reply: str
+
+
+REQUESTS: dict[str, type[BaseModel]] = {
+    "reserve": wire.Reserve,
+    "settle": wire.Settle,
+    "redeclare": wire.Redeclare,
+    "status": wire.Status,
+    "clock": wire.Clock,
+}
+
+
+@dataclass
+class FakeLimiter:
+    """Grants while fewer than ``slots`` reservations are open. ``zero``: its clock minus the loop's, in ms."""
+
+    bus: FakeBus
+    slots: int = 1_000_000
+    zero: int = 77_000
+    send_within: int = 300
+    incarnation: int = 1
+    epoch: int = 1
+    number: int = 0
+    deaf: bool = False
+    adopts: bool = True
+    open: dict[str, dict[str, int]] = field(default_factory=dict)
+    settled: dict[str, tuple[str, dict[str, int] | None]] = field(default_factory=dict)
+    answered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    line: dict[str, Line] = field(default_factory=dict)
+    heard: list[tuple[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    refuse_with: str | None = None
+
+    def __post_init__(self) -> None:
+        self.bus.server = self.hear
+
+    @property
+    def now(self) -> int:
+        return self.zero + int(asyncio.get_running_loop().time() * 1000.0)
+
+    def fence(self) -> str:
+        return f"{self.incarnation}.{self.epoch}.{self.number}.{'0' * 16}"
+
+    def take_over(self, lost: bool = False) -> None:
+        """Another instance continues: later on its clock, the line forgotten; with ``lost`` also the journal's end."""
+        self.epoch += 1
+        self.zero -= 400
+        self.line.clear()
+        if lost:
+            self.incarnation += 1
+            self.epoch = 1
+            self.open.clear()
+            self.answered.clear()
+
+    def hear(self, message: Message) -> None:
+        verb = message.subject.split(".")[3]
+        assert message.subject == f"bursar.req.limiter.{verb}.{self.bus.principal}"
+        assert message.reply.startswith(f"_R.{self.bus.principal}.")
+        request = REQUESTS[verb].model_validate(msgpack.unpackb(message.data))
+        self.heard.append((verb, request))
+        if self.deaf:
+            return
+        if self.errors:
+            self.fail(message.reply, self.errors.pop(0))
+            return
+        request_id = getattr(request, "id", "")
+        if request_id in self.answered:
+            self.say(message.reply, self.answered[request_id])
+        else:
+            getattr(self, f"_{verb}")(request, message.reply)
+
+    def say(self, reply: str, body: dict[str, Any]) -> None:
+        self.bus.answer(Message(reply, "", msgpack.packb(body)))
+
+    def fail(self, reply: str, code: str) -> None:
+        body = {"v": 1, "error": {"code": code, "text": "told to fail", "facts": {"budget": "b"}}}
+        self.bus.answer(Message(reply, "", msgpack.packb(body), {"Nats-Service-Error-Code": "500"}))
+
+    def _accept(self, request: Any, reply: str, body: BaseModel) -> None:
+        self.answered[request.id] = body.model_dump()
+        self.say(reply, self.answered[request.id])
+
+    def _reserve(self, request: wire.Reserve, reply: str) -> None:
+        if self.refuse_with is not None or (len(self.open) >= self.slots and request.wait_ms == 0):
+            self._refuse(request, reply, self.refuse_with or "over_limit")
+        elif len(self.open) >= self.slots:
+            self.line[request.id] = Line(request, reply)
+        else:
+            self._grant(request, reply)
+
+    def _refuse(self, request: wire.Reserve, reply: str, reason: Any) -> None:
+        retry = None if reason == "never_fits" else 1500
+        body = wire.Refused(
+            reason=reason, budget=request.budget, dimension="input_tokens", limit=100, level=90, ahead=2,
+            now_ms=self.now, retry_at_ms=retry and self.now + retry, retry_in_ms=retry, text="no room",
+            fence=self.fence(),
+        )  # fmt: skip
+        self.say(reply, body.model_dump())
+
+    def _grant(self, request: wire.Reserve, reply: str) -> None:
+        self.number += 1
+        reservation = f"{self.incarnation}.{self.epoch}.{self.number}"
+        self.open[reservation] = request.amounts.model_dump(exclude={"v"})
+        granted = wire.Granted(
+            reservation=reservation, granted_at_ms=self.now, send_by_at_ms=self.now + self.send_within,
+            expires_at_ms=self.now + request.ttl_ms, fence=self.fence(),
+        )  # fmt: skip
+        self._accept(request, reply, granted)
+
+    def _settle(self, request: wire.Settle, reply: str) -> None:
+        if request.reservation not in self.open:
+            self.fail(reply, "unknown")
+            return
+        self.number += 1
+        del self.open[request.reservation]
+        usage = request.usage.model_dump(exclude={"v"}) if request.usage else None
+        self.settled[request.reservation] = (request.outcome, usage)
+        settled = wire.Settled(
+            reservation=request.reservation, outcome=request.outcome, refunded={"input_tokens": 1}, overage={},
+            fence=self.fence(),
+        )  # fmt: skip
+        self._accept(request, reply, settled)
+        if self.line:
+            waiting = self.line.pop(next(iter(self.line)))
+            self._grant(waiting.request, waiting.reply)
+
+    def _redeclare(self, request: wire.Redeclare, reply: str) -> None:
+        self.number += 1
+        if self.adopts:
+            self.open[request.reservation] = request.amounts.model_dump(exclude={"v"})
+        done = wire.Redeclared(reservation=request.reservation, adopted=self.adopts, fence=self.fence())
+        self._accept(request, reply, done)
+
+    def _clock(self, _: wire.Clock, reply: str) -> None:
+        self.say(reply, wire.ClockReply(now_ms=self.now, fence=self.fence()).model_dump())
+
+    def _status(self, request: wire.Status, reply: str) -> None:
+        level = wire.DimensionStatus(limit=100, window_ms=60_000, used=1, in_flight=2, headroom=3, debt=0)
+        budget = wire.BudgetStatus(
+            name=request.budget or "b", dimensions={"requests": level}, reservations=len(self.open), waiting=0,
+            granted=1, refused=0,
+        )  # fmt: skip
+        status = wire.StatusReply(now_ms=self.now, recovering=False, budgets=[budget], fence=self.fence())
+        self.say(reply, status.model_dump())
