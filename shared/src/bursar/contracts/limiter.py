@@ -162,18 +162,24 @@ class LimitSpec(Message):
     """One limit. ``window_ms`` 0: a level (calls in flight), or for money an amount that is spent once.
 
     ``charge``: "admission" when the provider charges as the call arrives, "production" when output is charged as it
-    is produced (what is in flight then stays charged until it is settled).
+    is produced (what is in flight then stays charged until it is settled). ``bucket``: the capacity of the provider's
+    own token bucket (refilled at limit/window) where that is smaller than the limit. ``paced``: spread the use over
+    the window; without it the whole limit may go at once.
     """
 
     limit: Annotated[int, Field(ge=1, le=2**53 - 1)]
     window_ms: Annotated[int, Field(ge=0, le=31_536_000_000)]
     charge: Literal["admission", "production"] = "admission"
+    bucket: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    paced: bool = True
 
 
 class BudgetSpec(Message):
     """One budget. ``utilisation_permille``: the pace, in thousandths of the limit; ``burst_permille``: how much of
     the limit may be used in one go; ``jitter_ms``: J, the longest time from the permit to the provider's charge;
-    ``send_within_ms``: how long a permit is good for (it lies within J)."""
+    ``send_within_ms``: how long a permit is good for (it lies within J); ``max_ttl_ms``: the longest time to live of
+    a reservation (a longer one is cut to it), which is also how long unknown calls are feared after a loss of data;
+    ``max_waiting``: how many may stand in line."""
 
     name: Name
     limits: dict[Dimension, LimitSpec]
@@ -181,6 +187,7 @@ class BudgetSpec(Message):
     burst_permille: Annotated[int, Field(ge=1, le=1000)] = 50
     jitter_ms: Annotated[int, Field(ge=0, le=600_000)] = 500
     send_within_ms: Annotated[int, Field(ge=1, le=600_000)] = 300
+    max_ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 600_000
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 10_000
 
 

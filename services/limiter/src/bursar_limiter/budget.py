@@ -1,0 +1,103 @@
+"""One budget: its meters, the time-outs of its reservations, and its line."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from bursar.contracts.limiter import BudgetSpec
+from bursar_limiter.dimensions import Quantities
+from bursar_limiter.meter import meters_of
+from bursar_limiter.waiting import Line
+
+MAX_LIVE = 100_000
+"""Most reservations of one budget that may be in flight: bounds the memory whatever the limits are."""
+
+
+class Reservation(NamedTuple):
+    """A permit that has not ended. ``charged``: bit i is set when the grant was charged to the present meter of
+    dimension i, so that a refund may be taken back from it (not after the meter was made anew, nor for a
+    reservation that was adopted after a loss: what it had taken is part of what counts as lost)."""
+
+    budget: str
+    principal: str
+    granted_at: int
+    expires_at: int
+    amounts: Quantities
+    charged: int
+
+
+class Budget:
+    """``retired``: no longer offered, kept because something in it still counts. ``recovering_until``: nothing is
+    granted before. ``agenda_at``: the time-out for which this budget stands in the state's agenda (0: none)."""
+
+    __slots__ = (
+        "agenda_at",
+        "charged",
+        "count",
+        "expiries",
+        "granted",
+        "line",
+        "live",
+        "meters",
+        "name",
+        "recovering_until",
+        "refused",
+        "retired",
+        "spec",
+    )
+
+    def __init__(self, spec: BudgetSpec, live: dict[str, Reservation]) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.live = live
+        self.meters = meters_of(spec)
+        self.charged = sum(1 << meter.index for meter in self.meters)
+        self.expiries: list[tuple[int, str]] = []
+        self.agenda_at = 0
+        self.count = 0
+        self.granted = 0
+        self.refused = 0
+        self.recovering_until = 0
+        self.retired = False
+        self.line = Line()
+
+    def fits(self, now: int, amounts: Quantities) -> bool:
+        """Whether all dimensions have room now."""
+        if now < self.recovering_until or self.count >= MAX_LIVE:
+            return False
+        for meter in self.meters:
+            amount = amounts[meter.index]
+            if amount and not meter.fits(now, amount):
+                return False
+        return True
+
+    def track(self, expires_at: int, reservation: str) -> None:
+        """Note when a reservation times out."""
+        if len(self.expiries) > 2 * self.count + 64:
+            self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
+            heapify(self.expiries)
+        heappush(self.expiries, (expires_at, reservation))
+
+    def next_expiry(self) -> tuple[int, str] | None:
+        """The next time-out of a reservation that has not ended."""
+        expiries, live = self.expiries, self.live
+        while expiries and expiries[0][1] not in live:
+            heappop(expiries)
+        return expiries[0] if expiries else None
+
+    def freed(self, index: int, need: int) -> int | None:
+        """When time-outs will have ended reservations with so much of a dimension; None if all hold less."""
+        first = self.next_expiry()
+        if first is not None and self.live[first[1]].amounts[index] >= need:
+            return first[0]
+        for expires_at, reservation in sorted(self.expiries):
+            if reservation in self.live:
+                need -= self.live[reservation].amounts[index]
+                if need <= 0:
+                    return expires_at
+        return None
+
+    def idle(self, now: int) -> bool:
+        """Whether nothing in it counts any more."""
+        return not self.count and not any(meter.counted(now) for meter in self.meters)

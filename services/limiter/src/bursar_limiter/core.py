@@ -1,0 +1,89 @@
+"""The limiter's decisions.
+
+Agents share a provider's limits: requests, tokens in and out, calls in flight, money. Before a call an agent reserves
+an estimate of all of them at once; after it, it settles what was really used. The promises:
+
+1. No limit is exceeded in any window of the provider, as long as each permit is charged within J of its grant
+   (`ledger` has the argument; `pacing.Burst` that for a provider with a small bucket).
+2. All dimensions are taken, or none.
+3. A reservation ends once: used, cancelled, or timed out, which counts as used (`lifecycle` has the table).
+4. A refusal says what is in the way and when it will be gone: exactly, when nobody stands in line before.
+5. Who waits in line is not overtaken, however large the request.
+6. After a loss of acknowledged entries nothing is granted until all that they may have granted is over.
+
+`decide` reads and `evolve` writes; the kernel journals in between. Waiting lines and counters of refusals are
+volatile. Reserve-and-settle follows the two-phase charge of the charging protocols for telecommunication (RFC 8506).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status
+from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar_limiter import events, recovery, reloading, reserving, settling, status
+from bursar_limiter.evolve import APPLY
+from bursar_limiter.state import State, dump, load
+from bursar_limiter.waiting import NEVER
+
+
+class LimiterDecider:
+    """The `bursar.kernel.decider.Decider` of the limiter."""
+
+    name = "limiter"
+    version = 1
+
+    def __init__(self) -> None:
+        self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
+            Reserve: reserving.decide_reserve,
+            Settle: settling.decide_settle,
+            settling.Expire: settling.decide_expire,
+            Redeclare: recovery.decide_redeclare,
+            Reload: reloading.decide_reload,
+            reloading.LoadFile: reloading.decide_load_file,
+            Status: status.decide_status,
+            Clock: status.decide_clock,
+        }
+
+    def initial(self) -> State:
+        return State()
+
+    def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        return self._rules[type(command.body)](state, command, now, fence)
+
+    def evolve(self, state: State, event: Event) -> None:
+        APPLY[event[0]](state, *event[1:])
+
+    def due(self, state: State, now: int) -> Command | None:
+        """In this order: time-outs, heads of lines that fit, waiters whose deadline has come."""
+        state.handed = None
+        expired = settling.next_expired(state, now)
+        if expired is not None:
+            return Command("", "", settling.Expire(expired))
+        waiter = reserving.next_waiter(state, now)
+        if waiter is None:
+            return None
+        state.handed = waiter
+        return waiter.command
+
+    def wake_at(self, state: State) -> int | None:
+        """May be early (a time-out that was settled meanwhile): `due` then hands out nothing and moves it on."""
+        times = [budget.line.head_at for budget in state.standing.values() if budget.line.head_at < NEVER]
+        if state.agenda:
+            times.append(state.agenda[0][0])
+        if state.deadlines:
+            times.append(state.deadlines[0][0])
+        return max(0, min(times)) if times else None
+
+    def recover(self, state: State, now: int) -> Sequence[Event]:
+        return recovery.recover(state, now)
+
+    def dump(self, state: State) -> Any:
+        return dump(state)
+
+    def load(self, value: Any) -> State:
+        return load(value)
+
+    def describe(self, event: Event) -> str:
+        return events.in_words(event)

@@ -1,0 +1,84 @@
+"""What has happened, as it stands in the journal: short tuples of msgpack values, the kind first, the time second.
+
+| kind | then | means |
+|---|---|---|
+| ``g`` | budget, reservation, principal, expires, five amounts | granted |
+| ``s`` | reservation, five amounts really used | settled |
+| ``c`` | reservation | cancelled: the call was never sent |
+| ``t`` | reservation | timed out: counts as used in full |
+| ``l`` | reservation, five amounts really used | usage reported after the time-out |
+| ``b`` | digest of the file or "", list of budgets as maps | the set of budgets replaced |
+| ``x`` | list of [budget, until] | acknowledged entries were lost: limits count as used, nothing granted until then |
+| ``a`` | as ``g`` | a reservation that was lost, adopted from its holder |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bursar.contracts.limiter import DIMENSIONS
+
+GRANTED = "g"
+SETTLED = "s"
+CANCELLED = "c"
+TIMED_OUT = "t"
+LATE = "l"
+BUDGETS = "b"
+LOST = "x"
+ADOPTED = "a"
+
+
+def in_words(event: tuple[Any, ...]) -> str:
+    """One line for an operator."""
+    kind, at = event[0], event[1]
+    return f"{at} ms: {_WORDS[kind](*event[2:])}"
+
+
+def _amounts(values: tuple[int, ...]) -> str:
+    named = [f"{name} {value}" for name, value in zip(DIMENSIONS, values, strict=True) if value]
+    return ", ".join(named) or "nothing"
+
+
+def _granted(budget: str, reservation: str, principal: str, expires: int, *amounts: int) -> str:
+    return f"granted {reservation} to {principal} from {budget} until {expires} ms: {_amounts(amounts)}"
+
+
+def _adopted(budget: str, reservation: str, principal: str, expires: int, *amounts: int) -> str:
+    return f"adopted {reservation} of {principal} in {budget} until {expires} ms: {_amounts(amounts)}"
+
+
+def _settled(reservation: str, *amounts: int) -> str:
+    return f"settled {reservation}, used: {_amounts(amounts)}"
+
+
+def _late(reservation: str, *amounts: int) -> str:
+    return f"late report on {reservation}, used: {_amounts(amounts)}"
+
+
+def _cancelled(reservation: str) -> str:
+    return f"cancelled {reservation}, all refunded"
+
+
+def _timed_out(reservation: str) -> str:
+    return f"timed out {reservation}, counts as used"
+
+
+def _budgets(source: str, budgets: list[dict[str, Any]]) -> str:
+    origin = f" from file {source}" if source else ""
+    return f"budgets replaced{origin}: {', '.join(budget['name'] for budget in budgets) or 'none'}"
+
+
+def _lost(budgets: list[list[Any]]) -> str:
+    return "entries lost, limits count as used: " + ", ".join(f"{name} until {until} ms" for name, until in budgets)
+
+
+_WORDS: dict[str, Any] = {
+    GRANTED: _granted,
+    SETTLED: _settled,
+    CANCELLED: _cancelled,
+    TIMED_OUT: _timed_out,
+    LATE: _late,
+    BUDGETS: _budgets,
+    LOST: _lost,
+    ADOPTED: _adopted,
+}

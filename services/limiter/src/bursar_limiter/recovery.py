@@ -1,0 +1,96 @@
+"""After a loss: the journal has come back without entries that were acknowledged.
+
+Grants may have been lost, and nobody knows how many. But they obeyed the limits, so the whole limit bounds them:
+
+- In every window the whole limit counts as used from now on. A lost grant lies before now, so when what counts from
+  now has left (one window + J), the lost has left too.
+- Calls in flight, and output that unknown calls may still produce: each such call is over ``max_ttl_ms`` from now at
+  the latest; what is produced until then leaves one window + J later.
+- Until the last of these times, which is fixed and bounded, nothing is granted (`recovering`). So what is unknown in
+  flight need not be guessed: it is over before the first new grant.
+- Money that is spent once comes back by no waiting: the rest of such a budget counts as spent until an operator
+  looks at the bill and raises the limit.
+
+Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them;
+an adopted reservation counts in flight, while what it took from the windows is part of what is feared lost already.
+Those of its amounts that can be checked are: more than the limit cannot have been in flight.
+"""
+
+from __future__ import annotations
+
+from bursar.contracts.limiter import Redeclare
+from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
+from bursar_limiter import events
+from bursar_limiter.budget import MAX_LIVE, Budget, Reservation
+from bursar_limiter.dimensions import Quantities, from_amounts
+from bursar_limiter.settling import unknown_budget, unknown_reservation
+from bursar_limiter.state import State
+from bursar_limiter.waiting import UNKNOWN
+
+
+def recover(state: State, now: int) -> list[Event]:
+    """The event that makes the state safe after a loss; none without budgets."""
+    until = [[budget.name, safe_at(budget, now)] for budget in state.budgets.values()]
+    return [(events.LOST, now, until)] if until else []
+
+
+def safe_at(budget: Budget, now: int) -> int:
+    """When everything that lost grants may have allowed is over and has left the windows."""
+    return max((meter.safe_at(now, budget.spec.max_ttl_ms) for meter in budget.meters), default=now)
+
+
+def apply_lost(state: State, now: int, budgets: list[list[object]]) -> None:
+    state.at = now
+    for name, until in budgets:
+        assert isinstance(name, str)
+        assert isinstance(until, int)
+        budget = state.budgets[name]
+        budget.recovering_until = max(budget.recovering_until, until)
+        budget.line.head_at = UNKNOWN
+        for meter in budget.meters:
+            meter.lose(now)
+
+
+def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Redeclare = command.body
+    budget = state.budgets.get(body.budget)
+    if budget is None:
+        return unknown_budget(state, body.budget)
+    key = body.reservation
+    if key in state.live or state.how_ended(key) is not None:
+        return Refuse(_reply(key, adopted=False))
+    if int(key.split(".", 1)[0]) >= fence[0]:
+        return unknown_reservation(key)
+    if now >= budget.recovering_until:
+        return Refuse(_reply(key, adopted=False))
+    amounts = from_amounts(body.amounts)
+    if not _plausible(budget, amounts):
+        facts = {"budget": budget.name, "reservation": key}
+        return Reject("not_plausible", "So much cannot have been in flight under the limits.", facts)
+    expires_at = now + min(body.ttl_ms, budget.spec.max_ttl_ms)
+    event = (events.ADOPTED, now, budget.name, key, command.principal, expires_at, *amounts)
+    return Accept([event], _reply(key, adopted=True))
+
+
+def apply_adopted(
+    state: State, now: int, name: str, reservation: str, principal: str, expires_at: int, *amounts: int
+) -> None:
+    budget = state.budgets[name]
+    state.at = now
+    for meter in budget.meters:
+        meter.in_flight += amounts[meter.index]
+    state.live[reservation] = Reservation(name, principal, now, expires_at, amounts, 0)  # type: ignore[arg-type]
+    budget.count += 1
+    budget.track(expires_at, reservation)
+    state.schedule(budget)
+    budget.line.head_at = UNKNOWN
+
+
+def _plausible(budget: Budget, amounts: Quantities) -> bool:
+    if budget.count >= MAX_LIVE:
+        return False
+    return all(meter.may_adopt(amounts[meter.index]) for meter in budget.meters)
+
+
+def _reply(reservation: str, *, adopted: bool) -> dict[str, object]:
+    return {"ok": True, "reservation": reservation, "adopted": adopted}

@@ -1,0 +1,110 @@
+"""Ending a reservation: settled with its usage, cancelled, timed out, or corrected by a late report."""
+
+from __future__ import annotations
+
+from heapq import heappop
+from typing import Any, NamedTuple
+
+from bursar.contracts.limiter import DIMENSIONS, Settle
+from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
+from bursar_limiter import events
+from bursar_limiter.dimensions import CONCURRENT, Quantities, from_usage
+from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
+from bursar_limiter.state import NOTHING, Ended, State
+
+NAMES_SHOWN = 20
+"""How many known budgets an error lists."""
+
+
+class Expire(NamedTuple):
+    """Internal: a reservation has run into its time-out."""
+
+    reservation: str
+
+
+def decide_settle(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Settle = command.body
+    live = state.live.get(body.reservation)
+    if live is None:
+        return _settle_ended(state, command, now)
+    if live.principal != command.principal:
+        return _not_yours(body.reservation)
+    if body.outcome == "cancelled":
+        reply = _reply(body.reservation, "cancelled", live.amounts, NOTHING)
+        return Accept([(events.CANCELLED, now, body.reservation)], reply)
+    used = live.amounts if body.usage is None else from_usage(body.usage)
+    reply = _reply(body.reservation, "used", live.amounts, used)
+    return Accept([(events.SETTLED, now, body.reservation, *used)], reply)
+
+
+def _settle_ended(state: State, command: Command, now: int) -> Outcome:
+    """A report after the end: only one after a time-out changes something, and it can only add."""
+    body: Settle = command.body
+    ended = state.how_ended(body.reservation)
+    if ended is None:
+        return unknown_reservation(body.reservation)
+    if ended.principal != command.principal:
+        return _not_yours(body.reservation)
+    what = SETTLE_USED if body.outcome == "used" else SETTLE_CANCELLED
+    if next_state(ended.state, what) is None:
+        facts = {"reservation": body.reservation, "outcome": ended.state, "ended_at_ms": ended.at}
+        return Reject("already_settled", f"Reservation {body.reservation} has ended: {ended.state}.", facts)
+    used = NOTHING if body.outcome == "cancelled" or body.usage is None else from_usage(body.usage)
+    reply = _reply(body.reservation, TIMED_OUT, ended.amounts, used)
+    reply["refunded"] = {}
+    return Accept([(events.LATE, now, body.reservation, *used)], reply)
+
+
+def decide_expire(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    reservation = command.body.reservation
+    live = state.live.get(reservation)
+    if live is None or live.expires_at > now:
+        return Refuse({})
+    return Accept([(events.TIMED_OUT, now, reservation)], {})
+
+
+def next_expired(state: State, now: int) -> str | None:
+    """A reservation whose time-out has come."""
+    agenda = state.agenda
+    while agenda and agenda[0][0] <= now:
+        at, name = heappop(agenda)
+        budget = state.budgets.get(name)
+        if budget is None or budget.agenda_at != at:
+            continue
+        budget.agenda_at = 0
+        state.schedule(budget)
+        upcoming = budget.next_expiry()
+        if upcoming is not None and upcoming[0] <= now:
+            return upcoming[1]
+    return None
+
+
+def ended_record(principal: str, how: str, now: int, budget: str, amounts: Quantities) -> Ended:
+    """What is remembered; the amounts only where a correction may follow."""
+    return Ended(principal, how, now, budget, amounts if how == TIMED_OUT else NOTHING)
+
+
+def unknown_budget(state: State, name: str) -> Reject:
+    known = [budget.name for budget in state.budgets.values() if not budget.retired]
+    facts = {"budget": name, "known": known[:NAMES_SHOWN], "count": len(known)}
+    return Reject("unknown_budget", f"There is no budget {name}.", facts)
+
+
+def unknown_reservation(reservation: str) -> Reject:
+    text = f"There is no reservation {reservation}; it may have ended long ago, or been lost with the log."
+    return Reject("unknown_reservation", text, {"reservation": reservation})
+
+
+def _not_yours(reservation: str) -> Reject:
+    text = f"Reservation {reservation} belongs to another principal."
+    return Reject("not_yours", text, {"reservation": reservation})
+
+
+def _reply(reservation: str, outcome: str, reserved: Quantities, used: Quantities) -> dict[str, Any]:
+    refunded: dict[str, int] = {}
+    overage: dict[str, int] = {}
+    for index, name in enumerate(DIMENSIONS):
+        more = used[index] - reserved[index]
+        if more and index != CONCURRENT:
+            (overage if more > 0 else refunded)[name] = abs(more)
+    return {"ok": True, "reservation": reservation, "outcome": outcome, "refunded": refunded, "overage": overage}

@@ -1,0 +1,160 @@
+"""The limiter's state: what the journal rebuilds, and beside it the volatile part (lines, counters of refusals).
+
+`dump` is canonical: it tells the durable part as of the last event, so that equal histories give equal dumps,
+whatever was asked and refused in between. `load` is its inverse. `validate` checks what must hold between the parts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappush
+from typing import Any, NamedTuple
+
+from bursar.contracts.limiter import BudgetSpec
+from bursar_limiter.budget import Budget, Reservation
+from bursar_limiter.dimensions import Quantities
+from bursar_limiter.waiting import Waiter
+
+REMEMBER_MS = 600_000
+"""Ended reservations are remembered for at least so long (unless more end than `REMEMBER_COUNT`)."""
+
+REMEMBER_COUNT = 50_000
+
+NOTHING: Quantities = (0, 0, 0, 0, 0)
+
+
+class Ended(NamedTuple):
+    """How a reservation ended. ``amounts``: what was charged at the time-out, to tell a late report's overage."""
+
+    principal: str
+    state: str
+    at: int
+    budget: str
+    amounts: Quantities
+
+
+class State:
+    """All that the decider knows. Durable: ``at`` (time of the last event) to ``source``; the rest is volatile or
+    made from the durable part (``agenda``: the next time-out of each budget)."""
+
+    __slots__ = (
+        "agenda",
+        "at",
+        "budgets",
+        "deadlines",
+        "ended",
+        "ended_before",
+        "ended_since",
+        "handed",
+        "live",
+        "order",
+        "orphans",
+        "source",
+        "standing",
+    )
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.budgets: dict[str, Budget] = {}
+        self.live: dict[str, Reservation] = {}
+        self.ended: dict[str, Ended] = {}
+        self.ended_before: dict[str, Ended] = {}
+        self.ended_since = 0
+        self.source = ""
+        self.agenda: list[tuple[int, str]] = []
+        self.deadlines: list[tuple[int, int, Waiter]] = []
+        self.standing: dict[str, Budget] = {}
+        self.orphans: deque[Waiter] = deque()
+        self.handed: Waiter | None = None
+        self.order = 0
+
+    def how_ended(self, reservation: str) -> Ended | None:
+        return self.ended.get(reservation) or self.ended_before.get(reservation)
+
+    def remember(self, reservation: str, ended: Ended) -> None:
+        """Keep how it ended; two generations, so that forgetting costs nothing per entry."""
+        if ended.at - self.ended_since >= REMEMBER_MS or len(self.ended) >= REMEMBER_COUNT:
+            self.ended_before, self.ended, self.ended_since = self.ended, {}, ended.at
+        self.ended[reservation] = ended
+
+    def wait(self, budget: Budget, waiter: Waiter) -> None:
+        """Note that a waiter stands in a budget's line, and until when."""
+        self.standing[budget.name] = budget
+        if len(self.deadlines) > 2 * sum(len(other.line) for other in self.standing.values()) + 64:
+            self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
+            heapify(self.deadlines)
+        heappush(self.deadlines, (waiter.deadline, waiter.order, waiter))
+
+    def schedule(self, budget: Budget) -> None:
+        """See to it that the agenda has the next time-out of this budget."""
+        upcoming = budget.next_expiry()
+        if upcoming is None:
+            budget.agenda_at = 0
+        elif not budget.agenda_at or upcoming[0] < budget.agenda_at:
+            budget.agenda_at = upcoming[0]
+            heappush(self.agenda, (upcoming[0], budget.name))
+
+
+def dump(state: State) -> dict[str, Any]:
+    return {
+        "at": state.at,
+        "source": state.source,
+        "budgets": [_dump_budget(budget, state.at) for budget in state.budgets.values()],
+        "live": [[key, *entry[:4], *entry.amounts, entry.charged] for key, entry in state.live.items()],
+        "ended": [[key, *entry[:4], *entry.amounts] for key, entry in state.ended.items()],
+        "ended_before": [[key, *entry[:4], *entry.amounts] for key, entry in state.ended_before.items()],
+        "ended_since": state.ended_since,
+    }
+
+
+def load(value: Any) -> State:
+    state = State()
+    state.at, state.source, state.ended_since = value["at"], value["source"], value["ended_since"]
+    for key, budget, principal, granted_at, expires_at, r, i, o, c, u, charged in value["live"]:
+        state.live[key] = Reservation(budget, principal, granted_at, expires_at, (r, i, o, c, u), charged)
+    for generation, entries in ((state.ended, value["ended"]), (state.ended_before, value["ended_before"])):
+        for key, principal, how, at, budget, r, i, o, c, u in entries:
+            generation[key] = Ended(principal, how, at, budget, (r, i, o, c, u))
+    for entry in value["budgets"]:
+        budget = _load_budget(entry, state.live)
+        state.budgets[budget.name] = budget
+    for key, reservation in state.live.items():
+        state.budgets[reservation.budget].expiries.append((reservation.expires_at, key))
+    for budget in state.budgets.values():
+        heapify(budget.expiries)
+        state.schedule(budget)
+    return state
+
+
+def _dump_budget(budget: Budget, at: int) -> list[Any]:
+    meters = [meter.dump(at) for meter in budget.meters]
+    spec = budget.spec.model_dump(mode="json", exclude_defaults=True)
+    return [spec, budget.retired, budget.granted, budget.count, budget.recovering_until, meters]
+
+
+def _load_budget(value: Any, live: dict[str, Reservation]) -> Budget:
+    spec, retired, granted, count, recovering_until, meters = value
+    budget = Budget(BudgetSpec.model_validate(spec), live)
+    budget.retired, budget.granted, budget.count = retired, granted, count
+    budget.recovering_until = recovering_until
+    for meter, kept in zip(budget.meters, meters, strict=True):
+        meter.load(kept)
+    return budget
+
+
+def validate(state: State, now: int) -> None:
+    """Raise AssertionError unless the parts of the state agree with one another."""
+    assert not state.live.keys() & (state.ended.keys() | state.ended_before.keys()), "a reservation lives and has ended"
+    for budget in state.budgets.values():
+        mine = [entry for entry in state.live.values() if entry.budget == budget.name]
+        assert budget.count == len(mine), f"{budget.name}: count of reservations"
+        assert {key for _, key in budget.expiries} >= {key for key, e in state.live.items() if e.budget == budget.name}
+        assert not mine or 0 < budget.agenda_at <= min(entry.expires_at for entry in mine), f"{budget.name}: agenda"
+        for meter in budget.meters:
+            flying = sum(entry.amounts[meter.index] for entry in mine)
+            assert meter.in_flight == flying, f"{budget.name}: in flight of dimension {meter.index}"
+            meter.validate(now)
+        waiting = [waiter.amounts for waiter in budget.line.waiters.values()]
+        assert budget.line.sums == [sum(column) for column in zip(*waiting, strict=True)] or not waiting
+        assert waiting or budget.line.sums == [0, 0, 0, 0, 0], f"{budget.name}: sums of the line"
+        assert (budget.name in state.standing) == bool(waiting), f"{budget.name}: standing"

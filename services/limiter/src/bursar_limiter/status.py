@@ -1,0 +1,55 @@
+"""Queries: how much room there is, and what time it is. They change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bursar.contracts.limiter import DIMENSIONS, Status
+from bursar.kernel.decider import Command, Fence, Outcome, Refuse
+from bursar_limiter.budget import Budget
+from bursar_limiter.meter import Meter
+from bursar_limiter.settling import unknown_budget
+from bursar_limiter.state import State
+
+
+def decide_clock(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    return Refuse({"ok": True, "now_ms": now})
+
+
+def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Status = command.body
+    offered = [budget for budget in state.budgets.values() if not budget.retired]
+    if body.budget is not None:
+        offered = [budget for budget in offered if budget.name == body.budget]
+        if not offered:
+            return unknown_budget(state, body.budget)
+    return Refuse(
+        {
+            "ok": True,
+            "now_ms": now,
+            "recovering": any(now < budget.recovering_until for budget in offered),
+            "budgets": [_budget(budget, now) for budget in offered],
+        }
+    )
+
+
+def _budget(budget: Budget, now: int) -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "dimensions": {DIMENSIONS[meter.index]: _dimension(meter, now) for meter in budget.meters},
+        "reservations": budget.count,
+        "waiting": len(budget.line),
+        "granted": budget.granted,
+        "refused": budget.refused,
+    }
+
+
+def _dimension(meter: Meter, now: int) -> dict[str, int]:
+    return {
+        "limit": meter.limit,
+        "window_ms": meter.spec.window_ms,
+        "used": meter.used(now),
+        "in_flight": meter.in_flight,
+        "headroom": max(0, meter.limit - meter.counted(now)),
+        "debt": meter.debt(now),
+    }
