@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Park, Reject
@@ -70,6 +70,7 @@ class Desk:
     def __init__(self, folded: Folded) -> None:
         self.folded = folded
         self.parked: dict[tuple[str, str], Request] = {}
+        self.replaced: list[Any] = []
         self.batch: Batch | None = None
 
     def open(self, now: int) -> Batch:
@@ -117,7 +118,11 @@ class Desk:
         if isinstance(outcome, Accept):
             self._accept(request, outcome, fence, batch)
         elif isinstance(outcome, Park):
-            self.parked[command.principal, command.request_id] = request
+            key = (command.principal, command.request_id)
+            before = self.parked.get(key)
+            if before is not None and before.ticket is not request.ticket:
+                self.replaced.append(before.ticket)
+            self.parked[key] = request
             return
         else:
             if seeded("refusal_changes_state"):
@@ -125,7 +130,9 @@ class Desk:
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome, folded.fence))
         if self.parked and command.request_id:
-            self.parked.pop((command.principal, command.request_id), None)
+            before = self.parked.pop((command.principal, command.request_id), None)
+            if before is not None and before.ticket is not request.ticket:
+                self.replaced.append(before.ticket)
 
     def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch) -> None:
         command = request.command

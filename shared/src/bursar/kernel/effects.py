@@ -61,6 +61,13 @@ class Answer(NamedTuple):
     fence: Fence
 
 
+class Drop(NamedTuple):
+    """These requests get no answer from here: what was decided for them may or may not have happened, or they were
+    asked again under another ticket."""
+
+    tickets: Sequence[Any]
+
+
 class Announce(NamedTuple):
     """Broadcast, signed, to all who listen."""
 
@@ -69,11 +76,12 @@ class Announce(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """Tell the standbys that the owner lives and where its head is."""
+    """Tell the standbys that the owner lives and where its head is, or (``leaving``) that it will decide no more."""
 
     fence: Fence
     sequence: int
     time: int
+    leaving: bool = False
 
 
 class RoleChanged(NamedTuple):
@@ -83,7 +91,7 @@ class RoleChanged(NamedTuple):
     reason: str
 
 
-Effect = Append | Inspect | Load | WriteBase | TakeSnapshot | Answer | Announce | Heartbeat | RoleChanged
+Effect = Append | Inspect | Load | WriteBase | TakeSnapshot | Answer | Drop | Announce | Heartbeat | RoleChanged
 
 
 class Inspection(NamedTuple):

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.decider import Event, Fence
 from bursar.kernel.errors import CorruptEntry

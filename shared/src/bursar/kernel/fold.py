@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider, Event, Fence

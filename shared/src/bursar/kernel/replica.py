@@ -39,6 +39,7 @@ from bursar.kernel.effects import (
     Announce,
     Answer,
     Append,
+    Drop,
     Effect,
     Heartbeat,
     Inspect,
@@ -92,6 +93,7 @@ class Replica:
         self._damage = ""
         self._suspect: Fence | None = None
         self._suspect_since = 0
+        self._committed: Fence = (0, 0, 0)
         self._snapshot_at = 0
         self._snapshot_events = 0
         self._snapshotting = False
@@ -110,6 +112,11 @@ class Replica:
     @property
     def fence(self) -> Fence:
         return self.folded.fence
+
+    @property
+    def committed(self) -> Fence:
+        """The fence of the last decision that is in the journal."""
+        return self._committed
 
     def wake_at(self, mono: int) -> int | None:
         """The reading of the monotonic clock at which the decider has something due; None when it has not."""
@@ -213,6 +220,9 @@ class Replica:
             desk.decide(queue.popleft(), now)
         while batch.size < MAX_BATCH_BYTES and desk.decide_due(now):
             pass
+        if desk.replaced:
+            self.effects.append(Drop(desk.replaced))
+            desk.replaced = []
         if seeded("reply_before_ack"):
             self.effects.extend(batch.answers)
             batch.answers = []
@@ -278,6 +288,27 @@ class Replica:
         self._snapshot_events = self.folded.events
         sequence = self.head.sequence + (1 if seeded("snapshot_sequence_off_by_one") else 0)
         self.effects.append(TakeSnapshot(self.folded, sequence, self.head.hash, self.head.created))
+
+    def send_away_parked(self) -> None:
+        """Answer those who wait in line that they have to ask again (another instance will take over)."""
+        error = Reject("not_ready", "this instance is stopping; ask again")
+        self.effects.extend(Answer(r.ticket, error, self.committed) for r in self.desk.parked.values())
+        self.desk.parked.clear()
+
+    def resign(self, mono: int) -> None:
+        """Decide no more, and tell the standbys so; what was decided is still committed and answered."""
+        if self.role is Role.OWNER:
+            self.effects.append(Heartbeat(self.committed, self.head.sequence, self._time.at(mono), leaving=True))
+
+    def resigned(self, fence: Fence) -> None:
+        """The owner said that it decides no more: no need to wait for its silence."""
+        if self.role is Role.STANDBY and fence[:2] >= self.fence[:2]:
+            self._heard -= self.options.takeover_ms
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is queued, undecided or uncommitted."""
+        return self._attempt is None and not self.queue and (self.desk.batch is None or self.desk.batch.is_empty)
 
     def snapshot_done(self) -> None:
         """The snapshot is stored, or was given up."""
@@ -379,11 +410,14 @@ class Replica:
             if attempt.head is not None:
                 self.follower.head = attempt.head._replace(sequence=sequence, hash=chain_hash(attempt.payload))
             self.folded.apply(decode(attempt.payload))
+            self._committed = self.folded.fence
             self._take_office(attempt, mono)
         elif attempt.kind == BEAT:
             self.folded.time = max(self.folded.time, decode(attempt.payload).time)
         self._lease_until = attempt.sent_at + self.options.lease_ms
         if attempt.batch is not None:
+            last = attempt.batch.number + len(attempt.batch.packed) - 1
+            self._committed = (self.folded.incarnation, self.folded.epoch, last)
             self._release(attempt.batch)
         if self._suspect is not None and self._is_lost(self._suspect, attempt, mono):
             return
@@ -475,7 +509,10 @@ class Replica:
         waiting = [*self.queue, *self.desk.parked.values()]
         self.queue.clear()
         self.desk.parked.clear()
-        self.desk.take()
+        lost = [self.desk.take(), self._attempt.batch if self._attempt else None]
+        unanswered = [answer.ticket for batch in lost if batch is not None for answer in batch.answers]
+        if unanswered:
+            self.effects.append(Drop(unanswered))
         self._holding = False
         self._suspect = self._suspect if code == "failed_closed" else None
         error = Reject(code, "this instance has stopped deciding; ask again")

@@ -1,0 +1,45 @@
+"""The highest fence that this instance has committed, in a small file outside of NATS.
+
+A server whose store was replaced by an older copy looks perfectly healthy; only what somebody remembers tells that
+something is missing. Agents remember the fences that they were given, and each instance remembers here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bursar.kernel.decider import Fence
+from bursar.kernel.fencing import Fencer, parse_fence
+
+
+class FloorFile:
+    """One shard's file; written whole, fsynced and renamed, so that it is old or new but never half."""
+
+    def __init__(self, directory: Path, service: str, shard: int, fencer: Fencer) -> None:
+        self._path = directory / f"{service}-{shard}.fence"
+        self._fencer = fencer
+        self._written: Fence | None = None
+
+    def read(self) -> Fence | None:
+        """The fence in the file; None when there is none, or none of ours (another key: another installation)."""
+        try:
+            sealed = self._path.read_text().strip()
+        except OSError:
+            return None
+        if sealed.count(".") != 3 or not self._fencer.is_genuine(sealed):
+            return None
+        return parse_fence(sealed)
+
+    def write(self, fence: Fence) -> None:
+        """Remember a fence if it is new. Blocks for an fsync: call it in a thread."""
+        if fence == self._written:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("w") as file:
+            file.write(self._fencer.seal(fence) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        self._written = fence

@@ -1,0 +1,309 @@
+"""The shell of one shard: carries out a replica's effects with a real journal and a real clock.
+
+One list of effects, in order, after every input; what takes time becomes a task that hands its result back as another
+input. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from bursar.kernel.clock import Clock
+from bursar.kernel.decider import Broadcast, Fence
+from bursar.kernel.desk import Request
+from bursar.kernel.effects import (
+    Announce,
+    Answer,
+    Append,
+    Drop,
+    Effect,
+    Heartbeat,
+    Inspect,
+    Load,
+    RoleChanged,
+    TakeSnapshot,
+    WriteBase,
+)
+from bursar.kernel.entry import RECOVERY, decode
+from bursar.kernel.errors import Conflict, CorruptSnapshot, KernelError, OutcomeUnknown
+from bursar.kernel.floor import FloorFile
+from bursar.kernel.forked import start_dump
+from bursar.kernel.journal.base import Journal
+from bursar.kernel.keeper import forget_old, store_snapshot
+from bursar.kernel.loader import load, read_snapshot
+from bursar.kernel.replica import Replica
+from bursar.kernel.roles import Role
+from bursar.kernel.snapshot import Manifest, manifest_of, split
+
+log = logging.getLogger("bursar.kernel")
+
+TICK_SECONDS = 0.02
+FLOOR_SECONDS = 1.0
+TAIL_PAUSE_SECONDS = 0.2
+
+
+class Outlet(Protocol):
+    """Where answers, broadcasts, heartbeats and changes of role go."""
+
+    def answer(self, answer: Answer) -> None: ...
+
+    def drop(self, ticket: Any) -> None: ...
+
+    def announce(self, broadcast: Broadcast, fence: Fence) -> None: ...
+
+    def heartbeat(self, beat: Heartbeat) -> None: ...
+
+    def role_changed(self, role: str, reason: str) -> None: ...
+
+
+class ShardRunner:
+    """One replica with its journal. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self, replica: Replica, journal: Journal, clock: Clock, outlet: Outlet, floor: FloorFile | None
+    ) -> None:
+        self.replica = replica
+        self._journal = journal
+        self._clock = clock
+        self._outlet = outlet
+        self._floor = floor
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tail: asyncio.Task[None] | None = None
+        self._pump_scheduled = False
+        self._wake: asyncio.TimerHandle | None = None
+        self.snapshots = 0
+
+    def start(self) -> None:
+        self.replica.start(self._clock.monotonic_ms())
+        self._carry_out()
+        self._spawn(self._tick_for_ever())
+        if self._floor is not None:
+            self._spawn(self._remember_floor())
+
+    async def stop(self) -> None:
+        """Stop everything; the journal keeps what was committed."""
+        if self._wake is not None:
+            self._wake.cancel()
+        tasks = [*self._tasks, *([self._tail] if self._tail else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._floor is not None:
+            await asyncio.to_thread(self._floor.write, self.replica.committed)
+
+    async def drain(self, seconds: float) -> None:
+        """Commit and answer what was accepted, send away who waits in line, and resign."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        self.replica.send_away_parked()
+        self._carry_out()
+        while not self.replica.is_idle and loop.time() < until:  # noqa: ASYNC110 - every input may make it so
+            await asyncio.sleep(TICK_SECONDS / 4)
+        self.replica.resign(self._clock.monotonic_ms())
+        self._carry_out()
+
+    # ---- inputs
+
+    def offer(self, request: Request) -> bool:
+        """Queue a request and decide in this turn of the loop, together with all that arrives in it."""
+        if not self.replica.offer(request):
+            return False
+        self._schedule_pump()
+        return True
+
+    def saw(self, fence: Fence) -> bool:
+        beyond = self.replica.saw(fence, self._clock.monotonic_ms())
+        self._carry_out()
+        return beyond
+
+    def heard(self, fence: Fence, sequence: int, leaving: bool) -> None:
+        self.replica.heartbeat(fence, sequence, self._clock.monotonic_ms())
+        if leaving:
+            self.replica.resigned(fence)
+        self._carry_out()
+
+    def _schedule_pump(self) -> None:
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        self.replica.pump(self._clock.monotonic_ms())
+        self._carry_out()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.replica.tick(self._clock.monotonic_ms())
+            self._carry_out()
+
+    # ---- effects
+
+    def _carry_out(self) -> None:
+        replica = self.replica
+        while replica.effects:
+            effects, replica.effects = replica.effects, []
+            for effect in effects:
+                self._do(effect)
+        self._set_alarm()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Answer():
+                self._outlet.answer(effect)
+            case Drop(tickets):
+                for ticket in tickets:
+                    self._outlet.drop(ticket)
+            case Announce(broadcasts, fence):
+                for broadcast in broadcasts:
+                    self._outlet.announce(broadcast, fence)
+            case Heartbeat():
+                self._outlet.heartbeat(effect)
+            case TakeSnapshot():
+                self._snapshot(effect)
+            case RoleChanged(role, reason):
+                self._role_changed(role, reason)
+            case _:
+                self._spawn(self._work(effect))
+
+    def _work(self, effect: Append | Inspect | Load | WriteBase) -> Coroutine[Any, Any, None]:
+        match effect:
+            case Append():
+                return self._append(effect)
+            case Inspect(token, sequence):
+                return self._inspect(token, sequence)
+            case Load(token):
+                return self._load(token)
+            case WriteBase(token, data):
+                return self._write_base(token, data)
+
+    def _set_alarm(self) -> None:
+        """Wake up for what the decider has due, when that is sooner than the next tick."""
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        mono = self._clock.monotonic_ms()
+        at = self.replica.wake_at(mono)
+        if at is not None and (at - mono) / 1000 < TICK_SECONDS:
+            self._wake = asyncio.get_running_loop().call_later(max(0.001, (at - mono) / 1000), self._pump)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("shard_failed", exc_info=error)
+            asyncio.get_running_loop().call_exception_handler({"message": "shard failed", "exception": error})
+
+    async def _append(self, effect: Append) -> None:
+        token = effect.token
+        try:
+            sequence = await self._journal.append(effect.expected, effect.payload)
+        except Conflict as conflict:
+            self.replica.refused(token, conflict.facts["code"], self._clock.monotonic_ms())
+        except KernelError as error:
+            log.warning("append_unsettled", extra={"why": error.text, **error.facts})
+            self.replica.unknown(token, self._clock.monotonic_ms())
+        else:
+            self.replica.appended(token, sequence, self._clock.monotonic_ms())
+        self._carry_out()
+
+    async def _inspect(self, token: int, sequence: int) -> None:
+        try:
+            seen = await self._journal.inspect(sequence)
+        except OutcomeUnknown:
+            self.replica.unknown(token, self._clock.monotonic_ms())
+        else:
+            self.replica.inspected(token, seen, self._clock.monotonic_ms())
+        self._carry_out()
+
+    async def _load(self, token: int) -> None:
+        try:
+            follower, damage = await load(self._journal, self.replica.decider)
+        except OutcomeUnknown as error:
+            log.warning("load_failed", extra={"why": error.text, **error.facts})
+            self.replica.load_failed(token, self._clock.monotonic_ms())
+        else:
+            floor = await asyncio.to_thread(self._floor.read) if self._floor is not None else None
+            self.replica.loaded(token, follower, self._clock.monotonic_ms(), damage, floor)
+        self._carry_out()
+
+    async def _write_base(self, token: int, data: bytes) -> None:
+        chunks = list(split(data))
+        manifest = manifest_of(f"base-{secrets.token_hex(8)}", 0, bytes(16), "", data, len(chunks))
+        try:
+            for index, chunk in enumerate(chunks):
+                await self._journal.put_chunk(manifest.id, index, chunk)
+        except KernelError:
+            self.replica.unknown(token, self._clock.monotonic_ms())
+        else:
+            self.replica.base_written(token, manifest, self._clock.monotonic_ms())
+        self._carry_out()
+
+    # ---- snapshots
+
+    def _snapshot(self, effect: TakeSnapshot) -> None:
+        try:
+            dump = start_dump(effect.folded)
+        except OSError as error:
+            log.warning("snapshot_not_started", extra={"errno": error.errno})
+            self.replica.snapshot_done()
+            return
+        self._schedule_pump()
+        fence = self.replica.committed
+        self._spawn(self._store_snapshot(dump, effect, f"{fence[0]}-{fence[1]}-{fence[2]}-{effect.sequence}"))
+
+    async def _store_snapshot(self, dump: Any, effect: TakeSnapshot, snapshot_id: str) -> None:
+        try:
+            chunks = [chunk async for chunk in dump.chunks()]
+            manifest = Manifest(
+                1, snapshot_id, effect.sequence, effect.hash, effect.created, len(chunks), dump.size, dump.digest
+            )
+            await store_snapshot(self._journal, manifest, chunks)
+            await forget_old(self._journal)
+            self.snapshots += 1
+            log.info("snapshot_stored", extra={"id": snapshot_id, "bytes": dump.size, "chunks": len(chunks)})
+        except (KernelError, OSError) as error:
+            log.warning("snapshot_failed", extra={"why": str(error)[:200]})
+        finally:
+            self.replica.snapshot_done()
+
+    # ---- following
+
+    def _role_changed(self, role: str, reason: str) -> None:
+        log.info("role_changed", extra={"role": str(role), "reason": reason, "fence": self.replica.fence})
+        if self._tail is not None:
+            self._tail.cancel()
+            self._tail = None
+        if role == Role.STANDBY:
+            self._tail = asyncio.get_running_loop().create_task(self._follow())
+        self._outlet.role_changed(role, reason)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for sequence, payload in self._journal.tail(self.replica.head.sequence):
+                    base = None
+                    entry = decode(payload)
+                    if entry.kind == RECOVERY and entry.base is not None:
+                        base = await read_snapshot(self._journal, Manifest._make(entry.base), self.replica.decider)
+                    self.replica.tail(sequence, payload, self._clock.monotonic_ms(), base)
+                    self._carry_out()
+            except (OutcomeUnknown, CorruptSnapshot) as error:
+                log.info("tail_restarts", extra={"why": error.text})
+            await asyncio.sleep(TAIL_PAUSE_SECONDS)
+
+    async def _remember_floor(self) -> None:
+        assert self._floor is not None
+        while True:
+            await asyncio.sleep(FLOOR_SECONDS)
+            if self.replica.role is Role.OWNER:
+                await asyncio.to_thread(self._floor.write, self.replica.committed)

@@ -1,0 +1,34 @@
+"""Log lines as JSON: a named event with fields, one line each, on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Final
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """``{"ts": ..., "level": ..., "event": ..., <fields>}``; an exception is named by its type alone."""
+
+    def __init__(self, service: str, instance: str) -> None:
+        super().__init__()
+        self._who = {"service": service, "instance": instance}
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"ts": round(record.created, 3), "level": record.levelname, **self._who, "event": record.getMessage()}
+        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+        return json.dumps(line, default=str, separators=(",", ":"))
+
+
+def to_stderr(service: str, instance: str, level: str) -> None:
+    """Send all of this process's log lines to standard error as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(service, instance))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
