@@ -1,58 +1,12 @@
-"""A real nats-server for the tests of the bus: bare, on a free port, gone afterwards."""
+"""Fixtures of the tests of the bus."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-BINARY = Path(sys.executable).with_name("nats-server")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class RealServer:
-    """One nats-server process; ``stop`` and ``start`` keep the port."""
-
-    def __init__(self, *args: str) -> None:
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._args = args
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [str(BINARY), "-a", "127.0.0.1", "-p", str(self.port), *self._args]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise TimeoutError("nats-server did not open its port")
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+from tests.bus.support import RealServer
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +24,3 @@ def own_server() -> Iterator[RealServer]:
     server.start()
     yield server
     server.stop()
-
-
-async def eventually(check: object, within: float = 5.0) -> None:
-    """Wait until ``check()`` is true; a bounded wait for the network, not for a clock."""
-    assert callable(check)
-    async with asyncio.timeout(within):
-        while not check():
-            await asyncio.sleep(0.01)

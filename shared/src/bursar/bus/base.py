@@ -25,6 +25,18 @@ class Msg(Protocol):
     def headers(self) -> Mapping[str, str] | None: ...
 
 
+class Message:
+    """One message as it arrived: what both buses deliver."""
+
+    __slots__ = ("data", "headers", "reply", "subject")
+
+    def __init__(self, subject: str, reply: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.data = data
+        self.headers = headers
+
+
 Handler = Callable[[Msg], None]
 
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import msgpack  # type: ignore[import-untyped]
 from msgpack.exceptions import ExtraData, FormatError, StackError  # type: ignore[import-untyped]
@@ -42,7 +42,7 @@ BORDER_CODES = frozenset({"too_large", "bad_encoding", "bad_shape", "bad_request
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity: cheap to look up
 class Limits:
     """Bounds of one message: bytes; items of an array; keys of a map; bytes of a string or binary; nesting (the
     message itself is level 1); arrays and maps altogether."""
@@ -75,15 +75,17 @@ def decode(model: type[M], payload: bytes, *, limits: Limits = AGENT_LIMITS) -> 
 
     Raises `CallerError` with the code ``too_large``, ``bad_encoding``, ``bad_shape`` or ``bad_request``.
     """
-    validate = model.__pydantic_validator__.validate_python
+    validate, options = _plan(model, limits)
     if len(payload) <= limits.size and payload[:1] != b"{":
         try:
-            value = msgpack.unpackb(payload, **_options(limits))
+            value = msgpack.unpackb(payload, **options)
             if type(value) is dict and _pack(value) == payload:
                 return validate(value), MSGPACK
         except (ValueError, TypeError, RecursionError, OverflowError):  # ValidationError is a ValueError
             pass
     plain, encoding = _careful(payload, limits)
+    if not options["use_list"]:
+        plain = msgpack.unpackb(_pack(plain), use_list=False)
     try:
         return validate(plain), encoding
     except ValidationError as error:
@@ -91,7 +93,7 @@ def decode(model: type[M], payload: bytes, *, limits: Limits = AGENT_LIMITS) -> 
 
 
 def decode_value(payload: bytes, limits: Limits = AGENT_LIMITS) -> tuple[dict[str, Any], Encoding]:
-    """The plain map in ``payload`` (arrays are tuples or lists); raises as `decode`."""
+    """The plain map in ``payload`` (arrays are lists); raises as `decode`."""
     return _careful(payload, limits)
 
 
@@ -151,8 +153,32 @@ def _plain_json(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else _plain(value)
 
 
-@lru_cache(maxsize=16)
-def _options(limits: Limits) -> dict[str, Any]:
+@lru_cache(maxsize=512)
+def _plan(model: type[M], limits: Limits) -> tuple[Callable[[Any], M], dict[str, Any]]:
+    """How to read a model: its validation, and the options of unpackb with arrays as the model wants them."""
+    kinds = _array_kinds(model, set())
+    if kinds == {list, tuple}:
+        raise TypeError(f"{model.__name__} has both list and tuple fields; a message uses one kind")
+    return model.__pydantic_validator__.validate_python, _options(limits, use_list=tuple not in kinds)
+
+
+def _array_kinds(annotation: Any, seen: set[Any]) -> set[Any]:
+    """Which of list and tuple occur in a model (strict validation takes only the one that is declared)."""
+    if annotation in seen:
+        return set()
+    seen.add(annotation)
+    found = {get_origin(annotation) or annotation} & {list, tuple}
+    parts: list[Any] = list(get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        parts = [field.annotation for field in annotation.model_fields.values()]
+    for part in parts:
+        if isinstance(part, type) or get_args(part):
+            found |= _array_kinds(part, seen)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _options(limits: Limits, *, use_list: bool = True) -> dict[str, Any]:
     return {
         "max_array_len": limits.array,
         "max_map_len": limits.map,
@@ -160,7 +186,7 @@ def _options(limits: Limits) -> dict[str, Any]:
         "max_bin_len": limits.text,
         "max_ext_len": 0,
         "strict_map_key": True,
-        "use_list": False,
+        "use_list": use_list,
         "ext_hook": _no_ext,
     }
 
@@ -201,7 +227,7 @@ class _Maps:
             raise CallerError("bad_shape", "a key comes twice")
         return made
 
-    def array(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    def array(self, items: list[Any]) -> list[Any]:
         self.left -= 1
         if self.left < 0:
             raise CallerError("bad_shape", "too many arrays and maps")
@@ -278,7 +304,7 @@ def _inside(holder: Any, limits: Limits) -> list[Any]:
         elif kind is int:
             if not -_MAX_INT <= item < _MAX_INT:
                 raise CallerError("bad_shape", "an integer has more than 64 bits")
-        elif kind is dict or kind is tuple or kind is list:
+        elif kind is dict or kind is list:
             found.append(item)
         elif item is not None and kind is not bool:
             _check_rare(item)

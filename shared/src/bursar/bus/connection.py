@@ -41,7 +41,7 @@ from bursar.bus.base import (
     PermissionDenied,
     RequestTimeout,
 )
-from bursar.bus.wire import Message, WireClient
+from bursar.bus.wire import WireClient
 from bursar.contracts.base import PRINCIPAL
 
 log = logging.getLogger("bursar.bus")
@@ -413,6 +413,3 @@ async def connect(
         options["tls"] = tls
     await bus._start(options, timeout)
     return bus
-
-
-__all__ = ["BusCounters", "Message", "NatsBus", "NatsSub", "connect"]

@@ -16,6 +16,7 @@ from bursar.bus.base import (
     ConnectFailed,
     ConnectionLost,
     Handler,
+    Message,
     Msg,
     NoResponders,
     NotConnected,
@@ -23,7 +24,6 @@ from bursar.bus.base import (
     RequestTimeout,
 )
 from bursar.bus.subjects import is_publishable, is_subscribable, matches
-from bursar.bus.wire import Message
 from bursar.errors import CallerError
 
 

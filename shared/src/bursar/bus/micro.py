@@ -20,6 +20,7 @@ whether they listen or not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -127,8 +128,9 @@ class Endpoint:
         self._handler = handler
         self._now = service.clock_ns
         self._by_principal = subject.startswith(("bursar.req.", "bursar.adm."))
-        self._sub: Subscription | None = None
         self.wanted = True
+        self._changing = asyncio.Lock()  # so that a subscription under way does not survive the drain after it
+        self._sub: Subscription | None = None
         self._logged_ns = -_LOG_EVERY_NS
 
     @property
@@ -137,20 +139,26 @@ class Endpoint:
 
     async def listen(self) -> None:
         """Hear requests from now on; returns when the server knows."""
-        if self._sub is None:
-            self._sub = await self._service.bus.subscribe(self.subject, self.deliver, self.queue_group)
+        self.wanted = True
+        async with self._changing:
+            if self.wanted and self._sub is None:
+                self._sub = await self._service.bus.subscribe(self.subject, self.deliver, self.queue_group)
 
     async def drain(self) -> None:
         """Hear no more; returns when what had arrived was handed to the handler."""
-        sub, self._sub = self._sub, None
-        if sub is not None:
-            await sub.drain()
+        self.wanted = False
+        async with self._changing:
+            sub, self._sub = self._sub, None
+            if sub is not None:
+                await sub.drain()
 
     async def stop(self) -> None:
         """Hear no more, at once."""
-        sub, self._sub = self._sub, None
-        if sub is not None:
-            await sub.unsubscribe()
+        self.wanted = False
+        async with self._changing:
+            sub, self._sub = self._sub, None
+            if sub is not None:
+                await sub.unsubscribe()
 
     def deliver(self, msg: Msg) -> None:
         """One message from the network."""
@@ -318,14 +326,13 @@ class Service:
         await asyncio.gather(*(endpoint.drain() for endpoint in self.endpoints.values()))
         self.waiting = loop.create_future()
         self.settled()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self.waiting
-        except TimeoutError:
-            pass
-        finally:
-            self.waiting = None
+        self.waiting = None
         await self._end_control()
+        with contextlib.suppress(BusError):
+            await self.bus.flush()
         return self.open
 
     async def stop(self) -> None:

@@ -12,13 +12,11 @@ def is_subscribable(subject: str) -> bool:
     """True when no token is empty and wildcards stand alone, ``>`` only at the end."""
     if not is_publishable(subject):
         return False
-    tokens = subject.split(".")
-    for index, token in enumerate(tokens):
-        if not token or (token != "*" and "*" in token):
-            return False
-        if ">" in token and (token != ">" or index != len(tokens) - 1):
-            return False
-    return True
+    parts = subject.split(".")
+    return all(
+        part == "*" or (part == ">" and index == len(parts) - 1) or (part and "*" not in part and ">" not in part)
+        for index, part in enumerate(parts)
+    )
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -26,10 +24,10 @@ def matches(pattern: str, subject: str) -> bool:
 
     Of two patterns: whether the first covers all that the second can stand for.
     """
-    wanted, tokens = pattern.split("."), subject.split(".")
-    for index, token in enumerate(wanted):
-        if token == ">":
-            return len(tokens) > index
-        if index >= len(tokens) or tokens[index] == ">" or (token not in {"*", tokens[index]}):
+    wanted, parts = pattern.split("."), subject.split(".")
+    for index, want in enumerate(wanted):
+        if want == ">":
+            return len(parts) > index
+        if index >= len(parts) or parts[index] == ">" or want not in {"*", parts[index]}:
             return False
-    return len(tokens) == len(wanted)
+    return len(parts) == len(wanted)

@@ -30,7 +30,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.protocol import command
 
-from bursar.bus.base import NotConnected
+from bursar.bus.base import Message, NotConnected
 from bursar.errors import CallerError
 
 MAX_UNSENT = 8 * 1024 * 1024
@@ -39,18 +39,6 @@ MAX_UNSENT = 8 * 1024 * 1024
 _BAD_SUBJECT = re.compile(r"[ \t\r\n]")
 _BAD_VALUE = str.maketrans({"\r": " ", "\n": " "})
 _HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-class Message:
-    """One message as it arrived (see `bursar.bus.base.Msg`)."""
-
-    __slots__ = ("data", "headers", "reply", "subject")
-
-    def __init__(self, subject: str, reply: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.data = data
-        self.headers = headers
 
 
 Deliver = Callable[[Message], None]

@@ -1,0 +1,409 @@
+"""Endpoints after ADR-32: what callers, operators and attackers get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bursar.bus.codec import decode_error, decode_value, encode
+from bursar.bus.memory import MemoryBus, MemoryNetwork
+from bursar.bus.micro import AlreadyAnswered, Call, Endpoint, Service
+from bursar.contracts.limiter import Status
+from bursar.errors import BursarError, CallerError, ServiceError
+
+SCHEMAS = Path(__file__).parent / "schemas"
+SUBJECT = "bursar.req.limiter.{}.a1"
+
+
+class Net:
+    """A service, an agent and an operator on one network, and whatever was published anywhere."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.agent = self.network.connect("a1")
+        self.ops = self.network.connect("ops")
+        self.bus = self.network.connect("svc-limiter")
+        self.service = Service(self.bus, "limiter", "1.2.3", "Hands out permits.", {"shard": "0"}, instance="i1")
+        self.seen: list[tuple[str, bytes]] = []
+
+    async def watch(self, subject: str) -> None:
+        spy = self.network.connect("spy")
+        await spy.subscribe(subject, lambda msg: self.seen.append((msg.subject, msg.data)))
+
+    async def add(self, name: str, handler: Callable[[Call], None], **options: Any) -> Endpoint:
+        return await self.service.add_endpoint(name, f"bursar.req.limiter.{name}.*", handler, **options)
+
+
+@pytest.fixture
+async def net() -> Net:
+    return Net()
+
+
+def echo(call: Call) -> None:
+    call.respond(call.data)
+
+
+def error_in(msg: Any) -> BursarError:
+    error = decode_error(msg.headers, msg.data)
+    assert error is not None
+    return error
+
+
+async def settle(bus: MemoryBus) -> None:
+    for _ in range(3):
+        await bus.flush()
+
+
+async def test_a_call_is_answered_with_what_the_handler_says(net: Net) -> None:
+    """Subject, principal, payload and encoding reach the handler; the answer reaches the caller."""
+    heard: list[tuple[str, str, str]] = []
+
+    def handler(call: Call) -> None:
+        heard.append((call.subject, call.principal, call.encoding))
+        call.respond_value({"v": 1, "ok": True})
+
+    await net.add("status", handler)
+    await net.service.start()
+    told = await net.agent.request(SUBJECT.format("status"), b"{}", 1)
+    packed = await net.agent.request(SUBJECT.format("status"), encode({"v": 1}), 1)
+    assert told.data == b'{"v":1,"ok":true}'
+    assert packed.data == encode({"v": 1, "ok": True})
+    assert heard == [(SUBJECT.format("status"), "a1", "json"), (SUBJECT.format("status"), "a1", "msgpack")]
+
+
+async def test_calls_do_not_wait_for_each_other(net: Net) -> None:
+    """A call may be answered later and in another order than it came."""
+    held: list[Call] = []
+    await net.add("reserve", held.append)
+    await net.service.start()
+    requests = [asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{%d}" % n, 1)) for n in range(3)]
+    await settle(net.agent)
+    assert net.service.open == 3
+    for call in reversed(held):
+        call.respond(call.data)
+    assert [msg.data for msg in await asyncio.gather(*requests)] == [b"{0}", b"{1}", b"{2}"]
+    assert net.service.open == 0
+
+
+async def test_without_reply_subject_nothing_is_done(net: Net) -> None:
+    """Anybody can send such messages in masses: they are counted and cost nothing else."""
+    endpoint = await net.add("reserve", echo)
+    await net.service.start()
+    for _ in range(5):
+        net.agent.publish(SUBJECT.format("reserve"), b"\xc1")
+    await settle(net.agent)
+    assert endpoint.stats.no_reply == 5
+    assert endpoint.stats.num_requests == 0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "_R.a2.x.1",
+        "_R.a1",
+        "_R.a1.",
+        "_R.a1.x.",
+        "_R.a11.x",
+        "bursar.log.limiter.0",
+        "bursar.evt.limiter.freeze.all",
+        "$JS.API.STREAM.DELETE.X",
+        "_INBOX.x",
+        "$SRV.PING",
+        "x_R.a1.x",
+    ],
+)
+async def test_replies_go_to_the_callers_own_inbox_only(net: Net, reply: str) -> None:
+    """A caller who names another reply subject gets no answer there, nor does anybody else."""
+    await net.watch(">")
+    endpoint = await net.add("reserve", echo)
+    await net.service.start()
+    net.agent.publish(SUBJECT.format("reserve"), b"{}", reply)
+    await settle(net.agent)
+    assert [subject for subject, _ in net.seen if subject == reply] == []
+    assert (endpoint.stats.bad_reply, endpoint.stats.num_requests) == (1, 0)
+    assert net.service.violations.of("a1") == {"bad_reply": 1}
+
+
+@pytest.mark.parametrize("principal", ["*", "A1", "a_1", "-a", "a" * 65, ""])
+async def test_a_malformed_principal_is_never_answered(net: Net, principal: str) -> None:
+    """The last token of the subject must be a principal; its inbox would otherwise be anything."""
+    await net.watch(">")
+    endpoint = await net.add("reserve", echo)
+    await net.service.start()
+    net.agent.publish(f"bursar.req.limiter.reserve.{principal}", b"{}", f"_R.{principal}.x")
+    await settle(net.agent)
+    assert endpoint.stats.num_requests == 0
+    assert [subject for subject, _ in net.seen if subject.startswith("_R.")] == []
+
+
+async def test_a_raising_handler_says_internal_and_nothing_else(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither caller nor log see what was raised; it is counted, and logged once a second by type."""
+
+    def handler(call: Call) -> None:
+        raise ValueError(f"secret {call.data!r}")
+
+    endpoint = await net.add("reserve", handler)
+    await net.service.start()
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(3):
+            msg = await net.agent.request(SUBJECT.format("reserve"), b'{"key":"secret"}', 1)
+            error = error_in(msg)
+            assert (error.code, error.status, error.blame) == ("internal", 500, "service")
+            assert b"secret" not in msg.data
+            assert b"ValueError" not in msg.data
+    assert endpoint.stats.num_errors == 3
+    assert endpoint.stats.last_error == "500:internal"
+    assert len(caplog.records) == 1
+    assert "secret" not in caplog.text
+    assert caplog.records[0].__dict__["error"] == "ValueError"
+
+
+async def test_a_raised_typed_error_is_the_answer(net: Net) -> None:
+    """A handler may let a typed error through, such as what decoding raises."""
+    await net.add("status", lambda call: call.respond_value(call.decode(Status)))
+    await net.service.start()
+    msg = await net.agent.request(SUBJECT.format("status"), b'{"budget":7}', 1)
+    assert msg.headers is not None
+    assert msg.headers["Nats-Service-Error-Code"] == "400"
+    assert msg.headers["Nats-Service-Error"].startswith("bad_request: ")
+    assert json.loads(msg.data)["error"]["code"] == "bad_request"
+    assert net.service.violations.of("a1") == {"bad_request": 1}
+
+
+async def test_late_errors_count(net: Net) -> None:
+    """An error that comes long after the handler has returned is still an error of the endpoint."""
+    held: list[Call] = []
+    endpoint = await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
+    await settle(net.agent)
+    assert endpoint.stats.num_errors == 0
+    held[0].fail(CallerError("id_reused", "that id had other content", id="s-1"))
+    assert error_in(await request).facts == {"id": "s-1"}
+    assert (endpoint.stats.num_errors, endpoint.stats.last_error) == (1, "409:id_reused")
+
+
+async def test_a_call_is_answered_exactly_once(net: Net) -> None:
+    """A second answer is a program error: it is raised and not sent; an empty one is refused."""
+    held: list[Call] = []
+    await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
+    await settle(net.agent)
+    with pytest.raises(ServiceError):
+        held[0].respond(b"")
+    held[0].respond(b"1")
+    for again in (lambda: held[0].respond(b"2"), lambda: held[0].fail(ServiceError("internal", "no"))):
+        with pytest.raises(AlreadyAnswered):
+            again()
+    assert (await request).data == b"1"
+    assert not held[0].is_open
+
+
+async def test_raising_after_the_answer_sends_nothing_more(net: Net) -> None:
+    """The caller has its answer; the failure is counted."""
+
+    def handler(call: Call) -> None:
+        call.respond(b"1")
+        raise KeyError
+
+    endpoint = await net.add("reserve", handler)
+    await net.service.start()
+    await net.watch("_R.a1.>")
+    assert (await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)).data == b"1"
+    await settle(net.agent)
+    assert [data for _, data in net.seen] == [b"1"]
+    assert endpoint.stats.num_errors == 1
+
+
+async def test_a_dropped_call_is_silent_and_no_longer_open(net: Net) -> None:
+    """A deposed owner answers nothing, and may then end."""
+    held: list[Call] = []
+    endpoint = await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 0.05))
+    await settle(net.agent)
+    held[0].drop()
+    held[0].drop()
+    assert (endpoint.stats.open, endpoint.stats.dropped) == (0, 1)
+    with pytest.raises(AlreadyAnswered):
+        held[0].respond(b"late")
+    with pytest.raises(BursarError, match="request_timeout"):
+        await request
+
+
+async def test_latency_is_measured_to_the_answer(net: Net) -> None:
+    """From arrival to reply, whatever happened between; percentiles within an eighth."""
+    now = [0]
+    net.service.clock_ns = lambda: now[0]
+    held: list[Call] = []
+    endpoint = await net.add("reserve", held.append)
+    await net.service.start()
+    for ms in range(1, 101):
+        request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
+        await settle(net.agent)
+        now[0] += ms * 1_000_000
+        held.pop().respond(b"1")
+        await request
+    told = endpoint.statistics()
+    assert told["processing_time"] == 5_050_000_000
+    assert told["average_processing_time"] == 50_500_000
+    for key, ms in (("p50_ns", 50), ("p95_ns", 95), ("p99_ns", 99)):
+        assert ms * 1_000_000 <= told["data"][key] <= ms * 1_130_000
+
+
+@pytest.mark.parametrize("tail", ["", ".limiter", ".limiter.i1"])
+@pytest.mark.parametrize("verb", ["ping", "info", "stats"])
+async def test_control_answers_fit_the_official_schemas(net: Net, verb: str, tail: str) -> None:
+    """What `nats micro ls|info|stats` reads, before and after traffic, also without description and endpoints."""
+    schema = json.loads((SCHEMAS / f"{verb}_response.json").read_text())
+    bare = Service(net.network.connect("svc-x"), "bare", "0.1.0", instance="i1")
+    await net.add("reserve", echo, metadata={"format": "msgpack"})
+    await net.service.start()
+    await bare.start()
+    await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
+    answers = [await net.ops.request(f"$SRV.{verb.upper()}{tail}", b"", 1)]
+    answers.append(await net.ops.request(f"$SRV.{verb.upper()}.bare", b"", 1))
+    for msg in answers:
+        told = json.loads(msg.data)
+        jsonschema.Draft7Validator(schema).validate(told)
+        assert all(isinstance(value, str) for value in told["metadata"].values())
+    assert json.loads(answers[1].data)["name"] == "bare"
+
+
+async def test_info_lists_endpoints_that_do_not_listen(net: Net) -> None:
+    """A standby is known to operators and hears no requests; when it becomes owner it does."""
+    endpoint = await net.add("reserve", echo, listen=False)
+    await net.service.start()
+    told = json.loads((await net.ops.request("$SRV.INFO.limiter", b"", 1)).data)
+    assert [item["name"] for item in told["endpoints"]] == ["reserve"]
+    assert told["endpoints"][0]["queue_group"] == "i1"
+    with pytest.raises(BursarError, match="no_responders"):
+        await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
+    await endpoint.listen()
+    await endpoint.listen()
+    assert (await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)).data == b"{}"
+    await endpoint.drain()
+    with pytest.raises(BursarError, match="no_responders"):
+        await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
+
+
+@pytest.mark.parametrize("reply", ["", "bursar.log.limiter.0", "$JS.API.STREAM.DELETE.X", "_INBOX.a", "_R.", "_R.a1."])
+async def test_control_answers_only_go_to_inboxes(net: Net, reply: str) -> None:
+    """`$SRV` requests cannot be used to write elsewhere either."""
+    await net.watch(">")
+    await net.service.start()
+    net.ops.publish("$SRV.PING", b"", reply)
+    await settle(net.ops)
+    assert len(net.seen) == 1
+    assert net.service.control_dropped == 1
+
+
+async def test_drain_answers_what_was_accepted(net: Net) -> None:
+    """After SIGTERM: nothing new, everything accepted is answered, then it is over."""
+    held: list[Call] = []
+    await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
+    await settle(net.agent)
+    draining = asyncio.ensure_future(net.service.drain(5))
+    await settle(net.agent)
+    assert not draining.done()
+    with pytest.raises(BursarError, match="no_responders"):
+        await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
+    held[0].respond(b"1")
+    assert await draining == 0
+    assert (await request).data == b"1"
+    with pytest.raises(BursarError, match="no_responders"):
+        await net.ops.request("$SRV.PING.limiter", b"", 1)
+
+
+async def test_drain_gives_up_at_its_deadline(net: Net) -> None:
+    """A call that nobody answers cannot keep a service alive; how many there were is said."""
+    await net.add("reserve", lambda _call: None)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 0.2))
+    await settle(net.agent)
+    assert await net.service.drain(0.02) == 1
+    with pytest.raises(BursarError, match="request_timeout"):
+        await request
+
+
+async def test_stop_ends_at_once(net: Net) -> None:
+    """Without waiting; a call that is open may still be answered."""
+    held: list[Call] = []
+    await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
+    await settle(net.agent)
+    await net.service.stop()
+    held[0].respond(b"1")
+    assert (await request).data == b"1"
+
+
+async def test_an_answer_without_connection_is_counted_not_raised(net: Net) -> None:
+    """The caller will time out and ask again with the same id."""
+    held: list[Call] = []
+    endpoint = await net.add("reserve", held.append)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 0.05))
+    await settle(net.agent)
+    net.bus.disconnect()
+    held[0].respond(b"1")
+    assert (endpoint.stats.undelivered, endpoint.stats.open) == (1, 0)
+    with pytest.raises(BursarError, match="request_timeout"):
+        await request
+
+
+async def test_other_subjects_are_answered_to_any_well_formed_inbox(net: Net) -> None:
+    """Subjects without a principal in them accept every inbox of a principal, and nothing else."""
+    endpoint = await net.service.add_endpoint("probe", "bursar.node.host1.query", echo)
+    await net.service.start()
+    assert (await net.ops.request("bursar.node.host1.query", b"{}", 1)).data == b"{}"
+    net.ops.publish("bursar.node.host1.query", b"{}", "bursar.log.limiter.0")
+    await settle(net.ops)
+    assert endpoint.stats.bad_reply == 1
+
+
+async def test_violations_are_bounded(net: Net) -> None:
+    """Counting per principal cannot be used to fill the memory."""
+    for number in range(3000):
+        net.service.violations.add(f"a{number}", "bad_shape")
+    assert net.service.violations.total() == {"bad_shape": 3000}
+    assert net.service.violations.of("*") == {"bad_shape": 3000 - 1024}
+    assert list(net.service.violations.top(1)) == ["*"]
+
+
+@pytest.mark.parametrize(("name", "version"), [("a.b", "1.0.0"), ("", "1.0.0"), ("a", "1.0"), ("a", "v1.0.0")])
+async def test_names_that_the_cli_cannot_read_are_refused(net: Net, name: str, version: str) -> None:
+    """Older `nats` clients give up on the whole list when one name or version is odd."""
+    with pytest.raises(ServiceError):
+        Service(net.bus, name, version)
+
+
+async def test_endpoint_names_are_unique_and_plain(net: Net) -> None:
+    """Statistics are by endpoint name."""
+    await net.add("reserve", echo)
+    for name in ("reserve", "a.b"):
+        with pytest.raises(ServiceError):
+            await net.add(name, echo)
+
+
+async def test_error_bodies_are_in_the_callers_encoding(net: Net) -> None:
+    """msgpack asked, msgpack told."""
+
+    def handler(_call: Call) -> None:
+        raise CallerError("unknown", "no such budget", budget="x")
+
+    await net.add("status", handler)
+    await net.service.start()
+    msg = await net.agent.request(SUBJECT.format("status"), encode({"v": 1}), 1)
+    body = {"v": 1, "error": {"code": "unknown", "text": "no such budget", "facts": {"budget": "x"}}}
+    assert decode_value(msg.data)[0] == body

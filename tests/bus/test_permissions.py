@@ -1,0 +1,311 @@
+"""What an attacker with real credentials tries, and what the principals of a service need, on the real server.
+
+Replies are the way around permissions: a server or a service that answers to a subject of the caller's choice speaks
+with its own rights. So each attack here names a subject that the attacker may not publish to as the place to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from bursar.bus.connection import NatsBus, connect
+from bursar.bus.identity import Home, create_home, mint_agent
+from bursar.bus.micro import Call, Service
+from bursar.bus.server import NatsServer, provision
+from bursar.contracts.limiter import Status
+from tests.bus.attacker import Attacker
+from tests.bus.support import eventually
+
+pytestmark = pytest.mark.integration
+
+LOG = "BURSAR_LOG_LIMITER"
+ELSEWHERE = [
+    "bursar.log.limiter.0",
+    "bursar.log.breaker.0",
+    "bursar.ckpt.limiter.0.manifest",
+    "bursar.evt.limiter.circuit.x",
+    "bursar.evt.breaker.state.x",
+    "bursar.assign.a2",
+    "bursar.inbox.limiter.a2",
+    "bursar.req.limiter.echo.a2",
+    "bursar.adm.limiter.reload.ops",
+    f"$JS.API.STREAM.DELETE.{LOG}",
+    f"$JS.API.STREAM.PURGE.{LOG}",
+    f"$JS.API.STREAM.MSG.DELETE.{LOG}",
+    "$SRV.PING",
+    "$SYS.REQ.SERVER.PING",
+    "_R.a2.stolen",
+    "_R.a10.stolen",
+    "_R.ops.stolen",
+    "_R.svc-limiter-log.stolen",
+]
+"""Places that must never hear an answer to a1."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = create_home(tmp_path_factory.mktemp("permissions"), ["limiter", "breaker"])
+    for name in ("a1", "a2", "a10"):
+        mint_agent(made, name)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(home: Home) -> Iterator[NatsServer]:
+    async def start() -> NatsServer:
+        running = NatsServer(home)
+        await running.start()
+        bus = await connect(running.url, home.creds("provisioner"), principal="provisioner")
+        for service in ("limiter", "breaker"):
+            await provision(bus, service)
+        await bus.close()
+        return running
+
+    running = asyncio.run(start())
+    yield running
+    asyncio.run(running.stop())
+
+
+async def _as(principal: str, home: Home, server: NatsServer) -> AsyncIterator[NatsBus]:
+    bus = await connect(server.url, home.creds(principal), principal=principal)
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+async def journal(home: Home, server: NatsServer) -> AsyncIterator[NatsBus]:
+    """The log principal, on empty streams."""
+    async for bus in _as("svc-limiter-log", home, server):
+        for stream in (LOG, "BURSAR_CKPT_LIMITER"):
+            assert (await ask(bus, f"STREAM.PURGE.{stream}"))["success"]
+        yield bus
+
+
+@pytest.fixture
+async def service(home: Home, server: NatsServer) -> AsyncIterator[Service]:
+    """A service as svc-limiter: one verb that answers, one that raises, one that refuses what it cannot decode."""
+
+    def broken(call: Call) -> None:
+        raise RuntimeError("secret")
+
+    def strict(call: Call) -> None:
+        call.respond_value(call.decode(Status))
+
+    async for bus in _as("svc-limiter", home, server):
+        made = Service(bus, "limiter", "1.0.0")
+        await made.add_endpoint("echo", "bursar.req.limiter.echo.*", lambda call: call.respond(call.data))
+        await made.add_endpoint("broken", "bursar.req.limiter.broken.*", broken)
+        await made.add_endpoint(
+            "strict", "bursar.req.limiter.strict.*", lambda call: call.respond_value(call.decode(Status))
+        )
+        await made.start()
+        yield made
+        await made.stop()
+
+
+async def ask(bus: NatsBus, verb: str, **body: Any) -> dict[str, Any]:
+    """One JetStream API request."""
+    payload = json.dumps(body).encode() if body else b""
+    return dict(json.loads((await bus.request(f"$JS.API.{verb}", payload, 5.0)).data))
+
+
+async def stream_ends(home: Home, server: NatsServer) -> dict[str, int]:
+    """Last sequence of all four streams, as their own log principals see them; raises when one is gone."""
+    ends = {}
+    for name in ("limiter", "breaker"):
+        async for bus in _as(f"svc-{name}-log", home, server):
+            for kind in ("LOG", "CKPT"):
+                stream = f"BURSAR_{kind}_{name.upper()}"
+                ends[stream] = int((await ask(bus, f"STREAM.INFO.{stream}"))["state"]["last_seq"])
+    return ends
+
+
+async def listening(who: str, home: Home, server: NatsServer) -> Attacker:
+    """Everything that an agent may hear."""
+    client = await Attacker(server.url, home.creds(who)).__aenter__()
+    for subject in (f"_R.{who}.>", "bursar.evt.>", *([f"bursar.assign.{who}"] if who != "ops" else [])):
+        assert not await client.subscribe(subject)
+    return client
+
+
+@pytest.mark.parametrize("verb", ["echo", "broken", "strict"])
+async def test_no_answer_and_no_error_goes_where_the_asker_may_not_be_answered(
+    verb: str, service: Service, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """Answers and errors of a service go to the asker's own inbox or nowhere."""
+    before = await stream_ends(home, server)
+    witnesses = [await listening(who, home, server) for who in ("a2", "a10", "ops")]
+    async with Attacker(server.url, home.creds("a1")) as attacker:
+        assert not await attacker.subscribe("_R.a1.>")
+        for place in ELSEWHERE:
+            assert not await attacker.publish(f"bursar.req.limiter.{verb}.a1", b'{"v":9}', reply=place)
+        assert not await attacker.publish(f"bursar.req.limiter.{verb}.a1", b'{"v":9}', reply="_R.a1.mine")
+        await eventually(lambda: service.endpoints[verb].stats.num_requests > 0)
+        await service.bus.flush()
+        await attacker.verdict()
+        assert [heard.subject for heard in attacker.heard] == ["_R.a1.mine"]
+        assert b"secret" not in attacker.heard[0].payload
+    for witness in witnesses:
+        await witness.verdict()
+        assert witness.heard == []
+        await witness.__aexit__(None, None, None)
+    assert await stream_ends(home, server) == before
+    assert service.endpoints[verb].stats.bad_reply == len(ELSEWHERE)
+
+
+@pytest.mark.parametrize("verb", ["PING", "INFO.limiter", "STATS"])
+async def test_discovery_answers_go_to_inboxes_only(
+    verb: str, service: Service, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """Not even an operator can have a $SRV answer written into a journal, a broadcast or the JetStream API."""
+    places = [place for place in ELSEWHERE if not place.startswith("_R.")]
+    before = await stream_ends(home, server)
+    witness = await listening("a2", home, server)
+    async with Attacker(server.url, home.creds("ops")) as operator:
+        assert not await operator.subscribe("_R.ops.>")
+        for place in [*places, "_R.ops.mine"]:
+            assert not await operator.publish(f"$SRV.{verb}", b"", reply=place)
+        await eventually(lambda: service.control_dropped >= len(places))
+        await service.bus.flush()
+        await operator.verdict()
+        assert [heard.subject for heard in operator.heard] == ["_R.ops.mine"]
+    await witness.verdict()
+    assert witness.heard == []
+    await witness.__aexit__(None, None, None)
+    assert await stream_ends(home, server) == before
+
+
+@pytest.mark.parametrize("who", ["a1", "ops", "svc-limiter", "svc-breaker-log"])
+async def test_nobody_else_gets_an_acknowledgement_out_of_a_journal(
+    who: str, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """PubAcks ignore permissions, so the publish itself is refused: no ack, no API answer arrives anywhere."""
+    witness = await listening("a2", home, server)
+    before = await stream_ends(home, server)
+    async with Attacker(server.url, home.creds(who)) as attacker:
+        for subject in ("bursar.log.limiter.0", "bursar.ckpt.limiter.0.manifest", f"$JS.API.STREAM.INFO.{LOG}"):
+            assert await attacker.publish(subject, b"", reply="_R.a2.stolen")
+            assert await attacker.publish(subject, b"", reply="bursar.evt.limiter.circuit.x")
+    assert (await stream_ends(home, server)) == before
+    await witness.verdict()
+    assert witness.heard == []
+    await witness.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    "place", ["bursar.log.limiter.0", "bursar.evt.limiter.circuit.x", "_R.a2.stolen", "$JS.API.INFO"]
+)
+async def test_message_traces_cannot_be_sent_elsewhere(
+    place: str, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """The header that asks the server for a trace names where to send it: only where the asker may publish."""
+    witness = await listening("a2", home, server)
+    before = await stream_ends(home, server)
+    async with Attacker(server.url, home.creds("a1")) as attacker:
+        await attacker.publish("bursar.req.limiter.echo.a1", headers=f"Nats-Trace-Dest: {place}")
+    await journal.flush()
+    await witness.verdict()
+    assert witness.heard == []
+    await witness.__aexit__(None, None, None)
+    assert await stream_ends(home, server) == before
+
+
+async def test_agent_overhears_none_of_nine_conversations(
+    service: Service, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """Wildcards of every shape are refused, and nothing of another agent's traffic arrives."""
+    tries = [">", "*.>", "*", "bursar.req.>", "bursar.*.*.*.*", "_R.>", "_R.*.>", "$JS.>", "bursar.log.>"]
+    async with Attacker(server.url, home.creds("a1")) as eavesdropper:
+        refused = [subject for subject in tries if await eavesdropper.subscribe(subject)]
+        async for bus in _as("a2", home, server):
+            answer = await bus.request("bursar.req.limiter.echo.a2", b'{"v":1}', 5.0)
+            assert answer.data == b'{"v":1}'
+        await journal.request("bursar.log.limiter.0", b"entry", 5.0)
+        await eavesdropper.verdict()
+    assert refused == tries
+    assert eavesdropper.heard == []
+
+
+async def test_log_principal_appends_conditionally_and_reads_back(journal: NatsBus) -> None:
+    """Everything a journal needs: append at an expected sequence, be refused at a wrong one, read, purge."""
+    first = await _append(journal, b"one", expected=0)
+    second = await _append(journal, b"two", expected=first["seq"])
+    refused = await _append(journal, b"late", expected=first["seq"])
+    assert refused["error"]["err_code"] == 10071
+    last = await ask(journal, f"STREAM.MSG.GET.{LOG}", last_by_subj="bursar.log.limiter.0")
+    assert last["message"]["seq"] == second["seq"]
+    assert (await ask(journal, f"STREAM.PURGE.{LOG}", filter="bursar.log.limiter.0", seq=second["seq"]))["purged"] == 1
+
+
+async def test_log_principal_reads_through_an_ephemeral_pull_consumer(journal: NatsBus) -> None:
+    """Replay: a consumer of one's own, a batch, and its end."""
+    start = (await _append(journal, b"one", expected=0))["seq"]
+    config = {
+        "name": "replay",
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": start,
+        "filter_subject": "bursar.log.limiter.0",
+        "ack_policy": "none",
+        "inactive_threshold": 5_000_000_000,
+        "mem_storage": True,
+    }
+    api = f"CONSUMER.CREATE.{LOG}.replay.bursar.log.limiter.0"
+    created = await ask(journal, api, stream_name=LOG, config=config)
+    assert created["name"] == "replay"
+    inbox, got = journal.new_inbox(), []
+    await journal.subscribe(inbox, lambda msg: got.append((msg.subject, msg.data)))
+    journal.publish(f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.replay", b'{"batch":1}', inbox)
+    await eventually(lambda: bool(got))
+    assert got == [("bursar.log.limiter.0", b"one")]
+    assert (await ask(journal, f"CONSUMER.DELETE.{LOG}.replay"))["success"]
+
+
+async def test_log_principal_may_answer_flow_control_of_its_push_consumer(journal: NatsBus) -> None:
+    """A push consumer with flow control goes on past its window, so its answers are allowed."""
+    for _ in range(40):
+        await _append(journal, b"x" * 65_536, expected=None)
+    inbox, got, done = journal.new_inbox(), [0], asyncio.Event()
+
+    def on_message(msg: Any) -> None:
+        if (msg.headers or {}).get("Status") == "100":
+            if msg.reply:
+                journal.publish(msg.reply, b"")
+            return
+        got[0] += 1
+        if got[0] == 40:
+            done.set()
+
+    await journal.subscribe(inbox, on_message)
+    config = {
+        "name": "push",
+        "deliver_subject": inbox,
+        "ack_policy": "none",
+        "flow_control": True,
+        "idle_heartbeat": 1_000_000_000,
+        "inactive_threshold": 5_000_000_000,
+    }
+    created = await ask(journal, f"CONSUMER.CREATE.{LOG}.push", stream_name=LOG, config=config)
+    assert "error" not in created
+    await asyncio.wait_for(done.wait(), 5)
+    assert journal.counts["denied"] == 0
+
+
+async def test_service_principal_answers_and_broadcasts(service: Service, home: Home, server: NatsServer) -> None:
+    """The allow side of svc-limiter: hear a request, answer it, broadcast to all agents."""
+    witness = await listening("a2", home, server)
+    service.bus.publish("bursar.evt.limiter.circuit.x", b"open")
+    async for bus in _as("a1", home, server):
+        assert (await bus.request("bursar.req.limiter.echo.a1", b"{}", 5.0)).data == b"{}"
+    await witness.verdict()
+    assert [heard.subject for heard in witness.heard] == ["bursar.evt.limiter.circuit.x"]
+    await witness.__aexit__(None, None, None)
+
+
+async def _append(bus: NatsBus, payload: bytes, expected: int | None) -> dict[str, Any]:
+    headers = None if expected is None else {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+    return dict(json.loads((await bus.request("bursar.log.limiter.0", payload, 5.0, headers)).data))
