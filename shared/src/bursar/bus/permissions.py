@@ -120,6 +120,7 @@ def service_log(name: str) -> Role:
     streams = (log_stream(name), checkpoint_stream(name))
     per_stream = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "STREAM.PURGE.{}", "CONSUMER.CREATE.{}")
     per_consumer = ("CONSUMER.CREATE.{}.>", "CONSUMER.MSG.NEXT.{}.>", "CONSUMER.DELETE.{}.>")
+    flow_control = tuple(f"$JS.FC.{stream}.>" for stream in streams)
     return Role(
         name=f"svc-{name}-log",
         purpose=f"The journal of {name}: appends, checkpoints, reads and purges its own two streams.",
@@ -127,7 +128,7 @@ def service_log(name: str) -> Role:
             f"bursar.log.{name}.*",
             f"bursar.ckpt.{name}.>",
             *(f"$JS.API.{verb.format(stream)}" for stream in streams for verb in per_stream + per_consumer),
-            "$JS.FC.>",
+            *flow_control,
             "$JS.API.INFO",
             f"{reply_prefix(OWN)}>",
         ),

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from bursar.bus import permissions
 from bursar.bus.identity import jwt, keys
+from bursar.bus.signing import Signer
 
 GiB = 1024**3
 JETSTREAM_LIMITS: Mapping[str, int] = {
@@ -71,7 +72,7 @@ class Home:
 
     @property
     def trust_file(self) -> Path:
-        """Public keys of the services' broadcasts: ``{"limiter": "U..."}``."""
+        """Public keys of the services' broadcasts: ``{"limiter": "<base64>"}``."""
         return self.path / "trust.json"
 
     def service_dir(self, service: str) -> Path:
@@ -111,10 +112,10 @@ class Home:
             if not self.creds(role.name).exists():
                 self.mint(role.name, role.name)
         keys.make_private_directory(self.service_dir(service))
-        signing = keys.load_or_generate(self.service_dir(service) / "signing.nk", keys.USER)
+        signer = Signer.load_or_create(self.service_dir(service) / "signing.nk")
         if not (self.service_dir(service) / "fence.key").exists():
             keys.write_private(self.service_dir(service) / "fence.key", secrets.token_bytes(32))
-        self._publish_trust(service, signing.public)
+        self._publish_trust(service, signer.public_key)
 
     def mint(self, principal: str, role: str) -> Path:
         """Write new credentials of a principal: one local signature, no reload. Older ones are not revoked."""
