@@ -54,7 +54,7 @@ def test_the_rules_look_at_real_files(product: list[Source]) -> None:
         assert (ROOT / f"shared/src/bursar/kernel/{name}").is_file(), name
     for name in rules.SERVICE_SHELL:
         assert list(ROOT.glob(f"services/*/src/*/{name}")), name
-    for pattern in (*rules.CLOCK_READERS, *rules.NATS_USERS):
+    for pattern in (*rules.CLOCK_READERS, *rules.LOOP_TIMERS, *rules.NATS_USERS):
         assert list(ROOT.glob(pattern)), pattern
     pure = {source.path for source in product if rules.is_pure(source.path)}
     assert CORE in pure
@@ -145,6 +145,13 @@ def test_reading_a_clock_is_caught(text: str) -> None:
     """Time is given; only the clock modules and the stated shells read it."""
     assert len(rules.clock_only_in_clock([Source(HOST, text)])) == 1
     assert rules.clock_only_in_clock([Source("shared/src/bursar/kernel/clock.py", text)]) == []
+
+
+def test_draining_may_ask_the_loop_but_no_other_clock() -> None:
+    """The exception for the event loop's time is for that alone."""
+    for path in rules.LOOP_TIMERS:
+        assert rules.clock_only_in_clock([Source(path, "def f(loop):\n    return loop.time()")]) == []
+        assert len(rules.clock_only_in_clock([Source(path, "import time\ntime.monotonic()")])) == 1
 
 
 def test_sleeping_is_not_reading() -> None:
