@@ -1,0 +1,158 @@
+"""A deterministic stand-in for the kernel and a fleet: drives the decider through time, one seed, no IO.
+
+`Desk` does what the kernel does around a decider: decides, applies, hands out what is due, keeps the journal.
+`sizes` and `arrivals` have the published statistics of the Azure 2023 code trace: prompts of median 1469 and 99th
+percentile 7436 tokens, short completions (mean 28, at most 1900), inter-arrival times with a CV of 13.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from bursar.contracts.base import Request
+from bursar.contracts.limiter import Amounts, BudgetSpec, Reload, Reserve, Settle, Usage
+from bursar.kernel.decider import Accept, Command, Event, Outcome, Park, Refuse, Reject
+from bursar_limiter.core import LimiterDecider
+from bursar_limiter.state import State, validate
+
+
+class Desk:
+    """Decides and applies at once. ``now`` is the decider's clock; answers to parked commands go to ``answers``."""
+
+    def __init__(self, *budgets: BudgetSpec, now: int = 0, incarnation: int = 1) -> None:
+        self.decider = LimiterDecider()
+        self.state: State = self.decider.initial()
+        self.now = now
+        self.incarnation = incarnation
+        self.number = 0
+        self.serial = 0
+        self.journal: list[Event] = []
+        self.answers: dict[tuple[str, str], Outcome] = {}
+        if budgets:
+            self.must(Reload(id=self.new_id(), budgets=budgets), principal="ops")
+
+    def new_id(self) -> str:
+        self.serial += 1
+        return f"t-{self.serial}"
+
+    def ask(self, body: Any, principal: str = "agent") -> Outcome:
+        """Decide one command and apply it, without handing out what is due."""
+        request_id = body.id if isinstance(body, Request) else ""
+        return self._decide(Command(principal, request_id, body))
+
+    def must(self, body: Any, principal: str = "agent") -> dict[str, Any]:
+        outcome = self.ask(body, principal)
+        assert isinstance(outcome, Accept), outcome
+        return outcome.reply
+
+    def _decide(self, command: Command) -> Outcome:
+        self.number += 1
+        outcome = self.decider.decide(self.state, command, self.now, (self.incarnation, 1, self.number))
+        if isinstance(outcome, Accept):
+            for event in outcome.events:
+                self.decider.evolve(self.state, event)
+                self.journal.append(event)
+        return outcome
+
+    def settle_due(self) -> None:
+        """Hand out everything that is due now."""
+        for _ in range(100_000):
+            command = self.decider.due(self.state, self.now)
+            if command is None:
+                break
+            outcome = self._decide(command)
+            if command.request_id and not isinstance(outcome, Park):
+                self.answers[command.principal, command.request_id] = outcome
+        else:
+            raise AssertionError("due hands out commands for ever")
+        wake = self.decider.wake_at(self.state)
+        assert wake is None or wake > self.now, "due has nothing, but asks to be woken at once"
+
+    def moments(self, to: int) -> Iterator[None]:
+        """Let time pass until then, stopping wherever something is due, before and after it is handed out."""
+        while True:
+            self.settle_due()
+            yield
+            wake = self.decider.wake_at(self.state)
+            if wake is None or wake > to:
+                break
+            self.now = max(self.now, wake)
+        if self.now < to:
+            self.now = to
+            self.settle_due()
+            yield
+
+    def advance(self, to: int) -> None:
+        for _ in self.moments(to):
+            pass
+
+    def copy(self, at: int) -> Desk:
+        """Another desk with the same durable state, at a later time, if nothing happens in between."""
+        other = Desk(now=self.now, incarnation=self.incarnation)
+        other.state = other.decider.load(self.dump())
+        other.number = self.number
+        other.advance(at)
+        return other
+
+    def reserve(self, budget: str = "b", wait_ms: int = 0, ttl_ms: int = 60_000, **amounts: int) -> Outcome:
+        amounts = {"requests": 0, "concurrent": 0, **amounts}
+        body = Reserve(id=self.new_id(), budget=budget, amounts=Amounts(**amounts), wait_ms=wait_ms, ttl_ms=ttl_ms)
+        return self.ask(body)
+
+    def granted(self, budget: str = "b", ttl_ms: int = 60_000, **amounts: int) -> str:
+        outcome = self.reserve(budget, ttl_ms=ttl_ms, **amounts)
+        assert isinstance(outcome, Accept), outcome
+        reservation: str = outcome.reply["reservation"]
+        return reservation
+
+    def refused(self, budget: str = "b", wait_ms: int = 0, **amounts: int) -> dict[str, Any]:
+        outcome = self.reserve(budget, wait_ms=wait_ms, **amounts)
+        assert isinstance(outcome, Refuse), outcome
+        return outcome.reply
+
+    def settle(self, reservation: str, principal: str = "agent", **usage: int) -> Outcome:
+        body = Settle(id=self.new_id(), reservation=reservation, usage=Usage(**{"requests": 0, **usage}))
+        return self.ask(body, principal)
+
+    def cancel(self, reservation: str, principal: str = "agent") -> Outcome:
+        return self.ask(Settle(id=self.new_id(), reservation=reservation, outcome="cancelled"), principal)
+
+    def rejected(self, outcome: Outcome) -> str:
+        assert isinstance(outcome, Reject), outcome
+        return outcome.code
+
+    def dump(self) -> Any:
+        return self.decider.dump(self.state)
+
+    def check(self) -> None:
+        """What must hold at any time: the parts agree, replay gives the same state, and so does dump and load."""
+        validate(self.state, self.now)
+        replayed = self.decider.initial()
+        for event in self.journal:
+            self.decider.evolve(replayed, event)
+        assert self.decider.dump(replayed) == self.dump()
+        assert self.decider.dump(self.decider.load(self.dump())) == self.dump()
+
+
+def prompt_tokens(rng: random.Random) -> int:
+    """Log-normal by the median and the 99th percentile of the trace, cut at the trace's maximum of 7437."""
+    sigma = math.log(7436 / 1469) / 2.326
+    return max(1, min(7437, round(1469 * math.exp(rng.gauss(0, sigma)))))
+
+
+def completion_tokens(rng: random.Random) -> int:
+    """Mean about 28, at most 1900."""
+    return max(1, min(1900, round(12 * math.exp(rng.gauss(0, 1.25)))))
+
+
+def arrivals(rng: random.Random, mean_ms: float, until: int) -> Iterator[int]:
+    """Bursts of many calls and long silences: hyper-exponential gaps with a coefficient of variation near 13."""
+    at = 0.0
+    rare = 1 / 170
+    while at < until:
+        long = rng.random() < rare
+        at += rng.expovariate(1.0) * (mean_ms * 0.92 / rare if long else mean_ms * 0.0805)
+        yield round(at)
