@@ -13,16 +13,6 @@ from bursar.bus.memory import MemoryBus, MemoryNetwork
 from bursar.errors import CallerError
 from tests.bus.support import RealServer, eventually
 
-PERMISSIONS = """
-accounts: {{ A: {{ users: [
-  {{ user: a, password: a }}
-  {{ user: limited, password: l, permissions: {{
-     publish: ["t.open", "_R.limited.>"], subscribe: ["t.open", "_R.limited.>"] }} }}
-] }} }}
-port: {port}
-host: 127.0.0.1
-"""
-
 
 class Net:
     """Makes connections of the one kind or the other, and breaks them."""

@@ -35,7 +35,7 @@ VALID: list[dict[str, Any]] = [
 SEEDS = [pack for value in VALID for pack in (msgpack.packb(value), json.dumps(value).encode())]
 HEADS = [bytes([n]) for n in range(256)]
 WIDE = [b"\xc4", b"\xc5\x00", b"\xc7", b"\xd9", b"\xda\x00", b"\xdc\x00", b"\xde\x00", b"\xdd\x00\x00\x00"]
-WORDS = ["{", "}", "[", "]", ",", ":", '"a"', '"v"', '"id"', "1", "-1", "1e9", "NaN", "null", "true", '"\\u', " ", "9" * 30]
+WORDS = [*"{}[],: ", '"a"', '"v"', '"id"', "1", "-1", "1e9", "NaN", "null", "true", '"\\u', "9" * 30]
 
 
 def mutated(rng: random.Random) -> bytes:
@@ -94,7 +94,7 @@ def retouched(rng: random.Random) -> bytes:
     value = dict(rng.choice(VALID))
     if rng.random() < 0.5:
         value[rng.choice(sorted(value))] = structured(rng, 5)
-    return msgpack.packb(value) if rng.random() < 0.5 else json.dumps(value).encode()  # type: ignore[no-any-return]
+    return msgpack.packb(value) if rng.random() < 0.5 else json.dumps(value).encode()
 
 
 def payloads(rng: random.Random, count: int) -> Iterator[bytes]:
@@ -121,6 +121,7 @@ def test_no_input_gets_past_the_border_untyped_slow_or_loud() -> None:
     rng = random.Random(SEED)
     slow: list[tuple[float, bytes]] = []
     outcomes: dict[str, int] = {}
+    longest = 0
     gc.freeze()  # other tests' objects make a collection slow; it is not what is measured
     for number, payload in enumerate(payloads(rng, INPUTS)):
         start = perf_counter()
@@ -130,13 +131,14 @@ def test_no_input_gets_past_the_border_untyped_slow_or_loud() -> None:
             assert again == message
             outcome = "valid"
         except CallerError as error:
-            assert len(str(error)) < 400
+            longest = max(longest, len(str(error)))
             outcome = error.code
         if perf_counter() - start > SLOW:
             slow.append((perf_counter() - start, payload))
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     gc.unfreeze()
     assert [payload for took, payload in slow if is_slow(payload)] == []
+    assert longest < 400
     assert outcomes.keys() <= CODES | {"valid"}
     assert sum(outcomes.values()) == INPUTS
     assert min(outcomes.get(code, 0) for code in ("valid", "bad_encoding", "bad_shape", "bad_request")) > 500
