@@ -8,7 +8,9 @@ which may yet be dropped. A retry of a request that is still in the batch gets i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -23,18 +25,25 @@ MAX_BATCH_BYTES: Final = 512 * 1024
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
+_NOT_CONTENT: Final = frozenset({"id", "acked", "seen"})
+
+
 def _plain(value: Any) -> Any:
     """Models inside a message as their fields."""
     return value.__dict__
 
 
+_pack_content = msgpack.Packer(use_bin_type=True, autoreset=True, default=_plain).pack
+
+
+@cache
+def _content_of(kind: type) -> Callable[[Any], Any]:
+    return attrgetter("__class__.__name__", *(name for name in kind.model_fields if name not in _NOT_CONTENT))  # type: ignore[attr-defined]
+
+
 def digest_of(body: Any) -> bytes:
     """What two requests must share to be the same request: type and content, without id, watermark and fence."""
-    content = dict(body.__dict__)
-    for name in ("id", "acked", "seen"):
-        content.pop(name, None)
-    packed = msgpack.packb((type(body).__name__, content), default=_plain)
-    return hashlib.blake2b(packed, digest_size=8).digest()
+    return hashlib.blake2b(_pack_content(_content_of(type(body))(body)), digest_size=8).digest()
 
 
 class Request(NamedTuple):

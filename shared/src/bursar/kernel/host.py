@@ -186,6 +186,8 @@ class Host:
 
     def role_changed(self, role: str, reason: str) -> None:
         self._wanted = role in (Role.OWNER, Role.RECOVERING)
+        if role == Role.STANDBY:
+            gc.freeze()  # what was loaded lives long
         if role == Role.OWNER and self.spec.start is not None:
             for body in self.spec.start(self.settings, self.runner.replica.folded.state):
                 self.runner.offer(Request(None, Command(self._bus.principal, "", body), b"", 0))
@@ -235,8 +237,8 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings) -> int:
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
     host = Host(spec, settings, bus, log_bus)
     try:
-        await host.start()
         tame_garbage_collection()
+        await host.start()
         log.info("started", extra={"version": spec.version})
         status = await ended
         if status == 0:

@@ -28,13 +28,18 @@ class Answered(NamedTuple):
     time: int
 
 
-Key = tuple[str, int]
-"""(session, number) of a request id ``session-number``; a bare word is its own session, number 0."""
+class _Answers:
+    """One principal's answers. They are forgotten from the oldest on, whatever the reason, so that ``order`` and
+    ``by_id`` always hold the same ids."""
 
+    __slots__ = ("by_id", "order")
 
-def parse_id(request_id: str) -> Key:
-    session, dash, number = request_id.rpartition("-")
-    return (session, int(number)) if dash else (number, 0)
+    def __init__(self) -> None:
+        self.by_id: dict[str, Answered] = {}
+        self.order: deque[str] = deque()
+
+    def forget_oldest(self) -> None:
+        del self.by_id[self.order.popleft()]
 
 
 class IdempotencyTable:
@@ -43,67 +48,68 @@ class IdempotencyTable:
     def __init__(self, max_age_ms: int = MAX_AGE_MS, max_per_principal: int = MAX_PER_PRINCIPAL) -> None:
         self._max_age = max_age_ms
         self._max_count = max_per_principal
-        self._principals: dict[str, dict[Key, Answered]] = {}
-        self._by_age: deque[tuple[int, str, Key]] = deque()
+        self._principals: dict[str, _Answers] = {}
+        self._by_age: deque[tuple[int, str]] = deque()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def find(self, principal: str, request_id: str) -> Answered | None:
-        table = self._principals.get(principal)
-        return table.get(parse_id(request_id)) if table else None
+        answers = self._principals.get(principal)
+        return answers.by_id.get(request_id) if answers is not None else None
 
     def record(self, principal: str, request_id: str, acked: int, answer: Answered) -> None:
-        """Remember an answer, and forget what the watermark, the age and the count say may go."""
-        key = parse_id(request_id)
-        table = self._principals.setdefault(principal, {})
+        """Remember the answer to a request that is not in the table, and forget what the watermark, the count and
+        the age say may go."""
+        answers = self._principals.get(principal)
+        if answers is None:
+            answers = self._principals[principal] = _Answers()
         if acked:
-            self._forget_acked(table, key[0], acked)
-        if len(table) >= self._max_count and key not in table:
-            del table[next(iter(table))]
+            self._forget_acked(answers, request_id, acked)
+        if len(answers.order) >= self._max_count:
+            answers.forget_oldest()
             self._count -= 1
-        self._count += key not in table
-        table[key] = answer
-        self._by_age.append((answer.time, principal, key))
+        answers.by_id[request_id] = answer
+        answers.order.append(request_id)
+        self._count += 1
+        self._by_age.append((answer.time, principal))
         self._forget_old(answer.time)
 
-    def _forget_acked(self, table: dict[Key, Answered], session: str, acked: int) -> None:
+    def _forget_acked(self, answers: _Answers, request_id: str, acked: int) -> None:
         """Drop from the oldest on; answers of other sessions in between end the sweep and leave by age."""
-        while table:
-            first = next(iter(table))
-            if first[0] != session or first[1] > acked:
+        session = request_id.rpartition("-")[0]
+        while answers.order:
+            oldest, _, number = answers.order[0].rpartition("-")
+            if not oldest or oldest != session or int(number) > acked:
                 return
-            del table[first]
+            answers.forget_oldest()
             self._count -= 1
 
     def _forget_old(self, now: int) -> None:
-        by_age = self._by_age
-        while by_age and by_age[0][0] + self._max_age <= now:
-            time, principal, key = by_age.popleft()
-            table = self._principals.get(principal)
-            if table is None:
+        by_age, oldest_kept = self._by_age, now - self._max_age
+        while by_age and by_age[0][0] <= oldest_kept:
+            principal = by_age.popleft()[1]
+            answers = self._principals.get(principal)
+            if answers is None:
                 continue
-            known = table.get(key)
-            if known is not None and known.time == time:
-                del table[key]
+            while answers.order and answers.by_id[answers.order[0]].time <= oldest_kept:
+                answers.forget_oldest()
                 self._count -= 1
-            if not table:
+            if not answers.order:
                 del self._principals[principal]
-        # what the watermark dropped leaves stale places in the queue: rebuild when most are
+        # what left by watermark or count is still in this queue: make it anew when most of it is such
         if len(by_age) > 1024 and len(by_age) > 4 * self._count:
-            self._by_age = deque(self._ages())
+            self._by_age = self._ages()
 
-    def _ages(self) -> list[tuple[int, str, Key]]:
-        rows = [(a.time, p, k) for p, table in self._principals.items() for k, a in table.items()]
-        rows.sort()
-        return rows
+    def _ages(self) -> deque[tuple[int, str]]:
+        return deque(sorted((a.time, p) for p, answers in self._principals.items() for a in answers.by_id.values()))
 
     def dump(self) -> list[Any]:
         return [
-            [principal, [[*key, *answer] for key, answer in table.items()]]
-            for principal, table in sorted(self._principals.items())
-            if table
+            [principal, [[request_id, *answers.by_id[request_id]] for request_id in answers.order]]
+            for principal, answers in sorted(self._principals.items())
+            if answers.order
         ]
 
     @classmethod
@@ -112,15 +118,15 @@ class IdempotencyTable:
     ) -> IdempotencyTable:
         table = cls(max_age_ms, max_per_principal)
         for principal, rows in value:
-            table._principals[principal] = {
-                (session, number): Answered(bytes(digest), tuple(fence), bytes(reply), time)
-                for session, number, digest, fence, reply, time in rows
-            }
-        table._by_age = deque(table._ages())
+            answers = table._principals[principal] = _Answers()
+            for request_id, digest, fence, reply, time in rows:
+                answers.by_id[request_id] = Answered(bytes(digest), tuple(fence), bytes(reply), time)
+                answers.order.append(request_id)
+        table._by_age = table._ages()
         table._count = len(table._by_age)
         return table
 
-    def __iter__(self) -> Iterator[tuple[str, Key, Answered]]:
-        for principal, table in self._principals.items():
-            for key, answer in table.items():
-                yield principal, key, answer
+    def __iter__(self) -> Iterator[tuple[str, str, Answered]]:
+        for principal, answers in self._principals.items():
+            for request_id, answer in answers.by_id.items():
+                yield principal, request_id, answer
