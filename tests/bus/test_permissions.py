@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.identity import Home, create_home, mint_agent
+from bursar.bus.identity import Home, create_home, jwt, mint_agent
 from bursar.bus.micro import Call, Service
 from bursar.bus.server import NatsServer, provision
 from bursar.contracts.limiter import Status
@@ -60,10 +60,11 @@ def server(home: Home) -> Iterator[NatsServer]:
     async def start() -> NatsServer:
         running = NatsServer(home)
         await running.start()
-        bus = await connect(running.url, home.creds("provisioner"), principal="provisioner")
         for service in ("limiter", "breaker"):
+            principal = f"svc-{service}-provisioner"
+            bus = await connect(running.url, home.creds(principal), principal=principal)
             await provision(bus, service)
-        await bus.close()
+            await bus.close()
         return running
 
     running = asyncio.run(start())
@@ -213,6 +214,51 @@ async def test_message_traces_cannot_be_sent_elsewhere(
     assert witness.heard == []
     await witness.__aexit__(None, None, None)
     assert await stream_ends(home, server) == before
+
+
+@pytest.mark.parametrize("who", ["svc-limiter-log", "svc-limiter-provisioner"])
+async def test_jetstream_answers_of_one_journal_reach_nothing_outside_its_account(
+    who: str, journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """Whoever may use JetStream can name any place for its answers; there must be nothing to find there."""
+    witness = await listening("a2", home, server)
+    before = await stream_ends(home, server)
+    elsewhere = [place for place in ELSEWHERE if "limiter" not in place and LOG not in place]
+    async with Attacker(server.url, home.creds(who)) as insider:
+        for place in elsewhere:
+            assert not await insider.publish(f"$JS.API.STREAM.INFO.{LOG}", reply=place)
+            await insider.publish("bursar.log.limiter.0", reply=place)
+    after = await stream_ends(home, server)
+    assert {name: end for name, end in after.items() if "BREAKER" in name} == {
+        name: end for name, end in before.items() if "BREAKER" in name
+    }
+    await witness.verdict()
+    assert witness.heard == []
+    await witness.__aexit__(None, None, None)
+
+
+async def test_push_consumer_of_one_journal_cannot_deliver_into_another(
+    journal: NatsBus, home: Home, server: NatsServer
+) -> None:
+    """Deliveries of a push consumer ignore permissions too; accounts stop them."""
+    await _append(journal, b"one", expected=0)
+    before = (await stream_ends(home, server))["BURSAR_LOG_BREAKER"]
+    config = {
+        "name": "leak",
+        "deliver_subject": "bursar.log.breaker.0",
+        "ack_policy": "none",
+        "inactive_threshold": 1_000_000_000,
+    }
+    await ask(journal, f"CONSUMER.CREATE.{LOG}.leak", stream_name=LOG, config=config)
+    await journal.flush()
+    assert (await stream_ends(home, server))["BURSAR_LOG_BREAKER"] == before
+
+
+async def test_meeting_account_has_no_jetstream(home: Home, server: NatsServer) -> None:
+    """Where agents and services meet there is no stream that anything could be written into."""
+    claims = jwt.decode(jwt.token_in(home.creds("a1").read_text()))
+    page = await server.monitor(f"accountz?acc={claims['nats']['issuer_account']}")
+    assert page["account_detail"]["jetstream_enabled"] is False
 
 
 async def test_agent_overhears_none_of_nine_conversations(

@@ -18,7 +18,11 @@ from tests.bus.attacker import Attacker
 
 pytestmark = pytest.mark.integration
 
-EVERYBODY = ("a1", "a2", "ops", "svc-limiter", "svc-limiter-log", "svc-breaker", "svc-breaker-log", "provisioner")
+EVERYBODY = (
+    *("a1", "a2", "ops"),
+    *("svc-limiter", "svc-limiter-log", "svc-limiter-provisioner"),
+    *("svc-breaker", "svc-breaker-log", "svc-breaker-provisioner"),
+)
 SERVICES = {"svc-limiter", "svc-breaker"}
 NOBODY: set[str] = set()
 LOGS = {"svc-limiter-log", "svc-breaker-log"}
@@ -59,7 +63,7 @@ PUBLISH: dict[str, set[str]] = {
     "_R.a2.x.1": {"a2"} | SERVICES,
     "_R.ops.x.1": {"ops"} | SERVICES,
     "_R.svc-limiter-log.x.1": {"svc-limiter-log"} | SERVICES,
-    "_R.provisioner.x": {"provisioner"} | SERVICES,
+    "_R.svc-limiter-provisioner.x": {"svc-limiter-provisioner"} | SERVICES,
     "_INBOX.x": NOBODY,
     # journals and checkpoints
     "bursar.log.limiter.0": {"svc-limiter-log"},
@@ -70,12 +74,12 @@ PUBLISH: dict[str, set[str]] = {
     "bursar.audit.limiter": NOBODY,
     # the JetStream API
     "$JS.API.INFO": LOGS,
-    "$JS.API.STREAM.INFO.BURSAR_LOG_LIMITER": {"svc-limiter-log", "provisioner"},
-    "$JS.API.STREAM.INFO.BURSAR_CKPT_BREAKER": {"svc-breaker-log", "provisioner"},
+    "$JS.API.STREAM.INFO.BURSAR_LOG_LIMITER": {"svc-limiter-log", "svc-limiter-provisioner"},
+    "$JS.API.STREAM.INFO.BURSAR_CKPT_BREAKER": {"svc-breaker-log", "svc-breaker-provisioner"},
     "$JS.API.STREAM.INFO.OTHER": NOBODY,
-    "$JS.API.STREAM.CREATE.BURSAR_LOG_LIMITER": {"provisioner"},
+    "$JS.API.STREAM.CREATE.BURSAR_LOG_LIMITER": {"svc-limiter-provisioner"},
     "$JS.API.STREAM.CREATE.OTHER": NOBODY,
-    "$JS.API.STREAM.UPDATE.BURSAR_CKPT_LIMITER": {"provisioner"},
+    "$JS.API.STREAM.UPDATE.BURSAR_CKPT_LIMITER": {"svc-limiter-provisioner"},
     "$JS.API.STREAM.DELETE.BURSAR_LOG_LIMITER": NOBODY,
     "$JS.API.STREAM.PURGE.BURSAR_LOG_LIMITER": {"svc-limiter-log"},
     "$JS.API.STREAM.PURGE.BURSAR_LOG_BREAKER": {"svc-breaker-log"},
@@ -137,7 +141,7 @@ SUBSCRIBE: dict[str, set[str]] = {
     "_R.ops.>": {"ops"},
     "_R.svc-limiter.>": {"svc-limiter"},
     "_R.svc-limiter-log.>": {"svc-limiter-log"},
-    "_R.provisioner.>": {"provisioner"},
+    "_R.svc-limiter-provisioner.>": {"svc-limiter-provisioner"},
     "_INBOX.>": NOBODY,
     "$SRV.>": NOBODY,
     "$SRV.PING": SERVICES,

@@ -12,8 +12,10 @@ The rules behind the table:
   ``_R.<principal>.``.
 - A service has two principals. ``svc-X`` hears agents and cannot touch JetStream; ``svc-X-log`` writes the journal
   and hears nobody but JetStream. So whatever an agent gets a service to say, it is not said into a journal.
-- JetStream's own answers ignore permissions: a PubAck or an API answer goes to any reply subject that the caller
-  named. Hence nobody but the log principals and the provisioner reaches a stream's subject or the JetStream API.
+- JetStream's own answers ignore permissions: a PubAck, an API answer or a push consumer's message goes to any subject
+  that the caller named. So each journal lives in an account of its own, with its log principal and its provisioner
+  and nobody else: there is nothing else there that an answer could be sent to, and the account where agents and
+  services meet has no JetStream at all.
 - The log principals have neither create, update nor delete: streams are made by the provisioner, which in turn can
   neither read, write, purge nor delete.
 """
@@ -25,6 +27,9 @@ from dataclasses import dataclass
 
 from bursar.contracts.base import PRINCIPAL, checkpoint_stream, log_stream, reply_prefix
 
+MEETING = "BURSAR"
+"""The account where agents, operators and services meet."""
+
 OWN = "{{name()}}"
 """Stands for the principal's own name; the NATS server replaces it when a connection is made."""
 
@@ -33,7 +38,7 @@ AGENT_PAYLOAD = 65_536
 SERVER_PAYLOAD = 1_048_576
 """Largest message of any principal, in bytes: batches and snapshot chunks need it."""
 
-RESERVED = frozenset({"ops", "sys", "provisioner"})
+RESERVED = frozenset({"ops", "sys"})
 """Principals that an agent may not be called, besides everything that begins with ``svc-``."""
 
 _DISCOVERY = ("PING", "INFO", "STATS")
@@ -41,7 +46,7 @@ _DISCOVERY = ("PING", "INFO", "STATS")
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What every principal of a role may do.
+    """What every principal of a role may do, in which account.
 
     ``max_payload`` is in bytes and ``max_subscriptions`` counts per connection; -1 means that only the server's
     own limit holds.
@@ -53,21 +58,11 @@ class Role:
     subscribe: tuple[str, ...]
     max_payload: int = UNLIMITED
     max_subscriptions: int = UNLIMITED
+    account: str = MEETING
 
     def __post_init__(self) -> None:
         if not self.publish or not self.subscribe:
             raise ValueError(f"role {self.name}: an empty list would allow everything")
-
-    def resolved(self, principal: str) -> Role:
-        """The same role with ``{{name()}}`` filled in, as the server does it."""
-        return Role(
-            self.name,
-            self.purpose,
-            tuple(s.replace(OWN, principal) for s in self.publish),
-            tuple(s.replace(OWN, principal) for s in self.subscribe),
-            self.max_payload,
-            self.max_subscriptions,
-        )
 
 
 AGENT = Role(
@@ -133,25 +128,37 @@ def service_log(name: str) -> Role:
             f"{reply_prefix(OWN)}>",
         ),
         subscribe=(f"{reply_prefix(OWN)}>",),
+        account=journal_account(name),
     )
 
 
-def provisioner(services: tuple[str, ...]) -> Role:
-    """Makes the streams of the named services; can neither read, write, purge nor delete."""
-    streams = tuple(stream(name) for name in services for stream in (log_stream, checkpoint_stream))
+def provisioner(name: str) -> Role:
+    """Makes the two streams of a service; can neither read, write, purge nor delete."""
+    streams = (log_stream(name), checkpoint_stream(name))
     verbs = ("CREATE", "UPDATE", "INFO")
     return Role(
-        name="provisioner",
-        purpose="Creates and verifies the streams of the services, once per start.",
+        name=f"svc-{name}-provisioner",
+        purpose=f"Creates and verifies the streams of {name}, once per start.",
         publish=(*(f"$JS.API.STREAM.{verb}.{s}" for s in streams for verb in verbs), f"{reply_prefix(OWN)}>"),
         subscribe=(f"{reply_prefix(OWN)}>",),
+        account=journal_account(name),
     )
+
+
+def journal_account(service: str) -> str:
+    """The account that holds the streams of a service."""
+    return f"JOURNAL-{service}"
+
+
+def of_service(name: str) -> tuple[Role, Role, Role]:
+    """All roles of one service; each has one principal, of the same name."""
+    return service(name), service_log(name), provisioner(name)
 
 
 def matrix(services: tuple[str, ...]) -> dict[str, Role]:
     """Every role of an installation with these services, by name."""
-    pairs = (make(name) for name in services for make in (service, service_log))
-    return {role.name: role for role in (AGENT, OPERATOR, *pairs, provisioner(services))}
+    roles = (AGENT, OPERATOR, *(role for name in services for role in of_service(name)))
+    return {role.name: role for role in roles}
 
 
 def check_agent_name(name: str) -> None:

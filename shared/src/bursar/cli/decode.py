@@ -22,7 +22,6 @@ Messages are msgpack maps (or JSON, which passes through); several in a row give
 
 Examples:
   nats --context bursar sub 'bursar.evt.>' --translate 'bursar decode'
-  nats --context bursar stream view BURSAR_LOG_LIMITER --translate 'bursar decode'
   bursar decode --indent 2 < message.bin
 """,
     "encode": """bursar encode: JSON on standard input -> msgpack on standard output.

@@ -24,6 +24,7 @@ import typer
 from bursar.bus.base import BusError, Msg
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, HomeError, create_home
+from bursar.bus.permissions import provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.context import write_contexts
@@ -176,12 +177,13 @@ async def _keep(server: NatsServer, echo: Echo) -> None:
 
 
 async def _provision(url: str, creds_dir: Path, services: list[Installed], replicas: int) -> None:
-    bus = await connect(url, creds_dir / "provisioner.creds", principal="provisioner")
-    try:
-        for service in services:
+    for service in services:
+        principal = provisioner(service.name).name
+        bus = await connect(url, creds_dir / f"{principal}.creds", principal=principal)
+        try:
             await provision(bus, service.name, replicas)
-    finally:
-        await bus.close()
+        finally:
+            await bus.close()
 
 
 async def _await_services(

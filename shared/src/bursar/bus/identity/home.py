@@ -2,7 +2,7 @@
 
 ::
 
-    <home>/keys/operator.nk sys.nk account.nk    roots of trust: guard them
+    <home>/keys/operator.nk account-<NAME>.nk    roots of trust: guard them
     <home>/keys/role-<role>.nk                    one scoped signing key per role
     <home>/creds/<principal>.creds                what a principal connects with
     <home>/services/<service>/signing.nk          signs the service's broadcasts
@@ -30,13 +30,15 @@ from bursar.bus.identity import jwt, keys
 from bursar.bus.signing import Signer
 
 GiB = 1024**3
+_SYSTEM = "SYS"
 JETSTREAM_LIMITS: Mapping[str, int] = {
-    "mem_storage": 64 * 1024**2,
-    "disk_storage": 64 * GiB,
-    "streams": 64,
-    "consumer": 1_024,
+    "mem_storage": 16 * 1024**2,
+    "disk_storage": 16 * GiB,
+    "streams": 16,
+    "consumer": 256,
 }
-"""Limits of the working account: bytes in memory and on disk (over all replicas), streams, consumers."""
+"""Limits of each journal's account: bytes in memory and on disk (over all replicas), streams, consumers. The server
+sets them aside: its own limits (`bursar.bus.server.config`) are those of 16 accounts."""
 
 
 class HomeError(Exception):
@@ -94,34 +96,40 @@ class Home:
 
     def trust(self) -> Trust:
         """Sign the operator's and the accounts' JWTs for a server that is about to start."""
-        operator, system, account = (keys.load(self.keys_dir / f"{n}.nk") for n in ("operator", "sys", "account"))
-        scopes = {self._role_key(name).public: role for name, role in permissions.matrix(self.services).items()}
-        accounts = {
-            system.public: jwt.account("SYS", system.public, operator),
-            account.public: jwt.account(
-                "BURSAR", account.public, operator, scopes=scopes, jetstream=JETSTREAM_LIMITS,
-                revoked=self._revoked(),
-            ),
-        }  # fmt: skip
+        operator, system = keys.load(self.keys_dir / "operator.nk"), self._account_key(_SYSTEM)
+        roles = permissions.matrix(self.services).values()
+        accounts = {system.public: jwt.account(_SYSTEM, system.public, operator)}
+        for name in dict.fromkeys(role.account for role in roles):
+            account = self._account_key(name)
+            scopes = {self._role_key(role.name).public: role for role in roles if role.account == name}
+            jetstream = {} if name == permissions.MEETING else JETSTREAM_LIMITS
+            accounts[account.public] = jwt.account(
+                name, account.public, operator, scopes=scopes, jetstream=jetstream, revoked=self._revoked()
+            )
         return Trust(jwt.operator("bursar", operator, system.public), system.public, accounts)
 
     def add_service(self, service: str) -> None:
-        """Make the two principals of a service and its keys; what exists is kept. Takes effect at the next start."""
-        for role in (permissions.service(service), permissions.service_log(service)):
-            keys.load_or_generate(self.keys_dir / f"role-{role.name}.nk", keys.ACCOUNT)
+        """Make a service's principals, account and keys; what exists is kept. Takes effect at the next start."""
+        for role in permissions.of_service(service):
+            self.add_role(role)
             if not self.creds(role.name).exists():
-                self.mint(role.name, role.name)
+                self.mint(role.name, role)
         keys.make_private_directory(self.service_dir(service))
         signer = Signer.load_or_create(self.service_dir(service) / "signing.nk")
         if not (self.service_dir(service) / "fence.key").exists():
             keys.write_private(self.service_dir(service) / "fence.key", secrets.token_bytes(32))
         self._publish_trust(service, signer.public_key)
 
-    def mint(self, principal: str, role: str) -> Path:
+    def add_role(self, role: permissions.Role) -> None:
+        """Make a role's signing key and its account's key unless they exist."""
+        for name in (f"account-{role.account}", f"role-{role.name}"):
+            keys.load_or_generate(self.keys_dir / f"{name}.nk", keys.ACCOUNT)
+
+    def mint(self, principal: str, role: permissions.Role) -> Path:
         """Write new credentials of a principal: one local signature, no reload. Older ones are not revoked."""
-        account = keys.load(self.keys_dir / "account.nk").public
+        account = self._account_key(role.account).public
         user = keys.generate(keys.USER)
-        token = jwt.user(principal, user.public, self._role_key(role), account)
+        token = jwt.user(principal, user.public, self._role_key(role.name), account)
         keys.write_private(self.creds(principal), jwt.creds(token, user.seed).encode())
         return self.creds(principal)
 
@@ -130,6 +138,9 @@ class Home:
         claims = jwt.decode(jwt.token_in(self.creds(principal).read_text()))
         revoked = self._revoked() | {str(claims["sub"]): int(time.time())}
         keys.write_private(self.path / "revoked.json", json.dumps(revoked).encode())
+
+    def _account_key(self, name: str) -> keys.KeyPair:
+        return keys.load(self.keys_dir / f"account-{name}.nk")
 
     def _role_key(self, role: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"role-{role}.nk")
@@ -150,10 +161,9 @@ def create_home(path: Path, services: Iterable[str] = ("limiter",)) -> Home:
     for directory in (home.path, home.keys_dir, home.creds_dir, home.store_dir, home.path / "services"):
         keys.make_private_directory(directory)
     keys.load_or_generate(home.keys_dir / "operator.nk", keys.OPERATOR)
-    system = keys.load_or_generate(home.keys_dir / "sys.nk", keys.ACCOUNT)
-    keys.load_or_generate(home.keys_dir / "account.nk", keys.ACCOUNT)
-    for role in ("agent", "operator", "provisioner"):
-        keys.load_or_generate(home.keys_dir / f"role-{role}.nk", keys.ACCOUNT)
+    system = keys.load_or_generate(home.keys_dir / f"account-{_SYSTEM}.nk", keys.ACCOUNT)
+    for role in (permissions.AGENT, permissions.OPERATOR):
+        home.add_role(role)
     for service in services:
         home.add_service(service)
     _mint_staff(home, system)
@@ -163,7 +173,7 @@ def create_home(path: Path, services: Iterable[str] = ("limiter",)) -> Home:
 def load_home(path: Path) -> Home:
     """An existing home. Raises `HomeError` when there is none."""
     home = Home(path.absolute())
-    if not (home.keys_dir / "account.nk").exists():
+    if not (home.keys_dir / "operator.nk").exists():
         raise HomeError(f"{path} holds no Bursar installation: `bursar up --home {path}` makes one")
     return home
 
@@ -179,13 +189,12 @@ def mint_agent(home: Home, name: str, *, force: bool = False) -> Path:
         if not force:
             raise HomeError(f"agent {name!r} exists ({home.creds(name)}): use --force for new credentials")
         home.revoke(name)
-    return home.mint(name, "agent")
+    return home.mint(name, permissions.AGENT)
 
 
 def _mint_staff(home: Home, system: keys.KeyPair) -> None:
-    for principal, role in (("ops", "operator"), ("provisioner", "provisioner")):
-        if not home.creds(principal).exists():
-            home.mint(principal, role)
+    if not home.creds("ops").exists():
+        home.mint("ops", permissions.OPERATOR)
     if not home.creds("sys").exists():
         user = keys.generate(keys.USER)
         token = jwt.system_user("sys", user.public, system)

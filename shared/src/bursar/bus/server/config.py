@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bursar.bus.identity import Trust
+from bursar.bus.identity import JETSTREAM_LIMITS, Trust
 from bursar.bus.permissions import SERVER_PAYLOAD
-
-GiB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,8 @@ class ServerOptions:
     trust: Trust | None = None
     cluster: ClusterPlace | None = None
     fsync: bool = True
-    max_file_store: int = 64 * GiB
-    max_memory_store: int = 64 * 1024**2
+    max_file_store: int = 16 * JETSTREAM_LIMITS["disk_storage"]
+    max_memory_store: int = 16 * JETSTREAM_LIMITS["mem_storage"]
     max_connections: int = 65_536
     extra: dict[str, Any] = field(default_factory=dict)
 

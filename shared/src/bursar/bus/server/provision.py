@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bursar.bus.base import Bus, RequestTimeout
+from bursar.bus.base import Bus, NoResponders, RequestTimeout
 from bursar.contracts.base import checkpoint_stream, log_stream
 
 MiB = 1024**2
@@ -61,7 +61,7 @@ def checkpoint_config(service: str, replicas: int, max_bytes: int) -> dict[str, 
 
 
 async def provision(bus: Bus, service: str, replicas: int = 1, sizes: StreamSizes | None = None) -> None:
-    """Create or verify both streams of a service, as the principal ``provisioner``.
+    """Create or verify both streams of a service, as the principal ``svc-<service>-provisioner``.
 
     Raises `StreamDrift` when one exists with another configuration and `ProvisionError` when JetStream refuses.
     """
@@ -118,8 +118,9 @@ async def _ask(bus: Bus, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
     payload = json.dumps(body).encode() if body else b""
     try:
         message = await bus.request(f"$JS.API.{verb}", payload, timeout=10.0)
-    except RequestTimeout as error:
+    except (RequestTimeout, NoResponders) as error:
         raise ProvisionError(
-            f"JetStream does not answer {verb}: is it enabled, and are the credentials right?"
+            f"JetStream does not answer {verb} ({error.code}): it is not enabled for the account of these credentials "
+            "(the server's log says why), or they may not ask"
         ) from error
     return dict(json.loads(message.data))
