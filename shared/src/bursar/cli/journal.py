@@ -1,0 +1,277 @@
+"""``bursar journal``: what was decided, in words; the state at any time; proof that nothing is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bursar.bus.base import BusError
+from bursar.bus.connection import connect
+from bursar.cli.agent import HomeOption, default_home, fail
+from bursar.client.target import resolve
+from bursar.errors import BursarError
+from bursar.kernel.audit import ChainCheck
+from bursar.kernel.decider import Decider
+from bursar.kernel.entry import RECOVERY, Entry, decode
+from bursar.kernel.errors import CorruptSnapshot, KernelError
+from bursar.kernel.fold import Folded, Follower, Head
+from bursar.kernel.journal.jetstream import JetStreamJournal
+from bursar.kernel.loader import read_snapshot
+from bursar.kernel.snapshot import Manifest
+
+journal = typer.Typer(
+    name="journal",
+    help="""Look into a service's journal: every decision, in order, hash-chained.
+
+\b
+Examples:
+  bursar journal show --last 20
+  bursar journal replay --at 1234
+  bursar journal verify
+""",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+ServiceOption = Annotated[str, typer.Option("--service", help="Whose journal.")]
+ShardOption = Annotated[int, typer.Option("--shard", min=0, max=15, help="Which shard.")]
+UrlOption = Annotated[str | None, typer.Option("--url", help="NATS server; default: that of `bursar up` in the home.")]
+CredsOption = Annotated[
+    Path | None, typer.Option("--creds", help="Credentials of the service's log principal; default: from the home.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which journal, and how to get there."""
+
+    service: str
+    shard: int
+    home: Path
+    url: str | None
+    creds: Path | None
+
+
+@journal.command("show")
+def show(
+    service: ServiceOption = "limiter",
+    shard: ShardOption = 0,
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    url: UrlOption = None,
+    creds: CredsOption = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="First sequence to show.")] = 0,
+    last: Annotated[int | None, typer.Option("--last", min=1, help="Only the last so many entries.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per entry.")] = False,
+) -> None:
+    """List entries in words: sequence, fence, time, and each decision with its events.
+
+    \b
+    Examples:
+      bursar journal show --last 20
+      bursar journal show --from 1200 --json | jq .decisions
+    """
+    decider = decider_of(service)
+
+    async def work(stored: JetStreamJournal) -> None:
+        rows = [row async for row in stored.read(max(0, start - 1))]
+        for sequence, payload in rows[-last:] if last else rows:
+            entry = decode(payload)
+            if as_json:
+                typer.echo(json.dumps(_as_json(sequence, entry, decider)))
+            else:
+                _print(sequence, entry, decider)
+
+    _run(Place(service, shard, home, url, creds), work)
+
+
+@journal.command("replay")
+def replay(
+    service: ServiceOption = "limiter",
+    shard: ShardOption = 0,
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    url: UrlOption = None,
+    creds: CredsOption = None,
+    at: Annotated[int | None, typer.Option("--at", min=0, help="Sequence to stop after; default: the end.")] = None,
+) -> None:
+    """Rebuild the state as it was after any entry that is still stored, and print it as JSON.
+
+    \b
+    Examples:
+      bursar journal replay
+      bursar journal replay --at 1234 > before.json
+    """
+    decider = decider_of(service)
+
+    async def work(stored: JetStreamJournal) -> None:
+        follower = await replayed(stored, decider, at)
+        folded = follower.folded
+        state = {
+            "sequence": follower.head.sequence,
+            "hash": follower.head.hash.hex(),
+            "fence": list(folded.fence),
+            "time_ms": folded.time,
+            "answers": len(folded.answers),
+            "state": folded.decider.dump(folded.state),
+        }
+        typer.echo(json.dumps(state, default=_plain))
+
+    _run(Place(service, shard, home, url, creds), work)
+
+
+@journal.command("verify")
+def verify(
+    service: ServiceOption = "limiter",
+    shard: ShardOption = 0,
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    url: UrlOption = None,
+    creds: CredsOption = None,
+) -> None:
+    """Check the whole chain and every snapshot against it; status 1 when anything is wrong.
+
+    \b
+    Examples:
+      bursar journal verify && echo sound
+      bursar journal verify --service limiter --shard 0
+    """
+    decider = decider_of(service)
+
+    async def work(stored: JetStreamJournal) -> None:
+        check = ChainCheck()
+        async for sequence, payload in stored.read(0):
+            check.feed(sequence, payload)
+        for finding in check.findings:
+            typer.echo(f"{'WRONG' if finding.bad else 'note '} {finding.sequence}: {finding.text}")
+        sound = check.is_sound and await _snapshots_agree(stored, decider)
+        words = f"{check.entries} entries, {check.decisions} decisions, {check.events} events"
+        typer.echo(f"{'sound' if sound else 'NOT SOUND'}: {words}")
+        if not sound:
+            raise typer.Exit(1)
+
+    _run(Place(service, shard, home, url, creds), work)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(journal)
+
+
+def decider_of(service: str) -> Decider[Any]:
+    """The rules of an installed service, for reading its events."""
+    for point in entry_points(group="bursar.services"):
+        if point.name == service:
+            decider: Decider[Any] = point.load().decider()
+            return decider
+    fail(f"the service {service!r} is not installed here, so its journal cannot be read in words")
+
+
+async def replayed(stored: JetStreamJournal, decider: Decider[Any], at: int | None) -> Follower:
+    """The state after entry ``at`` (None: the last): from the newest snapshot that is not later, entry by entry.
+
+    Raises `KernelError` when the entries that lead there are purged or damaged.
+    """
+    manifests = await stored.manifests()
+    first = next((manifest for manifest in manifests if at is None or manifest.sequence <= at), None)
+    return await _replayed_from(stored, decider, first, at)
+
+
+async def _replayed_from(
+    stored: JetStreamJournal, decider: Decider[Any], first: Manifest | None, at: int | None
+) -> Follower:
+    if first is None:
+        follower = Follower(Folded(decider))
+    else:
+        follower = Follower(await read_snapshot(stored, first, decider), Head(first.sequence, first.hash, ""))
+    async for sequence, payload in stored.read(follower.head.sequence):
+        if at is not None and sequence > at:
+            break
+        entry = decode(payload)
+        base = None
+        if entry.kind == RECOVERY and entry.base is not None:
+            base = await read_snapshot(stored, Manifest._make(entry.base), decider)
+            follower = Follower(base, Head(0, entry.prev, ""))
+        follower.follow(sequence, payload, base)
+    return follower
+
+
+async def _snapshots_agree(stored: JetStreamJournal, decider: Decider[Any]) -> bool:
+    """Whether each snapshot, replayed to the next one, gives that one's bytes."""
+    manifests = (await stored.manifests())[::-1]
+    agree = True
+    for older, newer in itertools.pairwise(manifests):
+        try:
+            wanted = (await read_snapshot(stored, newer, decider)).dump()
+            same = wanted == (await _replayed_from(stored, decider, older, newer.sequence)).folded.dump()
+        except KernelError as error:
+            typer.echo(f"WRONG snapshot {newer.id}: {error}")
+            agree = False
+            continue
+        agree &= same
+        typer.echo(f"note  snapshot {newer.id} {'agrees with' if same else 'DIFFERS from'} the replay from {older.id}")
+    return agree
+
+
+# ---- printing
+
+
+def _print(sequence: int, entry: Entry, decider: Decider[Any]) -> None:
+    fence = f"{entry.incarnation}.{entry.epoch}.{entry.number}"
+    typer.echo(f"{sequence:>8}  {fence:<14} {entry.time:>9} ms  {entry.kind}")
+    for offset, row in enumerate(entry.decisions):
+        who = f"{row.principal} {row.request_id}".strip() or "the clock"
+        what = "; ".join(decider.describe(event) for event in row.events)
+        typer.echo(f"          {entry.number + offset}: {who}: {what}")
+
+
+def _as_json(sequence: int, entry: Entry, decider: Decider[Any]) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "kind": entry.kind,
+        "fence": [entry.incarnation, entry.epoch, entry.number],
+        "time_ms": entry.time,
+        "decisions": [
+            {
+                "number": entry.number + offset,
+                "principal": row.principal,
+                "request_id": row.request_id,
+                "events": [decider.describe(event) for event in row.events],
+            }
+            for offset, row in enumerate(entry.decisions)
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+# ---- plumbing
+
+
+@asynccontextmanager
+async def _open(place: Place) -> AsyncIterator[JetStreamJournal]:
+    principal = f"svc-{place.service}-log"
+    target = resolve(place.url, place.creds or place.home / "creds" / f"{principal}.creds", place.home, None)
+    bus = await connect(target.url.split(","), target.creds, principal=target.principal)
+    try:
+        yield JetStreamJournal(bus, place.service, place.shard)
+    finally:
+        await bus.close()
+
+
+def _run(place: Place, work: Callable[[JetStreamJournal], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with _open(place) as stored:
+            await work(stored)
+
+    try:
+        asyncio.run(main())
+    except (BusError, BursarError, KernelError, CorruptSnapshot, OSError) as error:
+        fail(str(error))
