@@ -165,11 +165,11 @@ def register(app: typer.Typer) -> None:
 
 def decider_of(service: str) -> Decider[Any]:
     """The rules of an installed service, for reading its events."""
-    for point in entry_points(group="bursar.services"):
-        if point.name == service:
-            decider: Decider[Any] = point.load().decider()
-            return decider
-    fail(f"the service {service!r} is not installed here, so its journal cannot be read in words")
+    point = next((point for point in entry_points(group="bursar.services") if point.name == service), None)
+    if point is None:
+        fail(f"the service {service!r} is not installed here, so its journal cannot be read in words")
+    decider: Decider[Any] = point.load().decider()
+    return decider
 
 
 async def replayed(stored: JetStreamJournal, decider: Decider[Any], at: int | None) -> Follower:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
+from bursar.contracts.base import Message
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Park, Reject
 from bursar.kernel.effects import Answer
@@ -37,11 +38,11 @@ _pack_content = msgpack.Packer(use_bin_type=True, autoreset=True, default=_plain
 
 
 @cache
-def _content_of(kind: type) -> Callable[[Any], Any]:
-    return attrgetter("__class__.__name__", *(name for name in kind.model_fields if name not in _NOT_CONTENT))  # type: ignore[attr-defined]
+def _content_of(kind: type[Message]) -> Callable[[Message], Any]:
+    return attrgetter("__class__.__name__", *(name for name in kind.model_fields if name not in _NOT_CONTENT))
 
 
-def digest_of(body: Any) -> bytes:
+def digest_of(body: Message) -> bytes:
     """What two requests must share to be the same request: type and content, without id, watermark and fence."""
     return hashlib.blake2b(_pack_content(_content_of(type(body))(body)), digest_size=8).digest()
 
