@@ -1,0 +1,67 @@
+"""What the judge tells about a key: counts, and how much of each limit was in use over time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from .quota import Quota
+
+BIN_MS = 100
+"""Width of one step of the series, in milliseconds."""
+
+
+def counts(quota: Quota) -> dict[str, Any]:
+    """Everything that happened to a key so far, as plain numbers.
+
+    ``violations`` counts refused calls plus overruns of output; ``wasted_*`` are tokens of admitted calls that did not
+    end well (a call still running is not counted). ``completed_twice`` counts the extra completions of named jobs.
+    """
+    done = [charge for charge in quota.log if charge.done]
+    admitted_input = sum(charge.input_tokens for charge in quota.log)
+    output = sum(charge.output_tokens for charge in quota.log)
+    return {
+        "admitted": len(quota.log),
+        "running": quota.running,
+        "running_max": quota.running_max,
+        "completed": len(done),
+        "violations": len(quota.rejected_at) + quota.overruns,
+        "rejected": len(quota.rejected_at),
+        "overruns": quota.overruns,
+        "violations_by_dimension": dict(quota.violations),
+        "input_tokens": admitted_input,
+        "output_tokens": output,
+        "wasted_input_tokens": admitted_input - sum(charge.input_tokens for charge in done),
+        "wasted_output_tokens": output - sum(charge.output_tokens for charge in done),
+        "jobs_completed": len(quota.completions),
+        "completed_twice": sum(count - 1 for count in quota.completions.values()),
+        "statuses": {str(status): count for status, count in sorted(quota.statuses.items())},
+        "limits": {name: window.limit for name, window in quota.windows.items()},
+    }
+
+
+def series(quota: Quota) -> dict[str, list[list[int]]]:
+    """Per 100 ms in which something happened: ``[start_ms, requests, input tokens]`` admitted, ``[start_ms, output
+    tokens]`` charged, and ``[start_ms, calls]`` rejected."""
+    requests: Counter[int] = Counter()
+    tokens: Counter[int] = Counter()
+    for charge in quota.log:
+        requests[charge.at_ms // BIN_MS] += 1
+        tokens[charge.at_ms // BIN_MS] += charge.input_tokens
+    output: Counter[int] = Counter()
+    for at_ms, amount in quota.output_log:
+        output[at_ms // BIN_MS] += amount
+    rejected = Counter(at_ms // BIN_MS for at_ms in quota.rejected_at)
+    return {
+        "admitted": [[at * BIN_MS, count, tokens[at]] for at, count in sorted(requests.items())],
+        "output": [[at * BIN_MS, amount] for at, amount in sorted(output.items())],
+        "rejected": [[at * BIN_MS, count] for at, count in sorted(rejected.items())],
+    }
+
+
+def log(quota: Quota) -> dict[str, list[list[int]]]:
+    """Every admission ``[ms, input tokens]`` and every charge of output ``[ms, tokens]``, in order, to be checked."""
+    return {
+        "admitted": [[charge.at_ms, charge.input_tokens] for charge in quota.log],
+        "output": [[at_ms, amount] for at_ms, amount in quota.output_log],
+    }
