@@ -1,0 +1,228 @@
+"""Real processes for the integration tests: a nats-server, instances of a service, signals, and what they log.
+
+::
+
+    async with Rig(tmp_path) as rig:
+        await rig.start("a", "b")           # a owns, b follows
+        rig["a"].kill()
+        await rig["b"].becomes("owner")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bursar.bus.connection import NatsBus, connect
+from bursar.bus.server import NatsCluster, NatsServer, provision
+from bursar.bus.signing import Signer
+from bursar.kernel.decider import Decider
+from bursar.kernel.entry import decode
+from bursar.kernel.fold import Folded, Follower
+from bursar.kernel.journal.jetstream import JetStreamJournal
+from bursar.kernel.loader import load, read_snapshot
+from bursar.kernel.snapshot import Manifest
+from tests.integration.toy_service import SERVICE, Counter
+
+ROOT = Path(__file__).resolve().parents[2]
+TAKEOVER_SECONDS = 2.0
+"""What the design promises between the death of an owner and the first answer of its successor."""
+
+
+async def until(check: Callable[[], bool], within: float, what: str) -> None:
+    """Wait until ``check`` is true; an `AssertionError` says what did not happen within so many seconds."""
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+class Instance:
+    """One process of a service, its environment and its log."""
+
+    def __init__(self, name: str, module: str, directory: Path, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.data_dir = directory / f"data-{name}"
+        self.log_path = directory / f"{name}.log"
+        self._command = [sys.executable, "-m", module]
+        self._env = {**os.environ, **env, "BURSAR_INSTANCE": name, "BURSAR_DATA_DIR": str(self.data_dir)}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process (again), with a fresh log."""
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stderr=log, env=self._env, cwd=ROOT)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9, stopped or not."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    async def terminate(self, within: float = 10.0) -> int:
+        """SIGTERM; the exit status, which must come within so many seconds."""
+        self.process.terminate()
+        return await asyncio.to_thread(self.process.wait, within)
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """Logged events of a name (all when empty), in order."""
+        if not self.log_path.exists():
+            return []
+        lines = self.log_path.read_text(errors="replace").splitlines()
+        rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [row for row in rows if not name or row["event"] == name]
+
+    @property
+    def roles(self) -> list[str]:
+        return [str(row["role"]) for row in self.events("role_changed")]
+
+    @property
+    def role(self) -> str:
+        return (self.roles or ["none"])[-1]
+
+    async def becomes(self, role: str, within: float = 10.0) -> None:
+        await until(lambda: self.role == role, within, f"{self.name} becomes {role}, it is {self.roles}")
+
+
+class Rig:
+    """A server (or cluster) with the streams of one service, and instances of that service."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        replicas: int = 1,
+        module: str = "tests.integration.toy_service",
+        service: str = SERVICE,
+        decider: Callable[[], Decider[Any]] = Counter,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.service = service
+        self.decider = decider
+        self.cluster = NatsCluster(directory) if replicas > 1 else None
+        self.server = self.cluster.nodes[0] if self.cluster else NatsServer.plain(directory / "nats")
+        self.keys_dir = directory / "keys"
+        self._replicas = replicas
+        self._module = module
+        self._env = dict(env or {})
+        self._instances: dict[str, Instance] = {}
+        self._buses: list[NatsBus] = []
+
+    @property
+    def url(self) -> str:
+        return self.cluster.url if self.cluster else self.server.url
+
+    async def __aenter__(self) -> Self:
+        self._make_keys()
+        await (self.cluster or self.server).start()
+        try:
+            for node in self.cluster.nodes if self.cluster else [self.server]:
+                assert (await node.monitor("jsz"))["config"]["sync_always"] is True, "the running server must fsync"
+            await provision(await self.bus("provisioner"), self.service, self._replicas)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def _make_keys(self) -> None:
+        self.keys_dir.mkdir(parents=True, exist_ok=True)
+        fence_key = self.keys_dir / "fence.key"
+        fence_key.write_bytes(secrets.token_bytes(32))
+        fence_key.chmod(0o600)
+        Signer.load_or_create(self.keys_dir / "signing.nk")
+
+    async def _close(self) -> None:
+        for instance in self._instances.values():
+            if instance.is_running:
+                instance.kill()
+        for bus in self._buses:
+            await bus.close()
+        await (self.cluster or self.server).stop()
+
+    def __getitem__(self, name: str) -> Instance:
+        return self._instances[name]
+
+    async def start(self, *names: str, url: str = "") -> None:
+        """Start instances one after the other: the first owns (if nobody does), the others follow."""
+        for name in names:
+            self.launch(name, url)
+            roles = ("owner", "standby")
+            if len(self._instances) == 1:
+                roles = ("owner", "owner")
+            instance = self[name]
+            await until(lambda i=instance, r=roles: i.role in r, 15, f"{name} is up: {instance.events()[-3:]}")  # type: ignore[misc]
+
+    def launch(self, name: str, url: str = "") -> Instance:
+        """Start one instance without waiting; one that exists is started again with its data directory."""
+        if name not in self._instances:
+            env = {"BURSAR_URL": url or self.url, "BURSAR_KEYS_DIR": str(self.keys_dir), **self._env}
+            self._instances[name] = Instance(name, self._module, self.directory, env)
+        self._instances[name].start()
+        return self._instances[name]
+
+    def owner(self) -> Instance:
+        """The instance that says it owns the shard (the last one that says so)."""
+        owners = [i for i in self._instances.values() if i.is_running and i.role == "owner"]
+        return max(owners, key=lambda i: i.events("role_changed")[-1]["ts"])
+
+    def standby(self) -> Instance:
+        owner = self.owner()
+        return next(i for i in self._instances.values() if i.is_running and i is not owner)
+
+    async def bus(self, principal: str, url: str = "") -> NatsBus:
+        """A connection that the rig closes."""
+        bus = await connect((url or self.url).split(","), principal=principal)
+        self._buses.append(bus)
+        return bus
+
+    async def journal(self) -> JetStreamJournal:
+        return JetStreamJournal(await self.bus(f"reader-{len(self._buses)}"), self.service)
+
+    async def replay(self) -> Folded:
+        """The state as a cold start would rebuild it: newest snapshot and the entries after it."""
+        loaded = await load(await self.journal(), self.decider())
+        assert loaded.damage == ""
+        return loaded.follower.folded
+
+    async def walk(self) -> tuple[Folded, list[tuple[int, int, str]]]:
+        """The state from the whole journal, every entry's chain checked; and (incarnation, epoch, kind) of each."""
+        follower = Follower(Folded(self.decider()))
+        rows = []
+        journal = await self.journal()
+        async for sequence, payload in journal.read(0):
+            base = decode(payload).base
+            manifest = None if base is None else Manifest._make(base)
+            restored = None if manifest is None else await read_snapshot(journal, manifest, self.decider())
+            entry = follower.follow(sequence, payload, restored)
+            rows.append((entry.incarnation, entry.epoch, entry.kind))
+        return follower.folded, rows
