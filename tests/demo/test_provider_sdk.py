@@ -24,9 +24,7 @@ def anthropic_client(provider: Provider, retries: int = 0) -> anthropic.Anthropi
     return anthropic.Anthropic(base_url=provider.base, api_key="sk-a", max_retries=retries)
 
 
-def ask_openai(
-    client: openai.OpenAI, text: str = "four", tokens: int = 5, **headers: str
-) -> openai.types.chat.ChatCompletion:
+def ask_openai(client: openai.OpenAI, text: str = "four", tokens: int = 5, job: str = "job") -> ChatCompletion:
     return client.chat.completions.create(
         model="demo",
         messages=[{"role": "user", "content": text}],
