@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on command: stalls (both ways or one), cuts, delays, refuses."""
+"""A TCP proxy that misbehaves on command: stalls (both ways or one), strands, cuts, delays, refuses."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class Proxy:
         for gate, closed in ((self._up, up), (self._down, down)):
             if closed:
                 gate.clear()
+
+    def strand(self) -> None:
+        """Hold back the present connections for ever; new ones work."""
+        self.stall()
+        self._up, self._down = asyncio.Event(), asyncio.Event()
+        self.heal()
 
     def heal(self) -> None:
         self.delay, self.refuse = 0.0, False

@@ -192,6 +192,21 @@ async def test_what_the_server_does_not_take_is_bounded(real_server: RealServer)
     await bus.close()
 
 
+async def test_what_this_user_may_send_holds_across_reconnects(real_server: RealServer) -> None:
+    """The server tells the user's own limit after the login; sending more would end the connection for ever."""
+    bus = await connect(real_server.url, principal="a")
+    await bus.client._process_info({"max_payload": 100})
+    for _ in range(2):
+        with pytest.raises(CallerError, match="at most 100 bytes"):
+            bus.publish("t.x", bytes(101))
+        bus.publish("t.x", bytes(100))
+        bus.client.abort()
+        await eventually(lambda: not bus.is_connected)
+        await eventually(lambda: bus.is_connected)
+    assert bus.counts["out_msgs"] == 2
+    await bus.close()
+
+
 async def test_nats_pys_own_subscriptions_still_work(real_server: RealServer) -> None:
     """JetStream and iterators of nats-py run on the same connection."""
     bus = await connect(real_server.url, principal="a")
@@ -268,8 +283,8 @@ async def test_an_unknown_reply_token_is_harmless(real_server: RealServer) -> No
 def test_every_name_inside_nats_py_that_is_relied_on_exists() -> None:
     """A new release of nats-py must be looked at before it is used."""
     for name in (
-        "_process_msg", "_process_pong", "_process_info", "_attempt_reconnect", "_connect_to_server", "_send_ping",
-        "_send_unsubscribe", "_remove_sub", "_process_err",
+        "_process_msg", "_process_connect_init", "_process_pong", "_process_info", "_attempt_reconnect", "_connect_to_server", "_send_ping",
+        "_send_unsubscribe", "_remove_sub", "_process_err", "_flush_pending",
     ):  # fmt: skip
         assert callable(getattr(WireClient.__mro__[1], name))
 

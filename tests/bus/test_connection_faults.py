@@ -79,15 +79,14 @@ async def test_a_silent_network_is_noticed_and_left(scene: Scene, up: bool, down
 
 async def test_unsent_bytes_do_not_delay_leaving(scene: Scene) -> None:
     """Closing a socket politely waits until its bytes are sent, which a black hole never takes."""
-    scene.proxy.stall()
+    scene.proxy.strand()
     published = 0
     with contextlib.suppress(NotConnected):
-        for published in range(64):
+        while published < 64:
             scene.bus.publish("t.x", bytes(1_000_000))
+            published += 1
             await asyncio.sleep(0)
-    assert 8 <= published < 63
-    await eventually(lambda: not scene.bus.is_connected, within=4.0)
-    scene.proxy.heal()
+    assert 8 <= published < 64
     assert await scene.answers_again() < HEALED_WITHIN
 
 
@@ -141,7 +140,7 @@ async def test_a_reading_task_that_ended_is_noticed(scene: Scene) -> None:
     reading = scene.bus.client._reading_task
     assert reading is not None
     reading.cancel()
-    assert await scene.answers_again() < HEALED_WITHIN
+    assert await scene.answers_again() < 1.9
     assert scene.bus.counters.forced_reconnects == 1
 
 

@@ -53,6 +53,7 @@ class WireClient(Client):
         self._lost = lost
         self._failed = failed
         self._kicked = False
+        self._allowed = 2**63
         self._loop = asyncio.get_running_loop()
         self.late_pongs = 0
 
@@ -72,6 +73,8 @@ class WireClient(Client):
             data = command.hpub_cmd(subject, reply, _header_block(headers), payload)
         self._pending.append(data)
         self._pending_data_size += len(data)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
         if not self._kicked:
             if self._unsent() > MAX_UNSENT:
                 self._pending.pop()
@@ -145,8 +148,12 @@ class WireClient(Client):
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         await super()._process_info(info, initial_connection)
-        if not initial_connection:
-            self._max_payload = info.get("max_payload", self._max_payload)
+        if not initial_connection and "max_payload" in info:  # what this user may send, told after the login
+            self._max_payload = self._allowed = info["max_payload"]
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        self._max_payload = min(self._max_payload, self._allowed)  # more would end the connection for ever
 
     async def _attempt_reconnect(self) -> None:
         self.abort()
