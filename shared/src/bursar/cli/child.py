@@ -1,9 +1,8 @@
 """Runs a service's package as this process and makes it end when its supervisor does.
 
-``python -m bursar.cli.child <supervisor's pid> bursar_limiter`` is ``python -m bursar_limiter``, except that on Linux
-the kernel sends SIGTERM when the parent dies, even by kill -9: no service is left behind, working on a store that a
-new start finds locked. (Elsewhere a service that is left behind is harmless, since its appends are fenced, but must
-be stopped by hand.)
+``python -m bursar.cli.child <supervisor's pid> bursar_limiter`` is ``python -m bursar_limiter``, except that the
+process gets SIGTERM when its parent dies, even by kill -9: no service is left behind, working on a store that a new
+start finds locked. On Linux the kernel does that; elsewhere a thread looks once a second.
 """
 
 from __future__ import annotations
@@ -12,18 +11,29 @@ import os
 import runpy
 import signal
 import sys
+import threading
+import time
 
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Ask for SIGTERM at the parent's death; end at once when it has died already. ``parent`` is its process id."""
+    """Have this process end with its parent, whose process id is ``parent``; at once when it has died already."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             raise SystemExit(1)
+    else:
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+
+
+def watch(parent: int, every: float = 1.0) -> None:
+    """SIGTERM to this process when its parent is another one; looks each ``every`` seconds."""
+    while os.getppid() == parent:
+        time.sleep(every)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

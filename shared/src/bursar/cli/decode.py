@@ -108,12 +108,15 @@ def _from_json(content: bytes) -> Any:
 def _from_msgpack(content: bytes) -> list[Any]:
     unpacker = msgpack.Unpacker(max_buffer_size=len(content) or 1, strict_map_key=False)
     unpacker.feed(content)
+    messages, end = [], 0
     try:
-        messages = list(unpacker)
+        while end < len(content):
+            messages.append(unpacker.unpack())
+            end = unpacker.tell()
+    except msgpack.OutOfData as error:
+        raise _Unreadable(f"this message is cut off: {len(content) - end} bytes of it are here") from error
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise _Unreadable(f"this is neither msgpack nor JSON: {error}") from error
-    if unpacker.tell() != len(content):
-        raise _Unreadable(f"the last message is cut off after {len(content) - unpacker.tell()} bytes")
     return messages
 
 

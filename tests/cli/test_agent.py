@@ -1,0 +1,109 @@
+"""`bursar agent` and the help pages, as a person uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bursar.bus.identity import create_home
+from bursar.cli.context import context, write_contexts
+from bursar.cli.main import available, build
+
+
+@pytest.fixture
+def bursar() -> Callable[..., Result]:
+    app = build(available())
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_agent_add_prints_the_path_alone_on_stdout(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """Scripts take the path from standard output; the explanation goes to standard error."""
+    create_home(tmp_path)
+    result = bursar("agent", "add", "alice", "--home", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(tmp_path / "creds" / "alice.creds")
+    assert "BURSAR_CREDS" in result.stderr
+    assert Path(result.stdout.strip()).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("Alice", "not a valid name"), ("svc-limiter", "reserved"), ("ops", "reserved")]
+)
+def test_bad_name_is_refused_in_one_sentence(
+    name: str, said: str, bursar: Callable[..., Result], tmp_path: Path
+) -> None:
+    """No traceback, status 1, and what is wrong with the name."""
+    create_home(tmp_path)
+    result = bursar("agent", "add", name, "--home", tmp_path)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_existing_agent_needs_force(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """The second add is refused, with --force it makes new credentials."""
+    create_home(tmp_path)
+    bursar("agent", "add", "alice", "--home", tmp_path)
+    refused = bursar("agent", "add", "alice", "--home", tmp_path)
+    assert (refused.exit_code, "--force" in refused.stderr) == (1, True)
+    assert bursar("agent", "add", "alice", "--home", tmp_path, "--force").exit_code == 0
+
+
+def test_agent_list_shows_the_agents(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """One line per agent: name and credentials."""
+    create_home(tmp_path)
+    for name in ("bob", "alice"):
+        bursar("agent", "add", name, "--home", tmp_path)
+    lines = bursar("agent", "list", "--home", tmp_path).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["alice", "bob"]
+
+
+def test_missing_home_is_explained(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """The error names the command that makes a home."""
+    result = bursar("agent", "list", "--home", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "bursar up" in result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("up",), ("agent",), ("agent", "add"), ("agent", "list")])
+def test_every_help_page_has_examples(command: tuple[str, ...], bursar: Callable[..., Result]) -> None:
+    """Who asks for help gets something to type."""
+    page = bursar(*command, "--help")
+    assert page.exit_code == 0
+    assert "  bursar " in page.stdout
+
+
+def test_context_names_address_credentials_and_inbox(tmp_path: Path) -> None:
+    """The nats tool needs all three to be answered."""
+    made = context("nats://127.0.0.1:4222", tmp_path / "ops.creds")
+    assert made["inbox_prefix"] == "_R.ops"
+    assert made["creds"] == str(tmp_path / "ops.creds")
+
+
+def test_context_is_written_where_the_tool_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a second start replaces its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    write_contexts(tmp_path, "bursar", "nats://127.0.0.1:1", tmp_path / "ops.creds")
+    written = write_contexts(tmp_path, "bursar", "nats://127.0.0.1:2", tmp_path / "ops.creds")
+    assert written == [tmp_path / "nats-context.json", tmp_path / "config/nats/context/bursar.json"]
+    assert "127.0.0.1:2" in written[1].read_text()
+
+
+def test_somebody_elses_context_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context of that name that Bursar did not write stays as it is."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    place = tmp_path / "config/nats/context/bursar.json"
+    place.parent.mkdir(parents=True)
+    place.write_text('{"description": "mine", "url": "nats://prod"}')
+    assert write_contexts(tmp_path, "bursar", "nats://x", tmp_path / "c") == [tmp_path / "nats-context.json"]
+    assert "prod" in place.read_text()
+
+
+def test_unwritable_configuration_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file in the home is enough."""
+    (tmp_path / "config").write_text("a file, not a directory")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert write_contexts(tmp_path, "bursar", "nats://x", tmp_path / "c") == [tmp_path / "nats-context.json"]
