@@ -27,25 +27,22 @@ After: Gray and Cheriton, "Leases" (SOSP 1989); learning mode as in Doorman (201
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
-from bursar.kernel.attempt import CONFLICT_CODES, Attempt, Phase
+from bursar.kernel.attempt import Attempt, Phase
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
-from bursar.kernel.decider import Command, Decider, Fence, Reject
+from bursar.kernel.decider import Fence, Reject
 from bursar.kernel.desk import MAX_BATCH_BYTES, Batch, Desk, Request
 from bursar.kernel.effects import (
     Announce,
     Answer,
     Append,
     Drop,
-    Effect,
     Heartbeat,
     Inspect,
     Inspection,
     Load,
-    RoleChanged,
     TakeSnapshot,
     WriteBase,
 )
@@ -60,70 +57,17 @@ from bursar.kernel.entry import (
 )
 from bursar.kernel.errors import BrokenChain, CorruptEntry
 from bursar.kernel.fold import Folded, Follower, Head
-from bursar.kernel.recovery import damage_in, id_of, recovery_entry
-from bursar.kernel.roles import TRANSITIONS, Options, Role
+from bursar.kernel.instance import Instance
+from bursar.kernel.recovery import recovery_entry
+from bursar.kernel.roles import Role
 
 
-class Replica:
+class Replica(Instance):
     """See the module's text. Inputs are the methods below; ``effects`` holds what the shell has to do, in order.
 
     Every input takes the reading of the monotonic clock (ms). The shell must carry out the effects in order before it
     hands in the next input, and a `TakeSnapshot` must look at the state before that.
     """
-
-    def __init__(self, decider: Decider[Any], instance: bytes, options: Options | None = None) -> None:
-        self.decider = decider
-        self.options = options or Options()
-        self.role = Role.LOADING
-        self.follower = Follower(Folded(decider))
-        self.desk = Desk(self.follower.folded)
-        self.effects: list[Effect] = []
-        self.queue: deque[Request] = deque()
-        self._instance = instance
-        self._ids = 0
-        self._tokens = 0
-        self._attempt: Attempt | None = None
-        self._time = DeciderTime(0, 0)
-        self._heard = 0
-        self._lagging_since: int | None = None
-        self._lease_until = 0
-        self._last_append = 0
-        self._last_heartbeat = 0
-        self._load_at: int | None = None
-        self._damage = ""
-        self._suspect: Fence | None = None
-        self._suspect_since = 0
-        self._committed: Fence = (0, 0, 0)
-        self._snapshot_at = 0
-        self._snapshot_events = 0
-        self._snapshotting = False
-        self._holding = False
-
-    # ---- what the shell may ask
-
-    @property
-    def folded(self) -> Folded:
-        return self.follower.folded
-
-    @property
-    def head(self) -> Head:
-        return self.follower.head
-
-    @property
-    def fence(self) -> Fence:
-        return self.folded.fence
-
-    @property
-    def committed(self) -> Fence:
-        """The fence of the last decision that is in the journal."""
-        return self._committed
-
-    def wake_at(self, mono: int) -> int | None:
-        """The reading of the monotonic clock at which the decider has something due; None when it has not."""
-        if self.role is not Role.OWNER:
-            return None
-        due = self.decider.wake_at(self.folded.state)
-        return None if due is None else mono + max(0, due - self._time.at(mono))
 
     # ---- loading and following
 
@@ -338,71 +282,6 @@ class Replica:
         payload = encode(kind, (folded.incarnation, epoch, number), entry_id, time, self.head.hash, packed)
         self._start(Attempt(self._next_token(), kind, entry_id, payload, self.head.sequence, batch, mono))
 
-    def _start(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self._last_append = attempt.sent_at
-        self.effects.append(Append(attempt.token, attempt.expected, attempt.payload))
-
-    def _resend(self, attempt: Attempt, mono: int) -> None:
-        attempt.retry_at = None
-        if attempt.phase is Phase.BASE:
-            self.effects.append(WriteBase(attempt.token, attempt.base_data))
-        elif attempt.phase is Phase.INSPECT:
-            self.effects.append(Inspect(attempt.token, self.head.sequence))
-        else:
-            if seeded("unknown_append_counted_twice") and attempt.batch is not None:
-                attempt.expected = -1
-            self.effects.append(Append(attempt.token, attempt.expected, attempt.payload))
-
-    def unknown(self, token: int, mono: int) -> None:
-        """No acknowledgement came, or nothing could be sent or read: the same again, a little later."""
-        attempt = self._attempt
-        if attempt is not None and attempt.token == token:
-            attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
-
-    def refused(self, token: int, code: int, mono: int) -> None:
-        """The append was refused with a JetStream error code."""
-        attempt = self._attempt
-        if attempt is None or attempt.token != token:
-            return
-        if code == 10164 and seeded("code_10164_is_no_conflict"):
-            self._attempt = None
-            self.pump(mono)
-        elif code in CONFLICT_CODES:
-            attempt.retry_at = None
-            if seeded("regression_taken_for_fencing"):
-                self._load("refused", mono)
-            elif seeded("fencing_taken_for_regression") and self.role is Role.OWNER:
-                self._regress("refused", mono)
-            else:
-                self.effects.append(Inspect(token, self.head.sequence))
-        else:
-            self.unknown(token, mono)
-
-    def appended(self, token: int, sequence: int, mono: int) -> None:
-        """The append is in the journal, under this sequence."""
-        attempt = self._attempt
-        if attempt is not None and attempt.token == token and attempt.phase is Phase.APPEND:
-            self._landed(attempt, sequence, mono)
-
-    def inspected(self, token: int, seen: Inspection, mono: int) -> None:
-        """What the journal holds around the head (rule 2)."""
-        attempt = self._attempt
-        if attempt is None or attempt.token != token:
-            return
-        if self.role is Role.RECOVERING:
-            self._inspected_for_recovery(attempt, seen, mono)
-            return
-        damage = damage_in(self.head, seen)
-        if damage:
-            self._regress(damage, mono)
-        elif seen.following is None:
-            attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
-        elif id_of(seen.following[1]) == attempt.id:
-            self._landed(attempt, seen.following[0], mono)
-        else:
-            self._superseded(mono)
-
     def _landed(self, attempt: Attempt, sequence: int, mono: int) -> None:
         self._attempt = None
         self.follower.head = Head(sequence, chain_hash(attempt.payload), self.head.created)
@@ -516,20 +395,4 @@ class Replica:
         self._holding = False
         self._suspect = self._suspect if code == "failed_closed" else None
         error = Reject(code, "this instance has stopped deciding; ask again")
-        self.effects.extend(Answer(r.ticket, error, self.fence) for r in waiting if r.ticket is not None)
-
-    def _become(self, role: Role, reason: str) -> None:
-        assert role in TRANSITIONS[self.role], f"{self.role} -> {role}"
-        self.role = role
-        self.effects.append(RoleChanged(role, reason))
-
-    def _next_token(self) -> int:
-        self._tokens += 1
-        return self._tokens
-
-    def _new_id(self) -> bytes:
-        self._ids += 1
-        return self._instance + self._ids.to_bytes(8, "big")
-
-
-__all__ = ["TRANSITIONS", "Command", "Options", "Replica", "Role"]
+        self.effects.extend(Answer(r.ticket, error, self._committed) for r in waiting if r.ticket is not None)
