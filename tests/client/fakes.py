@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from bursar.bus.base import Handler, NotConnected
+from bursar.bus.base import Bus, Handler, Msg, NotConnected
 from bursar.contracts import limiter as wire
 
 
@@ -96,6 +96,26 @@ class FakeBus:
         self.is_connected = False
 
 
+class Link:
+    """A small limiter's side of a real bus: hears one agent's requests, answers them."""
+
+    def __init__(self, bus: Bus, principal: str) -> None:
+        self.bus = bus
+        self.principal = principal
+        self.server: Callable[[Message], None] | None = None
+
+    async def listen(self) -> None:
+        await self.bus.subscribe(f"bursar.req.limiter.*.{self.principal}", self._hear)
+        await self.bus.flush()
+
+    def _hear(self, msg: Msg) -> None:
+        assert self.server is not None
+        self.server(Message(msg.subject, msg.reply, msg.data))
+
+    def answer(self, message: Message) -> None:
+        self.bus.publish(message.subject, message.data, headers=message.headers)
+
+
 @dataclass
 class Line:
     request: wire.Reserve
@@ -115,7 +135,7 @@ REQUESTS: dict[str, type[BaseModel]] = {
 class FakeLimiter:
     """Grants while fewer than ``slots`` reservations are open. ``zero``: its clock minus the loop's, in ms."""
 
-    bus: FakeBus
+    bus: FakeBus | Link
     slots: int = 1_000_000
     zero: int = 77_000
     send_within: int = 300
@@ -123,7 +143,6 @@ class FakeLimiter:
     epoch: int = 1
     number: int = 0
     deaf: bool = False
-    adopts: bool = True
     open: dict[str, dict[str, int]] = field(default_factory=dict)
     settled: dict[str, tuple[str, dict[str, int] | None]] = field(default_factory=dict)
     answered: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -227,9 +246,8 @@ class FakeLimiter:
 
     def _redeclare(self, request: wire.Redeclare, reply: str) -> None:
         self.number += 1
-        if self.adopts:
-            self.open[request.reservation] = request.amounts.model_dump(exclude={"v"})
-        done = wire.Redeclared(reservation=request.reservation, adopted=self.adopts, fence=self.fence())
+        self.open[request.reservation] = request.amounts.model_dump(exclude={"v"})
+        done = wire.Redeclared(reservation=request.reservation, adopted=True, fence=self.fence())
         self._accept(request, reply, done)
 
     def _clock(self, _: wire.Clock, reply: str) -> None:

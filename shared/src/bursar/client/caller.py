@@ -22,7 +22,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.base import Bus, Msg, NotConnected, Subscription
 from bursar.client.errors import BadReply, LimiterUnavailable, from_wire

@@ -1,9 +1,9 @@
 """How much will this call use? A guess from the request's JSON body, made before it is sent.
 
 Input: the UTF-8 bytes of all text in the body (messages, system, prompt; tools as JSON), divided by four and rounded
-up, plus 4 tokens per message. English has a little more than four bytes per token and Chinese about three (one character), so
-the guess errs on the high side for most text and low for code and numbers; what is over is settled afterwards. Images
-count 1,600 tokens each; other binary content a sixteenth of its encoded length.
+up, plus 4 tokens per message. English has a little more than four bytes per token and Chinese about three (one
+character), so the guess errs on the high side for most text and on the low side for code and numbers; what is over is
+settled afterwards. Images count 1,600 tokens each; other binary content a sixteenth of its encoded length.
 
 Output: ``max_tokens`` (or ``max_completion_tokens``, ``max_output_tokens``), times ``n``: the provider will not
 produce more. Without one: the largest of the last 64 answers of that model and half as much again, and

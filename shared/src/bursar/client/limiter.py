@@ -235,7 +235,8 @@ class Limiter:
         except (LookupError, TypeError, ValueError):
             raise BadReply("the settlement cannot be read") from None
 
-    # -- after data loss
+    # -- after data loss: declared, so that their settlements find them; what was granted stays good, since the limiter
+    # grants nothing new until all that it may have lost is over
 
     def _data_was_lost(self) -> None:
         for permit in list(self._outstanding.values()):
@@ -251,11 +252,9 @@ class Limiter:
         }
         call = self.caller.request("redeclare", fields, seen=permit.fence_text)
         try:
-            reply = await self.caller.run(call, self._deadline(permit.ask.ttl))
+            await self.caller.run(call, self._deadline(permit.ask.ttl))
         finally:
             self.caller.give_up(call)
-        if reply.body.get("adopted") is not True:
-            permit.void()
 
     def _deadline(self, wait: float) -> float:
         return self.clock.now() + (wait + self.patience) * 1000.0

@@ -53,7 +53,7 @@ class Permit:
     """Leave to make one call. Made by `Limiter.reserve` and `Limiter.acquire`."""
 
     __slots__ = (
-        "_clock_offset", "_limiter", "_state", "_usage", "_voided", "amounts", "ask", "budget", "fence", "fence_text",
+        "_clock_offset", "_limiter", "_state", "_usage", "amounts", "ask", "budget", "fence", "fence_text",
         "granted_at_ms", "reservation", "send_by_at_ms",
     )  # fmt: skip
 
@@ -62,7 +62,6 @@ class Permit:
     ) -> None:
         self._limiter = limiter
         self._state = HELD
-        self._voided = False
         self._usage: dict[str, int] = {}
         self._clock_offset = offset
         self.ask = ask
@@ -91,14 +90,14 @@ class Permit:
     @property
     def expired(self) -> bool:
         """Whether the send deadline has passed: then the call must not be sent any more."""
-        return self._voided or self.left <= 0
+        return self.left <= 0
 
     def check(self) -> None:
         """Raise `PermitVoid` past the send deadline, `PermitEnded` after the end."""
         if self._state == ENDED:
             raise PermitEnded(self.budget)
         left = self.left
-        if self._voided or left <= 0:
+        if left <= 0:
             raise PermitVoid(self.budget, -left * 1000.0)
 
     def sent(self) -> None:
@@ -141,10 +140,6 @@ class Permit:
     def cancel_soon(self) -> asyncio.Task[Settlement]:
         """As `cancel`, in the background."""
         return self._limiter.background.spawn(self._limiter.settle(self, self._end("cancelled")))
-
-    def void(self) -> None:
-        """The limiter does not know this permit any more: it must not be sent."""
-        self._voided = True
 
     def _end(self, outcome: str) -> dict[str, Any]:
         """The fields of the settlement; the permit has ended from here on."""
