@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from bursar.bus.base import ConnectFailed, Msg, NoResponders, PermissionDenied, RequestTimeout
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.wire import MAX_UNSENT, WireClient, parse_headers
+from bursar.bus.wire import MAX_UNSENT, parse_headers
 from bursar.errors import CallerError
 from tests.bus.support import RealServer, eventually
 

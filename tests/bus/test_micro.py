@@ -296,6 +296,23 @@ async def test_info_lists_endpoints_that_do_not_listen(net: Net) -> None:
         await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
 
 
+async def test_stepping_down_while_a_subscription_is_under_way(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last wish counts: a deposed owner must not end up listening because the network was slow."""
+    subscribe = net.bus.subscribe
+
+    async def slowly(*args: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return await subscribe(*args)
+
+    endpoint = await net.add("reserve", echo, listen=False)
+    await net.service.start()
+    monkeypatch.setattr(net.bus, "subscribe", slowly)
+    await asyncio.gather(endpoint.listen(), endpoint.drain(), endpoint.listen(), endpoint.stop())
+    assert not endpoint.is_listening
+    with pytest.raises(BursarError, match="no_responders"):
+        await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
+
+
 @pytest.mark.parametrize("reply", ["", "bursar.log.limiter.0", "$JS.API.STREAM.DELETE.X", "_INBOX.a", "_R.", "_R.a1."])
 async def test_control_answers_only_go_to_inboxes(net: Net, reply: str) -> None:
     """`$SRV` requests cannot be used to write elsewhere either."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ def test_a_key_file_is_its_owners_alone(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(ServiceError, match="0600"):
         Signer.load(path)
+
+
+def test_instances_that_start_together_agree_on_a_key(tmp_path: Path) -> None:
+    """Whoever writes first, all of them sign with the key in the file, and no draft stays."""
+    path = tmp_path / "signing.nk"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: Signer.load_or_create(path).public_key, range(16)))
+    assert len(set(made)) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["signing.nk"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not base64!", b"AAAA"])

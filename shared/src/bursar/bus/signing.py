@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,20 +57,23 @@ class Signer:
     @classmethod
     def load_or_create(cls, path: Path) -> Signer:
         """The key in a file, which is made (mode 0600) when it is not there."""
-        if path.exists():
-            return cls.load(path)
-        signer = cls.generate()
-        signer.save(path)
-        return signer
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):  # another instance was quicker: its key is the key
+                cls.generate().save(path)
+        return cls.load(path)
 
     def save(self, path: Path) -> None:
-        """Write the key to a new file, mode 0600; raises `FileExistsError` rather than replace one."""
+        """Write the key to a new file, mode 0600, whole or not at all; raises `FileExistsError`, never replaces."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(base64.b64encode(bytes(self._key)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(base64.b64encode(bytes(self._key)) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(draft)
+        finally:
+            Path(draft).unlink()
 
     def sign(self, subject: str, body: Any) -> bytes:
         """The payload that says ``body`` (a message or plain values) on ``subject``."""
