@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bursar.client.headers import Observed, read
+from bursar.client.headers import Observed, RateLimitHeaders
+from bursar.client.headers import read as read_pairs
+
+
+def read(status: int, headers: dict[str, str]) -> RateLimitHeaders:
+    return read_pairs(status, headers.items())
 
 
 def test_openai_headers() -> None:

@@ -9,12 +9,13 @@ OpenAI: ``x-ratelimit-{limit,remaining,reset}-{requests,tokens}``, resets as spa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
 DIMENSIONS: Final = ("requests", "tokens", "input-tokens", "output-tokens")
+_NAMES: Final = ("x-ratelimit-", "anthropic-ratelimit-", "retry-after", "date")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
 _UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -42,8 +43,11 @@ class RateLimitHeaders(NamedTuple):
         return all(value is None for value in self[1:])
 
 
-def read(status: int, headers: Mapping[str, str]) -> RateLimitHeaders:
-    """Total: what is missing or malformed is None. ``headers`` has lower-case keys (or does not care)."""
+def read(status: int, pairs: Iterable[tuple[str, str]]) -> RateLimitHeaders:
+    """Total: what is missing or malformed is None. ``pairs``: names in lower case, and values."""
+    headers = {name: value for name, value in pairs if name.startswith(_NAMES)}
+    if not headers or (len(headers) == 1 and "date" in headers):
+        return RateLimitHeaders(status, None, None, None, None, None)
     date = _moment(headers.get("date"))
     requests, tokens, inputs, outputs = (_observed(headers, name, date) for name in DIMENSIONS)
     return RateLimitHeaders(status, requests, tokens, inputs, outputs, _retry_after(headers, date))

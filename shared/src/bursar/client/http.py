@@ -158,8 +158,11 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
 
     def _plan(self, request: httpx2.Request) -> _Plan:
         """What to reserve for this request; takes our own headers out of it."""
-        own = {name[len(OWN) :]: request.headers.pop(name) for name in list(request.headers) if name.startswith(OWN)}
-        if "zstd" in request.headers.get("accept-encoding", "") or "br" in request.headers.get("accept-encoding", ""):
+        own = {name[len(OWN) :]: value for name, value in request.headers.items() if name.startswith(OWN)}
+        for name in own:
+            del request.headers[OWN + name]
+        accepted = request.headers.get("accept-encoding", "")
+        if "zstd" in accepted or "br" in accepted:
             request.headers["accept-encoding"] = ENCODINGS
         body = _body_of(request)
         guess = self._estimate(body, request, own)
@@ -211,7 +214,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         return response
 
     def _observe(self, response: httpx2.Response, budget: str) -> None:
-        told = rate_limits.read(response.status_code, response.headers)
+        told = rate_limits.read(response.status_code, response.headers.items())
         if told.is_empty:
             return
         self._limiter.observed[budget] = told
