@@ -63,9 +63,7 @@ class Bus(Protocol):
         """A fresh reply subject below ``_R.<principal>.``"""
         ...
 
-    def publish(
-        self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Queue a message for sending; raises `NotConnected` while there is no connection, never buffers."""
         ...
 

@@ -138,9 +138,7 @@ class NatsBus:
         self._number += 1
         return f"{self._inbox}i.{self._number}"
 
-    def publish(
-        self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         self.client.publish_now(subject, payload, reply, headers)
 
     async def request(

@@ -163,9 +163,7 @@ class MemoryBus:
         self._number += 1
         return f"{self._inbox}i.{self._number}"
 
-    def publish(
-        self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         if not self._connected:
             raise NotConnected("there is no connection")
         if len(payload) > self.network.max_payload:
