@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,10 @@ import msgpack  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
 from bursar.bus.base import Bus, Handler, Msg, NotConnected
+from bursar.client.fleet import Fleet
+from bursar.client.limiter import Limiter
 from bursar.contracts import limiter as wire
+from tests.client.virtual import LoopClock
 
 
 @dataclass
@@ -261,3 +265,16 @@ class FakeLimiter:
         )  # fmt: skip
         status = wire.StatusReply(now_ms=self.now, recovering=False, budgets=[budget], fence=self.fence())
         self.say(reply, status.model_dump())
+
+
+def network(there: FakeLimiter) -> FakeBus:
+    assert isinstance(there.bus, FakeBus)
+    return there.bus
+
+
+@asynccontextmanager
+async def fleet_and_limiter(slots: int = 1_000_000) -> AsyncIterator[tuple[Limiter, FakeLimiter, LoopClock]]:
+    bus, clock = FakeBus(), LoopClock()
+    there = FakeLimiter(bus, slots=slots)
+    async with Fleet(None, bus=bus, clock=clock) as fleet:
+        yield fleet.limiter, there, clock
