@@ -38,10 +38,11 @@ class Folded:
     ``time`` is the decider time of the last entry (ms), ``number`` the next decision's number.
     """
 
-    __slots__ = ("answers", "decider", "epoch", "events", "incarnation", "number", "state", "time")
+    __slots__ = ("_evolve", "answers", "decider", "epoch", "events", "incarnation", "number", "state", "time")
 
     def __init__(self, decider: Decider[Any]) -> None:
         self.decider = decider
+        self._evolve = decider.evolve
         self.state: Any = decider.initial()
         self.answers = IdempotencyTable()
         self.incarnation = 1
@@ -66,14 +67,14 @@ class Folded:
         now: int,
     ) -> None:
         """Apply one accepted decision: its events, its answer, its number."""
-        evolve = self.decider.evolve
         state = self.state
         for event in events:
-            evolve(state, event)
+            self._evolve(state, event)
+        number = self.number
         if request_id:
-            fence = (self.incarnation, self.epoch, self.number)
-            self.answers.record(principal, request_id, acked, Answered(digest, fence, reply, now))
-        self.number += 1
+            answer = Answered(digest, (self.incarnation, self.epoch, number), reply, now)
+            self.answers.record(principal, request_id, acked, answer)
+        self.number = number + 1
         self.time = now
         self.events += len(events)
 
@@ -116,6 +117,7 @@ class Folded:
             raise VersionMismatch("snapshot of another service or version", found=f"{name} {decider_version}")
         folded = cls.__new__(cls)
         folded.decider = decider
+        folded._evolve = decider.evolve
         folded.state = decider.load(state)
         folded.answers = IdempotencyTable.load(answers)
         folded.incarnation, folded.epoch, folded.number, folded.time = incarnation, epoch, number, time

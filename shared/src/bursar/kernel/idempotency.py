@@ -32,11 +32,12 @@ class _Answers:
     """One principal's answers. They are forgotten from the oldest on, whatever the reason, so that ``order`` and
     ``by_id`` always hold the same ids."""
 
-    __slots__ = ("by_id", "order")
+    __slots__ = ("by_id", "latest", "order")
 
     def __init__(self) -> None:
         self.by_id: dict[str, Answered] = {}
         self.order: deque[str] = deque()
+        self.latest = -1
 
     def forget_oldest(self) -> None:
         del self.by_id[self.order.popleft()]
@@ -73,8 +74,12 @@ class IdempotencyTable:
         answers.by_id[request_id] = answer
         answers.order.append(request_id)
         self._count += 1
-        self._by_age.append((answer.time, principal))
-        self._forget_old(answer.time)
+        time = answer.time
+        if answers.latest != time:  # one place in the queue for all that this principal was told at that time
+            answers.latest = time
+            self._by_age.append((time, principal))
+            if self._by_age[0][0] <= time - self._max_age or len(self._by_age) > 1024:
+                self._forget_old(time)
 
     def _forget_acked(self, answers: _Answers, request_id: str, acked: int) -> None:
         """Drop from the oldest on; answers of other sessions in between end the sweep and leave by age."""
@@ -103,7 +108,7 @@ class IdempotencyTable:
             self._by_age = self._ages()
 
     def _ages(self) -> deque[tuple[int, str]]:
-        return deque(sorted((a.time, p) for p, answers in self._principals.items() for a in answers.by_id.values()))
+        return deque(sorted({(a.time, p) for p, answers in self._principals.items() for a in answers.by_id.values()}))
 
     def dump(self) -> list[Any]:
         return [
@@ -122,8 +127,9 @@ class IdempotencyTable:
             for request_id, digest, fence, reply, time in rows:
                 answers.by_id[request_id] = Answered(bytes(digest), tuple(fence), bytes(reply), time)
                 answers.order.append(request_id)
+                answers.latest = time
+                table._count += 1
         table._by_age = table._ages()
-        table._count = len(table._by_age)
         return table
 
     def __iter__(self) -> Iterator[tuple[str, str, Answered]]:
