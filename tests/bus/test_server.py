@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import create_home, mint_agent
@@ -24,7 +25,8 @@ from bursar.bus.server import (
     StreamSizes,
     provision,
 )
-from tests.bus.support import eventually
+from bursar.cli.main import build
+from tests.bus.support import RealServer, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -173,3 +175,18 @@ async def test_cluster_with_identities_replicates_and_survives_its_leader(tmp_pa
         leader.kill()
         successor = await cluster.leader_of("BURSAR_LOG_LIMITER", timeout=30)
         assert successor.name != leader.name
+
+
+async def test_server_of_ones_own_knows_the_home_by_its_printed_trust(tmp_path: Path) -> None:
+    """The output of `bursar trust`, included in a configuration, is all that another server needs."""
+    home = create_home(tmp_path / "home")
+    page = CliRunner().invoke(build(["bursar.cli.trust"]), ["trust", "--home", str(home.path)])
+    (tmp_path / "trust.conf").write_text(page.stdout)
+    (tmp_path / "own.conf").write_text("ping_interval: 2s\ninclude 'trust.conf'\n")
+    server = RealServer("-c", str(tmp_path / "own.conf"))
+    server.start()
+    try:
+        bus = await connect(server.url, mint_agent(home, "alice"), principal="alice")
+        await bus.close()
+    finally:
+        server.stop()

@@ -68,7 +68,7 @@ def test_missing_home_is_explained(bursar: Callable[..., Result], tmp_path: Path
     assert "bursar up" in result.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("up",), ("agent",), ("agent", "add"), ("agent", "list")])
+@pytest.mark.parametrize("command", [(), ("up",), ("agent",), ("agent", "add"), ("agent", "list"), ("trust",)])
 def test_every_help_page_has_examples(command: tuple[str, ...], bursar: Callable[..., Result]) -> None:
     """Who asks for help gets something to type."""
     page = bursar(*command, "--help")
@@ -107,3 +107,14 @@ def test_unwritable_configuration_is_no_error(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "config").write_text("a file, not a directory")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert write_contexts(tmp_path, "bursar", "nats://x", tmp_path / "c") == [tmp_path / "nats-context.json"]
+
+
+def test_trust_prints_no_secret(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """What goes to other servers holds public keys and signatures, and names every account."""
+    home = create_home(tmp_path)
+    page = bursar("trust", "--home", tmp_path)
+    assert page.exit_code == 0
+    for path in home.keys_dir.iterdir():
+        assert path.read_text().strip() not in page.stdout
+    assert page.stdout.startswith("operator: ")
+    assert all(account in page.stdout for account in home.trust().accounts)

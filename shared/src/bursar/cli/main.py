@@ -22,6 +22,7 @@ MODULES = {
     "demo": "bursar.cli.demo",
     "agent": "bursar.cli.agent",
     "journal": "bursar.cli.journal",
+    "trust": "bursar.cli.trust",
     "decode": "bursar.cli.decode",
     "encode": "bursar.cli.decode",
     "top": "bursar.cli.top",

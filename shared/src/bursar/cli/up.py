@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ import typer
 
 from bursar.bus.base import BusError, Msg
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.identity import Home, HomeError, create_home
+from bursar.bus.identity import Home, HomeError, create_home, keys
 from bursar.bus.permissions import provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
 from bursar.cli.agent import HomeOption, default_home, fail
@@ -48,6 +48,16 @@ class UpOptions:
     budgets: Path | None = None
     context: str = "bursar"
     ready_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What runs where: the home, the server's address, where the credentials are, the installed services."""
+
+    home: Home
+    url: str
+    creds_dir: Path
+    services: list[Installed]
 
 
 def up(
@@ -97,23 +107,29 @@ async def run(options: UpOptions, echo: Echo, stop: asyncio.Event | None = None)
     services = discover()
     if not services:
         echo("no service is installed (pip install bursar-limiter): running the NATS server alone")
-    home = create_home(options.home, (s.name for s in services))
-    with _only_one(home) as lock:
+    keys.make_private_directory(options.home)
+    with StoreLock(options.home / "lock", str(options.home.absolute())) as lock:
+        home = create_home(options.home, (s.name for s in services))
+        creds_dir = (options.creds_dir or home.creds_dir).absolute()
         async with _nats(options, home, lock, echo) as url:
-            creds_dir = (options.creds_dir or home.creds_dir).absolute()
             await _provision(url, creds_dir, services, options.stream_replicas)
-            supervisor = Supervisor(echo)
-            try:
-                for service in services:
-                    for number in range(1, options.replicas + 1):
-                        supervisor.start(child(service, number, home, url, creds_dir, _budgets(options)))
-                if await _await_services(url, creds_dir, services, options, echo, stop):
-                    _tell_how(home, url, creds_dir, options, echo)
-                await stop.wait()
-            finally:
-                echo("stopping")
-                await supervisor.stop()
+            await _serve(Site(home, url, creds_dir, services), options, echo, stop)
     echo("stopped")
+
+
+async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event) -> None:
+    """Run the services until ``stop``."""
+    supervisor = Supervisor(echo)
+    try:
+        for service in site.services:
+            for number in range(1, options.replicas + 1):
+                supervisor.start(child(service, number, site.home, site.url, site.creds_dir, _budgets(options)))
+        if await _await_services(site, options, echo, stop):
+            _tell_how(site, options, echo)
+        await stop.wait()
+    finally:
+        echo("stopping")
+        await supervisor.stop()
 
 
 def _budgets(options: UpOptions) -> Path | None:
@@ -130,22 +146,14 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-@contextlib.contextmanager
-def _only_one(home: Home) -> Iterator[StoreLock]:
-    lock = StoreLock(home.path / "lock", str(home.path))
-    lock.acquire()
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
 @contextlib.asynccontextmanager
 async def _nats(options: UpOptions, home: Home, lock: StoreLock, echo: Echo) -> AsyncIterator[str]:
     """The address of a running NATS server: the given one, or an embedded one that is kept running."""
     if options.nats:
-        lock.describe(None, options.nats)
-        yield options.nats
+        with StoreLock(_run_dir(home) / "lock", str(home.path)) as place:
+            for held in (lock, place):
+                held.describe(None, options.nats)
+            yield options.nats
         return
     server = NatsServer(home, port=options.port)
     began = time.monotonic()
@@ -158,6 +166,13 @@ async def _nats(options: UpOptions, home: Home, lock: StoreLock, echo: Echo) -> 
     finally:
         keeper.cancel()
         await server.stop()
+
+
+def _run_dir(home: Home) -> Path:
+    """Where clients on this machine look for the address (the lock of the server, or its stand-in)."""
+    directory = home.path / "run"
+    keys.make_private_directory(directory)
+    return directory
 
 
 async def _keep(server: NatsServer, echo: Echo) -> None:
@@ -179,60 +194,62 @@ async def _keep(server: NatsServer, echo: Echo) -> None:
 async def _provision(url: str, creds_dir: Path, services: list[Installed], replicas: int) -> None:
     for service in services:
         principal = provisioner(service.name).name
-        bus = await connect(url, creds_dir / f"{principal}.creds", principal=principal)
+        bus = await connect(url.split(","), creds_dir / f"{principal}.creds", principal=principal)
         try:
             await provision(bus, service.name, replicas)
         finally:
             await bus.close()
 
 
-async def _await_services(
-    url: str, creds_dir: Path, services: list[Installed], options: UpOptions, echo: Echo, stop: asyncio.Event
-) -> bool:
+async def _await_services(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event) -> bool:
     """Say of each service when it answers; True when all do in time."""
-    bus = await connect(url, creds_dir / "ops.creds", principal="ops")
+    bus = await connect(site.url.split(","), site.creds_dir / "ops.creds", principal="ops")
     began = time.monotonic()
-    waiting = dict.fromkeys((s.name for s in services), options.replicas)
+    waiting = [service.name for service in site.services]
     try:
         while waiting and not stop.is_set() and time.monotonic() - began < options.ready_timeout:
-            for name, wanted in list(waiting.items()):
-                if await _answering(bus, name, wanted) >= wanted:
-                    del waiting[name]
-                    echo(f"{name} ready ({wanted} running, {time.monotonic() - began:.1f} s)")
+            for name in list(waiting):
+                if await _is_ready(bus, name, options.replicas):
+                    waiting.remove(name)
+                    echo(f"{name} ready ({options.replicas} running, {time.monotonic() - began:.1f} s)")
     finally:
         await bus.close()
     if waiting and not stop.is_set():
-        echo(f"no answer yet from {', '.join(waiting)}: see its lines above; still trying")
+        echo(f"no answer yet from {', '.join(waiting)}: see the lines above; still trying")
     return not waiting
 
 
-async def _answering(bus: NatsBus, service: str, wanted: int) -> int:
-    """How many instances answer a ping within half a second."""
-    seen: set[str] = set()
+async def _is_ready(bus: NatsBus, service: str, wanted: int) -> bool:
+    """Do so many instances answer, and does at least one of them take requests? Asks for half a second."""
+    instances: dict[str, bool] = {}
     enough = asyncio.Event()
 
-    def on_pong(message: Msg) -> None:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            seen.add(str(json.loads(message.data)["id"]))
-        if len(seen) >= wanted:
+    def on_statistics(message: Msg) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            page = json.loads(message.data)
+            instances[page["id"]] = all(e.get("data", {}).get("listening", True) for e in page["endpoints"])
+        if len(instances) >= wanted and any(instances.values()):
             enough.set()
 
-    inbox = bus.new_inbox()
     try:
-        subscription = await bus.subscribe(inbox, on_pong)
-        bus.publish(f"$SRV.PING.{service}", b"", reply=inbox)
+        inbox = bus.new_inbox()
+        subscription = await bus.subscribe(inbox, on_statistics)
+        bus.publish(f"$SRV.STATS.{service}", b"", reply=inbox)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(enough.wait(), 0.5)
         await subscription.unsubscribe()
+        if instances and not enough.is_set():
+            await asyncio.sleep(0.1)
     except BusError:
         await asyncio.sleep(0.2)
-    return len(seen)
+    return enough.is_set()
 
 
-def _tell_how(home: Home, url: str, creds_dir: Path, options: UpOptions, echo: Echo) -> None:
-    written = write_contexts(home.path, options.context, url, creds_dir / "ops.creds")
+def _tell_how(site: Site, options: UpOptions, echo: Echo) -> None:
+    home = site.home.path
+    written = write_contexts(home, options.context, site.url, site.creds_dir / "ops.creds")
     reach = f"--context {options.context}" if len(written) > 1 else f"--context {written[0]}"
-    echo(_CONNECT.format(url=url, home=home.path, reach=reach))
+    echo(_CONNECT.format(url=site.url, home=home, reach=reach))
 
 
 _CONNECT = """

@@ -67,7 +67,7 @@ def render(options: ServerOptions) -> dict[str, Any]:
         "ping_max": 2,
         "jetstream": _jetstream(options),
     }
-    return config | _authorization(options.trust) | _cluster(options.cluster) | options.extra
+    return config | authorization(options.trust) | _cluster(options.cluster) | options.extra
 
 
 def _jetstream(options: ServerOptions) -> dict[str, Any]:
@@ -79,7 +79,8 @@ def _jetstream(options: ServerOptions) -> dict[str, Any]:
     }
 
 
-def _authorization(trust: Trust | None) -> dict[str, Any]:
+def authorization(trust: Trust | None) -> dict[str, Any]:
+    """The part that says whom the server believes; nothing without ``trust``."""
     if trust is None:
         return {}
     return {

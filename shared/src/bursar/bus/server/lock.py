@@ -11,6 +11,8 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 
 class StoreInUse(Exception):
@@ -59,6 +61,15 @@ class StoreLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
 
     def _holder(self) -> str:
         place = self._what

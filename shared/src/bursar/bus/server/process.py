@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import urllib.request
 from dataclasses import replace
@@ -50,6 +51,7 @@ class NatsServer:
         self._lock = StoreLock(options.run_dir / "lock", str(home.path if home else options.store))
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
+        self._changing = threading.Lock()  # a stop waits for a start under way, even one whose caller was cancelled
 
     @classmethod
     def plain(cls, directory: Path, *, port: int = 0, fsync: bool = True) -> NatsServer:
@@ -93,11 +95,7 @@ class NatsServer:
 
     async def stop(self, timeout: float = 20.0) -> None:
         """SIGTERM and wait; SIGKILL when that takes longer than ``timeout`` seconds. Releases the store."""
-        if self.running:
-            self.resume()
-            self.process.terminate()
-            await asyncio.to_thread(self._wait_or_kill, timeout)
-        self._lock.release()
+        await asyncio.to_thread(self._stop, timeout)
 
     async def wait(self) -> int:
         """Wait for the process to end; returns its exit status."""
@@ -135,7 +133,22 @@ class NatsServer:
     ) -> None:
         await self.stop()
 
+    def _stop(self, timeout: float) -> None:
+        with self._changing:
+            if self.running:
+                self.resume()
+                self.process.terminate()
+                try:
+                    self.process.wait(timeout)
+                except subprocess.TimeoutExpired:
+                    self.kill()
+            self._lock.release()
+
     def _start(self, deadline: float) -> None:
+        with self._changing:
+            self._start_alone(deadline)
+
+    def _start_alone(self, deadline: float) -> None:
         binary = usable_binary()
         for directory in (self._options.run_dir, self._options.store):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -209,12 +222,6 @@ class NatsServer:
     def _get(self, path: str) -> dict[str, Any]:
         with _OPENER.open(f"{self.monitoring_url}/{path}", timeout=2.0) as answer:
             return dict(json.loads(answer.read()))
-
-    def _wait_or_kill(self, timeout: float) -> None:
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
     def _last_words(self) -> str:
         """The end of what the server wrote before it failed."""
