@@ -31,7 +31,7 @@ def hostile() -> dict[str, bytes]:
         "empty strings to the limits": b"\x81\xa1a\xdc\x00\xff" + (b"\xdc\x00\xff" + b"\xa0" * 255) * 251,
         "floats to the limits": b"\x81\xa1a\xdc\x00\xff" + (b"\xdc\x00\x1c" + (b"\xcb" + b"\x40" * 8) * 28) * 255,
         "maps of nil to the limits": b"\x81\xa1a\xdc\x00\xff"
-        + (b"\x8f" + b"".join(b"\xa1%c\xc0" % (97 + n) for n in range(15))) * 255,  # noqa: E501
+        + (b"\x8f" + b"".join(b"\xa1%c\xc0" % (97 + n) for n in range(15))) * 255,
         "duplicate keys": b"\xde\xff\xff" + b"\xa1a\x01" * 20_000,
         "duplicate keys, few": b"\x8f" + b"\xa1a\x01" * 15,
         "50,000 extra fields": msgpack.packb({f"f{n}": n for n in range(50_000)}),
@@ -71,5 +71,5 @@ def hostile() -> dict[str, bytes]:
         "subject in the id": msgpack.packb({"id": "a.b>", "budget": "*", "amounts": {}}),
         "line break in the id": msgpack.packb({"id": "a\r\nPUB x 0", "budget": "x", "amounts": {}}),
         "array of wide maps": b"\x81\xa7budgets\xdc\x00\xff"
-        + (b"\xde\x00\x40" + b"".join(b"\xa1%c\xc0" % n for n in range(33, 97))) * 255,  # noqa: E501
+        + (b"\xde\x00\x40" + b"".join(b"\xa1%c\xc0" % n for n in range(33, 97))) * 255,
     }
