@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PermitVoid,
         RateLimitHeaders,
         Refused,
+        UnknownBudget,
         connect,
     )
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
@@ -50,6 +51,7 @@ __all__ = [
     "RateLimitHeaders",
     "Refused",
     "ServiceError",
+    "UnknownBudget",
     "connect",
 ]
 

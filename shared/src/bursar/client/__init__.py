@@ -9,6 +9,7 @@ from bursar.client.errors import (
     PermitEnded,
     PermitVoid,
     Refused,
+    UnknownBudget,
 )
 from bursar.client.fleet import Fleet, connect
 from bursar.client.headers import RateLimitHeaders
@@ -30,5 +31,6 @@ __all__ = [
     "Refused",
     "Reservation",
     "Settlement",
+    "UnknownBudget",
     "connect",
 ]

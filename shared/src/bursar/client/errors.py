@@ -8,6 +8,7 @@
         NoCredentials       connect() found nothing to prove who this agent is
         PermitVoid          the send deadline passed: reserve again
         PermitEnded         the permit was settled or cancelled before
+        UnknownBudget       the limiter has no budget of that name; ``facts["known"]`` lists some
         Conflict            a request id was used twice (two processes share a session?)
       ServiceError
         Refused             not now: ``retry_in`` says when
@@ -60,8 +61,14 @@ class PermitEnded(CallerError):
 class Conflict(CallerError):
     """The service has answered another request under this id."""
 
-    def __init__(self, text: str, /, code: str = "conflict", **facts: Any) -> None:
-        super().__init__(code, text, **facts)
+
+class UnknownBudget(CallerError):
+    """The limiter has no budget of that name."""
+
+    @property
+    def advice(self) -> str:
+        known = ", ".join(map(str, self.facts.get("known", ()))) or "none"
+        return f"Use one that exists ({known}), or have an operator add it."
 
 
 class Refused(ServiceError):
@@ -132,7 +139,17 @@ def from_wire(error: Any) -> BursarError:
         code, text, facts = str(error["code"])[:64], str(error["text"]), error["facts"]
     except (TypeError, LookupError):
         return BadReply("an error without code and text")
-    facts = facts if isinstance(facts, dict) else {}
-    if code in ("id_reused", "conflict"):
-        return Conflict(text, code=code, **{k: v for k, v in facts.items() if isinstance(k, str) and k != "code"})
-    return make_error(code, text, facts)
+    told = _OF_CODE[code](code, text) if code in _OF_CODE else make_error(code, text)
+    told.facts = facts if isinstance(facts, dict) else {}
+    return told
+
+
+_OF_CODE: dict[str, type[CallerError]] = {
+    "id_reused": Conflict,
+    "conflict": Conflict,
+    "unknown_budget": UnknownBudget,
+    "unknown_reservation": CallerError,
+    "already_settled": CallerError,
+    "not_yours": CallerError,
+    "not_plausible": CallerError,
+}
