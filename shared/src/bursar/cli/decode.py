@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgpack  # type: ignore[import-untyped]
 
+TYPE_CHECKING = False  # as in typing, without the time to import it
 if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
     import typer
 
 _HELP = {
