@@ -56,11 +56,14 @@ def test_a_hostile_payload_costs_little_and_gets_a_typed_error(
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_plain_values_are_read_as_safely(name: str) -> None:
     """Without a model the same limits hold; what passes is a small map of plain values."""
-    start = perf_counter()
-    outcome: dict[str, object] | str
-    try:
-        outcome = decode_value(PAYLOADS[name])[0]
-    except CallerError as error:
-        outcome = error.code
-    assert perf_counter() - start < SECONDS * 2
+    took = []
+    outcome: dict[str, object] | str = {}
+    for _ in range(3):
+        start = perf_counter()
+        try:
+            outcome = decode_value(PAYLOADS[name])[0]
+        except CallerError as error:
+            outcome = error.code
+        took.append(perf_counter() - start)
+    assert min(took) < SECONDS
     assert outcome in CODES if isinstance(outcome, str) else len(outcome) <= AGENT_LIMITS.map

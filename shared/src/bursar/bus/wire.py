@@ -7,8 +7,8 @@ Three things of nats-py 2.16 are replaced, each because of something measured or
   callback per turn of the event loop writes the buffer out. The flusher task stays for nats-py's own commands; both
   swap the buffer without awaiting in between, so neither can lose or repeat a command.
 - *Delivery* there goes through a queue and a task per subscription. Here a subscription with a plain callable is
-  called straight from the parser, in the order of arrival across all subscriptions. There is no queue in between
-  that could overflow: a process that is too slow is cut by the server and counts a disconnect.
+  called straight from the parser (`bursar.bus.parser`), in the order of arrival across all subscriptions. There is
+  no queue in between that could overflow: a process that is too slow is cut by the server and counts a disconnect.
 - *Failures*. A PONG that comes after its waiter gave up raises inside the read loop and ends it, while the client
   still says that it is connected. Closing a stalled connection waits until its unsent bytes are sent, which is for
   ever. A failed attempt leaves its socket open. What was buffered before a disconnect is sent after it. A flush
@@ -31,6 +31,7 @@ from nats.aio.subscription import Subscription
 from nats.protocol import command
 
 from bursar.bus.base import Message, NotConnected
+from bursar.bus.parser import FastParser
 from bursar.errors import CallerError
 
 MAX_UNSENT = 8 * 1024 * 1024
@@ -56,6 +57,7 @@ class WireClient(Client):
         self._allowed = 2**63
         self._loop = asyncio.get_running_loop()
         self.late_pongs = 0
+        self._ps = FastParser(self, self._frame)
 
     # -- publishing
 
@@ -121,6 +123,19 @@ class WireClient(Client):
     def forget(self, sub: Subscription) -> None:
         self._direct.pop(sub._id, None)
         self._remove_sub(sub._id)
+
+    def _frame(self, sid: int, subject: str, reply: str, data: bytes) -> bool:
+        deliver = self._direct.get(sid)
+        if deliver is None:
+            return False
+        stats = self.stats
+        stats["in_msgs"] += 1
+        stats["in_bytes"] += len(data)
+        try:
+            deliver(Message(subject, reply, data))
+        except Exception as error:  # noqa: BLE001 - nothing a handler does may end the read loop
+            self._failed(error)
+        return True
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         deliver = self._direct.get(sid)
