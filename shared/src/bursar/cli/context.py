@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -31,14 +32,13 @@ def write_contexts(home: Path, name: str, url: str, creds: Path) -> list[Path]:
     text = json.dumps(context(url, creds), indent=2).encode() + b"\n"
     written = [home / "nats-context.json"]
     write_private(written[0], text)
-    place = _tool_directory() / f"{name}.json"
-    if name and _is_ours(place):
-        try:
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(place, text)
-            written.append(place)
-        except OSError:
-            return written
+    if name:
+        with contextlib.suppress(OSError, RuntimeError):  # no such directory, or no home directory at all
+            place = _tool_directory() / f"{name}.json"
+            if _is_ours(place):
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(place, text)
+                written.append(place)
     return written
 
 
