@@ -65,11 +65,11 @@ def parse_budgets(document: dict[str, Any], where: str) -> tuple[BudgetSpec, ...
 
 def _budget(row: dict[str, Any], where: str) -> BudgetSpec:
     where = f"{where} ({row.get('name', 'without a name')})"
-    known = {"name", "jitter", "send_within", "utilisation", "burst", "max_waiting", "limits"}
+    known = {"name", "jitter", "send_within", "utilisation", "burst", "max_ttl", "max_waiting", "limits"}
     if unknown := sorted(set(row) - known):
         raise BadBudgets(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     fields: dict[str, Any] = {"name": row.get("name")}
-    for key, name in (("jitter", "jitter_ms"), ("send_within", "send_within_ms")):
+    for key, name in (("jitter", "jitter_ms"), ("send_within", "send_within_ms"), ("max_ttl", "max_ttl_ms")):
         if key in row:
             fields[name] = duration_ms(row[key], f"{where}, {key}")
     for key, name in (("utilisation", "utilisation_permille"), ("burst", "burst_permille")):
@@ -87,14 +87,14 @@ def _budget(row: dict[str, Any], where: str) -> BudgetSpec:
 def _limit(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict) or "limit" not in row:
         raise BadBudgets(f'{where}: wants {{ limit = ..., per = "1m" }}')
-    if unknown := sorted(set(row) - {"limit", "per", "charge", "bucket"}):
+    if unknown := sorted(set(row) - {"limit", "per", "charge", "bucket", "paced"}):
         raise BadBudgets(f"{where}: unknown key {unknown[0]!r}")
-    fields = {"limit": count(row["limit"], where), "window_ms": 0}
+    fields: dict[str, Any] = {"limit": count(row["limit"], where), "window_ms": 0}
     if "per" in row:
         fields["window_ms"] = duration_ms(row["per"], where)
     if "bucket" in row:
         fields["bucket"] = count(row["bucket"], where)
-    return fields | ({"charge": row["charge"]} if "charge" in row else {})
+    return fields | {key: row[key] for key in ("charge", "paced") if key in row}
 
 
 def _model(fields: dict[str, Any], where: str) -> BudgetSpec:
