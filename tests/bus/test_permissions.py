@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -126,12 +127,13 @@ async def stream_ends(home: Home, server: NatsServer) -> dict[str, int]:
     return ends
 
 
-async def listening(who: str, home: Home, server: NatsServer) -> Attacker:
-    """Everything that an agent may hear."""
-    client = await Attacker(server.url, home.creds(who)).__aenter__()
-    for subject in (f"_R.{who}.>", "bursar.evt.>", *([f"bursar.assign.{who}"] if who != "ops" else [])):
-        assert not await client.subscribe(subject)
-    return client
+@asynccontextmanager
+async def listening(who: str, home: Home, server: NatsServer) -> AsyncIterator[Attacker]:
+    """A client of ``who`` that hears everything it may hear."""
+    async with Attacker(server.url, home.creds(who)) as client:
+        for subject in (f"_R.{who}.>", "bursar.evt.>", *([f"bursar.assign.{who}"] if who != "ops" else [])):
+            assert not await client.subscribe(subject)
+        yield client
 
 
 @pytest.mark.parametrize("verb", ["echo", "broken", "strict"])
@@ -140,8 +142,9 @@ async def test_no_answer_and_no_error_goes_where_the_asker_may_not_be_answered(
 ) -> None:
     """Answers and errors of a service go to the asker's own inbox or nowhere."""
     before = await stream_ends(home, server)
-    witnesses = [await listening(who, home, server) for who in ("a2", "a10", "ops")]
-    async with Attacker(server.url, home.creds("a1")) as attacker:
+    async with AsyncExitStack() as stack:
+        witnesses = [await stack.enter_async_context(listening(who, home, server)) for who in ("a2", "a10", "ops")]
+        attacker = await stack.enter_async_context(Attacker(server.url, home.creds("a1")))
         assert not await attacker.subscribe("_R.a1.>")
         for place in ELSEWHERE:
             assert not await attacker.publish(f"bursar.req.limiter.{verb}.a1", b'{"v":9}', reply=place)
@@ -151,12 +154,25 @@ async def test_no_answer_and_no_error_goes_where_the_asker_may_not_be_answered(
         await attacker.verdict()
         assert [heard.subject for heard in attacker.heard] == ["_R.a1.mine"]
         assert b"secret" not in attacker.heard[0].payload
-    for witness in witnesses:
-        await witness.verdict()
-        assert witness.heard == []
-        await witness.__aexit__(None, None, None)
+        for witness in witnesses:
+            await witness.verdict()
+            assert witness.heard == []
     assert await stream_ends(home, server) == before
     assert service.endpoints[verb].stats.bad_reply == len(ELSEWHERE)
+
+
+async def test_without_the_check_of_reply_subjects_an_answer_would_be_misplaced(
+    service: Service, home: Home, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack of the test above is real: permissions alone let a service answer into any inbox."""
+    monkeypatch.setattr(Service, "prefix", lambda self, principal: "")
+    async with listening("a2", home, server) as victim, Attacker(server.url, home.creds("a1")) as attacker:
+        for place in ("_R.a2.stolen", "bursar.evt.limiter.circuit.x"):
+            assert not await attacker.publish("bursar.req.limiter.echo.a1", b"{}", reply=place)
+        await eventually(lambda: service.endpoints["echo"].stats.num_requests == 2)
+        await service.bus.flush()
+        await victim.verdict()
+        assert [heard.subject for heard in victim.heard] == ["_R.a2.stolen", "bursar.evt.limiter.circuit.x"]
 
 
 @pytest.mark.parametrize("verb", ["PING", "INFO.limiter", "STATS"])
@@ -166,19 +182,18 @@ async def test_discovery_answers_go_to_inboxes_only(
     """Not even an operator can have a $SRV answer written into a journal, a broadcast or the JetStream API."""
     places = [place for place in ELSEWHERE if not place.startswith("_R.")]
     before = await stream_ends(home, server)
-    witness = await listening("a2", home, server)
-    async with Attacker(server.url, home.creds("ops")) as operator:
-        assert not await operator.subscribe("_R.ops.>")
-        for place in [*places, "_R.ops.mine"]:
-            assert not await operator.publish(f"$SRV.{verb}", b"", reply=place)
-        await eventually(lambda: service.control_dropped >= len(places))
-        await service.bus.flush()
-        await operator.verdict()
-        assert [heard.subject for heard in operator.heard] == ["_R.ops.mine"]
-    await witness.verdict()
-    assert witness.heard == []
-    await witness.__aexit__(None, None, None)
-    assert await stream_ends(home, server) == before
+    async with listening("a2", home, server) as witness:
+        async with Attacker(server.url, home.creds("ops")) as operator:
+            assert not await operator.subscribe("_R.ops.>")
+            for place in [*places, "_R.ops.mine"]:
+                assert not await operator.publish(f"$SRV.{verb}", b"", reply=place)
+            await eventually(lambda: service.control_dropped >= len(places))
+            await service.bus.flush()
+            await operator.verdict()
+            assert [heard.subject for heard in operator.heard] == ["_R.ops.mine"]
+        await witness.verdict()
+        assert witness.heard == []
+        assert await stream_ends(home, server) == before
 
 
 @pytest.mark.parametrize("who", ["a1", "ops", "svc-limiter", "svc-breaker-log"])
@@ -186,16 +201,15 @@ async def test_nobody_else_gets_an_acknowledgement_out_of_a_journal(
     who: str, journal: NatsBus, home: Home, server: NatsServer
 ) -> None:
     """PubAcks ignore permissions, so the publish itself is refused: no ack, no API answer arrives anywhere."""
-    witness = await listening("a2", home, server)
-    before = await stream_ends(home, server)
-    async with Attacker(server.url, home.creds(who)) as attacker:
-        for subject in ("bursar.log.limiter.0", "bursar.ckpt.limiter.0.manifest", f"$JS.API.STREAM.INFO.{LOG}"):
-            assert await attacker.publish(subject, b"", reply="_R.a2.stolen")
-            assert await attacker.publish(subject, b"", reply="bursar.evt.limiter.circuit.x")
-    assert (await stream_ends(home, server)) == before
-    await witness.verdict()
-    assert witness.heard == []
-    await witness.__aexit__(None, None, None)
+    async with listening("a2", home, server) as witness:
+        before = await stream_ends(home, server)
+        async with Attacker(server.url, home.creds(who)) as attacker:
+            for subject in ("bursar.log.limiter.0", "bursar.ckpt.limiter.0.manifest", f"$JS.API.STREAM.INFO.{LOG}"):
+                assert await attacker.publish(subject, b"", reply="_R.a2.stolen")
+                assert await attacker.publish(subject, b"", reply="bursar.evt.limiter.circuit.x")
+        assert (await stream_ends(home, server)) == before
+        await witness.verdict()
+        assert witness.heard == []
 
 
 @pytest.mark.parametrize(
@@ -205,15 +219,14 @@ async def test_message_traces_cannot_be_sent_elsewhere(
     place: str, journal: NatsBus, home: Home, server: NatsServer
 ) -> None:
     """The header that asks the server for a trace names where to send it: only where the asker may publish."""
-    witness = await listening("a2", home, server)
-    before = await stream_ends(home, server)
-    async with Attacker(server.url, home.creds("a1")) as attacker:
-        await attacker.publish("bursar.req.limiter.echo.a1", headers=f"Nats-Trace-Dest: {place}")
-    await journal.flush()
-    await witness.verdict()
-    assert witness.heard == []
-    await witness.__aexit__(None, None, None)
-    assert await stream_ends(home, server) == before
+    async with listening("a2", home, server) as witness:
+        before = await stream_ends(home, server)
+        async with Attacker(server.url, home.creds("a1")) as attacker:
+            await attacker.publish("bursar.req.limiter.echo.a1", headers=f"Nats-Trace-Dest: {place}")
+        await journal.flush()
+        await witness.verdict()
+        assert witness.heard == []
+        assert await stream_ends(home, server) == before
 
 
 @pytest.mark.parametrize("who", ["svc-limiter-log", "svc-limiter-provisioner"])
@@ -221,20 +234,19 @@ async def test_jetstream_answers_of_one_journal_reach_nothing_outside_its_accoun
     who: str, journal: NatsBus, home: Home, server: NatsServer
 ) -> None:
     """Whoever may use JetStream can name any place for its answers; there must be nothing to find there."""
-    witness = await listening("a2", home, server)
-    before = await stream_ends(home, server)
-    elsewhere = [place for place in ELSEWHERE if "limiter" not in place and LOG not in place]
-    async with Attacker(server.url, home.creds(who)) as insider:
-        for place in elsewhere:
-            assert not await insider.publish(f"$JS.API.STREAM.INFO.{LOG}", reply=place)
-            await insider.publish("bursar.log.limiter.0", reply=place)
-    after = await stream_ends(home, server)
-    assert {name: end for name, end in after.items() if "BREAKER" in name} == {
-        name: end for name, end in before.items() if "BREAKER" in name
-    }
-    await witness.verdict()
-    assert witness.heard == []
-    await witness.__aexit__(None, None, None)
+    async with listening("a2", home, server) as witness:
+        before = await stream_ends(home, server)
+        elsewhere = [place for place in ELSEWHERE if "limiter" not in place and LOG not in place]
+        async with Attacker(server.url, home.creds(who)) as insider:
+            for place in elsewhere:
+                assert not await insider.publish(f"$JS.API.STREAM.INFO.{LOG}", reply=place)
+                await insider.publish("bursar.log.limiter.0", reply=place)
+        after = await stream_ends(home, server)
+        assert {name: end for name, end in after.items() if "BREAKER" in name} == {
+            name: end for name, end in before.items() if "BREAKER" in name
+        }
+        await witness.verdict()
+        assert witness.heard == []
 
 
 async def test_push_consumer_of_one_journal_cannot_deliver_into_another(
@@ -315,11 +327,12 @@ async def test_log_principal_may_answer_flow_control_of_its_push_consumer(journa
     """A push consumer with flow control goes on past its window, so its answers are allowed."""
     for _ in range(40):
         await _append(journal, b"x" * 65_536, expected=None)
-    inbox, got, done = journal.new_inbox(), [0], asyncio.Event()
+    inbox, got, controlled, done = journal.new_inbox(), [0], [0], asyncio.Event()
 
     def on_message(msg: Any) -> None:
         if (msg.headers or {}).get("Status") == "100":
             if msg.reply:
+                controlled[0] += 1
                 journal.publish(msg.reply, b"")
             return
         got[0] += 1
@@ -338,18 +351,18 @@ async def test_log_principal_may_answer_flow_control_of_its_push_consumer(journa
     created = await ask(journal, f"CONSUMER.CREATE.{LOG}.push", stream_name=LOG, config=config)
     assert "error" not in created
     await asyncio.wait_for(done.wait(), 5)
+    assert controlled[0] > 0
     assert journal.counts["denied"] == 0
 
 
 async def test_service_principal_answers_and_broadcasts(service: Service, home: Home, server: NatsServer) -> None:
     """The allow side of svc-limiter: hear a request, answer it, broadcast to all agents."""
-    witness = await listening("a2", home, server)
-    service.bus.publish("bursar.evt.limiter.circuit.x", b"open")
-    async for bus in _as("a1", home, server):
-        assert (await bus.request("bursar.req.limiter.echo.a1", b"{}", 5.0)).data == b"{}"
-    await witness.verdict()
-    assert [heard.subject for heard in witness.heard] == ["bursar.evt.limiter.circuit.x"]
-    await witness.__aexit__(None, None, None)
+    async with listening("a2", home, server) as witness:
+        service.bus.publish("bursar.evt.limiter.circuit.x", b"open")
+        async for bus in _as("a1", home, server):
+            assert (await bus.request("bursar.req.limiter.echo.a1", b"{}", 5.0)).data == b"{}"
+        await witness.verdict()
+        assert [heard.subject for heard in witness.heard] == ["bursar.evt.limiter.circuit.x"]
 
 
 async def _append(bus: NatsBus, payload: bytes, expected: int | None) -> dict[str, Any]:
