@@ -58,19 +58,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def server(home: Home) -> Iterator[NatsServer]:
-    async def start() -> NatsServer:
-        running = NatsServer(home)
-        await running.start()
+    async def prepare(url: str) -> None:
         for service in ("limiter", "breaker"):
             principal = f"svc-{service}-provisioner"
-            bus = await connect(running.url, home.creds(principal), principal=principal)
+            bus = await connect(url, home.creds(principal), principal=principal)
             await provision(bus, service)
             await bus.close()
-        return running
 
-    running = asyncio.run(start())
-    yield running
-    asyncio.run(running.stop())
+    running = NatsServer(home)
+    asyncio.run(running.start())
+    try:
+        asyncio.run(prepare(running.url))
+        yield running
+    finally:
+        asyncio.run(running.stop())
 
 
 async def _as(principal: str, home: Home, server: NatsServer) -> AsyncIterator[NatsBus]:
