@@ -36,7 +36,7 @@ FULL = BudgetSpec(
         "input_tokens": LimitSpec(limit=1000, window_ms=2000),
         "output_tokens": LimitSpec(limit=500, window_ms=1500, charge="production"),
         "concurrent": LimitSpec(limit=4, window_ms=0),
-        "usd_micros": LimitSpec(limit=20_000, window_ms=0),
+        "usd_micros": LimitSpec(limit=6000, window_ms=3000),
     },
     jitter_ms=100,
     burst_permille=200,
@@ -52,6 +52,7 @@ RAW = BudgetSpec(
     jitter_ms=0,
     max_ttl_ms=3000,
 )
+PURSE = BudgetSpec(name="purse", limits={"usd_micros": LimitSpec(limit=2500, window_ms=0)}, max_ttl_ms=1000)
 AGENTS = ("ann", "bob")
 
 tokens = st.one_of(st.integers(0, 60), st.integers(0, 400), st.just(0), st.integers(0, 1200))
@@ -77,7 +78,7 @@ used = st.fixed_dictionaries(
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk(FULL, RAW, now=777)
+        self.desk = Desk(FULL, RAW, PURSE, now=777)
         self.truth = Truth()
         self.owner: dict[str, str] = {}
         self.parked: dict[tuple[str, str], Reserve] = {}
@@ -90,7 +91,7 @@ class Machine(RuleBasedStateMachine):
         for _ in self.desk.moments(self.desk.now + ms):
             self.note_answers()
 
-    @rule(budget=st.sampled_from(["full", "full", "raw"]), amounts=asked, who=st.sampled_from(AGENTS),
+    @rule(budget=st.sampled_from(["full", "full", "full", "raw", "purse"]), amounts=asked, who=st.sampled_from(AGENTS),
           wait=st.sampled_from([0, 0, 50, 3000]), ttl=st.sampled_from([100, 1000, 9000]))  # fmt: skip
     def reserve(self, budget: str, amounts: dict[str, int], who: str, wait: int, ttl: int) -> None:
         body = Reserve(id=self.desk.new_id(), budget=budget, amounts=Amounts(**amounts), wait_ms=wait, ttl_ms=ttl)
@@ -134,7 +135,11 @@ class Machine(RuleBasedStateMachine):
         call = self.truth.calls[key]
         if isinstance(answer, Accept):
             assert not thief
-            if answer.reply["outcome"] != "timed_out":
+            if answer.reply["outcome"] == "timed_out":
+                assert key not in self.settled, "a time-out was corrected twice"
+                assert call.ended_at is None or self.desk.incarnation > 1, "corrected after it had ended"
+                assert self.desk.now >= call.expires_at
+            else:
                 assert key not in self.settled, "a reservation ended twice"
                 assert len(self.desk.state.live) == line - 1
             self.settled.add(key)
@@ -156,11 +161,8 @@ class Machine(RuleBasedStateMachine):
                 update={"limit": spec.limit * factor // 1000, "window_ms": spec.window_ms * stretch // 1000}
             )
         jitter = data.draw(st.sampled_from([0, 100, 200]))
-        self.desk.ask(
-            Reload(
-                id=self.desk.new_id(), budgets=(FULL.model_copy(update={"limits": limits, "jitter_ms": jitter}), RAW)
-            )
-        )
+        full = FULL.model_copy(update={"limits": limits, "jitter_ms": jitter})
+        self.desk.ask(Reload(id=self.desk.new_id(), budgets=(full, RAW, PURSE)))
 
     @rule(entries=st.integers(1, 12))
     def lose(self, entries: int) -> None:
@@ -172,6 +174,7 @@ class Machine(RuleBasedStateMachine):
         for event in [*kept, *self.recovery(kept)]:
             desk.decider.evolve(desk.state, event)
             desk.journal.append(event)
+        self.settled.clear()
         self.parked.clear()
         desk.answers.clear()
 

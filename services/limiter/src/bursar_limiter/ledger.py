@@ -109,13 +109,12 @@ class Ledger:
         """Fill a new ledger with what `entries` told of this one or of another (nothing leaves earlier for that)."""
         for last, amount in entries:
             index = last // self.grain
-            if not self.used:
-                self.tail = index
-                self.leaves_at = (index + 1) * self.grain + self.hold
             if index > self.head:
                 self._roll(index)
             self.ring[index % self.size] += amount
             self.used += amount
+        self.tail = max(0, self.head - self.size + 1)
+        self.leaves_at = (self.tail + 1) * self.grain + self.hold
 
     def _roll(self, index: int) -> None:
         """Move the head to a later grain, emptying those in between."""

@@ -183,7 +183,7 @@ class BudgetSpec(Message):
 
     name: Name
     limits: dict[Dimension, LimitSpec]
-    utilisation_permille: Annotated[int, Field(ge=1, le=1000)] = 940
+    utilisation_permille: Annotated[int, Field(ge=1, le=1000)] = 920
     burst_permille: Annotated[int, Field(ge=1, le=1000)] = 50
     jitter_ms: Annotated[int, Field(ge=0, le=600_000)] = 500
     send_within_ms: Annotated[int, Field(ge=1, le=600_000)] = 300
