@@ -30,6 +30,7 @@ from bench.stack import Stack
 
 LEVELS = (1, 64, 256, 400)
 EVENTS = 200_000
+WARM_UP = 50_000
 
 
 async def throughput(url: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -93,23 +94,24 @@ async def idle_writing(stack: Stack, seconds: float) -> dict[str, Any]:
 
 
 async def journal(stack: Stack) -> dict[str, Any]:
-    """Fill a journal, snapshot it, fill it with 200,000 events more, and load it in a fresh process."""
+    """A journal with a snapshot and 200,000 events after it: load it in a fresh process; then snapshot it again."""
     owner = Owner(stack.bus)
     await owner.start()
-    await owner.fill(EVENTS)
+    await owner.fill(WARM_UP)
+    await owner.snapshot()
+    before = owner.runner.replica.folded.events
+    while owner.runner.replica.folded.events - before < EVENTS:
+        await owner.fill(min(10_000, EVENTS - (owner.runner.replica.folded.events - before)))
+    command = [sys.executable, "-m", "bench.cold_start", stack.server.url]
+    answer = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, check=True)
+    loaded = json.loads(answer.stdout)
+    say(f"cold start {loaded['seconds']:.2f} s, {loaded['per_second']:.0f} events/s")
     answers = len(owner.runner.replica.folded.answers)
     gc.collect()
     gc.freeze()
     stall = await owner.snapshot()
     say(f"longest stall while {answers} answers were snapshotted: {stall:.1f} ms")
-    before = owner.runner.replica.folded.events
-    while owner.runner.replica.folded.events - before < EVENTS:
-        await owner.fill(10_000)
     await owner.runner.stop()
-    command = [sys.executable, "-m", "bench.cold_start", stack.server.url]
-    answer = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, check=True)
-    loaded = json.loads(answer.stdout)
-    say(f"cold start {loaded['seconds']:.2f} s, {loaded['per_second']:.0f} events/s")
     return {
         "cold_start_200k_s": loaded["seconds"],
         "cold_start_events": loaded["events"],
@@ -120,12 +122,12 @@ async def journal(stack: Stack) -> dict[str, Any]:
 
 
 async def measure(quick: bool) -> dict[str, Any]:
-    rounds, seconds = (3, 0.7) if quick else (5, 3.0)
+    rounds, seconds = (3, 0.6) if quick else (5, 3.0)
     with tempfile.TemporaryDirectory(prefix="bursar-bench-") as directory:
         async with Stack(Path(directory)) as stack:
             figures = await throughput(stack.server.url, rounds, seconds)
             figures |= await takeovers(stack, 5 if quick else 20)
-            figures |= await idle_writing(stack, 3.0 if quick else 30.0)
+            figures |= await idle_writing(stack, 1.5 if quick else 30.0)
             figures |= await journal(stack)
     return {**figures, "mode": "quick" if quick else "full"}
 
