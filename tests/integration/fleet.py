@@ -13,7 +13,7 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -27,6 +27,7 @@ from tests.integration.toy_service import SERVICE
 
 TRY_SECONDS = 0.4
 PAUSE_SECONDS = 0.025
+_fleets = count(1)
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Fleet:
     seen: str = ""
     stopping: bool = False
     pause: float = PAUSE_SECONDS
+    tag: str = field(default_factory=lambda: f"f{next(_fleets)}")
 
     @property
     def answered(self) -> int:
@@ -81,10 +83,10 @@ class Fleet:
         times = sorted(o.seconds for o in self.done if o.sent >= since)
         return times[len(times) // 2]
 
-    async def answers(self, count: int, within: float = 15.0) -> None:
+    async def answers(self, more: int, within: float = 15.0) -> None:
         """Wait for so many more answers."""
-        wanted = self.answered + count
-        await until(lambda: self.answered >= wanted, within, f"{count} more answers; errors {dict(self.errors)}")
+        wanted = self.answered + more
+        await until(lambda: self.answered >= wanted, within, f"{more} more answers; errors {dict(self.errors)}")
 
     async def work(self, worker: int) -> None:
         """One client: adds, every eighth time the last add again, every fifth a read."""
@@ -93,7 +95,7 @@ class Fleet:
         number, last = 0, None
         while not self.stopping:
             number += 1
-            add = self._new("add", f"{bus.principal}/w{worker}-{number}")
+            add = self._new("add", f"{bus.principal}/{self.tag}w{worker}-{number}")
             await self._until_answered(bus, worker, add, number, remembers)
             last = add
             if number % 8 == 0:

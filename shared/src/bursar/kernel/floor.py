@@ -32,8 +32,10 @@ class FloorFile:
         return parse_fence(sealed)
 
     def write(self, fence: Fence) -> None:
-        """Remember a fence if it is new. Blocks for an fsync: call it in a thread."""
-        if fence == self._written:
+        """Remember a fence if it is higher than the one in the file. Blocks for an fsync: call it in a thread."""
+        if self._written is None:
+            self._written = self.read()
+        if self._written is not None and fence <= self._written:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")

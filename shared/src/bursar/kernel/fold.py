@@ -14,9 +14,10 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider, Event, Fence
-from bursar.kernel.entry import GENESIS, RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode
 from bursar.kernel.errors import BrokenChain, CorruptSnapshot, VersionMismatch
 from bursar.kernel.idempotency import Answered, IdempotencyTable
+from bursar.kernel.offices import Offices
 
 SNAPSHOT_VERSION: Final = 1
 
@@ -38,13 +39,25 @@ class Folded:
     ``time`` is the decider time of the last entry (ms), ``number`` the next decision's number.
     """
 
-    __slots__ = ("_evolve", "answers", "decider", "epoch", "events", "incarnation", "number", "state", "time")
+    __slots__ = (
+        "_evolve",
+        "answers",
+        "decider",
+        "epoch",
+        "events",
+        "incarnation",
+        "number",
+        "offices",
+        "state",
+        "time",
+    )
 
     def __init__(self, decider: Decider[Any]) -> None:
         self.decider = decider
         self._evolve = decider.evolve
         self.state: Any = decider.initial()
         self.answers = IdempotencyTable()
+        self.offices = Offices()
         self.incarnation = 1
         self.epoch = 0
         self.number = 1
@@ -55,6 +68,19 @@ class Folded:
     def fence(self) -> Fence:
         """The fence of the last decision."""
         return (self.incarnation, self.epoch, self.number - 1)
+
+    def knows(self, fence: Fence) -> bool:
+        """Whether a fence that was really given out can be of this history (or of one that a recovery has ended).
+
+        If not, somebody else decides, or the journal has lost what the fence stands for.
+        """
+        incarnation, epoch, number = fence
+        if incarnation != self.incarnation or epoch > self.epoch:
+            return incarnation < self.incarnation
+        if epoch == self.epoch:
+            return number < self.number
+        first = self.offices.first_after(epoch)
+        return number < (self.number if first is None else first)
 
     def record(
         self,
@@ -80,6 +106,10 @@ class Folded:
 
     def apply(self, entry: Entry) -> None:
         """Replay one entry (its base, if it has one, is loaded already)."""
+        if entry.kind == RECOVERY:
+            self.offices = Offices()
+        if entry.kind in {EPOCH, RECOVERY}:
+            self.offices.begin(entry.epoch, entry.number)
         self.incarnation = entry.incarnation
         self.epoch = entry.epoch
         self.number = entry.number
@@ -98,6 +128,7 @@ class Folded:
                 self.epoch,
                 self.number,
                 self.time,
+                self.offices.dump(),
                 [] if seeded("answers_missing_from_snapshot") else self.answers.dump(),
                 self.decider.dump(self.state),
             ],
@@ -110,7 +141,7 @@ class Folded:
         """Read what `dump` wrote. Raises `CorruptSnapshot` or `VersionMismatch`."""
         try:
             values = msgpack.unpackb(data, use_list=False, strict_map_key=False)
-            version, name, decider_version, incarnation, epoch, number, time, answers, state = values
+            version, name, decider_version, incarnation, epoch, number, time, offices, answers, state = values
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise CorruptSnapshot("not a snapshot", size=len(data)) from error
         if (version, name, decider_version) != (SNAPSHOT_VERSION, decider.name, decider.version):
@@ -120,6 +151,7 @@ class Folded:
         folded._evolve = decider.evolve
         folded.state = decider.load(state)
         folded.answers = IdempotencyTable.load(answers)
+        folded.offices = Offices.load(offices)
         folded.incarnation, folded.epoch, folded.number, folded.time = incarnation, epoch, number, time
         folded.events = 0
         return folded

@@ -15,6 +15,7 @@ import gc
 import logging
 import secrets
 import signal
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -78,6 +79,7 @@ class Host:
             floor = FloorFile(settings.data_dir, spec.name, self._shard, self._fencer)
         journal = JetStreamJournal(log_bus, spec.name, self._shard)
         self.runner = ShardRunner(replica, journal, clock or SystemClock(), self, floor)
+        log_bus.on_reconnect(self.runner.reconnected)
 
     async def start(self) -> None:
         for verb, rule in self.spec.verbs.items():
@@ -127,7 +129,7 @@ class Host:
 
     def _is_beyond(self, seen: str) -> bool:
         fence = parse_fence(seen)
-        if fence <= self.runner.replica.fence:
+        if self.runner.replica.folded.knows(fence):
             return False
         if not self._fencer.is_genuine(seen):
             raise CallerError("bad_fence", "the fence in 'seen' was not given out by this service")
@@ -170,6 +172,9 @@ class Host:
         subject = event_subject(self.spec.name, OWNER_KIND, str(self._shard))
         self._publish(subject, {"fence": list(beat.fence), "sequence": beat.sequence, "leaving": beat.leaving})
 
+    def warn(self, suspect: Fence) -> None:
+        self._publish(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), {"suspect": list(suspect)})
+
     def _publish(self, subject: str, body: dict[str, Any]) -> None:
         with contextlib.suppress(BusError):
             self._bus.publish(subject, self._signer.sign(subject, body))
@@ -177,8 +182,10 @@ class Host:
     def _on_heartbeat(self, msg: Any) -> None:
         try:
             body = self._verifier.open(msg.subject, msg.data)
-            incarnation, epoch, number = body["fence"]
-            self.runner.heard((incarnation, epoch, number), body["sequence"], body["leaving"])
+            if "suspect" in body:
+                self.runner.saw(_fence_of(body["suspect"]))
+            else:
+                self.runner.heard(_fence_of(body["fence"]), body["sequence"], body["leaving"])
         except (BursarError, LookupError, ValueError):
             log.warning("heartbeat_refused")
 
@@ -204,6 +211,11 @@ class Host:
                 except BusError:
                     self._switching.set()
                     await asyncio.sleep(0.1)
+
+
+def _fence_of(value: Sequence[int]) -> Fence:
+    incarnation, epoch, number = value
+    return (incarnation, epoch, number)
 
 
 def _keys(settings: ServiceSettings) -> tuple[Fencer, Signer]:

@@ -17,7 +17,7 @@ from bursar.kernel.decider import Decider, Fence
 from bursar.kernel.desk import Desk, Request
 from bursar.kernel.effects import Append, Effect, Inspect, Inspection, RoleChanged, WriteBase
 from bursar.kernel.fold import Folded, Follower, Head
-from bursar.kernel.recovery import damage_in, id_of
+from bursar.kernel.recovery import damage_in, id_of, was_passed
 from bursar.kernel.roles import TRANSITIONS, Options, Role
 
 
@@ -39,6 +39,7 @@ class Instance(ABC):
         self._time = DeciderTime(0, 0)
         self._heard = 0
         self._lagging_since: int | None = None
+        self._skipped = 0
         self._lease_until = 0
         self._last_append = 0
         self._last_heartbeat = 0
@@ -46,6 +47,7 @@ class Instance(ABC):
         self._damage = ""
         self._suspect: Fence | None = None
         self._suspect_since = 0
+        self._leaving = False
         self._committed: Fence = (0, 0, 0)
         self._snapshot_at = 0
         self._snapshot_events = 0
@@ -71,6 +73,12 @@ class Instance(ABC):
         """The fence of the last decision that is in the journal."""
         return self._committed
 
+    @property
+    def suspect(self) -> Fence | None:
+        """A fence that was given out for something that is not here (yet); None when there is none."""
+        suspect = self._suspect
+        return None if suspect is None or self.folded.knows(suspect) else suspect
+
     def wake_at(self, mono: int) -> int | None:
         """The reading of the monotonic clock at which the decider has something due; None when it has not."""
         if self.role is not Role.OWNER:
@@ -95,6 +103,13 @@ class Instance(ABC):
             if seeded("unknown_append_counted_twice") and attempt.batch is not None:
                 attempt.expected = -1
             self.effects.append(Append(attempt.token, attempt.expected, attempt.payload))
+
+    def reconnected(self, mono: int) -> None:
+        """The journal can be reached again: what waits to be repeated need not wait any longer."""
+        if self._attempt is not None and self._attempt.retry_at is not None and self._attempt.retries:
+            self._attempt.retry_at = mono
+        if self._load_at is not None:
+            self._load_at = mono
 
     def unknown(self, token: int, mono: int) -> None:
         """No acknowledgement came, or nothing could be sent or read: the same again, a little later."""
@@ -138,6 +153,8 @@ class Instance(ABC):
         damage = damage_in(self.head, seen)
         if damage:
             self._regress(damage, mono)
+        elif was_passed(self.head, seen):
+            self._load("the journal has gone on without its head", mono)
         elif seen.following is None:
             attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
         elif id_of(seen.following[1]) == attempt.id:

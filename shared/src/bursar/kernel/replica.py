@@ -58,7 +58,7 @@ from bursar.kernel.entry import (
 from bursar.kernel.errors import BrokenChain, CorruptEntry
 from bursar.kernel.fold import Folded, Follower, Head
 from bursar.kernel.instance import Instance
-from bursar.kernel.recovery import recovery_entry
+from bursar.kernel.recovery import damage_in, recovery_entry, starts_over
 from bursar.kernel.roles import Role
 
 
@@ -78,16 +78,19 @@ class Replica(Instance):
         """The shell has read the newest valid snapshot and all entries after it.
 
         ``damage`` says in words why what it read cannot be all; ``floor`` is the highest fence that this instance
-        knows to have been given out (from its local file).
+        knows to have been given out (from its local file). What it had known before it loaded counts as well.
         """
         if token != self._tokens or self.role is not Role.LOADING:
             return
         self.follower = follower
         self.desk = Desk(follower.folded)
         self._damage = damage
-        self._suspect = floor if floor is not None and floor > self.fence else None
+        remembered = [fence for fence in (floor, self._committed) if fence is not None]
+        self._suspect = max((fence for fence in remembered if not self.folded.knows(fence)), default=None)
+        self._note_committed()
         self._heard = mono
         self._lagging_since = None
+        self._skipped = 0
         self._become(Role.STANDBY, "loaded")
         if self.head.sequence == 0 and not damage and self._suspect is None:
             self._claim(mono)
@@ -100,15 +103,24 @@ class Replica(Instance):
         """The next entry of the journal, read by a standby."""
         if self.role is Role.OWNER and seeded("tail_moves_writers_head") and sequence > self.head.sequence:
             self.follower.head = Head(sequence, chain_hash(payload), self.head.created)
-        if self.role is not Role.STANDBY or sequence <= self.head.sequence:
+        if self.role is not Role.STANDBY or sequence <= max(self.head.sequence, self._skipped):
             return
         self._heard = mono
         try:
             self.follower.follow(sequence, payload, base)
         except (BrokenChain, CorruptEntry) as error:
-            self._load(f"tail: {error}", mono)
+            if self._damage and not starts_over(payload):
+                self._skipped = sequence  # known to be broken: only a recovery mends it, by another or by this
+            else:
+                self._load(f"tail: {error}", mono)
             return
         self.desk.folded = self.follower.folded
+        self._note_committed()
+
+    def _note_committed(self) -> None:
+        """Everything that was folded has been read from the journal; what was known to be in it stays known."""
+        if self.folded.knows(self._committed):
+            self._committed = self.folded.fence
 
     def heartbeat(self, fence: Fence, sequence: int, mono: int) -> None:
         """An owner said that it lives, and where its head is."""
@@ -119,7 +131,7 @@ class Replica(Instance):
         if self.role is not Role.STANDBY or fence[:2] < self.fence[:2]:
             return
         self._heard = mono
-        if sequence <= self.head.sequence:
+        if sequence <= self.head.sequence and fence[:2] == self.fence[:2]:
             self._lagging_since = None
         elif self._lagging_since is None:
             self._lagging_since = mono
@@ -136,16 +148,18 @@ class Replica(Instance):
         return True
 
     def saw(self, fence: Fence, mono: int) -> bool:
-        """A caller has seen this (genuine) fence; True when it is beyond everything decided here.
+        """Somebody has seen this (genuine) fence; True when it stands for nothing that was decided here.
 
-        Either another owner exists or the journal has lost something: the next append tells.
+        Either another owner exists or the journal has lost something: the next append tells. A standby keeps it in
+        mind until it takes over.
         """
-        if self.role is not Role.OWNER or fence <= self.fence:
+        if self.role not in {Role.OWNER, Role.STANDBY} or self.folded.knows(fence):
             return False
         if self._suspect is None or fence > self._suspect:
             self._suspect = fence
             self._suspect_since = self._tokens
-        self._prove(mono)
+        if self.role is Role.OWNER:
+            self._prove(mono)
         return True
 
     def pump(self, mono: int) -> None:
@@ -203,15 +217,15 @@ class Replica(Instance):
         if self.role is Role.OWNER:
             self._tick_owner(mono)
         elif self.role is Role.STANDBY and mono - self._heard >= self.options.takeover_ms:
-            if self._damage or self._suspect is not None:
-                self._regress(self._damage or "a higher fence was given out", mono)
+            if self._damage or self.suspect is not None:
+                self._regress(self._damage or "a fence was given out for what is not here", mono)
             else:
                 self._claim(mono)
         elif self._load_at is not None and mono >= self._load_at:
             self._load("again", mono)
 
     def _tick_owner(self, mono: int) -> None:
-        if mono - self._last_heartbeat >= self.options.heartbeat_ms:
+        if mono - self._last_heartbeat >= self.options.heartbeat_ms and not self._leaving:
             self._last_heartbeat = mono
             self.effects.append(Heartbeat(self.fence, self.head.sequence, self._time.at(mono)))
         if mono - self._last_append >= self.options.beat_ms:
@@ -242,6 +256,7 @@ class Replica(Instance):
     def resign(self, mono: int) -> None:
         """Decide no more, and tell the standbys so; what was decided is still committed and answered."""
         if self.role is Role.OWNER:
+            self._leaving = True  # a later heartbeat would call the standby back
             self.effects.append(Heartbeat(self.committed, self.head.sequence, self._time.at(mono), leaving=True))
 
     def resigned(self, fence: Fence) -> None:
@@ -307,13 +322,13 @@ class Replica(Instance):
 
         Only an append that was sent after the fence was seen tells: it landed, so nobody else owns the shard.
         """
-        if suspect <= self.fence:
+        if self.folded.knows(suspect):
             self._suspect = None
             return False
         if attempt.token <= self._suspect_since:
             self._prove(mono)
             return False
-        self._regress("a higher fence was given out", mono)
+        self._regress("a fence was given out for what is not here", mono)
         return True
 
     def _take_office(self, attempt: Attempt, mono: int) -> None:
@@ -338,13 +353,21 @@ class Replica(Instance):
     # ---- regression and recovery
 
     def _regress(self, reason: str, mono: int) -> None:
-        """Fail closed; find out what is left, store what is known, start a new incarnation."""
+        """Fail closed; find out what is left, store what is known, start a new incarnation.
+
+        An owner knows decisions that a standby may not have read before they were lost. So a standby waits for an
+        owner that comes back before it recovers with what it knows itself.
+        """
         self._dismiss("failed_closed")
+        yields = self.role in {Role.STANDBY, Role.CLAIMING}
         if self.role is not Role.RECOVERING:
             self._become(Role.RECOVERING, reason)
         self._attempt = Attempt(self._next_token(), RECOVERY, b"", b"", 0, None, mono)
         self._attempt.phase = Phase.INSPECT
-        self.effects.append(Inspect(self._attempt.token, self.head.sequence))
+        if yields:
+            self._attempt.retry_at = mono + 2 * self.options.takeover_ms
+        else:
+            self.effects.append(Inspect(self._attempt.token, self.head.sequence))
 
     def _inspected_for_recovery(self, attempt: Attempt, seen: Inspection, mono: int) -> None:
         if attempt.phase is Phase.BASE:
@@ -355,6 +378,9 @@ class Replica(Instance):
             return
         if last is not None and last.incarnation > self.folded.incarnation:
             self._load("another has recovered", mono)
+            return
+        if seen.following is not None and not damage_in(self.head, seen):
+            self._load("there are entries that this instance has not read", mono)
             return
         attempt.left = seen
         attempt.phase = Phase.BASE

@@ -43,6 +43,7 @@ log = logging.getLogger("bursar.kernel")
 
 TICK_SECONDS = 0.02
 FLOOR_SECONDS = 1.0
+WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
 
 
@@ -56,6 +57,10 @@ class Outlet(Protocol):
     def announce(self, broadcast: Broadcast, fence: Fence) -> None: ...
 
     def heartbeat(self, beat: Heartbeat) -> None: ...
+
+    def warn(self, suspect: Fence) -> None:
+        """Tell the other instances of a fence that was given out for something that is not in the journal."""
+        ...
 
     def role_changed(self, role: str, reason: str) -> None: ...
 
@@ -81,6 +86,7 @@ class ShardRunner:
         self.replica.start(self._clock.monotonic_ms())
         self._carry_out()
         self._spawn(self._tick_for_ever())
+        self._spawn(self._warn_others())
         if self._floor is not None:
             self._spawn(self._remember_floor())
 
@@ -92,8 +98,8 @@ class ShardRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._floor is not None:
-            await asyncio.to_thread(self._floor.write, self.replica.committed)
+        if self._floor is not None and (known := self._known_fence()) is not None:
+            await asyncio.to_thread(self._floor.write, known)
 
     async def drain(self, seconds: float) -> None:
         """Commit and answer what was accepted, send away who waits in line, and resign."""
@@ -124,6 +130,11 @@ class ShardRunner:
         self.replica.heartbeat(fence, sequence, self._clock.monotonic_ms())
         if leaving:
             self.replica.resigned(fence)
+        self._carry_out()
+
+    def reconnected(self) -> None:
+        """The connection that the journal is reached by is back."""
+        self.replica.reconnected(self._clock.monotonic_ms())
         self._carry_out()
 
     def _schedule_pump(self) -> None:
@@ -301,9 +312,22 @@ class ShardRunner:
                 log.info("tail_restarts", extra={"why": error.text})
             await asyncio.sleep(TAIL_PAUSE_SECONDS)
 
+    async def _warn_others(self) -> None:
+        """Nobody is to decide on a journal of which one instance knows that it has lost something."""
+        while True:
+            await asyncio.sleep(WARN_SECONDS)
+            if self.replica.role is not Role.OWNER and (suspect := self.replica.suspect) is not None:
+                self._outlet.warn(suspect)
+
     async def _remember_floor(self) -> None:
         assert self._floor is not None
         while True:
             await asyncio.sleep(FLOOR_SECONDS)
-            if self.replica.role is Role.OWNER:
-                await asyncio.to_thread(self._floor.write, self.replica.committed)
+            if (known := self._known_fence()) is not None:
+                await asyncio.to_thread(self._floor.write, known)
+
+    def _known_fence(self) -> Fence | None:
+        """The highest fence that is known to stand in the journal, as its owner or as one who reads it."""
+        if self.replica.role is Role.OWNER:
+            return self.replica.committed
+        return self.replica.fence if self.replica.role is Role.STANDBY else None
