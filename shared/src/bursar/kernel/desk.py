@@ -105,6 +105,9 @@ class Desk:
                 outcome: bytes | Reject = known.reply if same else _reused(command)
                 batch.answers.append(Answer(request.ticket, outcome, known.fence if same else folded.fence))
                 return
+            if folded.answers.is_acked(command.principal, command.request_id):
+                batch.answers.append(Answer(request.ticket, _over(command), folded.fence))
+                return
             waiting = self.parked.get((command.principal, command.request_id))
             if waiting is not None and waiting.digest != request.digest:
                 batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
@@ -158,6 +161,10 @@ class Desk:
             batch.broadcasts.append((outcome.broadcasts, fence))
         if request.ticket is not None:
             batch.answers.append(Answer(request.ticket, outcome.reply, fence))
+
+
+def _over(command: Command) -> Reject:
+    return Reject("already_acked", "the answer to this request was acknowledged", {"id": command.request_id})
 
 
 def _reused(command: Command) -> Reject:

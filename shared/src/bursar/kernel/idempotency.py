@@ -2,7 +2,9 @@
 
 A request is named by ``(principal, request id)``. While it is in the table a retry gets the same answer, and the same
 id with other content is refused. Requests carry a watermark: the answers of that session up to a number have arrived,
-so they are dropped. For clients that never do, age (2 minutes) and count (10,000 a principal) bound the table.
+so they are dropped, and a late copy of such a request is turned away rather than decided once more: messages may
+overtake one another on the way through a cluster. For clients that never acknowledge, age (2 minutes) and count (10,000
+a principal) bound the table.
 
 Everything here is a function of what was recorded, in order, so that a replay rebuilds the same table.
 """
@@ -17,6 +19,8 @@ from bursar.kernel.decider import Fence
 
 MAX_AGE_MS: Final = 120_000
 MAX_PER_PRINCIPAL: Final = 10_000
+MAX_SESSIONS: Final = 1_000
+"""Watermarks remembered per principal, for as long as it has an answer in the table."""
 
 
 class Answered(NamedTuple):
@@ -30,11 +34,12 @@ class Answered(NamedTuple):
 
 class _Answers:
     """One principal's answers. They are forgotten from the oldest on, whatever the reason, so that ``order`` and
-    ``by_id`` always hold the same ids."""
+    ``by_id`` always hold the same ids. ``acked``: the watermark of each session."""
 
-    __slots__ = ("by_id", "latest", "order")
+    __slots__ = ("acked", "by_id", "latest", "order")
 
     def __init__(self) -> None:
+        self.acked: dict[str, int] = {}
         self.by_id: dict[str, Answered] = {}
         self.order: deque[str] = deque()
         self.latest = -1
@@ -60,6 +65,14 @@ class IdempotencyTable:
         answers = self._principals.get(principal)
         return answers.by_id.get(request_id) if answers is not None else None
 
+    def is_acked(self, principal: str, request_id: str) -> bool:
+        """Whether the caller has said that the answer to this request has arrived."""
+        answers = self._principals.get(principal)
+        if answers is None or not answers.acked:
+            return False
+        session, dash, number = request_id.rpartition("-")
+        return bool(dash) and int(number) <= answers.acked.get(session, 0)
+
     def record(self, principal: str, request_id: str, acked: int, answer: Answered) -> None:
         """Remember the answer to a request that is not in the table, and forget what the watermark, the count and
         the age say may go."""
@@ -82,8 +95,13 @@ class IdempotencyTable:
                 self._forget_old(time)
 
     def _forget_acked(self, answers: _Answers, request_id: str, acked: int) -> None:
-        """Drop from the oldest on; answers of other sessions in between end the sweep and leave by age."""
+        """Note the watermark. Drop from the oldest on; answers of other sessions in between end the sweep and leave by age."""
         session = request_id.rpartition("-")[0]
+        marks = answers.acked
+        if acked > marks.get(session, 0):
+            if len(marks) >= MAX_SESSIONS and session not in marks:
+                del marks[next(iter(marks))]
+            marks[session] = acked
         while answers.order:
             oldest, _, number = answers.order[0].rpartition("-")
             if not oldest or oldest != session or int(number) > acked:
@@ -112,7 +130,11 @@ class IdempotencyTable:
 
     def dump(self) -> list[Any]:
         return [
-            [principal, [[request_id, *answers.by_id[request_id]] for request_id in answers.order]]
+            [
+                principal,
+                [[request_id, *answers.by_id[request_id]] for request_id in answers.order],
+                list(answers.acked.items()),
+            ]
             for principal, answers in sorted(self._principals.items())
             if answers.order
         ]
@@ -122,8 +144,9 @@ class IdempotencyTable:
         cls, value: Any, max_age_ms: int = MAX_AGE_MS, max_per_principal: int = MAX_PER_PRINCIPAL
     ) -> IdempotencyTable:
         table = cls(max_age_ms, max_per_principal)
-        for principal, rows in value:
+        for principal, rows, marks in value:
             answers = table._principals[principal] = _Answers()
+            answers.acked.update(marks)
             for request_id, digest, fence, reply, time in rows:
                 answers.by_id[request_id] = Answered(bytes(digest), tuple(fence), bytes(reply), time)
                 answers.order.append(request_id)

@@ -18,11 +18,17 @@ def damage_in(head: Head, seen: Inspection) -> str:
     """
     if head.created and seen.created != head.created:
         return "the stream was created anew"
-    if head.sequence and seen.at is None:
+    if head.sequence and seen.at is None and not was_passed(head, seen):
         return "the last known entry is gone"
     if head.sequence and seen.at is not None and chain_hash(seen.at) != head.hash:
         return "the last known entry is another one"
     return ""
+
+
+def was_passed(head: Head, seen: Inspection) -> bool:
+    """Whether the head is gone while the journal goes on above it. So it is for an instance that slept while others
+    stored snapshots and purged; only loading tells whether what it knew is still part of the history."""
+    return bool(head.sequence) and seen.at is None and seen.last is not None and seen.last[0] > head.sequence
 
 
 def id_of(payload: bytes) -> bytes:
@@ -31,6 +37,14 @@ def id_of(payload: bytes) -> bytes:
         return decode(payload).id
     except CorruptEntry:
         return b""
+
+
+def starts_over(payload: bytes) -> bool:
+    """Whether an entry is a recovery."""
+    try:
+        return decode(payload).kind == RECOVERY
+    except CorruptEntry:
+        return False
 
 
 def recovery_entry(
