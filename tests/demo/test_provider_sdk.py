@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anthropic
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
 from tests.demo.conftest import Provider
 
