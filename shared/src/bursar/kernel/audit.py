@@ -76,8 +76,8 @@ class ChainCheck:
             self._object(sequence, f"epoch {entry.epoch} was claimed after epoch {last.epoch}")
         if entry.kind not in (EPOCH, RECOVERY) and entry.epoch != last.epoch:
             self._object(sequence, f"epoch {entry.epoch} begins without an epoch entry")
-        if entry.time < last.time:
-            self._object(sequence, f"the decider's time goes back by {last.time - entry.time} ms")
+        if entry.time < last.ended:
+            self._object(sequence, f"the decider's time goes back by {last.ended - entry.time} ms")
 
     def _object(self, sequence: int, text: str) -> None:
         self.findings.append(Finding(sequence, text, bad=True))

@@ -112,24 +112,26 @@ class Desk:
             if waiting is not None and waiting.digest != request.digest:
                 batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
                 return
-        self._settle(request, batch)
+        self._settle(request, batch, now)
 
     def decide_due(self, now: int) -> bool:
         """Decide the next command that has become due; False when there is none."""
         batch = self.open(now)
-        command = self.folded.decider.due(self.folded.state, batch.time)
+        now = max(now, self.folded.time)
+        command = self.folded.decider.due(self.folded.state, now)
         if command is None:
             return False
         request = self.parked.get((command.principal, command.request_id)) if command.request_id else None
-        self._settle(request or Request(None, command, b"", 0), batch)
+        self._settle(request or Request(None, command, b"", 0), batch, now)
         return True
 
-    def _settle(self, request: Request, batch: Batch) -> None:
+    def _settle(self, request: Request, batch: Batch, now: int) -> None:
         folded, command = self.folded, request.command
+        now = max(now, folded.time)
         fence = (folded.incarnation, folded.epoch, folded.number)
-        outcome: Outcome = folded.decider.decide(folded.state, command, batch.time, fence)
+        outcome: Outcome = folded.decider.decide(folded.state, command, now, fence)
         if isinstance(outcome, Accept):
-            self._accept(request, outcome, fence, batch)
+            self._accept(request, outcome, fence, batch, now)
         elif isinstance(outcome, Park):
             key = (command.principal, command.request_id)
             before = self.parked.get(key)
@@ -147,14 +149,14 @@ class Desk:
             if before is not None and before.ticket is not request.ticket:
                 self.replaced.append(before.ticket)
 
-    def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch) -> None:
+    def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch, now: int) -> None:
         command = request.command
         remembered = request.ticket is not None and command.request_id
         reply = _packer.pack(outcome.reply) if remembered else b""
         request_id = command.request_id if remembered else ""
-        row = Decision(command.principal, request_id, request.acked, request.digest, reply, outcome.events)
-        packed = pack_decision(row)
-        self.folded.record(*row, batch.time)
+        row = (command.principal, request_id, request.acked, request.digest, reply, outcome.events)
+        packed = pack_decision(Decision(*row, now - batch.time))
+        self.folded.record(*row, now)
         batch.packed.append(packed)
         batch.size += len(packed)
         if outcome.broadcasts:

@@ -34,7 +34,8 @@ _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
 class Decision(NamedTuple):
-    """One accepted command. ``reply`` is the packed answer (empty for commands nobody waits for)."""
+    """One accepted command. ``reply`` is the packed answer (empty for commands nobody waits for); ``after``: how many
+    milliseconds after the entry's time it was decided."""
 
     principal: str
     request_id: str
@@ -42,6 +43,7 @@ class Decision(NamedTuple):
     digest: bytes
     reply: bytes
     events: Sequence[Event]
+    after: int = 0
 
 
 class Entry(NamedTuple):
@@ -58,6 +60,11 @@ class Entry(NamedTuple):
     @property
     def next_number(self) -> int:
         return self.number + len(self.decisions)
+
+    @property
+    def ended(self) -> int:
+        """Time of the last decision (decider ms)."""
+        return self.time + (self.decisions[-1].after if self.decisions else 0)
 
     @property
     def fence(self) -> Fence:

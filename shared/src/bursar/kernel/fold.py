@@ -114,8 +114,9 @@ class Folded:
         self.epoch = entry.epoch
         self.number = entry.number
         self.time = entry.time
-        for row in entry.decisions:
-            self.record(*row, entry.time)
+        record, time = self.record, entry.time
+        for principal, request_id, acked, digest, reply, events, after in entry.decisions:
+            record(principal, request_id, acked, digest, reply, events, time + after)
 
     def dump(self) -> bytes:
         """The whole state as bytes, the same for equal states."""

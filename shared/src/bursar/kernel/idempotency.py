@@ -95,7 +95,7 @@ class IdempotencyTable:
                 self._forget_old(time)
 
     def _forget_acked(self, answers: _Answers, request_id: str, acked: int) -> None:
-        """Note the watermark. Drop from the oldest on; answers of other sessions in between end the sweep and leave by age."""
+        """Note the watermark, and drop from the oldest on; an answer of another session in between ends the sweep."""
         session = request_id.rpartition("-")[0]
         marks = answers.acked
         if acked > marks.get(session, 0):

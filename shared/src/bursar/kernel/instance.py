@@ -45,6 +45,7 @@ class Instance(ABC):
         self._last_heartbeat = 0
         self._load_at: int | None = None
         self._damage = ""
+        self._tried = b""
         self._suspect: Fence | None = None
         self._suspect_since = 0
         self._leaving = False

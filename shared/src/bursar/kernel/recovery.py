@@ -6,7 +6,7 @@ from typing import Any
 
 from bursar.kernel.decider import Fence
 from bursar.kernel.effects import Inspection
-from bursar.kernel.entry import GENESIS, RECOVERY, Decision, chain_hash, decode, encode, pack_decision
+from bursar.kernel.entry import GENESIS, RECOVERY, Decision, Entry, chain_hash, decode, encode, pack_decision
 from bursar.kernel.errors import CorruptEntry
 from bursar.kernel.fold import Folded, Head
 
@@ -31,20 +31,29 @@ def was_passed(head: Head, seen: Inspection) -> bool:
     return bool(head.sequence) and seen.at is None and seen.last is not None and seen.last[0] > head.sequence
 
 
+def read_entry(payload: bytes) -> Entry | None:
+    """An entry, or None when the bytes are none."""
+    try:
+        return decode(payload)
+    except CorruptEntry:
+        return None
+
+
 def id_of(payload: bytes) -> bytes:
     """The id of an entry, empty when the bytes are none."""
-    try:
-        return decode(payload).id
-    except CorruptEntry:
-        return b""
+    entry = read_entry(payload)
+    return entry.id if entry is not None else b""
 
 
 def starts_over(payload: bytes) -> bool:
     """Whether an entry is a recovery."""
-    try:
-        return decode(payload).kind == RECOVERY
-    except CorruptEntry:
-        return False
+    entry = read_entry(payload)
+    return entry is not None and entry.kind == RECOVERY
+
+
+def last_of(seen: Inspection) -> Entry | None:
+    """The journal's last entry; None when there is none, or none that can be read."""
+    return read_entry(seen.last[1]) if seen.last is not None else None
 
 
 def recovery_entry(
@@ -57,12 +66,12 @@ def recovery_entry(
     """
     sequence, payload = left.last if left.last is not None else (0, b"")
     incarnation, number, time = folded.incarnation, folded.number, folded.time
-    if payload:
-        last = decode(payload)
+    last = last_of(left)
+    if last is not None:
         incarnation, number, time = (
             max(incarnation, last.incarnation),
             max(number, last.next_number),
-            max(time, last.time),
+            max(time, last.ended),
         )
     if suspect is not None:
         incarnation, number = max(incarnation, suspect[0]), max(number, suspect[2] + 1)

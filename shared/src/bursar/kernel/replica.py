@@ -58,7 +58,7 @@ from bursar.kernel.entry import (
 from bursar.kernel.errors import BrokenChain, CorruptEntry
 from bursar.kernel.fold import Folded, Follower, Head
 from bursar.kernel.instance import Instance
-from bursar.kernel.recovery import damage_in, recovery_entry, starts_over
+from bursar.kernel.recovery import damage_in, last_of, recovery_entry, starts_over
 from bursar.kernel.roles import Role
 
 
@@ -372,16 +372,18 @@ class Replica(Instance):
     def _inspected_for_recovery(self, attempt: Attempt, seen: Inspection, mono: int) -> None:
         if attempt.phase is Phase.BASE:
             return
-        last = decode(seen.last[1]) if seen.last is not None else None
+        last = last_of(seen)
         if seen.last is not None and last is not None and last.id == attempt.id:
             self._landed(attempt, seen.last[0], mono)
             return
-        if last is not None and last.incarnation > self.folded.incarnation:
-            self._load("another has recovered", mono)
-            return
-        if seen.following is not None and not damage_in(self.head, seen):
-            self._load("there are entries that this instance has not read", mono)
-            return
+        if last is not None and last.id != self._tried:  # what a load could not mend once, it cannot mend
+            self._tried = last.id
+            if last.incarnation > self.folded.incarnation:
+                self._load("another has recovered", mono)
+                return
+            if seen.following is not None and not damage_in(self.head, seen):
+                self._load("there are entries that this instance has not read", mono)
+                return
         attempt.left = seen
         attempt.phase = Phase.BASE
         attempt.base_data = self.folded.dump()

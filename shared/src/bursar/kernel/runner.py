@@ -29,7 +29,7 @@ from bursar.kernel.effects import (
     WriteBase,
 )
 from bursar.kernel.entry import RECOVERY, decode
-from bursar.kernel.errors import Conflict, CorruptSnapshot, KernelError, OutcomeUnknown
+from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
@@ -308,7 +308,7 @@ class ShardRunner:
                         base = await read_snapshot(self._journal, Manifest._make(entry.base), self.replica.decider)
                     self.replica.tail(sequence, payload, self._clock.monotonic_ms(), base)
                     self._carry_out()
-            except (OutcomeUnknown, CorruptSnapshot) as error:
+            except KernelError as error:  # what cannot be read here, a load will look into
                 log.info("tail_restarts", extra={"why": error.text})
             await asyncio.sleep(TAIL_PAUSE_SECONDS)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -38,7 +39,6 @@ class JetStreamJournal:
         self._subject = log_subject(service, shard)
         self._snapshots = checkpoint_stream(service)
         self._snapshot_subject = checkpoint_subject(service, shard)
-        self._readers = 0
 
     # ---- entries
 
@@ -76,9 +76,12 @@ class JetStreamJournal:
         try:
             left = reader.pending
             while left > 0:
+                before = left
                 async for row in reader.pull({"batch": min(left, PULL_MESSAGES), "no_wait": True}):
                     yield row
                     left -= 1
+                if left == before:
+                    raise OutcomeUnknown("entries went while they were read", missing=left)
         finally:
             await reader.close()
 
@@ -134,8 +137,7 @@ class JetStreamJournal:
     # ---- plumbing
 
     async def _reader(self, after: int) -> _Reader:
-        self._readers += 1
-        reader = _Reader(self._bus, self._stream, f"r{id(self):x}{self._readers}", self._timeout)
+        reader = _Reader(self._bus, self._stream, f"r{secrets.token_hex(8)}", self._timeout)
         await reader.open(self._subject, after)
         return reader
 
