@@ -58,6 +58,7 @@ class Fleet:
     errors: Tally[str] = field(default_factory=Tally)
     seen: str = ""
     stopping: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     pause: float = PAUSE_SECONDS
     tag: str = field(default_factory=lambda: f"f{next(_fleets)}")
 
@@ -86,7 +87,14 @@ class Fleet:
     async def answers(self, more: int, within: float = 15.0) -> None:
         """Wait for so many more answers."""
         wanted = self.answered + more
-        await until(lambda: self.answered >= wanted, within, f"{more} more answers; errors {dict(self.errors)}")
+
+        def is_reached() -> bool:
+            for task in self.tasks:
+                if task.done():
+                    task.result()
+            return self.answered >= wanted
+
+        await until(is_reached, within, f"{more} more answers; errors {dict(self.errors)}")
 
     async def work(self, worker: int) -> None:
         """One client: adds, every eighth time the last add again, every fifth a read."""
@@ -151,7 +159,7 @@ async def fleet_of(rig: Rig, clients: int = 50, connections: int = 2, url: str =
     """Run a fleet while the block runs; at its end every client gets the answer that it waits for."""
     buses = [await rig.bus(f"agent-{i}", url) for i in range(connections)]
     fleet = Fleet(buses)
-    tasks = [asyncio.create_task(fleet.work(i)) for i in range(clients)]
+    tasks = fleet.tasks = [asyncio.create_task(fleet.work(i)) for i in range(clients)]
     try:
         await fleet.answers(clients)
         yield fleet
