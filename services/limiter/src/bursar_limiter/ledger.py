@@ -112,7 +112,7 @@ class Ledger:
             if index > self.head:
                 self._roll(index)
             self.ring[index % self.size] += amount
-            self.used += amount
+        self.used = sum(self.ring)
         self.tail = max(0, self.head - self.size + 1)
         self.leaves_at = (self.tail + 1) * self.grain + self.hold
 
