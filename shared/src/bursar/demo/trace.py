@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 REQUESTS: Final = 8_819
 SPAN_S: Final = 3_436.0
 CONTEXT_QUANTILES: Final = ((0.0, 3), (0.10, 147), (0.25, 578), (0.50, 1469), (0.75, 2744), (0.90, 5186), (0.99, 7436), (1.0, 7437))  # fmt: skip  # noqa: E501
-GENERATED_QUANTILES: Final = ((0.0, 6), (0.10, 7), (0.25, 9), (0.50, 13), (0.75, 24), (0.90, 55), (0.95, 90), (0.98, 169), (0.99, 249), (1.0, 600))  # fmt: skip  # noqa: E501
+GENERATED_QUANTILES: Final = ((0.0, 6), (0.10, 7), (0.25, 9), (0.50, 13), (0.75, 24), (0.90, 55), (0.95, 90), (0.98, 169), (0.99, 249), (1.0, 450))  # fmt: skip  # noqa: E501
 _COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _MAX_TOKENS: Final = 10_000_000
 
