@@ -14,7 +14,7 @@ LIMITS = Limits(requests=2, input_tokens=100, output_tokens=50, concurrency=2)
 
 
 def admit(quota: Quota, now: int, tokens: int = 10, max_tokens: int = 5) -> int:
-    verdict = quota.admit(now, tokens, max_tokens)
+    verdict = quota.admit(now, tokens, max_tokens, "j")
     assert isinstance(verdict, Admitted)
     return verdict.number
 
@@ -31,7 +31,7 @@ def test_refusal_names_every_limit_that_had_no_room_and_the_longest_wait() -> No
     """Both exhausted limits are named, and the wait serves both."""
     quota = Quota(LIMITS, SETTINGS)
     for _ in range(2):
-        quota.end(admit(quota, 0, tokens=50), done=True, job=None)
+        quota.end(admit(quota, 0, tokens=50), done=True)
     assert quota.admit(400, 1, 1) == Rejected(("requests", "input_tokens"), 600)
 
 
@@ -50,7 +50,7 @@ def test_calls_under_way_are_limited_and_free_their_slot_at_the_end() -> None:
     refused = quota.admit(0, 1, 1)
     assert isinstance(refused, Rejected)
     assert refused.dimensions == ("concurrency",)
-    quota.end(first, done=True, job="a")
+    quota.end(first, done=True)
     admit(quota, 0)
     assert quota.running_max == 2
 
@@ -80,7 +80,7 @@ def test_extra_completions_of_one_job_are_seen() -> None:
     """Only whole answers count."""
     quota = Quota(Limits(), SETTINGS)
     for done in (True, False, True):
-        quota.end(admit(quota, 0), done=done, job="j")
+        quota.end(admit(quota, 0), done=done)
     assert quota.completions["j"] == 2
 
 

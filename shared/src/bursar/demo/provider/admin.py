@@ -28,14 +28,14 @@ def handle(judge: Judge, request: Request, answer: Answer) -> None:
 
 def page(judge: Judge, path: str) -> dict[str, Any]:
     """One page: times are in ms since the epoch by the judge's clock, episodes in seconds since its start."""
-    make = _PAGES[path]
+    make, now = _PAGES[path], judge.clock.ms()
     return {
-        "now_ms": judge.clock.ms(),
+        "now_ms": now,
         "started_ms": judge.started_ms,
         "window": judge.settings.window,
         "window_ms": judge.settings.window_ms,
         "cut_by_outage": judge.cut,
-        "keys": {key: make(quota) for key, quota in judge.quotas.items()},
+        "keys": {key: make(quota, now) for key, quota in judge.quotas.items()},
         "episodes": [asdict(episode) for episode in judge.episodes.known],
     }
 

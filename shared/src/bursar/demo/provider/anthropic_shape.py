@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from .call import WORD, Call, count_tokens, messages_length, output_length, positive, text_field, text_length
+from .call import (
+    JOB_HEADER,
+    WORD,
+    Call,
+    count_tokens,
+    messages_length,
+    output_length,
+    positive,
+    text_field,
+    text_length,
+)
 from .http import Request
 from .quota import Quota
 from .settings import Settings
@@ -31,7 +41,7 @@ class AnthropicShape:
             output_tokens=output_length(request, settings, max_tokens),
             stream=body.get("stream") is True,
             include_usage=True,
-            job=request.headers.get("idempotency-key"),
+            job=request.headers.get(JOB_HEADER, ""),
         )
 
     def limits(self, quota: Quota, now: int) -> list[tuple[str, str]]:

@@ -97,7 +97,7 @@ class Judge:
         self, shape: Shape, quota: Quota, call: Call, name: str, head: list[tuple[str, str]], answer: Answer
     ) -> None:
         now = self.clock.ms()
-        verdict = quota.admit(now, call.input_tokens, call.max_tokens)
+        verdict = quota.admit(now, call.input_tokens, call.max_tokens, call.job)
         head += shape.limits(quota, now)
         if isinstance(verdict, Rejected):
             quota.statuses[429] += 1

@@ -32,7 +32,7 @@ class Call:
     output_tokens: int
     stream: bool
     include_usage: bool
-    job: str | None
+    job: str
 
     @property
     def cut_short(self) -> bool:

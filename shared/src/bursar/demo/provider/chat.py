@@ -36,7 +36,7 @@ class Chat:
             self.quota.statuses[200] += 1
             done = True
         finally:
-            self.quota.end(self.number, done, self.call.job)
+            self.quota.end(self.number, done=done)
 
     async def _whole(self, settings: Settings, clock: Clock) -> None:
         pace = pace_of(self.call, settings)

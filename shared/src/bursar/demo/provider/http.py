@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import cast
 
 MAX_HEAD = 32 * 1024
 MAX_BODY = 8 * 1024 * 1024
@@ -123,8 +124,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own does not derive from it
         self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .call import WORD, Call, count_tokens, messages_length, output_length, positive, text_field
+from .call import JOB_HEADER, WORD, Call, count_tokens, messages_length, output_length, positive, text_field
 from .http import Request
 from .quota import Quota
 from .settings import Settings
@@ -36,7 +36,7 @@ class OpenAIShape:
             output_tokens=output_length(request, settings, max_tokens),
             stream=body.get("stream") is True,
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-            job=request.headers.get("idempotency-key"),
+            job=request.headers.get(JOB_HEADER, ""),
         )
 
     def limits(self, quota: Quota, now: int) -> list[tuple[str, str]]:

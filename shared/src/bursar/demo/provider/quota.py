@@ -34,11 +34,12 @@ class Rejected:
 
 @dataclass(slots=True)
 class Charge:
-    """One line of the log of a key: when, and what was charged. ``done``: answered completely and well."""
+    """One line of the log of a key: when, for which job, and its tokens. ``done``: answered completely and well."""
 
     at_ms: int
     input_tokens: int
     output_tokens: int
+    job: str
     done: bool = False
 
 
@@ -62,8 +63,8 @@ class Quota:
         self.completions: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
 
-    def admit(self, now: int, input_tokens: int, max_tokens: int) -> Admitted | Rejected:
-        """Judge one call at ``now`` and charge it when it fits."""
+    def admit(self, now: int, input_tokens: int, max_tokens: int, job: str = "") -> Admitted | Rejected:
+        """Judge one call at ``now`` and charge it when it fits; ``job`` is its name, empty when it has none."""
         by_max = self._settings.output_charge == "max_tokens"
         asked = {"requests": 1, "input_tokens": input_tokens, "output_tokens": max_tokens if by_max else 1}
         waits = {name: window.wait_ms(now, asked[name]) for name, window in self.windows.items()}
@@ -75,7 +76,7 @@ class Quota:
         self._charge(now, "input_tokens", input_tokens)
         self.running += 1
         self.running_max = max(self.running_max, self.running)
-        self.log.append(Charge(now, input_tokens, 0))
+        self.log.append(Charge(now, input_tokens, 0, job))
         if by_max:
             self._charge_output(now, max_tokens)
         return Admitted(len(self.log) - 1)
@@ -89,12 +90,13 @@ class Quota:
             if window is not None and window.used(now) > window.limit:
                 self.overruns += 1
 
-    def end(self, number: int, done: bool, job: str | None) -> None:
+    def end(self, number: int, *, done: bool) -> None:
         """That call is over; ``done``: its answer went out whole and was no error."""
         self.running -= 1
-        self.log[number].done = done
-        if done and job is not None:
-            self.completions[job] += 1
+        charge = self.log[number]
+        charge.done = done
+        if done and charge.job:
+            self.completions[charge.job] += 1
 
     def _reject(self, now: int, over: list[str], full: bool, waits: dict[str, int | None]) -> Rejected:
         names = (*over, "concurrency") if full else tuple(over)

@@ -11,7 +11,7 @@ BIN_MS = 100
 """Width of one step of the series, in milliseconds."""
 
 
-def counts(quota: Quota) -> dict[str, Any]:
+def counts(quota: Quota, now: int) -> dict[str, Any]:
     """Everything that happened to a key so far, as plain numbers.
 
     ``violations`` counts refused calls plus overruns of output; ``wasted_*`` are tokens of admitted calls that did not
@@ -37,10 +37,11 @@ def counts(quota: Quota) -> dict[str, Any]:
         "completed_twice": sum(count - 1 for count in quota.completions.values()),
         "statuses": {str(status): count for status, count in sorted(quota.statuses.items())},
         "limits": {name: window.limit for name, window in quota.windows.items()},
+        "used": {name: window.used(now) for name, window in quota.windows.items()},
     }
 
 
-def series(quota: Quota) -> dict[str, list[list[int]]]:
+def series(quota: Quota, _now: int) -> dict[str, list[list[int]]]:
     """Per 100 ms in which something happened: ``[start_ms, requests, input tokens]`` admitted, ``[start_ms, output
     tokens]`` charged, and ``[start_ms, calls]`` rejected."""
     requests: Counter[int] = Counter()
@@ -59,9 +60,11 @@ def series(quota: Quota) -> dict[str, list[list[int]]]:
     }
 
 
-def log(quota: Quota) -> dict[str, list[list[int]]]:
-    """Every admission ``[ms, input tokens]`` and every charge of output ``[ms, tokens]``, in order, to be checked."""
+def log(quota: Quota, _now: int) -> dict[str, list[list[Any]]]:
+    """Every admission ``[ms, input tokens, output tokens, done, job]``, every charge of output ``[ms, tokens]`` and the
+    times in ms of all refusals, in order: enough to check the counts."""
     return {
-        "admitted": [[charge.at_ms, charge.input_tokens] for charge in quota.log],
+        "admitted": [[c.at_ms, c.input_tokens, c.output_tokens, int(c.done), c.job] for c in quota.log],
         "output": [[at_ms, amount] for at_ms, amount in quota.output_log],
+        "rejected": [[at_ms] for at_ms in quota.rejected_at],
     }
