@@ -99,7 +99,9 @@ class Desk:
 
     def reserve(self, budget: str = "b", wait_ms: int = 0, ttl_ms: int = 60_000, **amounts: int) -> Outcome:
         amounts = {"requests": 0, "concurrent": 0, **amounts}
-        body = Reserve(id=self.new_id(), budget=budget, amounts=Amounts(**amounts), wait_ms=wait_ms, ttl_ms=ttl_ms)
+        body = Reserve(
+            id=self.new_id(), budget=budget, amounts=Amounts.model_validate(amounts), wait_ms=wait_ms, ttl_ms=ttl_ms
+        )
         return self.ask(body)
 
     def granted(self, budget: str = "b", ttl_ms: int = 60_000, **amounts: int) -> str:
@@ -114,7 +116,7 @@ class Desk:
         return outcome.reply
 
     def settle(self, reservation: str, principal: str = "agent", **usage: int) -> Outcome:
-        body = Settle(id=self.new_id(), reservation=reservation, usage=Usage(**{"requests": 0, **usage}))
+        body = Settle(id=self.new_id(), reservation=reservation, usage=Usage.model_validate({"requests": 0, **usage}))
         return self.ask(body, principal)
 
     def cancel(self, reservation: str, principal: str = "agent") -> Outcome:

@@ -25,7 +25,7 @@ from bursar.contracts.limiter import (
 )
 from bursar.kernel.decider import Accept, Park, Refuse, Reject
 from tests.limiter.fleet import Desk
-from tests.limiter.truth import Call, Truth
+from tests.limiter.truth import Call, Truth, no_amounts
 
 pytestmark = pytest.mark.property
 
@@ -94,7 +94,9 @@ class Machine(RuleBasedStateMachine):
     @rule(budget=st.sampled_from(["full", "full", "full", "raw", "purse"]), amounts=asked, who=st.sampled_from(AGENTS),
           wait=st.sampled_from([0, 0, 50, 3000]), ttl=st.sampled_from([100, 1000, 9000]))  # fmt: skip
     def reserve(self, budget: str, amounts: dict[str, int], who: str, wait: int, ttl: int) -> None:
-        body = Reserve(id=self.desk.new_id(), budget=budget, amounts=Amounts(**amounts), wait_ms=wait, ttl_ms=ttl)
+        body = Reserve(
+            id=self.desk.new_id(), budget=budget, amounts=Amounts.model_validate(amounts), wait_ms=wait, ttl_ms=ttl
+        )
         self.desk.settle_due()
         self.note_answers()
         waiting = len(self.desk.state.budgets[budget].line)
@@ -126,7 +128,7 @@ class Machine(RuleBasedStateMachine):
           thief=st.sampled_from([False, False, False, True]))  # fmt: skip
     def settle(self, data: st.DataObject, usage: dict[str, int], outcome: str, thief: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.truth.calls)))
-        given = Usage(**usage) if outcome == "used" else None
+        given = Usage.model_validate(usage) if outcome == "used" else None
         how: Any = "cancelled" if outcome == "cancelled" else "used"
         body = Settle(id=self.desk.new_id(), reservation=key, outcome=how, usage=given)
         who = "eve" if thief else self.owner[key]
@@ -143,7 +145,7 @@ class Machine(RuleBasedStateMachine):
                 assert key not in self.settled, "a reservation ended twice"
                 assert len(self.desk.state.live) == line - 1
             self.settled.add(key)
-            nothing = dict.fromkeys(DIMENSIONS, 0)
+            nothing = no_amounts()
             real = nothing if how == "cancelled" else {**nothing, **usage} if given else dict(call.reserved)
             call.end(self.desk.now, real)
         else:
@@ -193,7 +195,7 @@ class Machine(RuleBasedStateMachine):
             id=self.desk.new_id(),
             budget=call.budget,
             reservation=key,
-            amounts=Amounts(**call.reserved),
+            amounts=Amounts.model_validate(call.reserved),
             granted_at_ms=call.granted_at,
             ttl_ms=max(100, call.expires_at - call.granted_at),
         )
@@ -223,7 +225,7 @@ class Machine(RuleBasedStateMachine):
     def note_grant(self, who: str, body: Reserve, outcome: Accept) -> None:
         """The hard guard, against the truth: nothing was granted beyond a limit in force."""
         reply = outcome.reply
-        wanted = {name: getattr(body.amounts, name) for name in DIMENSIONS}
+        wanted: dict[str, int] = {name: getattr(body.amounts, name) for name in DIMENSIONS}
         spent = self.counted(body.budget)
         for name, limit in self.desk.state.budgets[body.budget].spec.limits.items():
             assert not wanted[name] or spent[name] + wanted[name] <= limit.limit, f"over the limit of {name}"

@@ -66,5 +66,5 @@ class Truth:
         return [(call.granted_at, min(used, reserved)), (call.ended_at, max(0, used - reserved))]
 
 
-def amounts(**given: int) -> Amounts:
-    return {name: given.get(name, 0) for name in DIMENSIONS}
+def no_amounts() -> Amounts:
+    return dict.fromkeys(map(str, DIMENSIONS), 0)

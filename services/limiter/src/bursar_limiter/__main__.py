@@ -1,18 +1,25 @@
-"""``python -m bursar_limiter``: one instance of the limiter."""
+"""``python -m bursar_limiter``: one instance of the limiter, told by environment variables (see `settings`)."""
 
 from __future__ import annotations
 
 import sys
 
 from bursar.kernel.host import run
+from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.service import SPEC
-from bursar_limiter.settings import LimiterSettings
+from bursar_limiter.settings import LimiterSettings, read_budgets
 
 
-def main() -> None:
-    """Entry point of the console script; ends with the process's status."""
-    sys.exit(run(SPEC, LimiterSettings()))
+def main() -> int:
+    """Run until told to stop; returns the exit status (2: the file of budgets is wrong)."""
+    settings = LimiterSettings()
+    try:
+        read_budgets(settings.budgets)
+    except BadBudgets as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return run(SPEC, settings)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,132 +1,179 @@
-"""Budgets from a TOML file, in the units that people write.
+"""Budgets from a TOML file, in units that people write.
 
-    [[budget]]
-    name = "openai/gpt"
-    jitter = "500ms"            # J: the longest time from the permit to the provider's charge
-    send_within = "300ms"       # how long a permit is good for
-    utilisation = 0.94          # the pace, as a part of the limit
-    burst = 0.05                # how much of the limit may go at once
+    [budgets."acme/large"]
+    jitter = "500ms"
+    limits.requests      = { limit = "4k",   window = "1m" }
+    limits.input_tokens  = { limit = "400k", window = "1m" }
+    limits.output_tokens = { limit = "80k",  window = "1m", charge = "production" }
+    limits.concurrent    = 64
+    limits.usd           = { limit = "$25", window = "1d", paced = false }
 
-    [budget.limits]
-    requests      = { limit = 500, per = "1m" }
-    input_tokens  = { limit = "200k", per = "1m" }
-    output_tokens = { limit = "40k", per = "1m", charge = "production" }
-    concurrent    = { limit = 64 }
-    usd_micros    = { limit = "$50" }        # spent once
+Times: ms, s, m, h, d. Counts: k, M, G (thousands). Money: dollars with at most six decimals, with or without "$". A
+bare number as a limit stands for one without a window: calls in flight, or money that is spent once. Every error names
+the file, the table and the key, and the line where the parser knows it.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from pydantic import ValidationError
 
 from bursar.contracts.limiter import BudgetSpec
+from bursar_limiter.reloading import fault_of
 
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_FACTORS = {"": 1, "k": 1000, "M": 1_000_000, "G": 1_000_000_000}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*([kMG]?)")
-_MONEY = re.compile(r"\$(\d[\d_]*(?:\.\d+)?)\s*([kMG]?)")
+Reader = tuple[str, Callable[[Any], Any]]
+"""The field that a key stands for, and what makes its value from what is written."""
 
-
-class BadBudgets(ValueError):
-    """The file cannot be used; the text names the file and the place in it."""
+_TIMES = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_COUNTS = {"": 1, "k": 1000, "M": 10**6, "G": 10**9}
+_NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?)"
 
 
-def read_budgets(path: Path | None) -> tuple[BudgetSpec, ...]:
-    """The budgets of a file (None: the example that comes with the limiter). Raises `BadBudgets`."""
-    where = str(path) if path is not None else "the example budgets"
-    try:
-        text = (path if path is not None else files("bursar_limiter") / "budgets.toml").read_text(encoding="utf-8")
-        return parse_budgets(tomllib.loads(text), where)
-    except OSError as error:
-        raise BadBudgets(f"{where}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadBudgets(f"{where}: not TOML: {error}") from error
+class BadBudgets(Exception):
+    """The file of budgets is wrong; the text says where and why."""
 
 
-def parse_budgets(document: dict[str, Any], where: str) -> tuple[BudgetSpec, ...]:
-    """The budgets of a TOML document. Raises `BadBudgets`."""
-    rows = document.get("budget")
-    if set(document) != {"budget"} or not isinstance(rows, list):
-        raise BadBudgets(f"{where}: wants [[budget]] tables and nothing else at the top")
-    specs = tuple(_budget(row, f"{where}, budget {number}") for number, row in enumerate(rows, 1))
-    names = [spec.name for spec in specs]
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise BadBudgets(f"{where}: two budgets are named {double[0]!r}")
-    return specs
+def duration(value: Any) -> int:
+    """Milliseconds: "500ms", "20s", "1m", "24h", "30d"; or a whole number of ms."""
+    return _scaled(value, rf"{_NUMBER} ?(ms|s|m|h|d)", _TIMES, 'a time such as "500ms", "20s" or "1m"')
 
 
-def _budget(row: dict[str, Any], where: str) -> BudgetSpec:
-    where = f"{where} ({row.get('name', 'without a name')})"
-    known = {"name", "jitter", "send_within", "utilisation", "burst", "max_ttl", "max_waiting", "limits"}
-    if unknown := sorted(set(row) - known):
-        raise BadBudgets(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    fields: dict[str, Any] = {"name": row.get("name")}
-    for key, name in (("jitter", "jitter_ms"), ("send_within", "send_within_ms"), ("max_ttl", "max_ttl_ms")):
-        if key in row:
-            fields[name] = duration_ms(row[key], f"{where}, {key}")
-    for key, name in (("utilisation", "utilisation_permille"), ("burst", "burst_permille")):
-        if key in row:
-            fields[name] = _permille(row[key], f"{where}, {key}")
-    if "max_waiting" in row:
-        fields["max_waiting"] = row["max_waiting"]
-    limits = row.get("limits")
-    if not isinstance(limits, dict) or not limits:
-        raise BadBudgets(f"{where}: wants a table [budget.limits]")
-    fields["limits"] = {name: _limit(limit, f"{where}, limits.{name}") for name, limit in limits.items()}
-    return _model(fields, where)
+def count(value: Any) -> int:
+    """A count: 250, "10k", "1.5M"."""
+    return _scaled(value, rf"{_NUMBER} ?([kMG]?)", _COUNTS, 'a count such as 250, "10k" or "1.5M"')
 
 
-def _limit(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict) or "limit" not in row:
-        raise BadBudgets(f'{where}: wants {{ limit = ..., per = "1m" }}')
-    if unknown := sorted(set(row) - {"limit", "per", "charge", "bucket", "paced"}):
-        raise BadBudgets(f"{where}: unknown key {unknown[0]!r}")
-    fields: dict[str, Any] = {"limit": count(row["limit"], where), "window_ms": 0}
-    if "per" in row:
-        fields["window_ms"] = duration_ms(row["per"], where)
-    if "bucket" in row:
-        fields["bucket"] = count(row["bucket"], where)
-    return fields | {key: row[key] for key in ("charge", "paced") if key in row}
+def money(value: Any) -> int:
+    """Millionths of a dollar: "$5", "0.25", 5."""
+    match = re.fullmatch(rf"\$? ?{_NUMBER}", str(value)) if isinstance(value, str | int) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError('must be dollars such as "$5" or "0.25"')
+    return _whole(Fraction(match[1].replace("_", "")) * 10**6, 'dollars with at most six decimals, such as "$0.25"')
 
 
-def _model(fields: dict[str, Any], where: str) -> BudgetSpec:
-    try:
-        return BudgetSpec.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadBudgets(f"{where}: {place}: {first['msg']}") from None
+def permille(value: Any) -> int:
+    """Thousandths of a percentage: "92%", "5.5%"."""
+    match = re.fullmatch(rf"{_NUMBER} ?%", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a percentage such as "92%"')
+    return _whole(Fraction(match[1]) * 10, 'a percentage with at most one decimal, such as "92.5%"')
 
 
-def duration_ms(value: Any, where: str) -> int:
-    """Milliseconds from "500ms", "60s", "1m", "2h" or "1d"."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise BadBudgets(f'{where}: {value!r} is no duration; write "500ms", "60s", "1m", "2h" or "1d"')
-    return round(float(found[1]) * _UNITS_MS[found[2]])
-
-
-def count(value: Any, where: str) -> int:
-    """An integer from 500, "200k", "1.5M", or millionths of a dollar from "$50"."""
+def _scaled(value: Any, pattern: str, units: Mapping[str, int], what: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        if found := _COUNT.fullmatch(value):
-            return round(float(found[1].replace("_", "")) * _FACTORS[found[2]])
-        if found := _MONEY.fullmatch(value):
-            return round(float(found[1].replace("_", "")) * _FACTORS[found[2]] * 1_000_000)
-    raise BadBudgets(f'{where}: {value!r} is no amount; write 500, "200k", "1.5M" or "$50"')
+    match = re.fullmatch(pattern, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"must be {what}")
+    return _whole(Fraction(match[1].replace("_", "")) * units[match[2]], f"{what}, and come out whole")
 
 
-def _permille(value: Any, where: str) -> int:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
-        return max(1, round(value * 1000))
-    raise BadBudgets(f"{where}: {value!r} is no part; write a number above 0, at most 1")
+def _whole(value: Fraction, what: str) -> int:
+    if value != int(value):
+        raise ValueError(f"must be {what}")
+    return int(value)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+_BUDGET_KEYS: dict[str, Reader] = {
+    "utilisation": ("utilisation_permille", permille),
+    "burst": ("burst_permille", permille),
+    "jitter": ("jitter_ms", duration),
+    "send_within": ("send_within_ms", duration),
+    "max_ttl": ("max_ttl_ms", duration),
+    "max_waiting": ("max_waiting", count),
+}
+_LIMIT_KEYS: dict[str, Reader] = {
+    "limit": ("limit", count),
+    "window": ("window_ms", duration),
+    "charge": ("charge", _as_is),
+    "bucket": ("bucket", count),
+    "paced": ("paced", _as_is),
+}
+_DIMENSIONS = {
+    "requests": "requests",
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "concurrent": "concurrent",
+    "usd": "usd_micros",
+}
+
+
+def budgets_of(document: Mapping[str, Any], text: str, origin: str) -> tuple[BudgetSpec, ...]:
+    """The budgets of a TOML document; its text and ``origin`` (the file's name) are for errors. Raises `BadBudgets`."""
+    unknown = sorted(document.keys() - {"budgets"})
+    if unknown:
+        raise BadBudgets(f"{origin}: unknown key {unknown[0]!r}; budgets stand in tables [budgets.NAME]")
+    tables = document.get("budgets", {})
+    if not isinstance(tables, dict) or not tables:
+        raise BadBudgets(f"{origin}: no budgets; write tables [budgets.NAME]")
+    where = {name: f"{origin}{_line_of(text, name)}: [budgets.{name}]" for name in tables}
+    return tuple(_budget(name, table, where[name]) for name, table in tables.items())
+
+
+def _line_of(text: str, name: str) -> str:
+    """The line of a budget's table, where it can be found."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"\s*\[\s*budgets\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*[.\]]", line):
+            return f", line {number}"
+    return ""
+
+
+def _budget(name: str, table: Any, where: str) -> BudgetSpec:
+    if not isinstance(table, dict):
+        raise BadBudgets(f"{where}: must be a table")
+    limits = table.get("limits", {})
+    if not isinstance(limits, dict):
+        raise BadBudgets(f"{where}: limits must be a table")
+    rest = {key: value for key, value in table.items() if key != "limits"}
+    fields = _fields(rest, _BUDGET_KEYS, where)
+    fields["limits"] = dict(_limit(key, value, f"{where} limits.{key}") for key, value in limits.items())
+    try:
+        spec = BudgetSpec.model_validate({"name": name, **fields})
+    except ValidationError as error:
+        raise BadBudgets(f"{where}: {_first_fault(error)}") from None
+    fault = fault_of(spec) or _lateness(spec)
+    if fault is not None:
+        raise BadBudgets(f"{where}: {fault}")
+    return spec
+
+
+def _limit(key: str, value: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if key not in _DIMENSIONS:
+        raise BadBudgets(f"{where}: unknown; there are {', '.join(_DIMENSIONS)}")
+    keys = {**_LIMIT_KEYS, "limit": ("limit", money), "bucket": ("bucket", money)} if key == "usd" else _LIMIT_KEYS
+    table = value if isinstance(value, dict) else {"limit": value}
+    if "limit" not in table:
+        raise BadBudgets(f"{where}: has no limit")
+    return _DIMENSIONS[key], {"window_ms": 0, **_fields(table, keys, where)}
+
+
+def _fields(table: Mapping[str, Any], keys: Mapping[str, Reader], where: str) -> dict[str, Any]:
+    fields = {}
+    for key, value in table.items():
+        if key not in keys:
+            raise BadBudgets(f"{where}: unknown key {key!r}; there are {', '.join(keys)}")
+        field, read = keys[key]
+        try:
+            fields[field] = read(value)
+        except ValueError as error:
+            raise BadBudgets(f"{where}: {key} = {value!r} {error}") from None
+    return fields
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _lateness(spec: BudgetSpec) -> str | None:
+    if spec.send_within_ms > spec.jitter_ms:
+        return f"send_within ({spec.send_within_ms} ms) must lie within jitter ({spec.jitter_ms} ms)"
+    return None

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from bursar.contracts.base import Message
 from bursar.contracts.limiter import BudgetSpec, Reload
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
@@ -24,7 +25,7 @@ from bursar_limiter.state import State
 from bursar_limiter.waiting import UNKNOWN
 
 
-class LoadFile(NamedTuple):
+class LoadFile(Message):
     """Internal, at the start: offer the budgets of the file, unless this content of the file was loaded before
     (so that a restart does not undo what an operator has reloaded since)."""
 

@@ -1,26 +1,36 @@
-"""The limiter as a service: its verbs, and the budgets that it starts with."""
+"""The limiter as the host sees it: its decider and its verbs."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status
 from bursar.kernel.spec import ServiceSpec, Verb
-from bursar_limiter.budgets import read_budgets
+from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
+from bursar_limiter.reloading import LoadFile, digest
+from bursar_limiter.settings import LimiterSettings, read_budgets
+from bursar_limiter.state import State
+
+log = logging.getLogger("bursar.limiter")
 
 
-def start(settings: Any, state: Any) -> Sequence[Message]:
-    """The budgets of the file, when this instance becomes owner; nothing changes if the state has them already."""
-    return [Reload(id="start", budgets=read_budgets(settings.limiter_budgets))]
+def start(settings: LimiterSettings, state: State) -> Sequence[Message]:
+    """The budgets of the file, unless this content of it was applied before; none when the file is wrong by now."""
+    try:
+        budgets = read_budgets(settings.budgets)
+    except BadBudgets as error:
+        log.error("budgets_not_loaded", extra={"why": str(error)})
+        return []
+    return [] if digest(budgets) == state.source else [LoadFile(budgets=budgets)]
 
 
 SPEC = ServiceSpec(
     name=SERVICE,
     version="0.1.0",
-    description="Rate limits and budgets: reserve an estimate, call the provider, settle the real usage.",
+    description="Budgets that agents share: reserve before a call, settle after it.",
     decider=LimiterDecider,
     verbs={
         "reserve": Verb(Reserve),

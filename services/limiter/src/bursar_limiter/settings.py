@@ -1,15 +1,33 @@
-"""What the limiter can be told, beside what every service can (`ServiceSettings`)."""
+"""What the limiter can be told, beyond what every service can."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
+from bursar.contracts.limiter import BudgetSpec
 from bursar.kernel.settings import ServiceSettings
+from bursar_limiter.budgets import BadBudgets, budgets_of
+
+EXAMPLE = Path(__file__).with_name("budgets.toml")
+"""The budgets that are used when no file is named."""
 
 
 class LimiterSettings(ServiceSettings):
-    """Settings of one instance of the limiter; environment variables begin with ``BURSAR_``."""
+    """Environment variables begin with ``BURSAR_``."""
 
-    limiter_budgets: Path | None = None
-    """TOML file with the budgets (see ``budgets.toml``). Read when this instance becomes owner; an operator reloads it
-    by the admin verb ``reload``. None: the example beside this module."""
+    budgets: Path = EXAMPLE
+    """TOML file of budgets, read at the start; its content is applied once, so that a restart does not undo a later
+    ``reload`` by an operator. The default is the example that comes with the service."""
+
+
+def read_budgets(path: Path) -> tuple[BudgetSpec, ...]:
+    """The budgets of a file. Raises `BadBudgets`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadBudgets(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadBudgets(f"{path}: {error}") from error
+    return budgets_of(document, text, str(path))
