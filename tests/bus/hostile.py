@@ -11,9 +11,16 @@ def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+BIG, DEEP = 65_000, 30_000
+
+
 def hostile() -> dict[str, bytes]:
     """Payloads of at most 1 MB that no message looks like."""
-    big, deep = 65_000, 30_000
+    return {**hostile_msgpack(), **hostile_json()}
+
+
+def hostile_msgpack() -> dict[str, bytes]:
+    big = BIG
     return {
         "array32 of 2^32-1": b"\xdd\xff\xff\xff\xff",
         "map32 of 2^32-1": b"\xdf\xff\xff\xff\xff",
@@ -43,6 +50,16 @@ def hostile() -> dict[str, bytes]:
         "invalid UTF-8": b"\x81\xa1a\xda\x0f\xff" + b"\xff" * 4095,
         "uint64 max": b"\x81\xa1a\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
         "trailing bytes": b"\x80" + b"\x00" * big,
+        "subject in the id": msgpack.packb({"id": "a.b>", "budget": "*", "amounts": {}}),
+        "line break in the id": msgpack.packb({"id": "a\r\nPUB x 0", "budget": "x", "amounts": {}}),
+        "array of wide maps": b"\x81\xa7budgets\xdc\x00\xff"
+        + (b"\xde\x00\x40" + b"".join(b"\xa1%c\xc0" % n for n in range(33, 97))) * 255,
+    }
+
+
+def hostile_json() -> dict[str, bytes]:
+    big, deep = BIG, DEEP
+    return {
         "JSON nested to the size limit": b'{"a":' * (big // 5),
         "JSON nested 100,000 deep": b'{"a":' * 100_000,
         "JSON arrays nested to the size limit": b'{"a":' + b"[" * deep + b"]" * deep + b"}",
@@ -68,8 +85,4 @@ def hostile() -> dict[str, bytes]:
         "JSON unclosed string": b'{"a":"' + b"\\" * big,
         "JSON NUL keys": b'{"a\\u0000b":1}',
         "braces": b"{" * big,
-        "subject in the id": msgpack.packb({"id": "a.b>", "budget": "*", "amounts": {}}),
-        "line break in the id": msgpack.packb({"id": "a\r\nPUB x 0", "budget": "x", "amounts": {}}),
-        "array of wide maps": b"\x81\xa7budgets\xdc\x00\xff"
-        + (b"\xde\x00\x40" + b"".join(b"\xa1%c\xc0" % n for n in range(33, 97))) * 255,
     }

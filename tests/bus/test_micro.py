@@ -5,60 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from bursar.bus.codec import decode_error, decode_value, encode
-from bursar.bus.memory import MemoryBus, MemoryNetwork
-from bursar.bus.micro import AlreadyAnswered, Call, Endpoint, Service
+from bursar.bus.codec import encode
+from bursar.bus.micro import AlreadyAnswered, Call, Service
 from bursar.contracts.limiter import Status
 from bursar.errors import BursarError, CallerError, ServiceError
+from tests.bus.endpoints import Net, echo, error_in, settle
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SUBJECT = "bursar.req.limiter.{}.a1"
 
 
-class Net:
-    """A service, an agent and an operator on one network, and whatever was published anywhere."""
-
-    def __init__(self) -> None:
-        self.network = MemoryNetwork()
-        self.agent = self.network.connect("a1")
-        self.ops = self.network.connect("ops")
-        self.bus = self.network.connect("svc-limiter")
-        self.service = Service(self.bus, "limiter", "1.2.3", "Hands out permits.", {"shard": "0"}, instance="i1")
-        self.seen: list[tuple[str, bytes]] = []
-
-    async def watch(self, subject: str) -> None:
-        spy = self.network.connect("spy")
-        await spy.subscribe(subject, lambda msg: self.seen.append((msg.subject, msg.data)))
-
-    async def add(self, name: str, handler: Callable[[Call], None], **options: Any) -> Endpoint:
-        return await self.service.add_endpoint(name, f"bursar.req.limiter.{name}.*", handler, **options)
-
-
 @pytest.fixture
 async def net() -> Net:
     return Net()
-
-
-def echo(call: Call) -> None:
-    call.respond(call.data)
-
-
-def error_in(msg: Any) -> BursarError:
-    error = decode_error(msg.headers, msg.data)
-    assert error is not None
-    return error
-
-
-async def settle(bus: MemoryBus) -> None:
-    for _ in range(3):
-        await bus.flush()
 
 
 async def test_a_call_is_answered_with_what_the_handler_says(net: Net) -> None:
@@ -322,106 +287,3 @@ async def test_control_answers_only_go_to_inboxes(net: Net, reply: str) -> None:
     await settle(net.ops)
     assert len(net.seen) == 1
     assert net.service.control_dropped == 1
-
-
-async def test_drain_answers_what_was_accepted(net: Net) -> None:
-    """After SIGTERM: nothing new, everything accepted is answered, then it is over."""
-    held: list[Call] = []
-    await net.add("reserve", held.append)
-    await net.service.start()
-    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
-    await settle(net.agent)
-    draining = asyncio.ensure_future(net.service.drain(5))
-    await settle(net.agent)
-    assert not draining.done()
-    with pytest.raises(BursarError, match="no_responders"):
-        await net.agent.request(SUBJECT.format("reserve"), b"{}", 1)
-    held[0].respond(b"1")
-    assert await draining == 0
-    assert (await request).data == b"1"
-    with pytest.raises(BursarError, match="no_responders"):
-        await net.ops.request("$SRV.PING.limiter", b"", 1)
-
-
-async def test_drain_gives_up_at_its_deadline(net: Net) -> None:
-    """A call that nobody answers cannot keep a service alive; how many there were is said."""
-    await net.add("reserve", lambda _call: None)
-    await net.service.start()
-    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 0.2))
-    await settle(net.agent)
-    assert await net.service.drain(0.02) == 1
-    with pytest.raises(BursarError, match="request_timeout"):
-        await request
-
-
-async def test_stop_ends_at_once(net: Net) -> None:
-    """Without waiting; a call that is open may still be answered."""
-    held: list[Call] = []
-    await net.add("reserve", held.append)
-    await net.service.start()
-    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 1))
-    await settle(net.agent)
-    await net.service.stop()
-    held[0].respond(b"1")
-    assert (await request).data == b"1"
-
-
-async def test_an_answer_without_connection_is_counted_not_raised(net: Net) -> None:
-    """The caller will time out and ask again with the same id."""
-    held: list[Call] = []
-    endpoint = await net.add("reserve", held.append)
-    await net.service.start()
-    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{}", 0.05))
-    await settle(net.agent)
-    net.bus.disconnect()
-    held[0].respond(b"1")
-    assert (endpoint.stats.undelivered, endpoint.stats.open) == (1, 0)
-    with pytest.raises(BursarError, match="request_timeout"):
-        await request
-
-
-async def test_other_subjects_are_answered_to_any_well_formed_inbox(net: Net) -> None:
-    """Subjects without a principal in them accept every inbox of a principal, and nothing else."""
-    endpoint = await net.service.add_endpoint("probe", "bursar.node.host1.query", echo)
-    await net.service.start()
-    assert (await net.ops.request("bursar.node.host1.query", b"{}", 1)).data == b"{}"
-    net.ops.publish("bursar.node.host1.query", b"{}", "bursar.log.limiter.0")
-    await settle(net.ops)
-    assert endpoint.stats.bad_reply == 1
-
-
-async def test_violations_are_bounded(net: Net) -> None:
-    """Counting per principal cannot be used to fill the memory."""
-    for number in range(3000):
-        net.service.violations.add(f"a{number}", "bad_shape")
-    assert net.service.violations.total() == {"bad_shape": 3000}
-    assert net.service.violations.of("*") == {"bad_shape": 3000 - 1024}
-    assert list(net.service.violations.top(1)) == ["*"]
-
-
-@pytest.mark.parametrize(("name", "version"), [("a.b", "1.0.0"), ("", "1.0.0"), ("a", "1.0"), ("a", "v1.0.0")])
-async def test_names_that_the_cli_cannot_read_are_refused(net: Net, name: str, version: str) -> None:
-    """Older `nats` clients give up on the whole list when one name or version is odd."""
-    with pytest.raises(ServiceError):
-        Service(net.bus, name, version)
-
-
-async def test_endpoint_names_are_unique_and_plain(net: Net) -> None:
-    """Statistics are by endpoint name."""
-    await net.add("reserve", echo)
-    for name in ("reserve", "a.b"):
-        with pytest.raises(ServiceError):
-            await net.add(name, echo)
-
-
-async def test_error_bodies_are_in_the_callers_encoding(net: Net) -> None:
-    """msgpack asked, msgpack told."""
-
-    def handler(_call: Call) -> None:
-        raise CallerError("unknown", "no such budget", budget="x")
-
-    await net.add("status", handler)
-    await net.service.start()
-    msg = await net.agent.request(SUBJECT.format("status"), encode({"v": 1}), 1)
-    body = {"v": 1, "error": {"code": "unknown", "text": "no such budget", "facts": {"budget": "x"}}}
-    assert decode_value(msg.data)[0] == body

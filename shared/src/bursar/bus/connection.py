@@ -24,7 +24,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from bursar.bus.base import (
     PermissionDenied,
     RequestTimeout,
 )
+from bursar.bus.counters import BusCounters
 from bursar.bus.wire import WireClient
 from bursar.contracts.base import PRINCIPAL
 
@@ -55,20 +56,6 @@ QUIET = 5.0
 """Seconds between two log lines about asynchronous errors; those between are counted."""
 
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
-
-
-@dataclass(slots=True)
-class BusCounters:
-    """What happened on a connection since it was made."""
-
-    disconnects: int = 0
-    reconnects: int = 0
-    forced_reconnects: int = 0
-    late_answers: int = 0
-    slow_consumers: int = 0
-    denied: int = 0
-    errors: int = 0
-    handler_errors: int = 0
 
 
 class NatsSub:
