@@ -125,6 +125,13 @@ class Desk:
         self._settle(request or Request(None, command, b"", 0), batch, now)
         return True
 
+    def send_away_parked(self) -> list[Any]:
+        """The tickets of those who wait in line. What is decided for them from now on is remembered, for when they
+        ask again, and answered to nobody."""
+        tickets = [request.ticket for request in self.parked.values() if request.ticket is not None]
+        self.parked = {key: request._replace(ticket=None) for key, request in self.parked.items()}
+        return tickets
+
     def _settle(self, request: Request, batch: Batch, now: int) -> None:
         folded, command = self.folded, request.command
         now = max(now, folded.time)
@@ -151,9 +158,8 @@ class Desk:
 
     def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch, now: int) -> None:
         command = request.command
-        remembered = request.ticket is not None and command.request_id
-        reply = _packer.pack(outcome.reply) if remembered else b""
-        request_id = command.request_id if remembered else ""
+        request_id = command.request_id
+        reply = _packer.pack(outcome.reply) if request_id else b""
         row = (command.principal, request_id, request.acked, request.digest, reply, outcome.events)
         packed = pack_decision(Decision(*row, now - batch.time))
         self.folded.record(*row, now)

@@ -250,8 +250,7 @@ class Replica(Instance):
     def send_away_parked(self) -> None:
         """Answer those who wait in line that they have to ask again (another instance will take over)."""
         error = Reject("not_ready", "this instance is stopping; ask again")
-        self.effects.extend(Answer(r.ticket, error, self.committed) for r in self.desk.parked.values())
-        self.desk.parked.clear()
+        self.effects.extend(Answer(ticket, error, self.committed) for ticket in self.desk.send_away_parked())
 
     def resign(self, mono: int) -> None:
         """Decide no more, and tell the standbys so; what was decided is still committed and answered."""
@@ -381,12 +380,14 @@ class Replica(Instance):
             if last.incarnation > self.folded.incarnation:
                 self._load("another has recovered", mono)
                 return
-            if seen.following is not None and not damage_in(self.head, seen):
+            if seen.following is not None and not self._damage and not damage_in(self.head, seen):
                 self._load("there are entries that this instance has not read", mono)
                 return
         attempt.left = seen
         attempt.phase = Phase.BASE
         attempt.base_data = self.folded.dump()
+        # go on with exactly what is stored: who stood in line has been sent away, and must not be granted anything
+        self.follower.folded = Folded.load(self.decider, attempt.base_data)
         self.effects.append(WriteBase(attempt.token, attempt.base_data))
 
     def base_written(self, token: int, manifest: Any, mono: int) -> None:
