@@ -1,0 +1,116 @@
+"""Figures, promises and picture are made from what was measured, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bursar.demo.picture import draw, headline, table_rows, write_html
+from bursar.demo.result import Arm, Happening, Result, broken_promises, flat
+
+
+def arm(name: Literal["unmanaged", "managed"]) -> Arm:
+    return Arm(
+        name=name,
+        label=name,
+        arrivals=100,
+        completed=100,
+        completed_twice=0,
+        violations=0,
+        calls=104,
+        completion_s=[n / 10 for n in range(100)],
+        wasted_tokens=0,
+        wasted_usd=0.0,
+        utilisation=0.91,
+        used=[(0.0, 0.0), (1.0, 0.9), (2.0, 0.92)],
+        backlog=[(0.5, 2.0)],
+        finished_at=2.0,
+    )
+
+
+def result() -> Result:
+    return Result(
+        trace="generated",
+        agents=100,
+        processes=4,
+        window="rolling",
+        window_s=20.0,
+        limit=5_000_000,
+        seconds=70.0,
+        unmanaged=replace(arm("unmanaged"), violations=7, completed=90),
+        managed=arm("managed"),
+        happenings=[Happening("outage", 0.5, 0.4, "outage"), Happening("kill", 1.5, 0, "kill -9")],
+        kill_recovery_s=[1.1, 1.3],
+        coordination_ms=[float(n) for n in range(100)],
+        agent_reserve_ms=[1.0],
+    )
+
+
+def test_the_flat_figures_have_the_keys_that_others_read() -> None:
+    """Names are part of the interface; values come from the arms."""
+    figures = flat(result())
+
+    assert figures["managed_violations"] == 0
+    assert figures["managed_lost"] == 0
+    assert figures["managed_completed_twice"] == 0
+    assert figures["managed_utilisation"] == 0.91
+    assert figures["unmanaged_violations"] == 7
+    assert figures["unmanaged_lost"] == 10
+    assert figures["kill_recovery_max_s"] == 1.3
+    assert figures["coordination_p95_ms"] == 95.0
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_a_good_run_breaks_no_promise() -> None:
+    """What the unmanaged arm did is no promise of ours."""
+    assert broken_promises(result()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"violations": 1}, "1 calls over the limit"),
+        ({"completed": 99}, "1 requests lost"),
+        ({"completed_twice": 2}, "2 requests done twice"),
+        ({"utilisation": 0.84}, "84.0% is not within"),
+        ({"utilisation": 0.96}, "96.0% is not within"),
+    ],
+)
+def test_each_broken_promise_is_named(change: dict[str, float], says: str) -> None:
+    """Whatever the managed arm did not keep is said in words."""
+    good = result()
+    broken = broken_promises(replace(good, managed=replace(good.managed, **change)))  # type: ignore[arg-type]
+
+    assert len(broken) == 1
+    assert says in broken[0]
+
+
+@pytest.mark.parametrize(("recoveries", "says"), [([], "not killed"), ([1.0, 4.0], "4.0 s from the kill")])
+def test_a_recovery_must_be_seen_and_quick(recoveries: list[float], says: str) -> None:
+    """No kill, no claim about recovery; a slow one is a broken promise."""
+    assert says in broken_promises(replace(result(), kill_recovery_s=recoveries))[0]
+
+
+def test_the_picture_and_the_page_are_made_and_need_nothing_else(tmp_path: Path) -> None:
+    """The PNG is a picture; the HTML holds it and all figures, with no reference to anything outside."""
+    draw(result(), tmp_path / "demo.png")
+    write_html(result(), tmp_path / "demo.png", tmp_path / "demo.html")
+    page = (tmp_path / "demo.html").read_text()
+
+    assert (tmp_path / "demo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert headline(result()) in page
+    assert "managed_utilisation" in page
+    assert "http" not in page.split("base64,")[0]
+
+
+def test_the_table_has_both_arms_beside_each_other() -> None:
+    """Each row names what it shows and has a value for either arm."""
+    rows = {name: (left, right) for name, left, right in table_rows(result())}
+
+    assert rows["requests lost"] == ("10", "0")
+    assert rows["calls over the limit (429)"] == ("7", "0")
+    assert rows["completion p50"] == ("5.00 s", "5.00 s")
