@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,12 @@ class Damage(NamedTuple):
     offline: Callable[[Rig], None] | None = None
     online: Callable[[Rig], Awaitable[None]] | None = None
 
-    async def apply(self, rig: Rig) -> None:
-        """Do it; the server was killed and runs again, or has run all the time."""
+    async def apply(self, rig: Rig, down: float = 0.0) -> None:
+        """Do it; the server was killed and runs again (after ``down`` seconds), or has run all the time."""
         if self.offline is not None:
             rig.server.kill()
             self.offline(rig)
+            await asyncio.sleep(down)
             await rig.server.start()
         if self.online is not None:
             await self.online(rig)

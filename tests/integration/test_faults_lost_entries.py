@@ -6,8 +6,10 @@ it, start a new incarnation, keep what its live state or its snapshot still know
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ from bursar.kernel.floor import FloorFile
 from tests.integration import history
 from tests.integration.damage import LOSSES, Damage, copy_store
 from tests.integration.fleet import Fleet, Operation, ask, fleet_of
-from tests.integration.support import Rig, until
+from tests.integration.support import TAKEOVER_SECONDS, Rig, until
 
 log = logging.getLogger(__name__)
+DAMAGES = {damage.name: damage for damage in LOSSES}
 SILENT = {"cut-50", "older-copy", "recreated"}
 pytestmark = pytest.mark.integration
 
@@ -35,12 +38,36 @@ async def test_live_service_keeps_everything_that_the_journal_loses(tmp_path: Pa
             await damage.apply(rig)
             await until(lambda: fleet.done[-1].fence[0] > 1, 10, f"a new incarnation; {dict(fleet.errors)}")
             await fleet.answers(300)
-        final, rows = await rig.walk()
-        log.info("gap %.2f s, errors %s", fleet.gap(), dict(fleet.errors))
-        history.check(fleet.done, final.state)
-        assert final.state.recoveries >= 1
-        assert [kind for _, _, kind in rows].count(RECOVERY) == final.incarnation - 1
-        assert (await rig.replay()).dump() == final.dump()
+            await asyncio.sleep(1.0)  # for the standby to read the new incarnation
+            killed = time.monotonic()
+            rig.owner().kill()
+            await fleet.answers(300)
+            assert fleet.resumed_after(killed) <= TAKEOVER_SECONDS
+        await _nothing_is_lost(rig, fleet)
+
+
+async def test_owner_that_lives_recovers_before_a_standby_that_knows_less(tmp_path: Path) -> None:
+    """The server is down for long enough that the standby wants to take over: it sees the loss first or second, and
+    leaves the recovery to the owner, which knows what the standby may not have read."""
+    async with Rig(tmp_path) as rig:
+        await _start_with_older_copy(rig)
+        async with fleet_of(rig) as fleet:
+            rig["b"].pause()
+            await fleet.answers(300)
+            rig["b"].resume()
+            await DAMAGES["cut-50"].apply(rig, down=2.5)
+            await fleet.answers(300)
+        assert rig["a"].role == "owner"
+        await _nothing_is_lost(rig, fleet)
+
+
+async def _nothing_is_lost(rig: Rig, fleet: Fleet) -> None:
+    final, rows = await rig.walk()
+    log.info("gap %.2f s, errors %s", fleet.gap(), dict(fleet.errors))
+    history.check(fleet.done, final.state)
+    assert (final.incarnation, final.state.recoveries) == (2, 1)
+    assert [kind for _, _, kind in rows].count(RECOVERY) == 1
+    assert (await rig.replay()).dump() == final.dump()
 
 
 async def test_cold_service_starts_a_new_incarnation_above_its_floor(tmp_path: Path, damage: Damage) -> None:
@@ -96,7 +123,7 @@ async def test_one_instance_that_knows_of_the_loss_tells_the_others(tmp_path: Pa
         rig["a"].kill()
         rig["b"].kill()
         shutil.rmtree(rig["a"].data_dir)
-        await next(d for d in LOSSES if d.name == "older-copy").apply(rig)
+        await DAMAGES["older-copy"].apply(rig)
         await rig.start("a")
         await rig["a"].becomes("owner")
         rig.launch("b")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from bursar.kernel.snapshot import KEEP
 from tests.integration import history
 from tests.integration.fleet import fleet_of
-from tests.integration.support import TAKEOVER_SECONDS, Rig
+from tests.integration.support import TAKEOVER_SECONDS, Rig, until
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.integration
@@ -61,6 +62,26 @@ async def test_paused_owner_answers_nothing_stale_and_can_own_again(tmp_path: Pa
         final, _ = await rig.walk()
         history.check(fleet.done, final.state)
         assert fleet.slowest() <= TAKEOVER_SECONDS + 0.5
+
+
+async def test_paused_owner_that_snapshots_have_passed_is_not_taken_for_a_loss(tmp_path: Path) -> None:
+    """While the old owner stands still, its successor stores snapshots and purges the journal above its head: it
+    loads again, and does not believe that anything was lost."""
+    async with Rig(tmp_path, env={"BURSAR_SNAPSHOT_MS": "200"}) as rig:
+        await rig.start("a", "b")
+        async with fleet_of(rig, clients=20) as fleet:
+            rig["a"].pause()
+            await rig["b"].becomes("owner")
+            await until(lambda: len(rig["b"].events("snapshot_stored")) > KEEP, 10, "the journal is purged")
+            rig["a"].resume()
+            await fleet.answers(300)
+            await rig["a"].becomes("standby")
+            rig["b"].kill()
+            await rig["a"].becomes("owner")
+            await fleet.answers(300)
+        final = await rig.replay()
+        assert (final.incarnation, final.state.recoveries) == (1, 0)
+        history.check(fleet.done, final.state)
 
 
 async def test_terminated_owner_answers_what_it_accepted_and_hands_over(tmp_path: Path) -> None:

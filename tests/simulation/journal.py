@@ -72,9 +72,9 @@ class SimulatedJournal:
         await SUSPEND
         return await self._world.journal.chunk(snapshot_id, index)
 
-    async def put_manifest(self, manifest: Manifest) -> None:
+    async def put_manifest(self, manifest: Manifest, after: str) -> None:
         await self._travel()
-        await self._world.journal.put_manifest(manifest)
+        await self._world.journal.put_manifest(manifest, after)
         self._world.simulator.log(self._process.name, "stored snapshot", manifest.id)
         self._world.check_manifests()
         await self._travel()

@@ -1,26 +1,52 @@
-"""Storing snapshots and forgetting old ones, in the order that makes a crash at any point harmless."""
+"""Storing snapshots and forgetting old ones, in the order that makes a crash at any point harmless.
+
+An owner may be paused while it stores a snapshot, and go on when others have long stored newer ones. Its snapshot must
+not become the newest: what it ends with may be purged, and a start from it would look like a loss. So a snapshot is
+made valid only while its last entry stands in the journal, none that is newer does, and no other comes in between.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from bursar.kernel.bugs import seeded
+from bursar.kernel.entry import chain_hash
+from bursar.kernel.errors import Conflict
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.snapshot import KEEP, Manifest
 
 
 async def store_snapshot(journal: Journal, manifest: Manifest, chunks: Sequence[bytes]) -> None:
-    """Chunks first, the manifest last: a snapshot is complete or does not exist. Then drop what it displaces."""
+    """Chunks first, the manifest last: a snapshot is complete or does not exist. Then drop what it displaces.
+
+    Raises `Conflict` when the snapshot is superseded.
+    """
     before = await journal.manifests()
+    newest = before[0].id if before else ""
     if seeded("manifest_before_chunks"):
-        await journal.put_manifest(manifest)
+        await journal.put_manifest(manifest, newest)
     for index, chunk in enumerate(chunks):
         await journal.put_chunk(manifest.id, index, chunk)
     if not seeded("manifest_before_chunks"):
-        await journal.put_manifest(manifest)
+        if await _is_superseded(journal, manifest, before):
+            await journal.drop_snapshot(manifest.id)
+            raise Conflict("the snapshot is superseded", sequence=manifest.sequence)
+        await journal.put_manifest(manifest, newest)
     for old in before[KEEP - 1 :]:
         if old.id != manifest.id:
             await journal.drop_snapshot(old.id)
+
+
+async def _is_superseded(journal: Journal, manifest: Manifest, before: Sequence[Manifest]) -> bool:
+    if not await _stands(journal, manifest):
+        return True
+    return bool(before) and before[0].sequence >= manifest.sequence and await _stands(journal, before[0])
+
+
+async def _stands(journal: Journal, manifest: Manifest) -> bool:
+    """Whether the entry that a snapshot ends with is in the journal."""
+    seen = await journal.inspect(manifest.sequence)
+    return seen.created == manifest.created and seen.at is not None and chain_hash(seen.at) == manifest.hash
 
 
 async def forget_old(journal: Journal) -> None:

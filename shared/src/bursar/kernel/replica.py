@@ -135,8 +135,13 @@ class Replica(Instance):
             self._lagging_since = None
         elif self._lagging_since is None:
             self._lagging_since = mono
-        elif mono - self._lagging_since > self.options.takeover_ms:
+        elif mono - self._lagging_since >= self._patience(fence):
             self._load("the tail is stuck", mono)
+
+    def _patience(self, fence: Fence) -> int:
+        """How long (ms) the tail may be behind what the owner says. What it has not heard of a new incarnation it
+        will not hear at all if the journal now ends before the entry that it waits to go on from."""
+        return self.options.heartbeat_ms if fence[0] > self.fence[0] else self.options.takeover_ms
 
     # ---- requests
 

@@ -39,8 +39,9 @@ class Journal(Protocol):
 
     async def chunk(self, snapshot_id: str, index: int) -> bytes | None: ...
 
-    async def put_manifest(self, manifest: Manifest) -> None:
-        """Make a snapshot valid; older manifests than the newest three go by themselves."""
+    async def put_manifest(self, manifest: Manifest, after: str) -> None:
+        """Make a snapshot valid if the newest manifest is still ``after`` (its id; empty: there is none); otherwise
+        `Conflict`. Older manifests than the newest three go by themselves."""
         ...
 
     async def manifests(self) -> list[Manifest]:

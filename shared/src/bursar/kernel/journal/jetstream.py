@@ -108,8 +108,12 @@ class JetStreamJournal:
         found = await self._get(self._snapshots, {"last_by_subj": subject})
         return found[1] if found else None
 
-    async def put_manifest(self, manifest: Manifest) -> None:
-        await self._store(f"{self._snapshot_subject}.manifest", manifest.encode())
+    async def put_manifest(self, manifest: Manifest, after: str) -> None:
+        subject = f"{self._snapshot_subject}.manifest"
+        newest = await self._get(self._snapshots, {"last_by_subj": subject})
+        if after != (_id_in(newest[1]) if newest else ""):
+            raise Conflict("another snapshot is newer", code=0)
+        await self._store(subject, manifest.encode(), {EXPECTED: str(newest[0] if newest else 0)})
 
     async def manifests(self) -> list[Manifest]:
         found: list[Manifest] = []
@@ -129,10 +133,12 @@ class JetStreamJournal:
         subject = f"{self._snapshot_subject}.{snapshot_id}.*"
         await self._api(f"STREAM.PURGE.{self._snapshots}", {"filter": subject})
 
-    async def _store(self, subject: str, data: bytes) -> None:
-        answer = await self._request(subject, data)
+    async def _store(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+        answer = await self._request(subject, data, headers)
         if "error" in answer:
-            raise JournalError(str(answer["error"].get("description", "")), code=answer["error"].get("err_code"))
+            code = answer["error"].get("err_code")
+            kind = Conflict if code in _CONFLICTS else JournalError
+            raise kind(str(answer["error"].get("description", "")), code=code)
 
     # ---- plumbing
 
@@ -157,13 +163,21 @@ class JetStreamJournal:
             raise OutcomeUnknown(str(answer["error"].get("description", "")), code=answer["error"].get("err_code"))
         return answer
 
-    async def _request(self, subject: str, payload: bytes) -> dict[str, Any]:
+    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
         try:
-            answer = await self._bus.request(subject, payload, self._timeout)
+            answer = await self._bus.request(subject, payload, self._timeout, headers)
             body: dict[str, Any] = json.loads(answer.data)
         except (BusError, ValueError) as error:
             raise OutcomeUnknown("no answer") from error
         return body
+
+
+def _id_in(payload: bytes) -> str:
+    """The id of a manifest; something that no snapshot is called when it cannot be read."""
+    try:
+        return decode_manifest(payload).id
+    except CorruptSnapshot:
+        return "?"
 
 
 class _Reader:

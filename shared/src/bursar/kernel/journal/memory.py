@@ -87,8 +87,10 @@ class MemoryJournal:
     async def chunk(self, snapshot_id: str, index: int) -> bytes | None:
         return self.store.chunks.get((self.shard, snapshot_id, index))
 
-    async def put_manifest(self, manifest: Manifest) -> None:
+    async def put_manifest(self, manifest: Manifest, after: str) -> None:
         kept = self.store.manifests.setdefault(self.shard, [])
+        if after != (decode_manifest(kept[-1]).id if kept else ""):
+            raise Conflict("another snapshot is newer", code=self.store.conflict_code)
         kept.append(manifest.encode())
         del kept[:-KEEP]
 
