@@ -1,0 +1,195 @@
+"""What the fleet runs against: a whole installation by the code of ``bursar up`` (embedded NATS server, limiter and a
+standby) in a home of its own, and the judge in another process. And the hand that kills the limiter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import psutil
+
+from bursar.bus.identity import load_home, mint_agent
+from bursar.cli.up import UpOptions
+from bursar.cli.up import run as run_up
+from bursar.demo.plan import Plan
+
+REPLICAS: Final = 2
+START_TIMEOUT_S: Final = 40.0
+
+
+class StackError(RuntimeError):
+    """Something that the demo needs did not start or has ended; the text says what, and what it said last."""
+
+
+@dataclass
+class Stack:
+    """``owner`` is the limiter's instance that decides now, as its own log says; ``log`` is everything that the
+    services have written."""
+
+    url: str = ""
+    home: Path = Path()
+    owner: str = ""
+    log: list[str] = field(default_factory=list)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def heard(self, line: str) -> None:
+        self.log.append(line)
+        if line.strip().startswith("Bursar is up"):
+            self.ready.set()
+        _, bar, told = line.partition(" | ")
+        if bar and told.startswith("{"):
+            with contextlib.suppress(ValueError):
+                self._event(json.loads(told))
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "role_changed" and event.get("role") == "owner":
+            self.owner = str(event["instance"])
+
+    def credentials(self, *names: str) -> list[str]:
+        """Fresh credentials for agents of these names."""
+        home = load_home(self.home)
+        return [str(mint_agent(home, name)) for name in names]
+
+    def kill_owner(self) -> str:
+        """``kill -9`` the instance that decides; its name."""
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("BURSAR_INSTANCE") == self.owner:
+                    os.kill(process.pid, signal.SIGKILL)
+                    return self.owner
+        raise StackError(f"the limiter's owner {self.owner!r} is not running")
+
+
+@contextlib.asynccontextmanager
+async def running_stack(plan: Plan, home: Path) -> AsyncIterator[Stack]:
+    """Bring everything up in ``home``; taken down at the end. Raises `StackError`."""
+    budgets = _write_budgets(plan, home)
+    stack, stop = Stack(home=home), asyncio.Event()
+    options = UpOptions(home=home, port=0, replicas=REPLICAS, budgets=budgets, context="")
+    up = asyncio.create_task(run_up(options, stack.heard, stop))
+    ready = asyncio.create_task(stack.ready.wait())
+    try:
+        await asyncio.wait((up, ready), timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not stack.ready.is_set():
+            raise StackError("Bursar did not come up: " + _last(up, stack.log))
+        stack.url = json.loads((home / "run" / "lock").read_bytes())["url"]
+        yield stack
+    finally:
+        ready.cancel()
+        stop.set()
+        with contextlib.suppress(Exception):
+            await up
+
+
+def _write_budgets(plan: Plan, home: Path) -> Path:
+    home.mkdir(parents=True)
+    budgets = home / "budgets.toml"
+    budgets.write_text(plan.budgets_toml(), encoding="utf-8")
+    return budgets
+
+
+def _last(up: asyncio.Task[None], log: list[str]) -> str:
+    if up.done() and not up.cancelled() and up.exception() is not None:
+        return str(up.exception())
+    return " / ".join(log[-5:]) or "it said nothing"
+
+
+class Judge:
+    """The provider's process, seen from outside."""
+
+    def __init__(self, base: str, client: httpx2.AsyncClient) -> None:
+        self.base, self._client = base, client
+
+    async def page(self, name: str) -> dict[str, Any]:
+        """``stats``, ``series`` or ``log``."""
+        answer = await self._client.get(f"{self.base}/admin/{name}")
+        answer.raise_for_status()
+        page: dict[str, Any] = answer.json()
+        return page
+
+    async def outage(self, seconds: float) -> None:
+        (
+            await self._client.post(f"{self.base}/admin/episode", json={"kind": "outage", "seconds": seconds})
+        ).raise_for_status()
+
+
+@contextlib.asynccontextmanager
+async def running_judge(plan: Plan) -> AsyncIterator[Judge]:
+    """Start the provider; ended with SIGTERM. Raises `StackError`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bursar.demo.provider", "--config", json.dumps(plan.provider_settings())),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
+        if not line:
+            raise StackError(f"the provider ended at once, with status {await process.wait()}")
+        async with httpx2.AsyncClient(timeout=10.0) as client:
+            yield Judge(f"http://127.0.0.1:{json.loads(line)['port']}", client)
+    finally:
+        await end(process)
+
+
+async def end(process: asyncio.subprocess.Process, grace_s: float = 8.0) -> int:
+    """SIGTERM, wait, SIGKILL; the exit status."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        return await asyncio.wait_for(process.wait(), grace_s)
+    except TimeoutError:
+        process.kill()
+        return await process.wait()
+
+
+Heard = Callable[[dict[str, Any]], None]
+
+
+class CrewProcess:
+    """A crew's process, started from its file in the work folder; ``heard`` gets each line that it writes."""
+
+    def __init__(self, folder: Path, name: str, heard: Heard) -> None:
+        self.name, self._folder, self._heard = name, folder, heard
+        self._process: asyncio.subprocess.Process | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    async def start(self, work: str, processes: int, config: dict[str, Any]) -> None:
+        body = {"work": work, "processes": processes, "config": config}
+        (self._folder / f"{self.name}.json").write_text(json.dumps(body), encoding="utf-8")
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bursar.demo.crew", str(self._folder), self.name), stdout=asyncio.subprocess.PIPE
+        )
+        self._listener = asyncio.create_task(self._listen(self._process))
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            self._heard(json.loads(line))
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> int:
+        status = await end(self._process) if self._process is not None else 0
+        if self._listener is not None:
+            await self._listener
+        return status
+
+    def found(self, processes: int) -> list[dict[str, Any]]:
+        """What each process found. Raises `StackError` when one has written nothing."""
+        files = [self._folder / f"{self.name}-{process}.json" for process in range(processes)]
+        missing = [file.name for file in files if not file.exists()]
+        if missing:
+            raise StackError(f"no result from {', '.join(missing)}: see the errors above")
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
