@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.bus.proxy import Proxy
 from tests.integration import history
 from tests.integration.fleet import fleet_of
-from tests.integration.proxy import Proxy
 from tests.integration.support import Rig
 
 log = logging.getLogger(__name__)
@@ -55,22 +57,33 @@ async def _opened(url: str) -> float:
             return time.monotonic()
 
 
+@asynccontextmanager
+async def _proxy(rig: Rig) -> AsyncIterator[Proxy]:
+    proxy = Proxy(urlsplit(rig.server.url).port or 0)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.stop()
+
+
 @pytest.mark.parametrize("fault", ["stall", "cut", "delay"])
 async def test_service_comes_back_by_itself_after_the_network_heals(tmp_path: Path, fault: str) -> None:
     """The only instance is behind a proxy that stalls, cuts or delays for 4 s: it answers again within 6 s of healing,
     by itself, and nothing acknowledged is lost."""
-    async with Rig(tmp_path) as rig, Proxy(rig.server.url) as proxy:
+    async with Rig(tmp_path) as rig, _proxy(rig) as proxy:
         await rig.start("a", url=proxy.url)
         async with fleet_of(rig) as fleet:
             await fleet.answers(500)
             if fault == "stall":
                 proxy.stall()
             elif fault == "cut":
-                await proxy.cut()
+                proxy.refuse = True
+                proxy.cut()
             else:
                 proxy.delay = 0.8
             await asyncio.sleep(4.0)
-            await proxy.heal()
+            proxy.heal()
             healed = time.monotonic()
             await fleet.answers(500)
             back = fleet.resumed_after(healed)
@@ -84,7 +97,7 @@ async def test_service_comes_back_by_itself_after_the_network_heals(tmp_path: Pa
 async def test_owner_that_is_cut_off_is_replaced_and_answers_nothing_stale(tmp_path: Path) -> None:
     """The owner's network stalls while its standby's does not: the standby takes over, and when the stall ends the
     old owner's delayed packets change nothing."""
-    async with Rig(tmp_path) as rig, Proxy(rig.server.url) as proxy:
+    async with Rig(tmp_path) as rig, _proxy(rig) as proxy:
         await rig.start("a", url=proxy.url)
         await rig.start("b")
         async with fleet_of(rig) as fleet:
@@ -93,7 +106,7 @@ async def test_owner_that_is_cut_off_is_replaced_and_answers_nothing_stale(tmp_p
             stalled = time.monotonic()
             await rig["b"].becomes("owner")
             await fleet.answers(300)
-            await proxy.heal()
+            proxy.heal()
             await fleet.answers(300)
             await rig["a"].becomes("standby")
             back = fleet.resumed_after(stalled)
