@@ -42,15 +42,15 @@ class BankWorkload:
     def changed(self, body: Any) -> Any:
         return body.model_copy(update={"amount": body.amount + 1})
 
-    def took(self, client: Client, question: Question, reply: dict[str, Any]) -> None:
+    def took(self, world: World, client: Client, question: Question, reply: dict[str, Any]) -> None:
         pass
 
-    def check_state(self, state: Bank) -> None:
+    def check_state(self, state: Bank, now: int) -> None:
         check_conservation(state)
 
     def check_end(self, world: World) -> None:
         """What clients were told was paid in or taken out is so; what they were not told may be so, once."""
-        if world.checker.lossy or world.checker.reference is None:
+        if world.checker.lossy or "decided_again_by_age" in world.checker.counts or world.checker.reference is None:
             return
         state: Bank = world.checker.reference.folded.state
         told = {"pay": 0, "take": 0}

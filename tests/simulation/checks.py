@@ -15,8 +15,8 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.decider import Decider, Fence, Reject
 from bursar.kernel.effects import Answer
-from bursar.kernel.entry import EPOCH, RECOVERY, Entry, chain_hash, decode
-from bursar.kernel.errors import KernelError
+from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.errors import CorruptSnapshot, KernelError
 from bursar.kernel.fold import EMPTY_HEAD, Folded, Follower, Head
 from bursar.kernel.idempotency import MAX_AGE_MS
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
@@ -40,11 +40,12 @@ def is_beyond(fence: Fence, other: Fence) -> bool:
 
 
 class Landed(NamedTuple):
-    """An accepted decision in the store."""
+    """An accepted decision in the store; ``time`` is the decider's, ``landed_at`` the true one (ms)."""
 
     fence: Fence
     reply: bytes
     time: int
+    landed_at: int = 0
 
 
 class Checker:
@@ -112,24 +113,32 @@ class Checker:
             raise Violation("landed_twice", f"the append {entry.id!r} landed twice")
         self._ids.add(entry.id)
 
-    def _check_recovery(self, entry: Entry) -> Folded:
+    def _check_recovery(self, entry: Entry) -> Folded | None:
         self.recoveries += 1
         if not self.recovery_expected:
             raise Violation("needless_recovery", "an instance recovered though nothing was lost")
-        base = finish(read_snapshot(self.journal, Manifest._make(entry.base), self.decider))
+        try:
+            base = finish(read_snapshot(self.journal, Manifest._make(entry.base), self.decider))
+        except CorruptSnapshot:  # the store was replaced between the base and the entry
+            self.reference = None
+            return None
         for principal, request_id, answer in base.answers:
             self._note((principal, request_id), Landed(answer.fence, answer.reply, answer.time))
         return base
 
     def _note_decisions(self, entry: Entry) -> None:
         for offset, row in enumerate(entry.decisions):
+            if row.principal and row.principal != "ops" and not row.request_id:
+                raise Violation("unasked", f"{row.principal} was granted {row.events} under no request")
             if row.request_id:
                 fence = (entry.incarnation, entry.epoch, entry.number + offset)
                 key = (row.principal, row.request_id)
-                known = self.decisions.get(key)
-                if known and not self.lossy and entry.time - known[-1].time < MAX_AGE_MS:
-                    raise Violation("decided_twice", f"{key} was accepted as {self.decisions[key]} and as {fence}")
-                self._note(key, Landed(fence, row.reply, entry.time))
+                known, time = self.decisions.get(key), entry.time + row.after
+                if known and time - known[-1].time >= MAX_AGE_MS:
+                    self.count("decided_again_by_age")
+                elif known and not self.lossy:
+                    raise Violation("decided_twice", f"{key} was accepted as {known} and as {fence} at {time}")
+                self._note(key, Landed(fence, row.reply, time, self.simulator.now))
 
     def _note(self, key: Key, decision: Landed) -> None:
         known = self.decisions.setdefault(key, [])
@@ -191,7 +200,8 @@ class Checker:
             return
         key = (principal, request_id)
         before = self.answered.get(key)
-        forgotten = before is None or self.lossy or len(self.decisions.get(key, ())) > 1
+        decisions = self.decisions.get(key, ())
+        forgotten = before is None or self.lossy or any(map(self._is_old, decisions))
         if reply is None:
             if not forgotten:
                 raise Violation("accepted_then_refused", f"{key} was {before} and then was not accepted")
@@ -200,55 +210,64 @@ class Checker:
             raise Violation("two_answers", f"{key} was answered {before} and {(fence, reply)}")
         self.answered[key] = (fence, reply)
 
+    def _is_old(self, decision: Landed) -> bool:
+        """Whether its answer may have been forgotten by age."""
+        time = self.log[-1].time + sum(row.after for row in self.log[-1].decisions)
+        return time - decision.time >= MAX_AGE_MS or self.simulator.now - decision.landed_at > MAX_AGE_MS // 2
+
     # ---- the store
 
     def manifests(self, spoiled: Iterable[str]) -> None:
         """Every manifest in the store stands for a snapshot that is complete."""
+        if self.reference is None:
+            self.resync()
         for raw in self.store.manifests.get(self.shard, []):
             manifest = decode_manifest(raw)
             missing = [i for i in range(manifest.chunks) if (self.shard, manifest.id, i) not in self.store.chunks]
-            if missing and manifest.id not in spoiled:
+            if missing and manifest.id not in spoiled and not self.lossy:
                 raise Violation("manifest_without_chunks", f"{manifest.id} lacks chunks {missing}")
 
     def replay_everything(self, spoiled: Iterable[str]) -> None:
         """From every snapshot, and from the start where the log still has it, the replay ends in the same state."""
-        reference = self.reference
-        if reference is None:
+        if self.reference is None:
             return
-        expected = reference.folded.dump()
-        entries = list(self.store.after(self.shard, 0))
-        starts = []
-        if entries and entries[0][1] and not self.lossy and decode(entries[0][1]).prev == bytes(16):
-            starts.append(Follower(Folded(self.decider), EMPTY_HEAD))
-        for raw in self.store.manifests.get(self.shard, []):
-            manifest = decode_manifest(raw)
-            at = self.store.entries.get(manifest.sequence)
-            genuine = at is not None and chain_hash(at[1]) == manifest.hash
-            if manifest.id in spoiled or (not genuine and (self.lossy or at is None)):
-                continue
-            if not genuine:
-                raise Violation("snapshot_misplaced", f"{manifest.id} does not end with entry {manifest.sequence}")
-            folded = finish(read_snapshot(self.journal, manifest, self.decider))
-            starts.append(Follower(folded, Head(manifest.sequence, manifest.hash, manifest.created)))
+        expected = self.reference.folded.dump()
+        starts = [] if self.lossy else self._starts(spoiled)
+        follower, damage = finish(load(self.journal, self.decider))
+        if not damage:
+            starts.append(follower)
+        elif not self.lossy:
+            raise Violation("false_alarm", f"the loader found damage where there is none: {damage}")
         for follower in starts:
             start = follower.head.sequence
-            for sequence, payload in entries:
-                if sequence > start:
-                    self._follow(follower, sequence, payload)
+            for sequence, payload in self.store.after(self.shard, start):
+                self._follow(follower, sequence, payload)
             self.count("replays")
             if follower.folded.dump() != expected:
                 raise Violation("replay_differs", f"the replay from {start} does not end in the same state")
 
+    def _starts(self, spoiled: Iterable[str]) -> list[Follower]:
+        """Every snapshot that is whole and whose entry is in the log, and the empty state if the log is."""
+        starts = []
+        first = next(self.store.after(self.shard, 0), None)
+        if first is not None and decode(first[1]).prev == GENESIS:
+            starts.append(Follower(Folded(self.decider), EMPTY_HEAD))
+        for raw in self.store.manifests.get(self.shard, []):
+            manifest = decode_manifest(raw)
+            at = self.store.entries.get(manifest.sequence)
+            if manifest.id in spoiled or at is None:
+                continue
+            if chain_hash(at[1]) != manifest.hash:
+                raise Violation("snapshot_misplaced", f"{manifest.id} does not end with entry {manifest.sequence}")
+            folded = finish(read_snapshot(self.journal, manifest, self.decider))
+            starts.append(Follower(folded, Head(manifest.sequence, manifest.hash, manifest.created)))
+        return starts
+
     def _follow(self, follower: Follower, sequence: int, payload: bytes) -> None:
-        entry = decode(payload)
-        base = None
-        if entry.kind == RECOVERY:
-            base = finish(read_snapshot(self.journal, Manifest._make(entry.base), self.decider))
         try:
-            follower.follow(sequence, payload, base)
+            follower.follow(sequence, payload)
         except KernelError as error:
-            if not self.lossy or self.reference is not None:
-                raise Violation("chain", f"replay breaks at {sequence}: {error}") from error
+            raise Violation("chain", f"replay breaks at {sequence}: {error}") from error
 
     def bounded(self) -> None:
         """The table of answers is bounded by age."""

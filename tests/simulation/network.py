@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bursar.kernel.decider import Fence
 from bursar.kernel.effects import Append, Heartbeat
 from bursar.kernel.errors import Conflict
 from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3
@@ -94,3 +95,10 @@ class Network:
             if simulator.chance(faults.late_heartbeat):
                 delay += simulator.between(0, 2_000)
             simulator.at(delay, process.deliver, process.heard, beat)
+
+    def warn(self, suspect: Fence) -> None:
+        """One instance tells all of a fence that was given out for what is not in the journal."""
+        for process in self.world.alive():
+            if not self.simulator.chance(self.world.faults.lost_heartbeat):
+                delay = self.simulator.between(0, self.world.faults.slow)
+                self.simulator.at(delay, process.deliver, process.warned, suspect)

@@ -133,7 +133,6 @@ class Process:
             return
         self.replica.resign(self.mono)
         self._carry_out()
-        self.world.disk[self.slot] = self.replica.committed
         self.simulator.at(self.simulator.between(0, 50), self.kill)
 
     def _begin(self) -> None:
@@ -143,15 +142,26 @@ class Process:
         if self.alive:
             if not self.is_paused:
                 self.deliver(self._tick_replica)
+                self._warn_others()
             self.simulator.at(self.simulator.between(20, 80), self._tick)
 
     def _tick_replica(self) -> None:
         self.replica.tick(self.mono)
 
+    def _warn_others(self) -> None:
+        """Nobody is to decide on a journal of which this instance knows that it has lost something."""
+        suspect = self.replica.suspect
+        if suspect is not None and self.replica.role is not Role.OWNER and self.simulator.chance(0.25):
+            self.world.network.warn(suspect)
+
+    def warned(self, suspect: Fence) -> None:
+        self.replica.saw(suspect, self.mono)
+
     def _remember_floor(self) -> None:
         if self.alive:
-            if self.replica.role is Role.OWNER and not self.is_paused:
-                self.world.disk[self.slot] = self.replica.committed
+            if self.replica.role in {Role.OWNER, Role.STANDBY} and not self.is_paused:
+                floor = self.world.disk.get(self.slot, (0, 0, 0))
+                self.world.disk[self.slot] = max(floor, self.replica.committed)
             self.simulator.at(FLOOR_MS, self._remember_floor)
 
     # ---- requests
@@ -170,7 +180,8 @@ class Process:
             self._refuse(call)
             return
         digest = digest_of(body) if call.request_id else b""
-        request = Request(call, Command(call.principal, call.request_id, body), digest, body.acked)
+        acked = getattr(body, "acked", 0)
+        request = Request(call, Command(call.principal, call.request_id, body), digest, acked)
         if not replica.offer(request):
             self._refuse(call)
             return

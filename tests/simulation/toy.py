@@ -13,7 +13,7 @@ from typing import Any
 from bursar.contracts.base import Message
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Park, Refuse, Reject
 
-FREEZE_MS = 3_000
+FREEZE_MS = 400
 
 
 class Body(Message):

@@ -45,11 +45,11 @@ class Workload(Protocol):
         """The same request with other content; None if it cannot be changed."""
         ...
 
-    def took(self, client: Client, question: Question, reply: dict[str, Any]) -> None:
+    def took(self, world: World, client: Client, question: Question, reply: dict[str, Any]) -> None:
         """A client has taken this reply."""
         ...
 
-    def check_state(self, state: Any) -> None:
+    def check_state(self, state: Any, now: int) -> None:
         """Raise AssertionError when a state cannot be."""
         ...
 
@@ -160,7 +160,7 @@ class Clients:
         if is_query:
             client.queries -= 1
             number = client.queries
-            body = make(acked=0, **fields, **self.world.workload.seen_field(seen))
+            body = make(**fields, **self.world.workload.seen_field(seen))
         else:
             client.number += 1
             number = client.number
@@ -271,8 +271,8 @@ class Clients:
         else:
             reply = outcome.reply if isinstance(outcome, Refuse) else None
         self.taken.append(Taken(question, fence, reply if packed is not None else None))
-        if reply is not None:
-            self.world.workload.took(client, question, reply)
+        if reply is not None and packed is not None:
+            self.world.workload.took(self.world, client, question, reply)
 
     def _end(self, question: Question) -> None:
         question.is_over = True

@@ -76,9 +76,12 @@ class Instance(ABC):
 
     @property
     def suspect(self) -> Fence | None:
-        """A fence that was given out for something that is not here (yet); None when there is none."""
+        """A fence that was given out for something that is not here (yet), or that is here but not in what others
+        have appended since; None when there is none."""
         suspect = self._suspect
-        return None if suspect is None or self.folded.knows(suspect) else suspect
+        if suspect is not None and not self.folded.knows(suspect):
+            return suspect
+        return self._committed if self._damage else None
 
     def wake_at(self, mono: int) -> int | None:
         """The reading of the monotonic clock at which the decider has something due; None when it has not."""

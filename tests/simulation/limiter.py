@@ -1,0 +1,144 @@
+"""The real limiter as a workload, and a provider that knows nothing of it.
+
+The provider charges each call at a moment between its permit and its send deadline, on true time; what a client
+knows of the limiter's time is what `bursar.client` knows: an answer's time is not older than its request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bursar.contracts.limiter import (
+    Amounts,
+    BudgetSpec,
+    Clock,
+    LimitSpec,
+    Reserve,
+    Settle,
+    Status,
+    Usage,
+)
+from bursar.kernel.decider import Decider, Fence
+from bursar_limiter.core import LimiterDecider
+from bursar_limiter.reloading import LoadFile
+from bursar_limiter.state import State, validate
+from tests.limiter.oracle import clock_window, rolling_window
+from tests.simulation.workload import Client, Question
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+WINDOW_MS = 2_000
+REQUESTS = 12
+TOKENS = 4_000
+CONCURRENT = 6
+BUDGET = "key/main"
+
+BUDGETS = (
+    BudgetSpec(
+        name=BUDGET,
+        limits={
+            "requests": LimitSpec(limit=REQUESTS, window_ms=WINDOW_MS),
+            "input_tokens": LimitSpec(limit=TOKENS, window_ms=WINDOW_MS),
+            "concurrent": LimitSpec(limit=CONCURRENT, window_ms=0),
+        },
+        burst_permille=400,
+        max_ttl_ms=4_000,
+        max_waiting=20,
+    ),
+)
+
+
+class Charge(NamedTuple):
+    """A call at the provider: charged when (true ms), over when, how many tokens."""
+
+    at: int
+    until: int
+    tokens: int
+
+
+class LimiterWorkload:
+    name = "limiter"
+
+    def __init__(self) -> None:
+        self.charges: list[Charge] = []
+        self.void = 0
+        self.offsets: dict[tuple[Any, ...], int] = {}
+
+    def decider(self) -> Decider[Any]:
+        return LimiterDecider()
+
+    def start(self) -> list[Any]:
+        return [LoadFile(budgets=BUDGETS)]
+
+    # ---- what clients ask
+
+    def next(self, client: Client) -> tuple[Any, dict[str, Any], bool]:
+        if client.todo:
+            return Settle, client.todo.pop(0), False
+        number = client.number * 5 + client.queries * 3
+        if number % 11 == 0:
+            client.queries -= 1
+            return (Status, {}, True) if number % 2 else (Clock, {}, True)
+        tokens = 50 + number * 7919 % 900
+        wait = (0, 0, 300, 1_500)[number % 4]
+        amounts = Amounts(input_tokens=tokens)
+        name = "key/none" if number % 37 == 0 else BUDGET
+        return Reserve, {"budget": name, "amounts": amounts, "wait_ms": wait, "ttl_ms": 1_000 + number % 3_000}, False
+
+    def last(self) -> tuple[Any, dict[str, Any]]:
+        return Status, {}
+
+    def seen_field(self, fence: Fence | None) -> dict[str, Any]:
+        return {} if fence is None else {"seen": "%d.%d.%d.%s" % (*fence, "0" * 16)}
+
+    def changed(self, body: Any) -> Any:
+        if isinstance(body, Reserve):
+            return body.model_copy(update={"amounts": Amounts(input_tokens=body.amounts.input_tokens + 1)})
+        return None
+
+    # ---- what they do with the answers
+
+    def took(self, world: World, client: Client, question: Question, reply: dict[str, Any]) -> None:
+        if not isinstance(question.body, Reserve) or not reply.get("ok"):
+            return
+        epoch = tuple(map(int, reply["reservation"].split(".")))[:2]
+        clock = (client.name, *epoch)
+        simulator = world.simulator
+        bound = question.asked_at - (reply["granted_at_ms"] + 1)
+        bound = self.offsets[clock] = max(bound, self.offsets.get(clock, bound))
+        reservation = reply["reservation"]
+        sends_at = simulator.now + simulator.between(0, 40)
+        if sends_at > reply["send_by_at_ms"] + bound:
+            self.void += 1
+            client.todo.append({"reservation": reservation, "outcome": "cancelled"})
+            return
+        tokens = simulator.between(1, question.body.amounts.input_tokens)
+        charged_at = sends_at + simulator.between(0, 200)
+        ends_at = charged_at + simulator.between(10, 250)
+        self.charges.append(Charge(charged_at, ends_at, tokens))
+        simulator.at(ends_at - simulator.now, self._end, client, reservation, tokens)
+
+    def _end(self, client: Client, reservation: str, tokens: int) -> None:
+        client.todo.append({"reservation": reservation, "usage": Usage(input_tokens=tokens)})
+
+    # ---- what must hold
+
+    def check_state(self, state: State, now: int) -> None:
+        validate(state, now)
+
+    def check_end(self, world: World) -> None:
+        """No provider that rolls its windows, or starts them on the clock, has seen too much."""
+        world.checker.counts["charges"] = len(self.charges)
+        world.checker.counts["void"] = self.void
+        if world.checker.lossy:
+            return
+        for limit, amounts in (
+            (REQUESTS, [(float(charge.at), 1) for charge in self.charges]),
+            (TOKENS, [(float(charge.at), charge.tokens) for charge in self.charges]),
+        ):
+            assert rolling_window(amounts, limit, WINDOW_MS) == 0, f"more than {limit} in some window"
+            assert clock_window(amounts, limit, WINDOW_MS) == 0, f"more than {limit} in a window on the clock"
+        for charge in self.charges:
+            flying = sum(other.at <= charge.at < other.until for other in self.charges)
+            assert flying <= CONCURRENT, f"{flying} calls in flight"
