@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bursar.contracts.base import Request
-from bursar.contracts.limiter import Amounts, BudgetSpec, Reload, Reserve, Settle, Usage
+from bursar.contracts.limiter import Amounts, BudgetSpec, Reload, Reserve, Settle, Status, StatusReply, Usage
 from bursar.kernel.decider import Accept, Command, Event, Outcome, Park, Refuse, Reject
 from bursar_limiter.core import LimiterDecider
 from bursar_limiter.state import State, validate
@@ -121,6 +121,14 @@ class Desk:
 
     def cancel(self, reservation: str, principal: str = "agent") -> Outcome:
         return self.ask(Settle(id=self.new_id(), reservation=reservation, outcome="cancelled"), principal)
+
+    def reload(self, *budgets: BudgetSpec) -> Outcome:
+        return self.ask(Reload(id=self.new_id(), budgets=budgets), "ops")
+
+    def status(self, budget: str | None = None) -> StatusReply:
+        outcome = self.ask(Status(budget=budget), "ops")
+        assert isinstance(outcome, Refuse), outcome
+        return StatusReply(**outcome.reply, fence="1.1.1.0123456789abcdef")
 
     def rejected(self, outcome: Outcome) -> str:
         assert isinstance(outcome, Reject), outcome

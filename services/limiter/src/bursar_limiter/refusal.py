@@ -94,10 +94,10 @@ def _why(budget: Budget, reason: str, amounts: Quantities, now: int, what: Obsta
     if counted + amount > meter.limit:
         used = f"{counted} of {meter.limit} {words} of budget {budget.name} are used{_within(meter)}"
         return f"{used}, and {amount} more do not fit."
-    return f"The {words} of budget {budget.name} are paced, and {amount} more would come too early."
+    return f"The {words} of budget {budget.name} are spread over time, and {amount} more would come too early."
 
 
 def _within(meter: Meter) -> str:
     if meter.index == CONCURRENT or not meter.spec.window_ms:
         return ""
-    return f" in the last {meter.spec.window_ms / 1000:g} s"
+    return f" in the last {meter.spec.window_ms / 1000:.12g} s"

@@ -22,7 +22,7 @@ def start(settings: LimiterSettings, state: State) -> Sequence[Message]:
     try:
         budgets = read_budgets(settings.budgets)
     except BadBudgets as error:
-        log.error("budgets_not_loaded", extra={"why": str(error)})
+        log.warning("budgets_not_loaded", extra={"why": str(error)})
         return []
     return [] if digest(budgets) == state.source else [LoadFile(budgets=budgets)]
 

@@ -1,0 +1,256 @@
+"""Standing in line."""
+
+from __future__ import annotations
+
+from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Refused, Reserve
+from bursar.kernel.decider import Accept, Command, Outcome, Park, Refuse, Reject
+from tests.limiter.fleet import Desk
+
+FENCE = "1.1.1.0123456789abcdef"
+SPEC = BudgetSpec(
+    name="b",
+    limits={
+        "input_tokens": LimitSpec(limit=1000, window_ms=1000, paced=False),
+        "concurrent": LimitSpec(limit=2, window_ms=0),
+    },
+    jitter_ms=0,
+    max_waiting=3,
+)
+
+
+def wait(desk: Desk, name: str, ms: int, tokens: int = 0, calls: int = 0, who: str = "agent") -> Outcome:
+    amounts = Amounts(requests=0, concurrent=calls, input_tokens=tokens)
+    return desk.ask(Reserve(id=name, budget="b", amounts=amounts, wait_ms=ms), who)
+
+
+def parked(outcome: Outcome) -> None:
+    assert isinstance(outcome, Park), outcome
+
+
+def answer(desk: Desk, name: str, who: str = "agent") -> Outcome:
+    return desk.answers[who, name]
+
+
+def test_who_waits_is_granted_when_it_fits() -> None:
+    """At the first moment, without asking again."""
+    desk = Desk(SPEC)
+    desk.granted(input_tokens=900)
+    at = desk.refused(input_tokens=200)["retry_at_ms"]
+    parked(wait(desk, "w", 5000, 200))
+    desk.advance(at - 1)
+    assert not desk.answers
+    desk.advance(at)
+    granted = answer(desk, "w")
+    assert isinstance(granted, Accept)
+    assert granted.reply["granted_at_ms"] == at
+
+
+def test_a_settlement_lets_the_next_one_in_at_once() -> None:
+    """No time need pass."""
+    desk = Desk(SPEC)
+    calls = [desk.granted(concurrent=1) for _ in range(2)]
+    parked(wait(desk, "w", 5000, calls=1))
+    desk.settle_due()
+    assert not desk.answers
+    desk.settle(calls[0])
+    desk.settle_due()
+    assert isinstance(answer(desk, "w"), Accept)
+
+
+def test_first_come_first_served() -> None:
+    """Three wait; each settlement lets in the one that came first."""
+    desk = Desk(SPEC)
+    calls = [desk.granted(concurrent=1) for _ in range(2)]
+    for name in ("one", "two", "three"):
+        parked(wait(desk, name, 5000, calls=1))
+    for call, name in zip(calls, ("one", "two"), strict=True):
+        desk.settle(call)
+        desk.settle_due()
+        assert list(desk.answers) == [("agent", "one"), ("agent", "two")][: len(desk.answers)]
+        assert isinstance(answer(desk, name), Accept)
+
+
+def test_nobody_overtakes_the_line() -> None:
+    """A small request that would fit stands behind a large one that does not."""
+    desk = Desk(SPEC)
+    desk.granted(input_tokens=900)
+    parked(wait(desk, "large", 5000, 500))
+    refused = Refused(**desk.refused(input_tokens=1), fence=FENCE)
+    assert (refused.reason, refused.ahead) == ("over_limit", 1)
+    assert "1 stand in line before it" in refused.text
+    parked(wait(desk, "small", 5000, 1))
+    desk.advance(2000)
+    assert list(desk.answers) == [("agent", "large"), ("agent", "small")]
+
+
+def test_a_large_request_does_not_starve() -> None:
+    """Small ones come without end; the large one at the head still gets its turn."""
+    desk = Desk(SPEC.model_copy(update={"max_waiting": 1000}))
+    desk.granted(input_tokens=900)
+    parked(wait(desk, "large", 60_000, 1000))
+    for at in range(0, 3000, 10):
+        desk.advance(at)
+        wait(desk, f"small-{at}", 60_000, 5)
+    assert isinstance(answer(desk, "large"), Accept)
+
+
+def test_a_deadline_is_kept_to_the_millisecond() -> None:
+    """Not earlier, and at it, with a reason and a time."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2, ttl_ms=60_000)
+    parked(wait(desk, "w", 700, calls=1))
+    desk.advance(699)
+    assert not desk.answers
+    desk.advance(700)
+    outcome = answer(desk, "w")
+    assert isinstance(outcome, Refuse)
+    refused = Refused(**outcome.reply, fence=FENCE)
+    assert (refused.reason, refused.ahead, refused.retry_at_ms) == ("wait_too_long", 0, 60_000)
+
+
+def test_a_deadline_in_the_middle_of_the_line_is_kept_too() -> None:
+    """Those behind a patient head do not wait longer than they said."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2, ttl_ms=60_000)
+    parked(wait(desk, "patient", 5000, calls=1))
+    parked(wait(desk, "hasty", 300, calls=1))
+    desk.advance(300)
+    outcome = answer(desk, "hasty")
+    assert isinstance(outcome, Refuse)
+    assert outcome.reply["ahead"] == 1
+    assert ("agent", "patient") not in desk.answers
+    desk.check()
+
+
+def test_the_last_moment_is_good_enough() -> None:
+    """Who fits at the deadline is granted, not refused."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2, ttl_ms=700)
+    parked(wait(desk, "w", 700, calls=1))
+    desk.advance(700)
+    assert isinstance(answer(desk, "w"), Accept)
+
+
+def test_waiting_in_vain_is_refused_at_once() -> None:
+    """What was settled leaves at a known time; if that is beyond the deadline, waiting cannot help."""
+    desk = Desk(SPEC)
+    desk.settle(desk.granted(input_tokens=900), input_tokens=900)
+    outcome = wait(desk, "w", 500, 200)
+    assert isinstance(outcome, Refuse)
+    assert outcome.reply["reason"] == "wait_too_long"
+    assert 1000 < outcome.reply["retry_at_ms"] < 1010
+
+
+def test_what_is_in_flight_may_be_refunded_and_is_worth_waiting_for() -> None:
+    """The same while the call is in flight: it may turn out smaller."""
+    desk = Desk(SPEC)
+    call = desk.granted(input_tokens=900)
+    parked(wait(desk, "w", 500, 200))
+    desk.advance(100)
+    desk.settle(call, input_tokens=100)
+    desk.settle_due()
+    assert isinstance(answer(desk, "w"), Accept)
+
+
+def test_money_that_only_a_refund_brings_back_is_waited_for_while_some_is_in_flight() -> None:
+    """No time helps, a settlement does; without anything in flight nothing does."""
+    desk = Desk(BudgetSpec(name="b", limits={"usd_micros": LimitSpec(limit=100, window_ms=0)}))
+    call = desk.granted(usd_micros=80)
+    parked(desk.reserve(usd_micros=50, wait_ms=900))
+    desk.settle(call, usd_micros=10)
+    desk.advance(1)
+    assert isinstance(next(iter(desk.answers.values())), Accept)
+    desk.settle(desk.granted(usd_micros=30), usd_micros=30)
+    desk.advance(60_001)
+    assert not desk.state.live
+    assert desk.refused(usd_micros=50, wait_ms=900)["reason"] == "wait_too_long"
+    desk.check()
+
+
+def test_a_retry_does_not_stand_in_line_twice() -> None:
+    """The same principal and id while it waits: it keeps its place. Another principal's is another request."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2)
+    parked(wait(desk, "w", 5000, calls=1))
+    parked(wait(desk, "w", 5000, calls=1))
+    assert len(desk.state.budgets["b"].line) == 1
+    parked(wait(desk, "w", 5000, calls=1, who="bob"))
+    assert len(desk.state.budgets["b"].line) == 2
+
+
+def test_the_line_is_bounded() -> None:
+    """A full line refuses at once."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2)
+    for name in ("one", "two", "three"):
+        parked(wait(desk, name, 5000, calls=1))
+    outcome = wait(desk, "four", 5000, calls=1)
+    assert isinstance(outcome, Refuse)
+    refused = Refused(**outcome.reply, fence=FENCE)
+    assert (refused.reason, refused.ahead) == ("queue_full", 3)
+
+
+def test_the_line_is_not_part_of_the_durable_state() -> None:
+    """Nobody in it was promised anything: dump and load forget it, and the same id may ask again."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2)
+    before = desk.dump()
+    parked(wait(desk, "w", 5000, calls=1))
+    assert desk.dump() == before
+    assert not desk.copy(desk.now).state.budgets["b"].line.waiters
+
+
+def test_who_waits_for_a_removed_budget_is_told_so() -> None:
+    """The operator takes the budget away; nobody waits for ever."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2)
+    parked(wait(desk, "w", 5000, calls=1))
+    desk.reload()
+    desk.settle_due()
+    outcome = answer(desk, "w")
+    assert isinstance(outcome, Reject)
+    assert outcome.code == "unknown_budget"
+    desk.check()
+
+
+def test_who_waits_for_more_than_a_new_limit_is_told_so() -> None:
+    """A lowered limit makes a waiting request hopeless."""
+    desk = Desk(SPEC)
+    desk.granted(input_tokens=900)
+    parked(wait(desk, "w", 5000, 800))
+    lower = {**SPEC.limits, "input_tokens": LimitSpec(limit=700, window_ms=1000, paced=False)}
+    desk.reload(SPEC.model_copy(update={"limits": lower}))
+    desk.settle_due()
+    outcome = answer(desk, "w")
+    assert isinstance(outcome, Refuse)
+    assert outcome.reply["reason"] == "never_fits"
+
+
+def test_a_command_that_was_handed_out_and_does_not_fit_keeps_its_place() -> None:
+    """Should the head be decided too early, it stays at the head."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=2, ttl_ms=60_000)
+    parked(wait(desk, "w", 5000, calls=1))
+    line = desk.state.budgets["b"].line
+    desk.state.handed = line.head()
+    head = line.head()
+    assert head is not None
+    outcome = desk.decider.decide(desk.state, Command("agent", "w", head.command.body), desk.now, (1, 1, 99))
+    parked(outcome)
+    assert line.head() is head
+    assert line.head_at == 60_000
+
+
+def test_waiters_that_left_do_not_pile_up() -> None:
+    """Deadlines of answered requests are dropped."""
+    desk = Desk(SPEC)
+    for number in range(500):
+        calls = [desk.granted(concurrent=1) for _ in range(2)]
+        parked(wait(desk, f"w-{number}", 600_000, calls=1))
+        for call in calls:
+            desk.settle(call)
+        desk.settle_due()
+        granted = answer(desk, f"w-{number}")
+        assert isinstance(granted, Accept)
+        desk.settle(granted.reply["reservation"])
+    assert len(desk.state.deadlines) < 200
