@@ -27,7 +27,7 @@ from bursar.bus.connection import NatsBus, connect
 from bursar.bus.server import NatsCluster, NatsServer, provision
 from bursar.bus.signing import Signer
 from bursar.kernel.decider import Decider
-from bursar.kernel.entry import decode
+from bursar.kernel.entry import Entry, decode
 from bursar.kernel.fold import Folded, Follower
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.loader import load, read_snapshot
@@ -214,15 +214,14 @@ class Rig:
         assert loaded.damage == ""
         return loaded.follower.folded
 
-    async def walk(self) -> tuple[Folded, list[tuple[int, int, str]]]:
-        """The state from the whole journal, every entry's chain checked; and (incarnation, epoch, kind) of each."""
+    async def walk(self) -> tuple[Folded, list[Entry]]:
+        """The state from the whole journal, every entry's chain checked; and the entries."""
         follower = Follower(Folded(self.decider()))
-        rows = []
+        entries = []
         journal = await self.journal()
         async for sequence, payload in journal.read(0):
             base = decode(payload).base
             manifest = None if base is None else Manifest._make(base)
             restored = None if manifest is None else await read_snapshot(journal, manifest, self.decider())
-            entry = follower.follow(sequence, payload, restored)
-            rows.append((entry.incarnation, entry.epoch, entry.kind))
-        return follower.folded, rows
+            entries.append(follower.follow(sequence, payload, restored))
+        return follower.folded, entries

@@ -62,11 +62,11 @@ async def test_owner_that_lives_recovers_before_a_standby_that_knows_less(tmp_pa
 
 
 async def _nothing_is_lost(rig: Rig, fleet: Fleet) -> None:
-    final, rows = await rig.walk()
+    final, entries = await rig.walk()
     log.info("gap %.2f s, errors %s", fleet.gap(), dict(fleet.errors))
     history.check(fleet.done, final.state)
     assert (final.incarnation, final.state.recoveries) == (2, 1)
-    assert [kind for _, _, kind in rows].count(RECOVERY) == 1
+    assert [entry.kind for entry in entries].count(RECOVERY) == 1
     assert (await rig.replay()).dump() == final.dump()
 
 

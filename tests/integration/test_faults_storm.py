@@ -35,11 +35,11 @@ async def test_restart_storm_reuses_no_epoch_and_replays_to_what_the_owner_answe
             took = time.monotonic() - began
             await fleet.answers(500)
         now = await ask(await rig.bus("client"), "get", {})
-        final, rows = await rig.walk()
+        final, entries = await rig.walk()
         log.info("%d kills in %.1f s, %d answers, epoch %d", KILLS, took, fleet.answered, final.epoch)
         history.check(fleet.done, final.state)
-        epochs = [epoch for _, epoch, kind in rows if kind == EPOCH]
-        assert epochs == list(range(1, len(epochs) + 1))
-        assert [epoch for _, epoch, _ in rows] == sorted(epoch for _, epoch, _ in rows)
+        begun = [entry.epoch for entry in entries if entry.kind == EPOCH]
+        assert begun == list(range(1, len(begun) + 1))
+        assert [entry.epoch for entry in entries] == sorted(entry.epoch for entry in entries)
         assert (now["n"], now["digest"]) == (final.state.n, final.state.digest.hex())
         assert (await rig.replay()).dump() == final.dump()
