@@ -20,18 +20,15 @@ from bursar.bus.server import NatsServer, provision
 
 BUDGET = "bench"
 BUDGETS = """\
-[[budget]]
-name = "bench"
-utilisation = 1.0
-burst = 1.0
+[budgets.bench]
+utilisation = "100%"
+burst = "100%"
 jitter = "100ms"
 send_within = "100ms"
-
-[budget.limits]
-requests = { limit = 1_000_000_000_000, per = "1s" }
-input_tokens = { limit = 1_000_000_000_000, per = "1s" }
-output_tokens = { limit = 1_000_000_000_000, per = "1s", charge = "production" }
-concurrent = { limit = 1_000_000_000 }
+limits.requests = { limit = 1_000_000_000_000, window = "1s" }
+limits.input_tokens = { limit = 1_000_000_000_000, window = "1s" }
+limits.output_tokens = { limit = 1_000_000_000_000, window = "1s", charge = "production" }
+limits.concurrent = 1_000_000_000
 """
 
 
@@ -82,7 +79,7 @@ class Stack:
             "BURSAR_KEYS_DIR": str(self._directory / "keys"),
             "BURSAR_DATA_DIR": str(self._directory / name),
             "BURSAR_INSTANCE": name,
-            "BURSAR_LIMITER_BUDGETS": str(self._directory / "budgets.toml"),
+            "BURSAR_BUDGETS": str(self._directory / "budgets.toml"),
         }
         self.instances[name] = subprocess.Popen(
             [sys.executable, "-m", "bursar_limiter"], env=environment, stderr=self._log

@@ -14,7 +14,7 @@ import bursar
 
 async def main() -> None:
     async with bursar.connect(name="writer") as fleet:
-        client = openai.AsyncOpenAI(http_client=fleet.http_client(budget="openai/gpt-4o-mini"))
+        client = openai.AsyncOpenAI(http_client=fleet.http_client(budget="openai"))
         answer = await client.chat.completions.create(
             model="gpt-4o-mini",
             max_tokens=200,

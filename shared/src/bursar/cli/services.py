@@ -53,7 +53,7 @@ def child(service: Installed, number: int, home: Home, url: str, creds_dir: Path
         "PYTHONUNBUFFERED": "1",
     }
     if service.name == "limiter" and budgets is not None:
-        env["BURSAR_LIMITER_BUDGETS"] = str(budgets)
+        env["BURSAR_BUDGETS"] = str(budgets)
     command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), service.package)
     return ChildSpec(instance, command, env)
 
