@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from bursar.contracts.limiter import BudgetSpec, LimitSpec, Settle, Settled
+from bursar.contracts.base import MAX_INT
+from bursar.contracts.limiter import BudgetSpec, LimitSpec, Settle, Settled, StatusReply
 from bursar.kernel.decider import Accept, Outcome, Refuse, Reject
 from bursar_limiter import state as state_module
 from bursar_limiter.settling import Expire
@@ -207,3 +209,23 @@ def test_many_short_calls_leave_no_trail_of_time_outs() -> None:
     assert len(desk.state.budgets["b"].expiries) < 100
     assert len(desk.state.agenda) < 100
     desk.check()
+
+
+def test_an_absurd_report_closes_a_budget_for_one_window_only() -> None:
+    """Usage beyond all measure, again and again: nothing overflows, and the debt ends."""
+    limits = {
+        "input_tokens": LimitSpec(limit=1000, window_ms=1000, bucket=500),
+        "usd_micros": LimitSpec(limit=9, window_ms=0),
+    }
+    desk = Desk(SPEC.model_copy(update={"limits": limits}))
+    for _ in range(3000):
+        desk.settle(desk.granted(), input_tokens=MAX_INT, usd_micros=MAX_INT)
+    desk.check()
+    assert len(msgpack.packb(desk.dump()))
+    assert StatusReply.model_validate(desk.status().model_dump()).budgets[0].dimensions["input_tokens"].used == MAX_INT
+    refused = desk.refused(input_tokens=1)
+    assert refused["level"] == MAX_INT
+    assert refused["retry_at_ms"] < 1200
+    desk.advance(2200)
+    desk.granted(input_tokens=400)
+    assert desk.refused(usd_micros=1)["retry_at_ms"] is None

@@ -24,6 +24,10 @@ from collections.abc import Iterable, Sequence
 GRAINS = 512
 """How finely the hold is divided."""
 
+CEILING = 1 << 54
+"""Most that a grain holds: no limit is above half of it, so what is cut off would not change a decision, not even
+after all grants of the grain were refunded. It keeps absurd reports of usage from growing without bound."""
+
 
 class Ledger:
     """Amounts by time of grant. Times in ms, never going back; amounts are integers.
@@ -65,6 +69,11 @@ class Ledger:
             self._roll(index)
         self.ring[index % self.size] += amount
         self.used += amount
+
+    def add_excess(self, now: int, amount: int) -> None:
+        """Charge an amount that no limit bounds: what an agent reports."""
+        here = self.ring[now // self.grain % self.size] if now // self.grain == self.head else 0
+        self.add(now, min(amount, CEILING - here))
 
     def take_back(self, granted_at: int, now: int, amount: int) -> int:
         """Remove an amount from the grain of its grant; returns what was still there to remove (0 when it left)."""
@@ -111,7 +120,8 @@ class Ledger:
             index = last // self.grain
             if index > self.head:
                 self._roll(index)
-            self.ring[index % self.size] += amount
+            slot = index % self.size
+            self.ring[slot] = min(CEILING, self.ring[slot] + amount)
         self.used = sum(self.ring)
         self.tail = max(0, self.head - self.size + 1)
         self.leaves_at = (self.tail + 1) * self.grain + self.hold

@@ -24,6 +24,9 @@ from bursar_limiter.dimensions import CONCURRENT, INDEX, MONEY
 from bursar_limiter.ledger import Ledger
 from bursar_limiter.pacing import Burst, Pace
 
+MOST_SPENT = 1 << 62
+"""Where the count of money ends: far beyond any limit."""
+
 
 class Ends(Protocol):
     """When the reservations in flight will time out."""
@@ -99,6 +102,8 @@ class Meter:
         assert self.in_flight >= 0, "in flight below zero"
 
     def dump(self, at: int) -> list[Any]:
+        """What is charged, as of a moment not before the last event; what is in flight follows from the
+        reservations."""
         raise NotImplementedError
 
     def load(self, value: Sequence[Any]) -> None:
@@ -169,7 +174,7 @@ class Admission(Meter):
                 self.pace.give_back(now, reserved - actual)
 
     def correct(self, now: int, more: int) -> None:
-        self.ledger.add(now, more)
+        self.ledger.add_excess(now, more)
         if self.pace is not None:
             self.pace.take(now, more)
         if self.burst is not None:
@@ -205,14 +210,13 @@ class Admission(Meter):
     def dump(self, at: int) -> list[Any]:
         pace, burst = self.pace, self.burst
         return [
-            self.in_flight,
             self.ledger.entries(at),
             None if pace is None else [pace.at, *divmod(pace.level, 1 << 62)],
             None if burst is None else [burst.at, *divmod(burst.debt, 1 << 62)],
         ]
 
     def load(self, value: Sequence[Any]) -> None:
-        self.in_flight, entries, pace, burst = value
+        entries, pace, burst = value
         self.ledger.restore(entries)
         if self.pace is not None:
             self.pace.at, self.pace.level = pace[0], (pace[1] << 62) + pace[2]
@@ -264,7 +268,7 @@ class Production(Admission):
     def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
         self.in_flight -= reserved
         if actual:
-            self.ledger.add(now, actual)
+            self.ledger.add_excess(now, actual)
         if self.pace is None:
             return
         if actual > reserved:
@@ -323,10 +327,10 @@ class Level(Meter):
         return self.in_flight
 
     def dump(self, at: int) -> list[Any]:
-        return [self.in_flight]
+        return []
 
     def load(self, value: Sequence[Any]) -> None:
-        (self.in_flight,) = value
+        """All there is follows from the reservations."""
 
 
 class Spent(Meter):
@@ -355,10 +359,10 @@ class Spent(Meter):
     def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
         self.in_flight -= reserved
         if charged or actual > reserved:
-            self.total += actual - reserved
+            self.total = min(MOST_SPENT, self.total + actual - reserved)
 
     def correct(self, now: int, more: int) -> None:
-        self.total += more
+        self.total = min(MOST_SPENT, self.total + more)
 
     def lose(self, now: int) -> None:
         self.total = max(self.total, self.limit)
@@ -374,10 +378,10 @@ class Spent(Meter):
         return self.total
 
     def dump(self, at: int) -> list[Any]:
-        return [self.in_flight, self.total]
+        return [self.total]
 
     def load(self, value: Sequence[Any]) -> None:
-        self.in_flight, self.total = value
+        (self.total,) = value
 
 
 def meters_of(budget: BudgetSpec) -> tuple[Meter, ...]:

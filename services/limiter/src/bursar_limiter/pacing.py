@@ -2,14 +2,16 @@
 
 `Pace` is a token bucket with rate u·L/W and capacity B that may go into debt: a request larger than B waits at the
 head of the line until the bucket is full and then takes all of its cost, so that it delays the next ones instead of
-being refused for ever. Pacing is a courtesy, not a guard: refunds come back to the bucket whatever their age.
+being refused for ever. Pacing is a courtesy, not a guard: refunds come back to the bucket whatever their age, and
+debt ends at one limit, so that an absurd report of usage does not close a budget for good.
 
 `Burst` is a second hard guard, for a provider whose own bucket is smaller than the limit of a window: capacity C,
 refilled at R = L/W. With charges up to J late the provider may see in a stretch of length D what was granted in
 D + J. Call d the debt of an ordinary bucket fed with the grants. What the provider's bucket lacks in the worst case is
 then at most e = max(0, d + R·J), d counted on below zero. So: admit while e + amount <= C; afterwards
-e = max(e, R·J) + amount. A single request of C passes when nothing went before it. Refunds do not come back here: by
-the time that they are known the bucket has long refilled.
+e = max(e, R·J) + amount, at most C + R·J, since the provider's bucket is never more than empty. A single request of C
+passes when nothing went before it. Refunds do not come back here: by the time that they are known the bucket has long
+refilled.
 
 All arithmetic is exact: quantities are scaled by the window's length, so that every rate is an integer per ms.
 """
@@ -20,12 +22,13 @@ from __future__ import annotations
 class Pace:
     """The pacing bucket. ``level`` holds at time ``at``; scaled: one token is ``unit``, one ms adds ``rate``."""
 
-    __slots__ = ("at", "cap", "level", "rate", "unit")
+    __slots__ = ("at", "cap", "floor", "level", "rate", "unit")
 
     def __init__(self, limit: int, window_ms: int, utilisation_permille: int, burst_permille: int) -> None:
         self.unit = 1000 * window_ms
         self.rate = utilisation_permille * limit
         self.cap = burst_permille * limit * window_ms
+        self.floor = -limit * self.unit
         self.level = self.cap
         self.at = 0
 
@@ -44,7 +47,8 @@ class Pace:
     def take(self, now: int, amount: int) -> None:
         level = self.level + (now - self.at) * self.rate
         level = min(level, self.cap)
-        self.level = level - amount * self.unit
+        level -= amount * self.unit
+        self.level = level if level > self.floor else self.floor  # noqa: FURB136 - the hot path
         self.at = now
 
     def give_back(self, now: int, amount: int) -> None:
@@ -83,5 +87,6 @@ class Burst:
         return now if excess <= 0 else now + -(-excess // self.rate)
 
     def take(self, now: int, amount: int) -> None:
-        self.debt = max(self.debt_at(now), self.slack) + amount * self.unit
+        debt = max(self.debt_at(now), self.slack) + amount * self.unit
+        self.debt = min(debt, self.cap + self.slack)
         self.at = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from bursar.contracts.base import MAX_INT
 from bursar.contracts.limiter import DIMENSIONS
 from bursar_limiter.budget import MAX_LIVE, Budget
 from bursar_limiter.dimensions import CONCURRENT, WORDS, Quantities
@@ -61,7 +62,7 @@ def refused(budget: Budget, reason: str, amounts: Quantities, now: int, ahead: i
         "budget": budget.name,
         "dimension": None if meter is None else DIMENSIONS[meter.index],
         "limit": None if meter is None else meter.limit,
-        "level": None if meter is None else meter.counted(now),
+        "level": None if meter is None else min(MAX_INT, meter.counted(now)),
         "ahead": ahead,
         "now_ms": now,
         "retry_at_ms": retry_at,

@@ -51,6 +51,7 @@ class State:
         "orphans",
         "source",
         "standing",
+        "tidy_at",
     )
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class State:
         self.orphans: deque[Waiter] = deque()
         self.handed: Waiter | None = None
         self.order = 0
+        self.tidy_at = 64
 
     def how_ended(self, reservation: str) -> Ended | None:
         return self.ended.get(reservation) or self.ended_before.get(reservation)
@@ -80,9 +82,10 @@ class State:
     def wait(self, budget: Budget, waiter: Waiter) -> None:
         """Note that a waiter stands in a budget's line, and until when."""
         self.standing[budget.name] = budget
-        if len(self.deadlines) > 2 * sum(len(other.line) for other in self.standing.values()) + 64:
+        if len(self.deadlines) >= self.tidy_at:
             self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
             heapify(self.deadlines)
+            self.tidy_at = 2 * len(self.deadlines) + 64
         heappush(self.deadlines, (waiter.deadline, waiter.order, waiter))
 
     def schedule(self, budget: Budget) -> None:
@@ -119,7 +122,11 @@ def load(value: Any) -> State:
         budget = _load_budget(entry, state.live)
         state.budgets[budget.name] = budget
     for key, reservation in state.live.items():
-        state.budgets[reservation.budget].expiries.append((reservation.expires_at, key))
+        budget = state.budgets[reservation.budget]
+        budget.count += 1
+        budget.expiries.append((reservation.expires_at, key))
+        for meter in budget.meters:
+            meter.in_flight += reservation.amounts[meter.index]
     for budget in state.budgets.values():
         heapify(budget.expiries)
         state.schedule(budget)
@@ -129,14 +136,13 @@ def load(value: Any) -> State:
 def _dump_budget(budget: Budget, at: int) -> list[Any]:
     meters = [meter.dump(at) for meter in budget.meters]
     spec = budget.spec.model_dump(mode="json", exclude_defaults=True)
-    return [spec, budget.retired, budget.granted, budget.count, budget.recovering_until, meters]
+    return [spec, budget.retired, budget.granted, budget.recovering_until, meters]
 
 
 def _load_budget(value: Any, live: dict[str, Reservation]) -> Budget:
-    spec, retired, granted, count, recovering_until, meters = value
+    spec, retired, granted, recovering_until, meters = value
     budget = Budget(BudgetSpec.model_validate(spec), live)
-    budget.retired, budget.granted, budget.count = retired, granted, count
-    budget.recovering_until = recovering_until
+    budget.retired, budget.granted, budget.recovering_until = retired, granted, recovering_until
     for meter, kept in zip(budget.meters, meters, strict=True):
         meter.load(kept)
     return budget

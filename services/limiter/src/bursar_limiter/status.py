@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bursar.contracts.base import MAX_INT
 from bursar.contracts.limiter import DIMENSIONS, Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_limiter.budget import Budget
@@ -48,8 +49,8 @@ def _dimension(meter: Meter, now: int) -> dict[str, int]:
     return {
         "limit": meter.limit,
         "window_ms": meter.spec.window_ms,
-        "used": meter.used(now),
-        "in_flight": meter.in_flight,
+        "used": min(MAX_INT, meter.used(now)),
+        "in_flight": min(MAX_INT, meter.in_flight),
         "headroom": max(0, meter.limit - meter.counted(now)),
-        "debt": meter.debt(now),
+        "debt": min(MAX_INT, meter.debt(now)),
     }
