@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bursar.contracts.limiter import BudgetSpec
 from bursar_limiter.dimensions import Quantities
-from bursar_limiter.meter import meters_of
+from bursar_limiter.meter import Meter, meters_of
 from bursar_limiter.waiting import Line
 
 MAX_LIVE = 100_000
@@ -28,17 +28,20 @@ class Reservation(NamedTuple):
 
 
 class Budget:
-    """``retired``: no longer offered, kept because something in it still counts. ``recovering_until``: nothing is
-    granted before. ``agenda_at``: the time-out for which this budget stands in the state's agenda (0: none)."""
+    """``good_for``: how long a permit may wait for its call. ``retired``: no longer offered, kept because something
+    in it still counts. ``recovering_until``: nothing is granted before. ``agenda_at``: the time-out for which this
+    budget stands in the state's agenda (0: none)."""
 
     __slots__ = (
         "agenda_at",
         "charged",
         "count",
         "expiries",
+        "good_for",
         "granted",
         "line",
         "live",
+        "max_ttl",
         "meters",
         "name",
         "recovering_until",
@@ -49,10 +52,8 @@ class Budget:
 
     def __init__(self, spec: BudgetSpec, live: dict[str, Reservation]) -> None:
         self.name = spec.name
-        self.spec = spec
         self.live = live
-        self.meters = meters_of(spec)
-        self.charged = sum(1 << meter.index for meter in self.meters)
+        self.adopt(spec, meters_of(spec))
         self.expiries: list[tuple[int, str]] = []
         self.agenda_at = 0
         self.count = 0
@@ -61,6 +62,14 @@ class Budget:
         self.recovering_until = 0
         self.retired = False
         self.line = Line()
+
+    def adopt(self, spec: BudgetSpec, meters: tuple[Meter, ...]) -> None:
+        """Take these rules and meters."""
+        self.spec = spec
+        self.meters = meters
+        self.charged = sum(1 << meter.index for meter in meters)
+        self.good_for = min(spec.send_within_ms, spec.jitter_ms)
+        self.max_ttl = spec.max_ttl_ms
 
     def fits(self, now: int, amounts: Quantities) -> bool:
         """Whether all dimensions have room now."""

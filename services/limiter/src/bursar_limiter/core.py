@@ -53,7 +53,7 @@ class LimiterDecider:
         return self._rules[type(command.body)](state, command, now, fence)
 
     def evolve(self, state: State, event: Event) -> None:
-        APPLY[event[0]](state, *event[1:])
+        APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: time-outs, heads of lines that fit, waiters whose deadline has come."""

@@ -66,8 +66,9 @@ class Meter:
         """Charge a grant."""
         raise NotImplementedError
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
-        """End a reservation with its real usage. ``charged``: its grant was charged to this meter as it is now."""
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+        """End a reservation with its real usage. ``charged``: 0 if its grant was not charged
+        to this meter as it is now."""
         raise NotImplementedError
 
     def correct(self, now: int, more: int) -> None:
@@ -164,7 +165,7 @@ class Admission(Meter):
         if self.burst is not None:
             self.burst.take(now, amount)
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
         self.in_flight -= reserved
         if actual > reserved:
             self.correct(now, actual - reserved)
@@ -265,7 +266,7 @@ class Production(Admission):
         if self.pace is not None:
             self.pace.take(now, amount)
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
         self.in_flight -= reserved
         if actual:
             self.ledger.add_excess(now, actual)
@@ -305,7 +306,7 @@ class Level(Meter):
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
         self.in_flight -= reserved
 
     def correct(self, now: int, more: int) -> None:
@@ -356,7 +357,7 @@ class Spent(Meter):
         self.in_flight += amount
         self.total += amount
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: bool) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
         self.in_flight -= reserved
         if charged or actual > reserved:
             self.total = min(MOST_SPENT, self.total + actual - reserved)

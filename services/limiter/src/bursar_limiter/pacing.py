@@ -46,14 +46,13 @@ class Pace:
 
     def take(self, now: int, amount: int) -> None:
         level = self.level + (now - self.at) * self.rate
-        level = min(level, self.cap)
-        level -= amount * self.unit
-        self.level = level if level > self.floor else self.floor  # noqa: FURB136 - the hot path
+        level = (level if level < self.cap else self.cap) - amount * self.unit  # noqa: FURB136 - the hot path
+        self.level = level if level > self.floor else self.floor  # noqa: FURB136
         self.at = now
 
     def give_back(self, now: int, amount: int) -> None:
-        level = self.level_at(now) + amount * self.unit
-        self.level = min(self.cap, level)
+        level = self.level + (now - self.at) * self.rate + amount * self.unit
+        self.level = level if level < self.cap else self.cap  # noqa: FURB136
         self.at = now
 
     def debt(self, now: int) -> int:

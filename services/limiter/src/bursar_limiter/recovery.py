@@ -39,11 +39,10 @@ def safe_at(budget: Budget, now: int) -> int:
     return max((meter.safe_at(now, budget.spec.max_ttl_ms) for meter in budget.meters), default=now)
 
 
-def apply_lost(state: State, now: int, budgets: list[list[object]]) -> None:
+def apply_lost(state: State, event: Event) -> None:
+    _, now, budgets = event
     state.at = now
     for name, until in budgets:
-        assert isinstance(name, str)
-        assert isinstance(until, int)
         budget = state.budgets[name]
         budget.recovering_until = max(budget.recovering_until, until)
         budget.line.head_at = UNKNOWN
@@ -72,14 +71,14 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     return Accept([event], _reply(key, adopted=True))
 
 
-def apply_adopted(
-    state: State, now: int, name: str, reservation: str, principal: str, expires_at: int, *amounts: int
-) -> None:
+def apply_adopted(state: State, event: Event) -> None:
+    _, now, name, reservation, principal, expires_at, r, i, o, c, u = event
+    amounts = (r, i, o, c, u)
     budget = state.budgets[name]
     state.at = now
     for meter in budget.meters:
         meter.in_flight += amounts[meter.index]
-    state.live[reservation] = Reservation(name, principal, now, expires_at, amounts, 0)  # type: ignore[arg-type]
+    state.live[reservation] = Reservation(name, principal, now, expires_at, amounts, 0)
     budget.count += 1
     budget.track(expires_at, reservation)
     state.schedule(budget)

@@ -17,7 +17,7 @@ from typing import Any
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import BudgetSpec, Reload
-from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
+from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
 from bursar_limiter.budget import Budget
 from bursar_limiter.meter import Admission, Meter, Production, Spent
@@ -93,7 +93,8 @@ def digest(budgets: Sequence[BudgetSpec]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def apply_budgets(state: State, now: int, source: str, specs: Sequence[Mapping[str, Any]]) -> None:
+def apply_budgets(state: State, event: Event) -> None:
+    _, now, source, specs = event
     state.at = now
     state.source = source or state.source
     wanted = {spec["name"]: BudgetSpec.model_validate(spec) for spec in specs}
@@ -122,7 +123,7 @@ def _retire(state: State, budget: Budget, now: int) -> None:
 def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
     """Give a budget new limits, carrying over what counts."""
     before = {meter.index: meter for meter in budget.meters}
-    old, budget.spec, budget.retired = budget.spec, spec, False
+    old = budget.spec
     fresh = Budget(spec, budget.live).meters
     meters, renewed = [], 0
     for meter in fresh:
@@ -135,8 +136,8 @@ def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
         if had is not None:
             carry(had, meter, now, used_before=budget.granted > 0)
         meters.append(meter)
-    budget.meters = tuple(meters)
-    budget.charged = sum(1 << meter.index for meter in meters)
+    budget.adopt(spec, tuple(meters))
+    budget.retired = False
     budget.line.head_at = UNKNOWN
     _forget_charges(budget, renewed)
 

@@ -30,14 +30,18 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
 
 def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept:
     """The permit is good for the send time, or for J or the time to live if one of these is shorter."""
-    spec = budget.spec
     reservation = f"{fence[0]}.{fence[1]}.{fence[2]}"
-    expires_at = now + min(command.body.ttl_ms, spec.max_ttl_ms)
+    ttl, good_for = command.body.ttl_ms, budget.good_for
+    if ttl > budget.max_ttl:  # noqa: PLR1730 - the hot path
+        ttl = budget.max_ttl
+    if good_for > ttl:  # noqa: PLR1730
+        good_for = ttl
+    expires_at = now + ttl
     reply = {
         "ok": True,
         "reservation": reservation,
         "granted_at_ms": now,
-        "send_by_at_ms": min(now + min(spec.send_within_ms, spec.jitter_ms), expires_at),
+        "send_by_at_ms": now + good_for,
         "expires_at_ms": expires_at,
     }
     return Accept([(events.GRANTED, now, budget.name, reservation, command.principal, expires_at, *amounts)], reply)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from heapq import heappop
+from operator import sub
 from typing import Any, NamedTuple
 
 from bursar.contracts.limiter import DIMENSIONS, Settle
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
-from bursar_limiter.dimensions import CONCURRENT, Quantities, from_usage
+from bursar_limiter.dimensions import Quantities, from_usage
 from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
-from bursar_limiter.state import NOTHING, Ended, State
+from bursar_limiter.state import NOTHING, State
 
 NAMES_SHOWN = 20
 """How many known budgets an error lists."""
@@ -79,11 +80,6 @@ def next_expired(state: State, now: int) -> str | None:
     return None
 
 
-def ended_record(principal: str, how: str, now: int, budget: str, amounts: Quantities) -> Ended:
-    """What is remembered; the amounts only where a correction may follow."""
-    return Ended(principal, how, now, budget, amounts if how == TIMED_OUT else NOTHING)
-
-
 def unknown_budget(state: State, name: str) -> Reject:
     known = [budget.name for budget in state.budgets.values() if not budget.retired]
     facts = {"budget": name, "known": known[:NAMES_SHOWN], "count": len(known)}
@@ -103,8 +99,10 @@ def _not_yours(reservation: str) -> Reject:
 def _reply(reservation: str, outcome: str, reserved: Quantities, used: Quantities) -> dict[str, Any]:
     refunded: dict[str, int] = {}
     overage: dict[str, int] = {}
-    for index, name in enumerate(DIMENSIONS):
-        more = used[index] - reserved[index]
-        if more and index != CONCURRENT:
-            (overage if more > 0 else refunded)[name] = abs(more)
+    for name, more in zip(DIMENSIONS, map(sub, used, reserved), strict=True):
+        if more < 0:
+            refunded[name] = -more
+        elif more > 0:
+            overage[name] = more
+    refunded.pop("concurrent", None)
     return {"ok": True, "reservation": reservation, "outcome": outcome, "refunded": refunded, "overage": overage}
