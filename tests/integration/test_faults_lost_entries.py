@@ -32,7 +32,7 @@ async def test_live_service_keeps_everything_that_the_journal_loses(tmp_path: Pa
     """An owner that lives through the loss stores its state as a base: nothing acknowledged is lost, and every
     answer after the loss carries the new incarnation."""
     async with Rig(tmp_path) as rig:
-        await _start_with_older_copy(rig)
+        await _start(rig, damage)
         async with fleet_of(rig, clients=20) as fleet:
             await fleet.answers(300)
             await damage.apply(rig)
@@ -50,7 +50,7 @@ async def test_owner_that_lives_recovers_before_a_standby_that_knows_less(tmp_pa
     """The server is down for long enough that the standby wants to take over: it sees the loss first or second, and
     leaves the recovery to the owner, which knows what the standby may not have read."""
     async with Rig(tmp_path) as rig:
-        await _start_with_older_copy(rig)
+        await _start(rig, DAMAGES["cut-50"])
         async with fleet_of(rig) as fleet:
             rig["b"].pause()
             await fleet.answers(300)
@@ -74,7 +74,7 @@ async def test_cold_service_starts_a_new_incarnation_above_its_floor(tmp_path: P
     """A service that starts after the loss learns of it from its floor file: nothing is answered in the old
     incarnation, what the journal and the snapshots still hold is kept, and nobody gets a number twice."""
     async with Rig(tmp_path) as rig:
-        await _start_with_older_copy(rig)
+        await _start(rig, damage)
         async with fleet_of(rig, clients=20) as fleet:
             await fleet.answers(300)
         await _floors_reach(rig, fleet)
@@ -96,7 +96,7 @@ async def test_fence_that_a_client_shows_reveals_the_loss(tmp_path: Path, damage
     """Without floor files only a client knows: its first request with the fence it has seen starts a new incarnation
     and is answered in it."""
     async with Rig(tmp_path) as rig:
-        await _start_with_older_copy(rig)
+        await _start(rig, damage)
         async with fleet_of(rig, clients=20) as fleet:
             await fleet.answers(300)
         await _floors_reach(rig, fleet)
@@ -116,7 +116,7 @@ async def test_fence_that_a_client_shows_reveals_the_loss(tmp_path: Path, damage
 async def test_one_instance_that_knows_of_the_loss_tells_the_others(tmp_path: Path) -> None:
     """Only one instance has a floor file and another one starts first: it is told, and recovers."""
     async with Rig(tmp_path) as rig:
-        await _start_with_older_copy(rig)
+        await _start(rig, DAMAGES["older-copy"])
         async with fleet_of(rig, clients=20) as fleet:
             await fleet.answers(300)
         await _floors_reach(rig, fleet)
@@ -131,15 +131,16 @@ async def test_one_instance_that_knows_of_the_loss_tells_the_others(tmp_path: Pa
         await _serves_in_a_new_incarnation(rig, fleet.done)
 
 
-async def _start_with_older_copy(rig: Rig) -> None:
-    """A service with some history; a copy of the store as it then was is kept."""
+async def _start(rig: Rig, damage: Damage) -> None:
+    """Two instances with some history; where it will be needed, a copy of the store as it then was is kept."""
     await rig.start("a")
-    async with fleet_of(rig, clients=10) as fleet:
-        await fleet.answers(100)
-    rig.server.kill()
-    copy_store(rig)
-    await rig.server.start()
-    await ask(await rig.bus("client"), "get", {})
+    if damage.name == "older-copy":
+        async with fleet_of(rig, clients=10) as fleet:
+            await fleet.answers(100)
+        rig.server.kill()
+        copy_store(rig)
+        await rig.server.start()
+        await ask(await rig.bus("client"), "get", {})
     await rig.start("b")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bursar.contracts.base import log_stream
 from bursar.kernel.snapshot import KEEP
 from tests.integration import history
 from tests.integration.fleet import fleet_of
@@ -101,6 +102,28 @@ async def test_terminated_owner_answers_what_it_accepted_and_hands_over(tmp_path
         assert gap <= 0.7
         final, _ = await rig.walk()
         history.check(fleet.done, final.state)
+
+
+async def test_terminated_service_ends_in_time_although_an_append_cannot_be_settled(tmp_path: Path) -> None:
+    """SIGTERM while the journal's stream is gone and a decision waits for its append: nobody can be answered, and the
+    process still ends within 10 s."""
+    async with Rig(tmp_path) as rig:
+        await rig.start("a")
+        bus = await rig.bus("agent")
+        await bus.request(f"$JS.API.STREAM.DELETE.{log_stream(rig.service)}", b"{}", 5.0)
+        bus.publish("bursar.req.counter.add.agent", b'{"id":"flood-1"}', bus.new_inbox())
+        await until(lambda: bool(rig["a"].events("append_unsettled")), 5, "the append is unsettled")
+        started = time.monotonic()
+        assert await rig["a"].terminate() == 0
+        log.info("ended after %.2f s", time.monotonic() - started)
+
+
+async def test_terminated_service_ends_in_time_without_a_server(tmp_path: Path) -> None:
+    """SIGTERM of both instances while the server stands still."""
+    async with Rig(tmp_path) as rig:
+        await rig.start("a", "b")
+        rig.server.pause()
+        assert set(await asyncio.gather(rig["a"].terminate(), rig["b"].terminate())) == {0}
 
 
 async def test_terminated_standby_is_not_noticed(tmp_path: Path) -> None:

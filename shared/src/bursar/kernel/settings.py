@@ -35,7 +35,7 @@ class ServiceSettings(BaseSettings):
     """Time between snapshots while anything happens."""
     snapshot_events: Annotated[int, Field(ge=1)] = 200_000
     """Events after which a snapshot is made earlier."""
-    drain_seconds: Annotated[float, Field(gt=0, le=60)] = 8.0
+    drain_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long SIGTERM waits for accepted requests to be answered."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
