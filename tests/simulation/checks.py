@@ -94,7 +94,7 @@ class Checker:
         except KernelError as error:
             if not self.lossy:
                 raise Violation("chain", f"entry {sequence} does not follow {before}: {error}") from error
-            self.resync()
+            self.reference = self._found()
             if self.reference is None and base is not None:
                 self._start_from(base, sequence, payload, entry)
 
@@ -145,10 +145,10 @@ class Checker:
         if decision not in known:
             known.append(decision)
 
-    def resync(self) -> None:
-        """Take for the truth what the loader finds in the store, if that is whole."""
+    def _found(self) -> Follower | None:
+        """What the loader finds in the store, if that is whole."""
         follower, damage = finish(load(self.journal, self.decider))
-        self.reference = None if damage else follower
+        return None if damage else follower
 
     def lost(self) -> None:
         """Entries are about to be, or were just, lost by injection."""
@@ -156,7 +156,7 @@ class Checker:
         self.recovery_expected = True
         self.losses += 1
         self.latest = (0, 0)
-        self.resync()
+        self.reference = self._found()
 
     # ---- processes
 
@@ -174,7 +174,8 @@ class Checker:
         fence = process.replica.folded.fence
         if reason == EPOCH and is_beyond(process.knows, fence):
             raise Violation("loss_ignored", f"{process.name} knew {process.knows} and owns at {fence}")
-        self.compare(process)
+        if process.replica.is_idle:
+            self.compare(process)
 
     def answers(self, process: Process, answer: Answer, call: Any) -> None:
         """An answer leaves a process."""
@@ -189,7 +190,9 @@ class Checker:
             packed = outcome if isinstance(outcome, bytes) else msgpack.packb(outcome)
             decisions = self.decisions.get((call.principal, call.request_id), ())
             if not any(decision[:2] == (answer.fence, packed) for decision in decisions):
-                raise Violation("reply_before_commit", f"{process.name} answered {call} with {answer.fence} not in store")
+                raise Violation(
+                    "reply_before_commit", f"{process.name} answered {call} with {answer.fence} not in store"
+                )
 
     # ---- clients
 
@@ -220,7 +223,7 @@ class Checker:
     def manifests(self, spoiled: Iterable[str]) -> None:
         """Every manifest in the store stands for a snapshot that is complete."""
         if self.reference is None:
-            self.resync()
+            self.reference = self._found()
         for raw in self.store.manifests.get(self.shard, []):
             manifest = decode_manifest(raw)
             missing = [i for i in range(manifest.chunks) if (self.shard, manifest.id, i) not in self.store.chunks]

@@ -82,7 +82,7 @@ class Disasters:
         if self.simulator.chance(0.5):
             world.store.chunks.pop(key, None)
         else:
-            data = bytearray(world.store.chunks[key])
+            data = bytearray(world.store.chunks.get(key, b"\0"))
             data[self.simulator.between(0, len(data) - 1)] ^= 1 << self.simulator.between(0, 7)
             world.store.chunks[key] = bytes(data)
 
@@ -92,7 +92,9 @@ class Disasters:
         self._copy = copy.deepcopy(self.world.store)
 
     def _regress(self) -> None:
-        strike = self.simulator.random.choice((self._truncate, self._truncate, self._purge, self._recreate, self._restore))
+        strike = self.simulator.random.choice(
+            (self._truncate, self._truncate, self._purge, self._recreate, self._restore)
+        )
         self.simulator.log("loss:", strike.__name__)
         strike()
         self.world.checker.lost()

@@ -90,7 +90,7 @@ class LimiterWorkload:
         return Status, {}
 
     def seen_field(self, fence: Fence | None) -> dict[str, Any]:
-        return {} if fence is None else {"seen": "%d.%d.%d.%s" % (*fence, "0" * 16)}
+        return {} if fence is None else {"seen": f"{fence[0]}.{fence[1]}.{fence[2]}.{'0' * 16}"}
 
     def changed(self, body: Any) -> Any:
         if isinstance(body, Reserve):

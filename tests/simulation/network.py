@@ -19,12 +19,13 @@ APPEND_TIMEOUT_MS = 600
 class Pending:
     """One append effect: it is answered once, by the store or by its time-out."""
 
-    __slots__ = ("effect", "is_over", "process")
+    __slots__ = ("effect", "is_late", "is_over", "process")
 
     def __init__(self, process: Process, effect: Append) -> None:
         self.process = process
         self.effect = effect
         self.is_over = False
+        self.is_late = False
 
 
 class Network:
@@ -45,10 +46,13 @@ class Network:
         delay = simulator.between(0, faults.slow)
         if simulator.chance(faults.late):
             delay += simulator.between(APPEND_TIMEOUT_MS, 5 * APPEND_TIMEOUT_MS)
+            pending.is_late = True
         simulator.at(delay, self._store, pending)
 
     def _store(self, pending: Pending) -> None:
         simulator, faults, effect = self.simulator, self.world.faults, pending.effect
+        if pending.is_late and self.world.is_healed:
+            return
         sequence = code = 0
         if simulator.chance(faults.spurious):
             code = CONFLICT_R3 if simulator.chance(0.5) else CONFLICT_R1

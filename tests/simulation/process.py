@@ -7,6 +7,7 @@ store, and the small file with the highest fence.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,8 @@ class Process:
             return
         self.simulator.log(self.name, "resumes with", len(self._backlog))
         self.is_paused = False
+        if self.simulator.chance(0.5):  # its connections wake up in any order
+            self._read_tail(0)
         backlog, self._backlog = self._backlog, []
         for call, arguments in backlog:
             self.deliver(call, *arguments)
@@ -323,7 +326,8 @@ class Process:
 
     async def _store_snapshot(self, data: bytes, effect: TakeSnapshot, fence: Fence) -> None:
         await SUSPEND
-        chunks = [chunk for chunk in split(data)]
+        part = len(data) // 3 + 1  # several chunks of a state that is small
+        chunks = [zlib.compress(data[at : at + part], 1) for at in range(0, len(data), part)]
         snapshot_id = f"{fence[0]}-{fence[1]}-{fence[2]}-{effect.sequence}"
         manifest = manifest_of(snapshot_id, effect.sequence, effect.hash, effect.created, data, len(chunks))
         try:
@@ -349,10 +353,16 @@ class Process:
             self._tail_stalled_until = now + simulator.between(100, 3_000)
         if self._tail_after is None or simulator.chance(faults.repeated_tail):
             self._tail_after = max(0, self.replica.head.sequence - simulator.between(0, 3))
-        rows = list(self.world.store.after(self.world.shard, self._tail_after))
+        self._read_tail(simulator.between(0, 2))
+
+    def _read_tail(self, delay: int) -> None:
+        rows = list(self.world.store.after(self.world.shard, self._tail_after or self.replica.head.sequence))
         if rows:
             self._tail_after = rows[-1][0]
-            simulator.at(simulator.between(0, 2), self._entries, rows)
+            if delay:
+                self.simulator.at(delay, self._entries, rows)
+            else:
+                self._entries(rows)
 
     def _entries(self, rows: list[tuple[int, bytes]]) -> None:
         for sequence, payload in rows:
@@ -375,4 +385,3 @@ class Process:
         self.replica.heartbeat(beat.fence, beat.sequence, self.mono)
         if beat.leaving:
             self.replica.resigned(beat.fence)
-

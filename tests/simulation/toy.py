@@ -143,7 +143,7 @@ class BankDecider:
     def load(self, value: Any) -> Bank:
         state = Bank()
         accounts, holds, state.paid_in, state.taken_out, state.frozen_until, state.ran_out = value
-        state.accounts = {account: balance for account, balance in accounts}
+        state.accounts = dict(accounts)
         state.holds = {key: (account, amount, until) for key, account, amount, until in holds}
         return state
 

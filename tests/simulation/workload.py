@@ -106,10 +106,11 @@ class Taken(NamedTuple):
 
 
 class Client:
-    """One agent. ``seen``: the highest fence it was answered with; ``acked``: its watermark."""
+    """One agent. ``seen``: the highest fence it was answered with; ``acked``: its watermark, told if it ``acks``."""
 
-    def __init__(self, name: str, width: int) -> None:
+    def __init__(self, name: str, width: int, acks: bool) -> None:
         self.name = name
+        self.acks = acks
         self.width = width
         self.session = f"s{name}"
         self.number = 0
@@ -140,7 +141,7 @@ class Clients:
         self.taken: list[Taken] = []
         self.given_up: list[Question] = []
         self.pace = self.simulator.random.choice((10, 40, 150))
-        self.all = [Client(f"agent{i}", self.simulator.between(1, 3)) for i in range(count)]
+        self.all = [Client(f"agent{i}", self.simulator.between(1, 3), i % 2 == 0) for i in range(count)]
         for client in self.all:
             self.simulator.at(self.simulator.between(0, 500), self._turn, client)
 
@@ -165,7 +166,7 @@ class Clients:
             client.number += 1
             number = client.number
             request_id = f"{client.session}-{number}"
-            acked = client.acked if simulator.random.random() < 0.7 else 0
+            acked = client.acked if client.acks and simulator.random.random() < 0.7 else 0
             body = make(id=request_id, acked=min(acked, number - 1), **fields, **self.world.workload.seen_field(seen))
         question = Question(client, body, fields, number, request_id)
         question.asked_at = simulator.now
@@ -199,6 +200,14 @@ class Clients:
                 if simulator.chance(faults.late_message):
                     delay += simulator.between(0, 4_000)
                 simulator.at(delay, process.deliver, process.request, call)
+
+    def ask_again_some(self) -> None:
+        """A few answers that have been taken are asked for once more, by those who never acknowledge."""
+        accepted = [
+            taken.question for taken in self.taken if taken.reply is not None and not taken.question.client.acks
+        ]
+        for question in accepted[-12:]:
+            self._ask_again(question, "same")
 
     def _ask_again(self, question: Question, how: str) -> None:
         """The answer was taken, and yet the request comes once more."""
@@ -265,9 +274,9 @@ class Clients:
         self._end(question)
         if packed is not None:
             reply = msgpack.unpackb(packed)
-            if self.simulator.chance(0.1):
+            if self.simulator.chance(0.15):
                 how = "other" if self.simulator.chance(0.3) else "same"
-                self.simulator.at(self.simulator.between(0, 2_000), self._ask_again, question, how)
+                self.simulator.at(self.simulator.between(0, 4_000), self._ask_again, question, how)
         else:
             reply = outcome.reply if isinstance(outcome, Refuse) else None
         self.taken.append(Taken(question, fence, reply if packed is not None else None))

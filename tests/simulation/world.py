@@ -122,6 +122,7 @@ class World:
         self.heal()
         self._await(OWNER_WITHIN_MS, self._has_owner, "no_owner", "nobody owns the shard")
         self._await(ANSWER_WITHIN_MS, self._is_answered, "no_answer", "requests have no answer")
+        self.clients.ask_again_some()
         make, fields = self.workload.last()
         self._last = [self.clients.ask(client, make, fields, True) for client in self.clients.all]
         self._await(ANSWER_WITHIN_MS, self._knows_all, "fence_unknown", "somebody holds a fence beyond the owner's")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider
 from bursar.kernel.entry import RECOVERY, Entry, chain_hash, decode
 from bursar.kernel.errors import BrokenChain, CorruptEntry, CorruptSnapshot
@@ -32,6 +33,8 @@ async def load(journal: Journal, decider: Decider[Any]) -> Loaded:
     created = (await journal.inspect(0)).created
     follower, damage = await _newest_snapshot(journal, decider, created)
     after = 0 if damage else follower.head.sequence
+    if after and seeded("snapshot_sequence_off_by_one"):
+        after += 1
     async for sequence, payload in journal.read(after):
         try:
             entry = decode(payload)

@@ -86,6 +86,8 @@ class Replica(Instance):
         self.desk = Desk(follower.folded)
         self._damage = damage
         remembered = [fence for fence in (floor, self._committed) if fence is not None]
+        if seeded("regression_taken_for_fencing"):
+            remembered = []
         self._suspect = max((fence for fence in remembered if not self.folded.knows(fence)), default=None)
         self._note_committed()
         self._heard = mono
@@ -249,8 +251,7 @@ class Replica(Instance):
         self._snapshotting = True
         self._snapshot_at = mono
         self._snapshot_events = self.folded.events
-        sequence = self.head.sequence + (1 if seeded("snapshot_sequence_off_by_one") else 0)
-        self.effects.append(TakeSnapshot(self.folded, sequence, self.head.hash, self.head.created))
+        self.effects.append(TakeSnapshot(self.folded, *self.head))
 
     def send_away_parked(self) -> None:
         """Answer those who wait in line that they have to ask again (another instance will take over)."""

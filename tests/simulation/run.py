@@ -1,0 +1,26 @@
+"""Playing many seeds: what the tests and the command line share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from tests.simulation.bank import BankWorkload
+from tests.simulation.limiter import LimiterWorkload
+from tests.simulation.workload import Workload
+from tests.simulation.world import History
+
+WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {"bank": BankWorkload, "limiter": LimiterWorkload}
+
+
+def play(decider: str, seeds: Iterable[int]) -> Counter[str]:
+    """Play seeds one after the other; the sum of what was counted. Raises at the first broken promise."""
+    total: Counter[str] = Counter()
+    for seed in seeds:
+        history = History(seed, WORKLOADS[decider])
+        history.play()
+        total.update(history.world.checker.counts)
+        total["liveness" if history.is_liveness else "safety"] += 1
+        total["steps"] += history.simulator.steps
+    return total
