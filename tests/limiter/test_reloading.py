@@ -164,7 +164,7 @@ def test_a_removed_budget_is_forgotten_when_nothing_in_it_counts() -> None:
         (tokens(1000, 1000), tokens(1000, 0)),
         (tokens(1000, 1000), tokens(1000, 1000, charge="production")),
         (tokens(1000, 1000, charge="production"), tokens(1000, 1000)),
-        (tokens(1000, 0), tokens(1000, 0, charge="admission")),
+        (tokens(1000, 0), tokens(1050, 0)),
     ],
 )
 @pytest.mark.parametrize("settled", [True, False])

@@ -122,6 +122,17 @@ def test_a_deadline_in_the_middle_of_the_line_is_kept_too() -> None:
     desk.check()
 
 
+def test_when_the_head_gives_up_the_next_one_is_looked_at() -> None:
+    """A small request stood behind a large one; at the large one's deadline it fits."""
+    desk = Desk(SPEC)
+    desk.granted(input_tokens=900, ttl_ms=60_000)
+    parked(wait(desk, "large", 300, 1000))
+    parked(wait(desk, "small", 800, 10))
+    desk.advance(300)
+    assert isinstance(answer(desk, "large"), Refuse)
+    assert isinstance(answer(desk, "small"), Accept)
+
+
 def test_the_last_moment_is_good_enough() -> None:
     """Who fits at the deadline is granted, not refused."""
     desk = Desk(SPEC)
