@@ -1,11 +1,13 @@
 """The agents of one process: each makes its requests when they are due, with the official OpenAI SDK.
 
-Both arms run this code with the same settings. The one difference is the ``http_client`` argument: the unmanaged arm
-leaves it out and has the SDK as it comes, with the SDK's own retries and backoff; the managed arm passes Bursar's.
+Both arms run this code with the same settings. The one difference is the SDK's ``http_client``: the unmanaged arm has
+the one that the SDK makes for itself, the managed arm has Bursar's. In both the SDK retries as it does by default, with
+its own backoff, equally often.
 
-A request is made when it is due, however many others of the same agent are still open, as the trace has it. When the
-SDK gives up, the request is lost: nobody repeats it. Every tenth agent streams; a stream that breaks off, which no SDK
-repeats, is asked for again by the agent, as often as the SDK would.
+A request is made when it is due, while the agent's other requests are still open, up to `PARALLEL` of them. When the
+SDK gives up, the request is lost: nobody repeats it. Two things no SDK can know, so the agents do them: a stream that
+breaks off is asked for again, as often as the SDK would; and a request for which Bursar had no permit because the
+limiter could not be reached (nothing was sent) is made again, as that error advises.
 """
 
 from __future__ import annotations
@@ -23,13 +25,21 @@ import openai
 
 import bursar
 from bursar.demo.plan import BUDGET, Job
+from bursar.demo.probe import Probe
 
 MODEL = "demo-model"
 MANAGED_WAIT_S = 180.0
 TTL_S = 60.0
+PARALLEL = 8
+"""Requests that one agent has open at once."""
+UNAVAILABLE_PAUSE_S = 0.5
 STREAMS = 10
 """One agent in so many streams its answers."""
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
+TLS = httpx2.create_ssl_context()
+"""One for all clients: it is not used here, but every client would make its own, at 10 ms each."""
+INNER_PROBE_RATE = 4.0
+"""Probes a second on the connection of each managed process, to see what agents see."""
 
 
 @dataclass(frozen=True)
@@ -63,33 +73,35 @@ class Outcome(NamedTuple):
 class Shift:
     """The work of one process. ``begin`` is the moment of the start by `time.monotonic`."""
 
-    def __init__(self, crew: Crew, process: int, client: openai.AsyncOpenAI) -> None:
-        self._crew, self._client = crew, client
-        self._agents = range(process, crew.agents, crew.processes)
+    def __init__(self, crew: Crew, process: int, clients: dict[int, openai.AsyncOpenAI]) -> None:
+        self._crew, self._clients = crew, clients
         self._begin = 0.0
         self.outcomes: list[Outcome] = []
         self.hows: Counter[str] = Counter()
         self.open = 0
+        self.unavailable = 0
 
     async def work(self, begin: float) -> None:
         """Do all jobs of these agents; ends when each is done or lost."""
         self._begin = begin
         async with asyncio.TaskGroup() as tasks:
-            for agent in self._agents:
+            for agent in self._clients:
                 tasks.create_task(self._agent(agent, tasks))
 
     async def _agent(self, agent: int, tasks: asyncio.TaskGroup) -> None:
+        hands = asyncio.Semaphore(PARALLEL)
         for number in range(agent, len(self._crew.jobs), self._crew.agents):
             wait = self._begin + self._crew.jobs[number].at - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
+            await hands.acquire()
             self.open += 1
-            tasks.create_task(self._job(number, agent % STREAMS == 0))
+            tasks.create_task(self._job(number, agent)).add_done_callback(lambda _: hands.release())
 
-    async def _job(self, number: int, streams: bool) -> None:
+    async def _job(self, number: int, agent: int) -> None:
         job = self._crew.jobs[number]
         try:
-            await self._call(number, job, streams)
+            await self._until_permitted(number, job, agent)
             how = "done"
         except openai.APIStatusError as error:
             how = f"status {error.status_code}"
@@ -100,48 +112,68 @@ class Shift:
         self.hows[how] += 1
         self.outcomes.append(Outcome(number, now - job.at, now, how))
 
-    async def _call(self, number: int, job: Job, streams: bool) -> None:
+    async def _until_permitted(self, number: int, job: Job, agent: int) -> None:
+        while True:
+            try:
+                await self._call(number, job, agent)
+                return
+            except bursar.LimiterUnavailable:
+                self.unavailable += 1
+                await asyncio.sleep(UNAVAILABLE_PAUSE_S)
+
+    async def _call(self, number: int, job: Job, agent: int) -> None:
+        client = self._clients[agent]
         ask: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": "word" * job.input_tokens}],
             "max_tokens": job.max_tokens,
             "extra_headers": {"X-Demo-Output-Tokens": str(job.output_tokens), "Idempotency-Key": f"job-{number}"},
         }
-        if not streams:
-            await self._client.chat.completions.create(**ask)
+        if agent % STREAMS:
+            await client.chat.completions.create(**ask)
             return
         for again in range(self._crew.retries, -1, -1):
             try:
-                if await self._stream(ask):
+                if await _stream(client, ask):
                     return
             except httpx2.TransportError:
                 if not again:
                     raise
         raise BrokenStreamError(f"job {number}: every stream broke off")
 
-    async def _stream(self, ask: dict[str, Any]) -> bool:
-        """Read a streamed answer; whether it came to its end."""
-        finished = False
-        stream = await self._client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
-        async for chunk in stream:
-            finished = finished or any(choice.finish_reason for choice in chunk.choices)
-        return finished
+
+async def _stream(client: openai.AsyncOpenAI, ask: dict[str, Any]) -> bool:
+    """Read a streamed answer; whether it came to its end."""
+    finished = False
+    stream = await client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    async for chunk in stream:
+        finished = finished or any(choice.finish_reason for choice in chunk.choices)
+    return finished
 
 
 @contextlib.asynccontextmanager
-async def client_of(crew: Crew, process: int) -> AsyncIterator[tuple[openai.AsyncOpenAI, bursar.Fleet | None]]:
-    """The SDK's client of one process, shared by its agents, and the fleet it works under (None: unmanaged)."""
-    options: dict[str, Any] = {
-        "base_url": crew.base_url,
-        "api_key": crew.api_key,
-        "max_retries": crew.retries,
-        "timeout": TIMEOUT_S,
-    }
-    if not crew.nats:
-        async with openai.AsyncOpenAI(**options) as client:
-            yield client, None
-        return
-    async with bursar.connect(crew.nats, creds=crew.creds[process]) as fleet:
-        http = fleet.http_client(budget=BUDGET, wait=MANAGED_WAIT_S, ttl=TTL_S)
-        async with openai.AsyncOpenAI(**options, http_client=http) as client:
-            yield client, fleet
+async def clients_of(crew: Crew, process: int) -> AsyncIterator[tuple[dict[int, openai.AsyncOpenAI], Probe | None]]:
+    """A client of the SDK for each agent of a process, and a probe on the connection that they share (None:
+    unmanaged)."""
+    async with contextlib.AsyncExitStack() as stack:
+        fleet = None
+        if crew.nats:
+            fleet = await stack.enter_async_context(bursar.connect(crew.nats, creds=crew.creds[process]))
+        clients = {}
+        for agent in range(process, crew.agents, crew.processes):
+            client = openai.AsyncOpenAI(
+                base_url=crew.base_url,
+                api_key=crew.api_key,
+                max_retries=crew.retries,
+                timeout=TIMEOUT_S,
+                http_client=_http(fleet),
+            )
+            clients[agent] = await stack.enter_async_context(client)
+        yield clients, Probe(fleet, INNER_PROBE_RATE) if fleet is not None else None
+
+
+def _http(fleet: bursar.Fleet | None) -> httpx2.AsyncClient:
+    """The one difference between the arms: the SDK's own HTTP client, or Bursar's."""
+    if fleet is None:
+        return openai.DefaultAsyncHttpxClient(verify=TLS)
+    return fleet.http_client(budget=BUDGET, wait=MANAGED_WAIT_S, ttl=TTL_S, verify=TLS)

@@ -1,9 +1,9 @@
 """A crew: the processes of one arm, or the probe. ``python -m bursar.demo.crew WORK_FOLDER NAME``.
 
-The SDK is imported once, then the processes are forked from this one. Everything goes through files of the work folder:
-``NAME.json`` says what to do; ``go`` appears when work begins and holds that moment (`time.monotonic`, which is one
-clock for all processes of a machine); ``NAME-<process>.json`` is what each process found. On standard output each
-process writes a JSON line when it is ready, and one each second while it works.
+The SDK is imported and warmed up once, then the processes are forked from this one. Everything goes through files of
+the work folder: ``NAME.json`` says what to do; ``go`` appears when work begins and holds that moment
+(`time.monotonic`, which is one clock for all processes of a machine); ``NAME-<process>.json`` is what each process
+found. On standard output each process writes a JSON line when it is ready, and one each second while it works.
 
 SIGTERM ends the work: what is not done by then is lost.
 """
@@ -25,14 +25,13 @@ from typing import Any, Final
 import uvloop
 
 import bursar
-from bursar.demo.agents import Crew, Shift, client_of
+from bursar.demo.agents import Crew, Shift, clients_of
 from bursar.demo.plan import Job
 from bursar.demo.probe import Probe
+from bursar.demo.warm import warm_up
 
 GO_POLL_S: Final = 0.02
 TELL_S: Final = 1.0
-INNER_PROBE_RATE: Final = 4.0
-"""Probes a second inside each managed process, to see what agents see."""
 
 Work = Callable[[Path, str, dict[str, Any], int], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -40,9 +39,8 @@ Work = Callable[[Path, str, dict[str, Any], int], Coroutine[Any, Any, dict[str, 
 async def agents(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
     """The agents of one process, from ready to done."""
     crew = Crew(**{**config, "jobs": [Job(*job) for job in config["jobs"]]})
-    async with client_of(crew, process) as (client, fleet):
-        shift = Shift(crew, process, client)
-        probe = Probe(fleet, INNER_PROBE_RATE) if fleet is not None else None
+    async with clients_of(crew, process) as (clients, probe):
+        shift = Shift(crew, process, clients)
         begin = await _begin(folder, name, process)
         helpers = [asyncio.create_task(_tell_progress(shift, name, process))]
         if probe is not None:
@@ -51,10 +49,11 @@ async def agents(folder: Path, name: str, config: dict[str, Any], process: int) 
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-    return {"outcomes": shift.outcomes, "open": shift.open, "probed": probe.found if probe is not None else []}
+    probed = probe.found if probe is not None else []
+    return {"outcomes": shift.outcomes, "open": shift.open, "unavailable": shift.unavailable, "probed": probed}
 
 
-async def probe(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
+async def probing(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
     """The separate probe: asks until stopped."""
     async with bursar.connect(config["nats"], creds=config["creds"][process]) as fleet:
         found = Probe(fleet, config["rate"])
@@ -94,7 +93,7 @@ def _tell(line: dict[str, Any]) -> None:
     os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
 
 
-WORK: Final[dict[str, Work]] = {"agents": agents, "probe": probe}
+WORK: Final[dict[str, Work]] = {"agents": agents, "probe": probing}
 
 
 def _run_one(folder: Path, name: str, process: int) -> int:
@@ -119,6 +118,9 @@ def main() -> int:
     config = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     children: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: _pass_on(children))
+    if config["work"] == "agents":
+        warm_up()
+    gc.collect()
     gc.freeze()
     for process in range(config["processes"]):
         child = os.fork()

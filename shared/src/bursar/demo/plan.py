@@ -96,26 +96,20 @@ class Plan:
 
     def budgets_toml(self) -> str:
         """The limiter's budgets: the provider's limits as they are, and for the probe one that is never short."""
-        per = f'per = "{round(self.window_s * 1000)}ms"'
+        window = f'window = "{round(self.window_s * 1000)}ms"'
         return f"""
-[[budget]]
-name = "{BUDGET}"
+[budgets."{BUDGET}"]
 jitter = "{JITTER_MS}ms"
 send_within = "{SEND_WITHIN_MS}ms"
-utilisation = {UTILISATION}
-burst = {BURST}
+utilisation = "{round(UTILISATION * 100)}%"
+burst = "{round(BURST * 100)}%"
+limits.requests = {{ limit = {self.quota.requests}, {window} }}
+limits.input_tokens = {{ limit = {self.quota.input_tokens}, {window} }}
+limits.output_tokens = {{ limit = {self.quota.output_tokens}, {window}, charge = "production" }}
+limits.concurrent = {self.quota.concurrency}
 
-[budget.limits]
-requests = {{ limit = {self.quota.requests}, {per} }}
-input_tokens = {{ limit = {self.quota.input_tokens}, {per} }}
-output_tokens = {{ limit = {self.quota.output_tokens}, {per}, charge = "production" }}
-concurrent = {{ limit = {self.quota.concurrency} }}
-
-[[budget]]
-name = "{PROBE_BUDGET}"
-
-[budget.limits]
-requests = {{ limit = 1000000, {per} }}
+[budgets."{PROBE_BUDGET}"]
+limits.requests = {{ limit = 1000000, {window} }}
 """
 
 
@@ -126,7 +120,7 @@ class Wishes:
     seconds: float = 60.0
     agents: int = 100
     processes: int = 4
-    retries: int = 2
+    retries: int = 5
     window: Kind = "rolling"
     window_s: float = WINDOW_S
     kills: int = 1
