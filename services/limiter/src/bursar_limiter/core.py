@@ -7,7 +7,7 @@ an estimate of all of them at once; after it, it settles what was really used. T
    (`ledger` has the argument; `pacing.Burst` that for a provider with a small bucket).
 2. All dimensions are taken, or none.
 3. A reservation ends once: used, cancelled, or timed out, which counts as used (`lifecycle` has the table).
-4. A refusal says what is in the way and when it will be gone: exactly, when nobody stands in line before.
+4. A refusal says what is in the way and when it will be gone: to the millisecond, when nobody stands in line before.
 5. Who waits in line is not overtaken, however large the request.
 6. After a loss of acknowledged entries nothing is granted until all that they may have granted is over.
 

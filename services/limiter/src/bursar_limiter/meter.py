@@ -55,11 +55,12 @@ class Meter:
         raise NotImplementedError
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
-        """When it will fit; exact for ``ahead`` = 0, else a time before which it cannot. None: never."""
+        """When it will fit; exact for ``ahead`` = 0, else not before this time if those ahead stay. None: never."""
         raise NotImplementedError
 
-    def soonest(self, now: int, amount: int, ahead: int) -> int | None:
-        """A time before which it cannot fit, even if all that is in flight were refunded now. None: never."""
+    def soonest(self, now: int, amount: int) -> int | None:
+        """A time before which it cannot fit, even if all that is in flight were refunded now and nobody stood ahead
+        (who does may give up). None: never."""
         raise NotImplementedError
 
     def take(self, now: int, amount: int) -> None:
@@ -147,11 +148,11 @@ class Admission(Meter):
         when = now if need <= 0 else self.ledger.free_at(now, need)
         return max(when, self._paced_at(now, amount, ahead))
 
-    def soonest(self, now: int, amount: int, ahead: int) -> int | None:
+    def soonest(self, now: int, amount: int) -> int | None:
         self.ledger.age(now)
-        need = self.ledger.used - self.in_flight + ahead + amount - self.limit
+        need = self.ledger.used - self.in_flight + amount - self.limit
         when = now if need <= 0 else self.ledger.free_at(now, need)
-        return max(when, self._paced_at(now, amount, ahead - self.in_flight))
+        return max(when, self._paced_at(now, amount, -self.in_flight))
 
     def _paced_at(self, now: int, amount: int, ahead: int) -> int:
         when = now if self.pace is None else self.pace.ready_at(now, amount, ahead)
@@ -255,11 +256,11 @@ class Production(Admission):
             when = when if timed_out is None else ledger.leaves_when(timed_out)
         return max(when, self._paced_at(now, amount, ahead))
 
-    def soonest(self, now: int, amount: int, ahead: int) -> int | None:
+    def soonest(self, now: int, amount: int) -> int | None:
         self.ledger.age(now)
-        need = self.ledger.used + ahead + amount - self.limit
+        need = self.ledger.used + amount - self.limit
         when = now if need <= 0 else self.ledger.free_at(now, need)
-        return max(when, self._paced_at(now, amount, ahead - self.in_flight))
+        return max(when, self._paced_at(now, amount, -self.in_flight))
 
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
@@ -300,7 +301,7 @@ class Level(Meter):
         need = self.in_flight + ahead + amount - self.limit
         return now if need <= 0 else ends.freed(self.index, max(1, need - ahead))
 
-    def soonest(self, now: int, amount: int, ahead: int) -> int | None:
+    def soonest(self, now: int, amount: int) -> int | None:
         return now
 
     def take(self, now: int, amount: int) -> None:
@@ -350,7 +351,7 @@ class Spent(Meter):
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
         return now if self.total + ahead + amount <= self.limit else None
 
-    def soonest(self, now: int, amount: int, ahead: int) -> int | None:
+    def soonest(self, now: int, amount: int) -> int | None:
         return now if self.total - self.in_flight + amount <= self.limit else None
 
     def take(self, now: int, amount: int) -> None:

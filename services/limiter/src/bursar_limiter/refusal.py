@@ -35,13 +35,13 @@ def obstacle(budget: Budget, amounts: Quantities, now: int, ahead: Quantities) -
     return Obstacle(worst, binding)
 
 
-def soonest(budget: Budget, amounts: Quantities, now: int, ahead: Quantities) -> int | None:
+def soonest(budget: Budget, amounts: Quantities, now: int) -> int | None:
     """A time before which nothing can let this request in, not even the refund of all that is in flight."""
     first = max(now, budget.recovering_until)
     for meter in budget.meters:
         amount = amounts[meter.index]
         if amount:
-            at = meter.soonest(now, amount, ahead[meter.index])
+            at = meter.soonest(now, amount)
             if at is None:
                 return None
             first = max(first, at)

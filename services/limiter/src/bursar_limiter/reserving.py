@@ -75,7 +75,7 @@ def _stand_in_line(state: State, budget: Budget, command: Command, amounts: Quan
     wait = command.body.wait_ms
     if not wait or too_large(budget, amounts) is not None or ahead >= budget.spec.max_waiting:
         return _refuse(budget, command, amounts, now, ahead, sums)
-    first = soonest(budget, amounts, now, sums)
+    first = soonest(budget, amounts, now)
     if first is None or first > now + wait:
         return _refuse(budget, command, amounts, now, ahead, sums)
     state.order += 1
