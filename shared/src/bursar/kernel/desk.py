@@ -8,6 +8,7 @@ which may yet be dropped. A retry of a request that is still in the batch gets i
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
@@ -23,6 +24,16 @@ from bursar.kernel.entry import Decision, pack_decision
 from bursar.kernel.fold import Folded
 
 MAX_BATCH_BYTES: Final = 512 * 1024
+"""A batch of this size takes no more decisions."""
+
+MAX_DECISION_BYTES: Final = 256 * 1024
+"""Largest decision: with it a batch still fits into one message of the server (1 MB)."""
+
+MAX_IN_A_ROW: Final = 2_000
+"""Decisions, of whatever outcome, before the owner sees to its other duties: how long it may answer without an entry
+is measured from before them, so they must take far less than the lease leaves until another may have taken over."""
+
+log = logging.getLogger("bursar.kernel")
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
@@ -82,6 +93,12 @@ class Desk:
         self.parked: dict[tuple[str, str], Request] = {}
         self.replaced: list[Any] = []
         self.batch: Batch | None = None
+        self._logged_at = -1000
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the batch takes another decision."""
+        return self.batch is None or self.batch.size < MAX_BATCH_BYTES
 
     def open(self, now: int) -> Batch:
         if self.batch is None or self.batch.is_empty:
@@ -112,7 +129,7 @@ class Desk:
             if waiting is not None and waiting.digest != request.digest:
                 batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
                 return
-        self._settle(request, batch, now)
+        self._settle(request, batch, now, guarded=True)
 
     def decide_due(self, now: int) -> bool:
         """Decide the next command that has become due; False when there is none."""
@@ -132,13 +149,25 @@ class Desk:
         self.parked = {key: request._replace(ticket=None) for key, request in self.parked.items()}
         return tickets
 
-    def _settle(self, request: Request, batch: Batch, now: int) -> None:
+    def _settle(self, request: Request, batch: Batch, now: int, *, guarded: bool = False) -> None:
         folded, command = self.folded, request.command
         now = max(now, folded.time)
         fence = (folded.incarnation, folded.epoch, folded.number)
-        outcome: Outcome = folded.decider.decide(folded.state, command, now, fence)
+        outcome: Outcome
+        row, packed = None, b""
+        try:
+            outcome = folded.decider.decide(folded.state, command, now, fence)
+            if isinstance(outcome, Accept):
+                row, packed = _decision(request, outcome, now - batch.time)
+        except Exception as error:
+            if not guarded:
+                raise
+            outcome = self._fault(error, now)
+        if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
+            outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
         if isinstance(outcome, Accept):
-            self._accept(request, outcome, fence, batch, now)
+            assert row is not None
+            self._accept(request, outcome, fence, batch, row, packed)
         elif isinstance(outcome, Park):
             key = (command.principal, command.request_id)
             before = self.parked.get(key)
@@ -156,19 +185,31 @@ class Desk:
             if before is not None and before.ticket is not request.ticket:
                 self.replaced.append(before.ticket)
 
-    def _accept(self, request: Request, outcome: Accept, fence: Fence, batch: Batch, now: int) -> None:
-        command = request.command
-        request_id = command.request_id
-        reply = _packer.pack(outcome.reply) if request_id else b""
-        row = (command.principal, request_id, request.acked, request.digest, reply, outcome.events)
-        packed = pack_decision(Decision(*row, now - batch.time))
-        self.folded.record(*row, now)
+    def _fault(self, error: Exception, now: int) -> Reject:
+        """A fault of the decider costs the request that it met, and nobody else: nothing has been changed yet."""
+        if now - self._logged_at >= 1000:
+            self._logged_at = now
+            log.error("decision_failed", exc_info=error)
+        return Reject("internal", "the service failed to decide this request")
+
+    def _accept(
+        self, request: Request, outcome: Accept, fence: Fence, batch: Batch, row: Decision, packed: bytes
+    ) -> None:
+        self.folded.record(*row[:-1], batch.time + row.after)
         batch.packed.append(packed)
         batch.size += len(packed)
         if outcome.broadcasts:
             batch.broadcasts.append((outcome.broadcasts, fence))
         if request.ticket is not None:
             batch.answers.append(Answer(request.ticket, outcome.reply, fence))
+
+
+def _decision(request: Request, outcome: Accept, after: int) -> tuple[Decision, bytes]:
+    """The row for the journal, as values and packed."""
+    principal, request_id, _ = request.command
+    reply = _packer.pack(outcome.reply) if request_id else b""
+    row = Decision(principal, request_id, request.acked, request.digest, reply, outcome.events, after)
+    return row, pack_decision(row)
 
 
 def _over(command: Command) -> Reject:

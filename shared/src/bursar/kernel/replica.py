@@ -33,7 +33,7 @@ from bursar.kernel.attempt import Attempt, Phase
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
 from bursar.kernel.decider import Fence, Reject
-from bursar.kernel.desk import MAX_BATCH_BYTES, Batch, Desk, Request
+from bursar.kernel.desk import MAX_IN_A_ROW, Batch, Desk, Request
 from bursar.kernel.effects import (
     Announce,
     Answer,
@@ -169,6 +169,11 @@ class Replica(Instance):
             self._prove(mono)
         return True
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `pump` would go on at once with what is queued."""
+        return self.role is Role.OWNER and bool(self.queue) and not self._holding and self.desk.has_room
+
     def pump(self, mono: int) -> None:
         """Decide what has queued or become due; start an append if none is in flight."""
         if self.role is not Role.OWNER:
@@ -180,15 +185,17 @@ class Replica(Instance):
 
     def _decide_all(self, mono: int) -> None:
         desk, queue, now = self.desk, self.queue, self._time.at(mono)
-        batch = desk.open(now)
-        while queue and batch.size < MAX_BATCH_BYTES:
+        left = MAX_IN_A_ROW
+        while queue and left and desk.has_room:
             desk.decide(queue.popleft(), now)
-        while batch.size < MAX_BATCH_BYTES and desk.decide_due(now):
-            pass
+            left -= 1
+        while left and desk.has_room and desk.decide_due(now):
+            left -= 1
         if desk.replaced:
             self.effects.append(Drop(desk.replaced))
             desk.replaced = []
         if seeded("reply_before_ack"):
+            batch = desk.open(now)
             self.effects.extend(batch.answers)
             batch.answers = []
 

@@ -161,6 +161,8 @@ class ShardRunner:
             effects, replica.effects = replica.effects, []
             for effect in effects:
                 self._do(effect)
+        if replica.has_work:
+            self._schedule_pump()
         self._set_alarm()
 
     def _do(self, effect: Effect) -> None:
