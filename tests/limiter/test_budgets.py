@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar_limiter.__main__ import main
 from bursar_limiter.budgets import BadBudgets, budgets_of, count, duration, money, permille
 from bursar_limiter.reloading import digest
 from bursar_limiter.service import SPEC, start
@@ -142,6 +143,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     """As for all services, with the prefix BURSAR_."""
     monkeypatch.setenv("BURSAR_BUDGETS", str(tmp_path / "b.toml"))
     assert LimiterSettings().budgets == tmp_path / "b.toml"
+
+
+def test_a_process_with_a_wrong_file_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2 and one line, before anything is connected."""
+    monkeypatch.setenv("BURSAR_BUDGETS", str(tmp_path / "absent.toml"))
+    assert main() == 2
+    assert "absent.toml: cannot be read" in capsys.readouterr().err
 
 
 def test_an_owner_starts_with_the_file_it_was_given(tmp_path: Path) -> None:

@@ -157,6 +157,15 @@ def test_more_than_the_limits_allow_is_not_adopted() -> None:
     assert desk.rejected(redeclare(desk, "1.1.9", input_tokens=1001)) == "not_plausible"
 
 
+def test_adopted_reservations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all others are, whatever the limits."""
+    monkeypatch.setattr("bursar_limiter.recovery.MAX_LIVE", 1)
+    desk = Desk(SPEC)
+    lose(desk, 0)
+    assert adopted(redeclare(desk, "1.1.7"))
+    assert desk.rejected(redeclare(desk, "1.1.8")) == "not_plausible"
+
+
 def test_only_lost_reservations_are_adopted() -> None:
     """One of this incarnation cannot be lost; after the recovery there is nothing to adopt any more."""
     desk = Desk(SPEC)

@@ -160,6 +160,18 @@ def test_a_late_report_of_less_refunds_nothing(cancelled: bool) -> None:
     desk.refused(input_tokens=200)
 
 
+def test_a_late_report_on_a_budget_that_is_gone_still_ends_it() -> None:
+    """The operator has removed the budget meanwhile, and nothing in it counted any more."""
+    desk = Desk(SPEC.model_copy(update={"limits": {"concurrent": LimitSpec(limit=2, window_ms=0)}}))
+    call = desk.granted(concurrent=1, ttl_ms=100)
+    desk.advance(500)
+    desk.reload()
+    assert not desk.state.budgets
+    assert accepted(desk.settle(call, input_tokens=7)).outcome == "timed_out"
+    assert desk.rejected(desk.settle(call)) == "already_settled"
+    desk.check()
+
+
 def test_nobody_settles_for_another() -> None:
     """Neither a live nor an ended reservation of somebody else."""
     desk = Desk(SPEC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bursar.contracts.limiter import BudgetSpec, Clock, ClockReply, LimitSpec
+from bursar.contracts.limiter import BudgetSpec, Clock, ClockReply, LimitSpec, Status
 from bursar.kernel.decider import Refuse
 from tests.limiter.fleet import Desk
 
@@ -46,6 +46,7 @@ def test_status_of_one_budget_or_of_all_that_are_offered() -> None:
     assert [budget.name for budget in desk.status("c").budgets] == ["c"]
     desk.reload(SPEC)
     assert [budget.name for budget in desk.status().budgets] == ["b"]
+    assert desk.rejected(desk.ask(Status(budget="c"))) == "unknown_budget"
 
 
 def test_the_clock_is_the_limiters_own() -> None:
