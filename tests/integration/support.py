@@ -104,6 +104,15 @@ class Instance:
     def role(self) -> str:
         return (self.roles or ["none"])[-1]
 
+    async def is_up(self, roles: tuple[str, ...]) -> None:
+        """Wait until it has one of these roles; fails at once, with its last words, when the process has ended."""
+
+        def check() -> bool:
+            assert self.is_running, f"{self.name} has ended: {self.log_path.read_text()[-600:]}"
+            return self.role in roles
+
+        await until(check, 15, f"{self.name} is one of {roles}")
+
     async def becomes(self, role: str, within: float = 10.0) -> None:
         await until(lambda: self.role == role, within, f"{self.name} becomes {role}, it is {self.roles}")
 
@@ -179,8 +188,7 @@ class Rig:
             roles = ("owner", "standby")
             if len(self._instances) == 1:
                 roles = ("owner", "owner")
-            instance = self[name]
-            await until(lambda i=instance, r=roles: i.role in r, 15, f"{name} is up: {instance.events()[-3:]}")  # type: ignore[misc]
+            await self[name].is_up(roles)
 
     def launch(self, name: str, url: str = "") -> Instance:
         """Start one instance without waiting; one that exists is started again with its data directory."""

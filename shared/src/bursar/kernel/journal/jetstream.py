@@ -172,6 +172,18 @@ class JetStreamJournal:
         return body
 
 
+def _ends_pull(status: str, description: str) -> bool:
+    """What a status message says; `OutcomeUnknown` when the reader is of no more use.
+
+    "Batch Completed" comes after the last entry of a request that had a limit of bytes, so the next request hears it.
+    """
+    if status == "100" or (status == "409" and description.startswith("Batch Completed")):
+        return False
+    if status not in {"404", "408", "409"} or "Consumer" in description:
+        raise OutcomeUnknown("the reader was refused or deleted", status=status)
+    return True
+
+
 def _id_in(payload: bytes) -> str:
     """The id of a manifest; something that no snapshot is called when it cannot be read."""
     try:
@@ -237,11 +249,7 @@ class _Reader:
             if status is None:
                 left -= 1
                 yield self._in_order(message)
-            elif status != "100":
-                if status not in ("404", "408", "409"):
-                    raise OutcomeUnknown("the reader was refused", status=status)
-                if status == "409" and "Consumer" in (message.headers or {}).get("Description", ""):
-                    raise OutcomeUnknown("the reader was deleted")
+            elif _ends_pull(status, (message.headers or {}).get("Description", "")):
                 return
 
     def _in_order(self, message: Msg) -> tuple[int, bytes]:
