@@ -216,6 +216,8 @@ class Process:
         if self.alive:
             if is_beyond(replica.committed, self.knows):
                 self.knows = replica.committed
+            if replica.has_work:
+                self._schedule_pump()
             self._set_alarm()
 
     def _do(self, effect: Effect) -> None:

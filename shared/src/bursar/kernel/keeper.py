@@ -50,7 +50,15 @@ async def _stands(journal: Journal, manifest: Manifest) -> bool:
 
 
 async def forget_old(journal: Journal) -> None:
-    """Purge the journal below the oldest kept snapshot, once all that are to be kept exist; its entry stays."""
-    kept = await journal.manifests()
-    if len(kept) >= KEEP:
-        await journal.purge_below(min(manifest.sequence for manifest in kept[:KEEP]))
+    """Purge the journal below the oldest kept snapshot, once all that are to be kept exist; its entry stays.
+
+    After a loss some kept snapshots may be of a history that has ended. Until they have been displaced nothing is
+    purged: what a start from the remaining ones needs, the recovery entry among it, must stay.
+    """
+    kept = (await journal.manifests())[:KEEP]
+    if len(kept) < KEEP:
+        return
+    for manifest in kept:
+        if not await _stands(journal, manifest):
+            return
+    await journal.purge_below(min(manifest.sequence for manifest in kept))
