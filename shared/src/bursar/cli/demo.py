@@ -1,0 +1,160 @@
+"""``bursar demo``: a fleet replays real LLM requests, unmanaged and under Bursar, against a strict provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bursar.cli.agent import fail
+from bursar.demo.figures import result_of
+from bursar.demo.picture import draw, headline, table_rows, write_html
+from bursar.demo.plan import Plan, PlanError, Wishes, make_plan
+from bursar.demo.result import Result, broken_promises, flat, quantile
+from bursar.demo.run import Progress, Watcher, run
+from bursar.demo.stack import StackError
+from bursar.demo.trace import Arrival, BadTrace, generate, read_azure
+
+WindowKind = Literal["rolling", "clock", "bucket"]
+
+
+def demo(
+    trace: Annotated[
+        Path | None, typer.Option(help="Azure 2023 CSV (TIMESTAMP,ContextTokens,GeneratedTokens); default: generated.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the page.")] = Path("demo-out"),
+    seconds: Annotated[float, typer.Option(help="About how long the fleet works.")] = 60.0,
+    agents: Annotated[int, typer.Option(min=1, help="Agents in each arm.")] = 100,
+    processes: Annotated[int, typer.Option(min=1, max=32, help="Processes of each arm.")] = 4,
+    window: Annotated[str, typer.Option(help="How the provider counts: rolling, clock or bucket.")] = "rolling",
+    kills: Annotated[int, typer.Option(min=0, max=5, help="How often the limiter is killed.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the generated trace and of the provider.")] = 1,
+) -> None:
+    """See what Bursar does: the same requests, at the same time, by two fleets on two keys of one strict provider.
+
+    One fleet is unmanaged (the SDK retries as it does by default), the other runs under the limiter. During the run the
+    provider has an outage and the limiter is killed with kill -9. At the end: a table, a picture and a page. The exit
+    status is 1 when a promise was broken.
+
+    \b
+    Examples:
+      bursar demo
+      bursar demo --trace AzureLLMInferenceTrace_2023_code.csv --json figures.json
+      bursar demo --window clock --kills 2
+    """
+    began = time.monotonic()
+    console = Console(highlight=False)
+    try:
+        arrivals, source = _arrivals(trace, seed)
+        plan = make_plan(arrivals, source, _wishes(seconds, agents, processes, window, kills, seed))
+    except (BadTrace, PlanError) as error:
+        fail(str(error))
+    _introduce(console, plan)
+    with tempfile.TemporaryDirectory(prefix="bursar-demo-", ignore_cleanup_errors=True) as folder:
+        try:
+            recording = asyncio.run(run(plan, Path(folder), Teller(console, plan)))
+        except StackError as error:
+            fail(str(error))
+    result = result_of(recording, plan.source, time.monotonic() - began)
+    _write(result, out, json_file)
+    _tell(console, result, out)
+    broken = broken_promises(result)
+    for text in broken:
+        console.print(f"[bold red]promise broken:[/] {text}")
+    raise typer.Exit(1 if broken else 0)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("demo")(demo)
+
+
+class Teller(Watcher):
+    """Says what happens: a line an event, and one a second that is written over where there is a terminal."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console, self._plan = console, plan
+        self._last = -10.0
+
+    def event(self, text: str) -> None:
+        self._clear()
+        self._console.print(f"  [bold]{text}[/]")
+
+    def progress(self, progress: Progress) -> None:
+        if not self._console.is_terminal and progress.elapsed - self._last < 5:
+            return
+        self._last = progress.elapsed
+        keys = progress.judged.get("keys", {})
+        refused = {arm: keys.get(f"sk-{arm}", {}).get("violations", 0) for arm in ("managed", "unmanaged")}
+        parts = [f"{max(0.0, progress.elapsed):5.1f} s  {progress.arrived:5,} of {progress.jobs:,} due"]
+        for arm, label in (("managed", "Bursar"), ("unmanaged", "unmanaged")):
+            done = progress.ended(arm).get("done", 0)
+            parts.append(f"{label} {done:5,} done, {progress.open(arm):4,} open, {refused[arm]:5,} refused")
+        line = "  |  ".join(parts)
+        if self._console.is_terminal:
+            sys.stdout.write(f"\r\x1b[K  {line[: self._console.width - 3]}")
+            sys.stdout.flush()
+        else:
+            self._console.print(f"  {line}", soft_wrap=True)
+
+    def _clear(self) -> None:
+        if self._console.is_terminal:
+            sys.stdout.write("\r\x1b[K")
+
+
+def _arrivals(trace: Path | None, seed: int) -> tuple[list[Arrival], str]:
+    if trace is None:
+        return generate(seed), "generated with the statistics of the Azure LLM trace 2023"
+    return read_azure(trace), f"trace {trace.stem}"
+
+
+def _wishes(seconds: float, agents: int, processes: int, window: str, kills: int, seed: int) -> Wishes:
+    kinds: dict[str, WindowKind] = {"rolling": "rolling", "clock": "clock", "bucket": "bucket"}
+    if window not in kinds:
+        raise PlanError(f"--window {window}: choose rolling, clock or bucket")
+    return Wishes(
+        seconds=seconds, agents=agents, processes=processes, window=kinds[window], kills=kills, seed=seed
+    )  # fmt: skip
+
+
+def _introduce(console: Console, plan: Plan) -> None:
+    quota = plan.quota
+    console.print(
+        f"[bold]{len(plan.jobs):,} requests[/] ({plan.source}), {plan.agents} agents in {plan.processes} processes, "
+        f"twice. The provider allows {quota.input_tokens:,} input tokens in {plan.window_s:g} s ({plan.window}) a key. "
+        f"Takes about {plan.seconds + 15:.0f} s."
+    )
+
+
+def _write(result: Result, out: Path, json_file: Path | None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    draw(result, out / "demo.png")
+    write_html(result, out / "demo.png", out / "demo.html")
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(flat(result), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _tell(console: Console, result: Result, out: Path) -> None:
+    table = Table(title=headline(result), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    table.add_column("")
+    table.add_column("unmanaged", justify="right")
+    table.add_column("under Bursar", justify="right", style="bold")
+    for row in table_rows(result):
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    recoveries = ", ".join(f"{seconds:.2f} s" for seconds in result.kill_recovery_s) or "not killed"
+    spans = [f"p{int(q * 100)} {quantile(result.coordination_ms, q):.1f}" for q in (0.5, 0.95, 0.99)]
+    inner = [f"p{int(q * 100)} {quantile(result.agent_reserve_ms, q):.1f}" for q in (0.5, 0.95, 0.99)]
+    console.print(f"\nkill -9 of the limiter: next grant after {recoveries}")
+    console.print(f"coordination (separate probe): {', '.join(spans)} ms; inside the agents: {', '.join(inner)} ms")
+    console.print(f"picture: {out / 'demo.png'}, page: {out / 'demo.html'}")
