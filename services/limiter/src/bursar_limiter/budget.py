@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import NamedTuple
 
 from bursar.contracts.limiter import BudgetSpec
@@ -12,6 +14,9 @@ from bursar_limiter.waiting import Line
 
 MAX_LIVE = 100_000
 """Most reservations of one budget that may be in flight: bounds the memory whatever the limits are."""
+
+LOOKED_AT = 1_000
+"""Time-outs that are looked at to say when enough will have ended."""
 
 
 class Reservation(NamedTuple):
@@ -96,17 +101,29 @@ class Budget:
         return expiries[0] if expiries else None
 
     def freed(self, index: int, need: int) -> int | None:
-        """When time-outs will have ended reservations with so much of a dimension; None if all hold less."""
+        """When time-outs will have ended reservations with so much of a dimension; None if all hold less. Looks at
+        no more than `LOOKED_AT` time-outs: beyond, it is the time of the last of these, and so too early."""
         first = self.next_expiry()
-        if first is not None and self.live[first[1]].amounts[index] >= need:
-            return first[0]
-        for expires_at, reservation in sorted(self.expiries):
+        if first is None:
+            return None
+        for expires_at, reservation in islice(in_order(self.expiries), LOOKED_AT):
             if reservation in self.live:
                 need -= self.live[reservation].amounts[index]
                 if need <= 0:
                     return expires_at
-        return None
+        return expires_at if len(self.expiries) > LOOKED_AT else None
 
     def idle(self, now: int) -> bool:
         """Whether nothing in it counts any more."""
         return not self.count and not any(meter.counted(now) for meter in self.meters)
+
+
+def in_order(heap: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The entries of a heap from the smallest on, without sorting more than is asked for."""
+    front = [(heap[0], 0)] if heap else []
+    while front:
+        entry, at = heappop(front)
+        yield entry
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < len(heap):
+                heappush(front, (heap[child], child))

@@ -18,7 +18,7 @@ from bursar_limiter.waiting import NEVER, UNKNOWN, Waiter
 def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Reserve = command.body
     budget = state.budgets.get(body.budget)
-    if budget is None or budget.retired:
+    if budget is None or budget.retired or _is_orphan(state, command):
         return unknown_budget(state, body.budget)
     amounts = from_amounts(body.amounts)
     if budget.line.waiters:
@@ -26,6 +26,16 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     if budget.fits(now, amounts):
         return _grant(budget, command, amounts, now, fence)
     return _stand_in_line(state, budget, command, amounts, now)
+
+
+def _is_orphan(state: State, command: Command) -> bool:
+    """Whether `due` has handed out one whose budget was removed; it is told so even if the budget is there again,
+    since it may have been asked again and granted meanwhile."""
+    handed = state.handed
+    if handed is None or not handed.gone or handed.command[:2] != command[:2]:
+        return False
+    state.handed = None
+    return True
 
 
 def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept:

@@ -8,6 +8,7 @@ joins the end even when it would fit at once.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice, takewhile
 
 from bursar.kernel.decider import Command
 from bursar_limiter.dimensions import Quantities
@@ -16,6 +17,10 @@ UNKNOWN = -1
 """`Line.head_at` when something has changed since it was computed."""
 
 NEVER = 1 << 62
+
+COUNTED = 100
+"""How far a line is counted for somebody who leaves it from the middle: whoever fills a line so that all deadlines
+come in the wrong order must not cost more than that for each."""
 
 
 class Waiter:
@@ -68,16 +73,14 @@ class Line:
         waiter.gone = True
 
     def ahead_of(self, waiter: Waiter | None) -> tuple[int, Quantities]:
-        """How many stand before this one (None: somebody new), and what they ask for together."""
+        """How many stand before this one (None: somebody new), and what they ask for together; for one in the line
+        at least so many: no more than `COUNTED` are looked at."""
         if waiter is None:
             return len(self.waiters), (self.sums[0], self.sums[1], self.sums[2], self.sums[3], self.sums[4])
-        count, sums = 0, [0, 0, 0, 0, 0]
-        for other in self.waiters.values():
-            if other is waiter:
-                break
-            count += 1
-            sums = [had + more for had, more in zip(sums, other.amounts, strict=True)]
-        return count, (sums[0], sums[1], sums[2], sums[3], sums[4])
+        before = takewhile(lambda other: other is not waiter, islice(self.waiters.values(), COUNTED))
+        asked = [other.amounts for other in before]
+        r, i, o, c, u = (sum(column) for column in zip((0, 0, 0, 0, 0), *asked, strict=True))
+        return len(asked), (r, i, o, c, u)
 
     def _count(self, waiter: Waiter, sign: int) -> None:
         for index, amount in enumerate(waiter.amounts):
