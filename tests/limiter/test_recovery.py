@@ -186,10 +186,46 @@ def test_who_can_wait_for_the_end_of_the_recovery_may_stand_in_line() -> None:
     assert isinstance(next(iter(desk.answers.values())), Accept)
 
 
-def test_a_loss_before_any_budget_needs_nothing() -> None:
-    """Nothing was ever offered."""
-    desk = Desk()
-    assert not list(desk.decider.recover(desk.state, 0))
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_budget_that_was_lost_itself_recovers_when_it_is_offered_again(kept: int) -> None:
+    """On a fresh disk, or from a copy older than the budget: what it granted may still count."""
+    purse = LimitSpec(limit=50, window_ms=0)
+    lost = WINDOWED.model_copy(update={"name": "lost", "limits": {**WINDOWED.limits, "usd_micros": purse}})
+    desk = Desk(WINDOWED)
+    desk.reload(WINDOWED, lost)
+    desk.granted("lost", input_tokens=1000)
+    lose(desk, len(desk.journal) - kept)
+    desk.reload(WINDOWED, lost)
+
+    refused = Refused(**desk.refused("lost", input_tokens=1), fence=FENCE)
+    assert (refused.reason, refused.retry_at_ms) == ("recovering", desk.now + 1103)
+    assert desk.refused("lost", usd_micros=1)["retry_at_ms"] is None
+    desk.check()
+    desk.advance(desk.now + 1103)
+    desk.granted("lost", input_tokens=1000)
+
+
+def test_rules_that_were_lost_govern_the_recovery_when_they_are_back() -> None:
+    """A copy from before the time to live was raised: calls of that length are feared."""
+    long = SPEC.model_copy(update={"max_ttl_ms": 60_000})
+    desk = Desk(SPEC)
+    desk.reload(long)
+    desk.granted(concurrent=1, ttl_ms=60_000)
+    lose(desk, 2)
+    desk.reload(long)
+
+    assert desk.refused(concurrent=1)["retry_at_ms"] == 60_000
+    desk.check()
+
+
+def test_a_budget_offered_long_after_a_loss_starts_empty() -> None:
+    """When nothing that was lost can still count."""
+    desk = Desk(SPEC)
+    lose(desk, 0)
+    desk.now = 5_001
+    desk.reload(SPEC, WINDOWED.model_copy(update={"name": "new"}))
+    desk.granted("new", input_tokens=1000)
+    desk.check()
 
 
 @pytest.mark.property

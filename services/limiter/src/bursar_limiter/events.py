@@ -69,7 +69,8 @@ def _budgets(source: str, budgets: list[dict[str, Any]]) -> str:
 
 
 def _lost(budgets: list[list[Any]]) -> str:
-    return "entries lost, limits count as used: " + ", ".join(f"{name} until {until} ms" for name, until in budgets)
+    known = ", ".join(f"{name} until {until} ms" for name, until in budgets)
+    return f"entries lost, limits count as used: {known or 'of every budget that is offered from now on'}"
 
 
 _WORDS: dict[str, Any] = {

@@ -11,6 +11,8 @@ Grants may have been lost, and nobody knows how many. But they obeyed the limits
 - Money that is spent once comes back by no waiting: the rest of such a budget counts as spent until an operator
   looks at the bill and raises the limit.
 
+A budget that was itself lost, and is offered again from the file or by an operator, is treated so from then on.
+
 Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them;
 an adopted reservation counts in flight, while what it took from the windows is part of what is feared lost already.
 Those of its amounts that can be checked are: more than the limit cannot have been in flight.
@@ -29,9 +31,8 @@ from bursar_limiter.waiting import UNKNOWN
 
 
 def recover(state: State, now: int) -> list[Event]:
-    """The event that makes the state safe after a loss; none without budgets."""
-    until = [[budget.name, safe_at(budget, now)] for budget in state.budgets.values()]
-    return [(events.LOST, now, until)] if until else []
+    """The event that makes the state safe after a loss. Budgets may be lost too, even all: see `fear`."""
+    return [(events.LOST, now, [[budget.name, safe_at(budget, now)] for budget in state.budgets.values()])]
 
 
 def safe_at(budget: Budget, now: int) -> int:
@@ -41,11 +42,23 @@ def safe_at(budget: Budget, now: int) -> int:
 
 def apply_lost(state: State, event: Event) -> None:
     _, now, budgets = event
-    state.at = now
+    state.at = state.lost_at = now
     for name, until in budgets:
         budget = state.budgets[name]
         budget.recovering_until = max(budget.recovering_until, until)
         budget.line.head_at = UNKNOWN
+        for meter in budget.meters:
+            meter.lose(now)
+
+
+def fear(state: State, budget: Budget, now: int, *, is_new: bool) -> None:
+    """A budget is offered, or has other rules, after a loss: under these rules it may have been offered in what was
+    lost. So it recovers like the others, as long as a call of that time may last or count."""
+    if state.lost_at < 0:
+        return
+    until = safe_at(budget, state.lost_at)
+    budget.recovering_until = max(budget.recovering_until, until)
+    if is_new and now < max(until, state.lost_at + budget.spec.max_ttl_ms):
         for meter in budget.meters:
             meter.lose(now)
 

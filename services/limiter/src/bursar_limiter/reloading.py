@@ -21,6 +21,7 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse
 from bursar_limiter import events
 from bursar_limiter.budget import Budget
 from bursar_limiter.meter import Admission, Meter, Production, Spent
+from bursar_limiter.recovery import fear
 from bursar_limiter.state import State
 from bursar_limiter.waiting import UNKNOWN
 
@@ -107,6 +108,7 @@ def apply_budgets(state: State, event: Event) -> None:
             state.budgets[name] = Budget(spec, state.live)
         else:
             change(known, spec, now)
+        fear(state, state.budgets[name], now, is_new=known is None)
 
 
 def _retire(state: State, budget: Budget, now: int) -> None:
@@ -134,7 +136,7 @@ def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
         renewed |= 1 << meter.index
         meter.in_flight = _in_flight(budget, meter.index)
         if had is not None:
-            carry(had, meter, now, used_before=budget.granted > 0)
+            carry(had, meter, now, used_before=budget.granted > 0 or budget.recovering_until > 0)
         meters.append(meter)
     budget.adopt(spec, tuple(meters))
     budget.retired = False

@@ -34,8 +34,9 @@ class Ended(NamedTuple):
 
 
 class State:
-    """All that the decider knows. Durable: ``at`` (time of the last event) to ``source``; the rest is volatile or
-    made from the durable part (``agenda``: the next time-out of each budget)."""
+    """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
+    lost; -1: never); the rest is volatile or made from the durable part (``agenda``: the next time-out of each
+    budget)."""
 
     __slots__ = (
         "agenda",
@@ -47,6 +48,7 @@ class State:
         "ended_since",
         "handed",
         "live",
+        "lost_at",
         "order",
         "orphans",
         "source",
@@ -62,6 +64,7 @@ class State:
         self.ended_before: dict[str, Ended] = {}
         self.ended_since = 0
         self.source = ""
+        self.lost_at = -1
         self.agenda: list[tuple[int, str]] = []
         self.deadlines: list[tuple[int, int, Waiter]] = []
         self.standing: dict[str, Budget] = {}
@@ -102,6 +105,7 @@ def dump(state: State) -> dict[str, Any]:
     return {
         "at": state.at,
         "source": state.source,
+        "lost_at": state.lost_at,
         "budgets": [_dump_budget(budget, state.at) for budget in state.budgets.values()],
         "live": [[key, *entry[:4], *entry.amounts, entry.charged] for key, entry in state.live.items()],
         "ended": [[key, *entry[:4], *entry.amounts] for key, entry in state.ended.items()],
@@ -112,7 +116,8 @@ def dump(state: State) -> dict[str, Any]:
 
 def load(value: Any) -> State:
     state = State()
-    state.at, state.source, state.ended_since = value["at"], value["source"], value["ended_since"]
+    state.at, state.source, state.lost_at = value["at"], value["source"], value["lost_at"]
+    state.ended_since = value["ended_since"]
     for key, budget, principal, granted_at, expires_at, r, i, o, c, u, charged in value["live"]:
         state.live[key] = Reservation(budget, principal, granted_at, expires_at, (r, i, o, c, u), charged)
     for generation, entries in ((state.ended, value["ended"]), (state.ended_before, value["ended_before"])):
