@@ -116,16 +116,34 @@ def test_suspicion_is_settled_by_an_append_that_was_sent_after_it() -> None:
     assert alice.replica.fence > (2, 1, 50)
 
 
-def test_suspicion_is_dropped_when_the_fence_becomes_known() -> None:
-    """The fence was of a decision that had been made but not committed."""
+def test_nothing_is_decided_on_a_state_that_may_have_lost_something() -> None:
+    """From the moment a strange fence is seen until an append has told what it means, requests only queue."""
     alice = with_payments(1)
-    assert not alice.replica.saw((1, 1, 1), alice.mono)
-    assert alice.replica.saw((1, 1, 2), alice.mono)
+    alice.replica.saw((1, 1, 50), alice.mono)
+    alice.ask(pay("s-2"), ticket="waits")
+    beat = alice.take(Append)
+    assert alice.replica.folded.number == 2
+    assert not alice.replica.has_work
+    alice.append(beat)
+    (answer,) = alice.answers()
+    assert answer.ticket == "waits"
+    assert isinstance(answer.outcome, Reject)
+    assert answer.outcome.code == "failed_closed"
+
+
+def test_suspicion_is_dropped_when_the_fence_becomes_known() -> None:
+    """A standby was only behind: it has caught up when it takes over, claims, and decides."""
+    alice = with_payments(1)
+    bob = standby(alice)
+    bob.replica.saw((1, 1, 2), bob.mono)
     alice.ask(pay("s-2"))
     alice.settle()
-    assert alice.role() is Role.OWNER
-    assert alice.replica.fence == (1, 1, 2)
-    assert alice.replica.suspect is None
+    bob.follow()
+    bob.wait(1_000).settle()
+    assert bob.replica.fence == (1, 2, 2)
+    bob.ask(pay("s-3"))
+    bob.settle()
+    assert bob.replica.fence == (1, 2, 3)
 
 
 def test_standby_keeps_a_strange_fence_in_mind() -> None:

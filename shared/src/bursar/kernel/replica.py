@@ -172,13 +172,18 @@ class Replica(Instance):
     @property
     def has_work(self) -> bool:
         """Whether `pump` would go on at once with what is queued."""
-        return self.role is Role.OWNER and bool(self.queue) and not self._holding and self.desk.has_room
+        return self.role is Role.OWNER and bool(self.queue) and self._may_decide and self.desk.has_room
+
+    @property
+    def _may_decide(self) -> bool:
+        """Not while a snapshot waits for the state to be committed, nor on a state that may have lost decisions."""
+        return not self._holding and self._suspect is None
 
     def pump(self, mono: int) -> None:
         """Decide what has queued or become due; start an append if none is in flight."""
         if self.role is not Role.OWNER:
             return
-        if not self._holding:
+        if self._may_decide:
             self._decide_all(mono)
         if self._attempt is None:
             self._send_batch(mono)
