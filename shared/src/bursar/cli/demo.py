@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bursar.cli.agent import fail
-from bursar.demo.figures import result_of
+from bursar.demo.measure import result_of
 from bursar.demo.picture import draw, headline, table_rows, write_html
 from bursar.demo.plan import Plan, PlanError, Wishes, make_plan
 from bursar.demo.result import Result, broken_promises, flat, quantile
@@ -64,7 +64,7 @@ def demo(
             recording = asyncio.run(run(plan, Path(folder), Teller(console, plan)))
         except StackError as error:
             fail(str(error))
-    result = result_of(recording, plan.source, time.monotonic() - began)
+    result = result_of(recording, time.monotonic() - began)
     _write(result, out, json_file)
     _tell(console, result, out)
     broken = broken_promises(result)
