@@ -10,7 +10,7 @@ import pytest
 from bursar.bus.codec import decode_value, encode
 from bursar.bus.micro import Call, Service
 from bursar.errors import BursarError, CallerError, ServiceError
-from tests.bus.endpoints import Net, echo, settle
+from tests.bus.endpoints import Net, echo, error_in, settle
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SUBJECT = "bursar.req.limiter.{}.a1"
@@ -122,3 +122,31 @@ async def test_error_bodies_are_in_the_callers_encoding(net: Net) -> None:
     msg = await net.agent.request(SUBJECT.format("status"), encode({"v": 1}), 1)
     body = {"v": 1, "error": {"code": "unknown", "text": "no such budget", "facts": {"budget": "x"}}}
     assert decode_value(msg.data)[0] == body
+
+
+async def test_an_answer_that_the_server_would_not_take_becomes_an_error(net: Net) -> None:
+    """The caller is told, and nothing is raised into whoever answers, who may be answering others too."""
+    net.network.max_payload = 1000
+    endpoint = await net.add("status", lambda call: call.respond(bytes(1001)))
+    await net.service.start()
+    error = error_in(await net.agent.request(SUBJECT.format("status"), b"{}", 1))
+    assert error.code == "internal"
+    assert endpoint.stats.undelivered == 1
+    assert net.service.open == 0
+
+
+async def test_a_call_that_waits_holds_nothing_of_the_message(net: Net) -> None:
+    """64 KB of white space around a request must not stay for as long as it stands in line."""
+    held: list[Call] = []
+
+    def wait(call: Call) -> None:
+        call.release()
+        held.append(call)
+
+    await net.add("reserve", wait)
+    await net.service.start()
+    request = asyncio.ensure_future(net.agent.request(SUBJECT.format("reserve"), b"{" + b" " * 60_000 + b"}", 1))
+    await settle(net.agent)
+    assert (held[0].data, held[0].headers) == (b"", None)
+    held[0].respond_value({"ok": True})
+    assert (await request).data == b'{"ok":true}'

@@ -36,7 +36,7 @@ from bursar.bus.base import Bus, BusError, Msg, Subscription
 from bursar.bus.codec import AGENT_LIMITS, BORDER_CODES, Encoding, Limits, decode, encode, encode_error, encoding_of
 from bursar.bus.stats import EndpointStats, Violations
 from bursar.contracts.base import PRINCIPAL
-from bursar.errors import BursarError, ServiceError
+from bursar.errors import BursarError, CallerError, ServiceError
 
 log = logging.getLogger("bursar.bus.micro")
 
@@ -87,6 +87,12 @@ class Call:
     def decode(self, model: type[M]) -> M:
         """The request as ``model``; raises `CallerError`, which a handler may just let through."""
         return decode(model, self.data, limits=self._endpoint.limits)[0]
+
+    def release(self) -> None:
+        """Let go of what was read from the message: a call may wait in line for minutes, and thousands with it, each
+        with all the white space that its caller has put into 64 KB."""
+        self._encoding = self.encoding
+        self.data, self.headers = b"", None
 
     def respond(self, payload: bytes) -> None:
         """Answer; raises `AlreadyAnswered`. An answer that cannot be sent is counted: the caller asks again."""
@@ -206,6 +212,15 @@ class Endpoint:
             self._publish(reply, payload, "", headers)
         except BusError:
             stats.undelivered += 1
+        except CallerError:
+            stats.undelivered += 1
+            self._say_too_large(reply, call.encoding)
+
+    def _say_too_large(self, reply: str, encoding: Encoding) -> None:
+        """Instead of an answer that the server would not take."""
+        payload, headers = encode_error(ServiceError("internal", "the answer is too large to be sent"), encoding)
+        with contextlib.suppress(BusError, CallerError):
+            self._publish(reply, payload, "", headers)
 
     def forget(self) -> None:
         self.stats.open -= 1

@@ -117,6 +117,7 @@ class Host:
 
     def _on_call(self, call: Call, rule: Verb) -> None:
         body: Any = call.decode(rule.message)
+        call.release()
         seen = body.seen
         if seen is not None and self._is_beyond(seen):
             raise make_error("not_ready", "this instance is behind what you have seen; ask again")
@@ -158,7 +159,13 @@ class Host:
         else:
             reply = outcome.reply if isinstance(outcome, Refuse) else outcome
         reply = {"v": 1, **reply, "fence": self._fencer.seal(answer.fence)}
-        call.respond(_pack(reply) if call.encoding == MSGPACK else encode(reply, call.encoding))
+        try:
+            payload = _pack(reply) if call.encoding == MSGPACK else encode(reply, call.encoding)
+        except (ValueError, TypeError, OverflowError) as error:  # a fault of the service must not end it for all
+            log.warning("answer_cannot_be_written", extra={"error": type(error).__name__})
+            call.fail(make_error("internal", "the answer cannot be written"))
+        else:
+            call.respond(payload)
 
     def drop(self, ticket: Any) -> None:
         if ticket is not None:
