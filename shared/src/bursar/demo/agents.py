@@ -30,7 +30,7 @@ from bursar.demo.probe import Probe
 MODEL = "demo-model"
 MANAGED_WAIT_S = 180.0
 TTL_S = 60.0
-PARALLEL = 8
+PARALLEL = 4
 """Requests that one agent has open at once."""
 UNAVAILABLE_PAUSE_S = 0.5
 STREAMS = 10
@@ -38,7 +38,7 @@ STREAMS = 10
 TIMEOUT_S = 240.0
 TLS = httpx2.create_ssl_context()
 """One for all clients: it is not used here, but every client would make its own, at 10 ms each."""
-INNER_PROBE_RATE = 4.0
+INNER_PROBE_RATE = 2.0
 """Probes a second on the connection of each managed process, to see what agents see."""
 
 
@@ -132,22 +132,21 @@ class Shift:
         if agent % STREAMS:
             await client.chat.completions.create(**ask)
             return
-        for again in range(self._crew.retries, -1, -1):
-            try:
-                if await _stream(client, ask):
-                    return
-            except httpx2.TransportError:
-                if not again:
-                    raise
+        for _ in range(1 + self._crew.retries):
+            if await _stream(client, ask):
+                return
         raise BrokenStreamError(f"job {number}: every stream broke off")
 
 
 async def _stream(client: openai.AsyncOpenAI, ask: dict[str, Any]) -> bool:
     """Read a streamed answer; whether it came to its end."""
-    finished = False
     stream = await client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
-    async for chunk in stream:
-        finished = finished or any(choice.finish_reason for choice in chunk.choices)
+    finished = False
+    try:
+        async for chunk in stream:
+            finished = finished or any(choice.finish_reason for choice in chunk.choices)
+    except (openai.APIConnectionError, httpx2.TransportError):
+        return False
     return finished
 
 

@@ -119,7 +119,7 @@ class Wishes:
 
     seconds: float = 60.0
     agents: int = 100
-    processes: int = 4
+    processes: int = 3
     retries: int = 5
     window: Kind = "rolling"
     window_s: float = WINDOW_S
