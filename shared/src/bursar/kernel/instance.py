@@ -171,6 +171,18 @@ class Instance(ABC):
         """Decide what has queued or become due; start an append if none is in flight."""
 
     @abstractmethod
+    def _prove(self, mono: int) -> None:
+        """Append a beat: it lands only if this is still the owner."""
+
+    @abstractmethod
+    def _claim(self, mono: int) -> None:
+        """Append the next epoch: it lands only if nobody has appended since."""
+
+    @abstractmethod
+    def _dismiss(self, code: str) -> None:
+        """Send away whoever waits."""
+
+    @abstractmethod
     def _landed(self, attempt: Attempt, sequence: int, mono: int) -> None:
         """The attempt's entry is in the journal."""
 

@@ -27,9 +27,7 @@ After: Gray and Cheriton, "Leases" (SOSP 1989); learning mode as in Doorman (201
 
 from __future__ import annotations
 
-from typing import Any
-
-from bursar.kernel.attempt import Attempt, Phase
+from bursar.kernel.attempt import Attempt
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
 from bursar.kernel.decider import Fence, Reject
@@ -37,14 +35,10 @@ from bursar.kernel.desk import MAX_IN_A_ROW, Batch, Desk, Request
 from bursar.kernel.effects import (
     Announce,
     Answer,
-    Append,
     Drop,
     Heartbeat,
-    Inspect,
-    Inspection,
     Load,
     TakeSnapshot,
-    WriteBase,
 )
 from bursar.kernel.entry import (
     BATCH,
@@ -55,95 +49,18 @@ from bursar.kernel.entry import (
     decode,
     encode,
 )
-from bursar.kernel.errors import BrokenChain, CorruptEntry
-from bursar.kernel.fold import Folded, Follower, Head
-from bursar.kernel.instance import Instance
-from bursar.kernel.recovery import damage_in, last_of, recovery_entry, starts_over
+from bursar.kernel.fold import Head
+from bursar.kernel.following import Following
+from bursar.kernel.recovering import Recovering
 from bursar.kernel.roles import Role
 
 
-class Replica(Instance):
+class Replica(Following, Recovering):
     """See the module's text. Inputs are the methods below; ``effects`` holds what the shell has to do, in order.
 
     Every input takes the reading of the monotonic clock (ms). The shell must carry out the effects in order before it
     hands in the next input, and a `TakeSnapshot` must look at the state before that.
     """
-
-    # ---- loading and following
-
-    def start(self, mono: int) -> None:
-        self._load("start", mono)
-
-    def loaded(self, token: int, follower: Follower, mono: int, damage: str = "", floor: Fence | None = None) -> None:
-        """The shell has read the newest valid snapshot and all entries after it.
-
-        ``damage`` says in words why what it read cannot be all; ``floor`` is the highest fence that this instance
-        knows to have been given out (from its local file). What it had known before it loaded counts as well.
-        """
-        if token != self._tokens or self.role is not Role.LOADING:
-            return
-        self.follower = follower
-        self.desk = Desk(follower.folded)
-        self._damage = damage
-        remembered = [fence for fence in (floor, self._committed) if fence is not None]
-        if seeded("regression_taken_for_fencing"):
-            remembered = []
-        self._suspect = max((fence for fence in remembered if not self.folded.knows(fence)), default=None)
-        self._note_committed()
-        self._heard = mono
-        self._lagging_since = None
-        self._skipped = 0
-        self._become(Role.STANDBY, "loaded")
-        if self.head.sequence == 0 and not damage and self._suspect is None:
-            self._claim(mono)
-
-    def load_failed(self, token: int, mono: int) -> None:
-        if token == self._tokens and self.role is Role.LOADING:
-            self._load_at = mono + self.options.max_retry_ms
-
-    def tail(self, sequence: int, payload: bytes, mono: int, base: Folded | None = None) -> None:
-        """The next entry of the journal, read by a standby."""
-        if self.role is Role.OWNER and seeded("tail_moves_writers_head") and sequence > self.head.sequence:
-            self.follower.head = Head(sequence, chain_hash(payload), self.head.created)
-        if self.role is not Role.STANDBY or sequence <= max(self.head.sequence, self._skipped):
-            return
-        self._heard = mono
-        try:
-            self.follower.follow(sequence, payload, base)
-        except (BrokenChain, CorruptEntry) as error:
-            if self._damage and not starts_over(payload):
-                self._skipped = sequence  # known to be broken: only a recovery mends it, by another or by this
-            else:
-                self._load(f"tail: {error}", mono)
-            return
-        self.desk.folded = self.follower.folded
-        self._note_committed()
-
-    def _note_committed(self) -> None:
-        """Everything that was folded has been read from the journal; what was known to be in it stays known."""
-        if self.folded.knows(self._committed):
-            self._committed = self.folded.fence
-
-    def heartbeat(self, fence: Fence, sequence: int, mono: int) -> None:
-        """An owner said that it lives, and where its head is."""
-        if self.role is Role.OWNER:
-            if fence[:2] > self.fence[:2]:
-                self._prove(mono)
-            return
-        if self.role is not Role.STANDBY or fence[:2] < self.fence[:2]:
-            return
-        self._heard = mono
-        if sequence <= self.head.sequence and fence[:2] == self.fence[:2]:
-            self._lagging_since = None
-        elif self._lagging_since is None:
-            self._lagging_since = mono
-        elif mono - self._lagging_since >= self._patience(fence):
-            self._load("the tail is stuck", mono)
-
-    def _patience(self, fence: Fence) -> int:
-        """How long (ms) the tail may be behind what the owner says. What it has not heard of a new incarnation it
-        will not hear at all if the journal now ends before the entry that it waits to go on from."""
-        return self.options.heartbeat_ms if fence[0] > self.fence[0] else self.options.takeover_ms
 
     # ---- requests
 
@@ -244,7 +161,8 @@ class Replica(Instance):
             self._load("again", mono)
 
     def _tick_owner(self, mono: int) -> None:
-        if mono - self._last_heartbeat >= self.options.heartbeat_ms and not self._leaving:
+        is_due = mono - self._last_heartbeat >= self.options.heartbeat_ms
+        if is_due and not self._leaving and not self._is_cut_off(mono):
             self._last_heartbeat = mono
             self.effects.append(Heartbeat(self.fence, self.head.sequence, self._time.at(mono)))
         if mono - self._last_append >= self.options.beat_ms:
@@ -252,6 +170,11 @@ class Replica(Instance):
         if not self._snapshotting and not self._holding and self._snapshot_is_due(mono):
             self._holding = True
         self.pump(mono)
+
+    def _is_cut_off(self, mono: int) -> bool:
+        """Whether the journal has been out of reach for so long that a standby had better try. The journal and the
+        standbys are reached over different connections: whoever can only tell that it lives must not say so."""
+        return self._attempt is not None and mono - self._attempt.sent_at >= 2 * self.options.takeover_ms
 
     def _snapshot_is_due(self, mono: int) -> bool:
         events = self.folded.events - self._snapshot_events
@@ -274,12 +197,8 @@ class Replica(Instance):
         """Decide no more, and tell the standbys so; what was decided is still committed and answered."""
         if self.role is Role.OWNER:
             self._leaving = True  # a later heartbeat would call the standby back
+            self._lease_until = 0  # a standby need not wait for its end
             self.effects.append(Heartbeat(self.committed, self.head.sequence, self._time.at(mono), leaving=True))
-
-    def resigned(self, fence: Fence) -> None:
-        """The owner said that it decides no more: no need to wait for its silence."""
-        if self.role is Role.STANDBY and fence[:2] >= self.fence[:2]:
-            self._heard -= self.options.takeover_ms
 
     @property
     def is_idle(self) -> bool:
@@ -334,25 +253,11 @@ class Replica(Instance):
             return
         self.pump(mono)
 
-    def _is_lost(self, suspect: Fence, attempt: Attempt, mono: int) -> bool:
-        """Whether the journal has lost what a higher fence stands for; if so, recover.
-
-        Only an append that was sent after the fence was seen tells: it landed, so nobody else owns the shard.
-        """
-        if self.folded.knows(suspect):
-            self._suspect = None
-            return False
-        if attempt.token <= self._suspect_since:
-            self._prove(mono)
-            return False
-        self._regress("a fence was given out for what is not here", mono)
-        return True
-
     def _take_office(self, attempt: Attempt, mono: int) -> None:
         self._time = DeciderTime(self.folded.time, mono)
         self.desk = Desk(self.folded)
         self._snapshot_at = mono
-        self._snapshot_events = self.folded.events
+        self._snapshot_events = 0  # what was replayed on top of the last snapshot counts, or a storm of owners has none
         self._holding = attempt.kind == RECOVERY
         self._damage = ""
         self._become(Role.OWNER, attempt.kind)
@@ -366,60 +271,6 @@ class Replica(Instance):
             self._become(Role.STANDBY, "another claimed first")
         else:
             self._load("superseded", mono)
-
-    # ---- regression and recovery
-
-    def _regress(self, reason: str, mono: int) -> None:
-        """Fail closed; find out what is left, store what is known, start a new incarnation.
-
-        An owner knows decisions that a standby may not have read before they were lost. So a standby waits for an
-        owner that comes back before it recovers with what it knows itself.
-        """
-        self._dismiss("failed_closed")
-        yields = self.role in {Role.STANDBY, Role.CLAIMING}
-        if self.role is not Role.RECOVERING:
-            self._become(Role.RECOVERING, reason)
-        self._attempt = Attempt(self._next_token(), RECOVERY, b"", b"", 0, None, mono)
-        self._attempt.phase = Phase.INSPECT
-        if yields:
-            self._attempt.retry_at = mono + 2 * self.options.takeover_ms
-        else:
-            self.effects.append(Inspect(self._attempt.token, self.head.sequence))
-
-    def _inspected_for_recovery(self, attempt: Attempt, seen: Inspection, mono: int) -> None:
-        if attempt.phase is Phase.BASE:
-            return
-        last = last_of(seen)
-        if seen.last is not None and last is not None and last.id == attempt.id:
-            self._landed(attempt, seen.last[0], mono)
-            return
-        if last is not None and last.id != self._tried:  # what a load could not mend once, it cannot mend
-            self._tried = last.id
-            if last.incarnation > self.folded.incarnation:
-                self._load("another has recovered", mono)
-                return
-            if seen.following is not None and not self._damage and not damage_in(self.head, seen):
-                self._load("there are entries that this instance has not read", mono)
-                return
-        attempt.left = seen
-        attempt.phase = Phase.BASE
-        attempt.base_data = self.folded.dump()
-        # go on with exactly what is stored: who stood in line has been sent away, and must not be granted anything
-        self.follower.folded = Folded.load(self.decider, attempt.base_data)
-        self.effects.append(WriteBase(attempt.token, attempt.base_data))
-
-    def base_written(self, token: int, manifest: Any, mono: int) -> None:
-        """The base is stored; ``manifest`` (msgpack values) goes into the recovery entry."""
-        attempt = self._attempt
-        if attempt is None or attempt.token != token or attempt.phase is not Phase.BASE or attempt.left is None:
-            return
-        attempt.id = self._new_id()
-        attempt.payload, attempt.head = recovery_entry(self.folded, attempt.left, self._suspect, attempt.id, manifest)
-        attempt.expected = attempt.head.sequence
-        attempt.base_data = b""
-        attempt.phase = Phase.APPEND
-        attempt.sent_at = mono
-        self.effects.append(Append(token, attempt.expected, attempt.payload))
 
     # ---- roles
 

@@ -105,9 +105,11 @@ class ShardRunner:
         """Commit and answer what was accepted, send away who waits in line, and resign."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        self.replica.send_away_parked()
-        self._carry_out()
-        while not self.replica.is_idle and loop.time() < until:  # noqa: ASYNC110 - every input may make it so
+        while loop.time() < until:
+            self.replica.send_away_parked()  # again and again: what was still queued may have got in line meanwhile
+            self._carry_out()
+            if self.replica.is_idle:
+                break
             await asyncio.sleep(TICK_SECONDS / 4)
         self.replica.resign(self._clock.monotonic_ms())
         self._carry_out()
