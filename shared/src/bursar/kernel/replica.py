@@ -36,6 +36,7 @@ from bursar.kernel.effects import (
     Announce,
     Answer,
     Drop,
+    Faulted,
     Heartbeat,
     Load,
     TakeSnapshot,
@@ -116,6 +117,9 @@ class Replica(Following, Recovering):
         if desk.replaced:
             self.effects.append(Drop(desk.replaced))
             desk.replaced = []
+        if desk.faults:
+            self.effects.append(Faulted(desk.faults))
+            desk.faults = []
         if seeded("reply_before_ack"):
             batch = desk.open(now)
             self.effects.extend(batch.answers)

@@ -21,6 +21,7 @@ from bursar.kernel.effects import (
     Append,
     Drop,
     Effect,
+    Faulted,
     Heartbeat,
     Inspect,
     Load,
@@ -183,6 +184,8 @@ class ShardRunner:
                 self._snapshot(effect)
             case RoleChanged(role, reason):
                 self._role_changed(role, reason)
+            case Faulted(errors):
+                log.error("decisions_failed", extra={"count": len(errors)}, exc_info=errors[0])
             case _:
                 self._spawn(self._work(effect))
 
