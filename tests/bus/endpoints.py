@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bursar.bus.call import Call
 from bursar.bus.codec import decode_error
 from bursar.bus.memory import MemoryBus, MemoryNetwork
-from bursar.bus.micro import Call, Endpoint, Service
+from bursar.bus.micro import Endpoint, Service
 from bursar.errors import BursarError
 
 

@@ -12,8 +12,9 @@ from time import monotonic
 import pytest
 
 from bursar.bus.base import ConnectFailed, NotConnected, RequestTimeout
+from bursar.bus.call import Call
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.micro import Call, Service
+from bursar.bus.micro import Service
 from bursar.errors import BursarError
 from tests.bus.proxy import Proxy
 from tests.bus.support import RealServer, eventually, free_port

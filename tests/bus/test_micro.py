@@ -11,8 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bursar.bus.call import AlreadyAnswered, Call
 from bursar.bus.codec import encode
-from bursar.bus.micro import AlreadyAnswered, Call, Service
+from bursar.bus.micro import Service
 from bursar.contracts.limiter import Status
 from bursar.errors import BursarError, CallerError, ServiceError
 from tests.bus.endpoints import Net, echo, error_in, settle

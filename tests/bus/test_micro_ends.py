@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bursar.bus.call import Call
 from bursar.bus.codec import decode_value, encode
-from bursar.bus.micro import Call, Service
+from bursar.bus.micro import Service
 from bursar.errors import BursarError, CallerError, ServiceError
 from tests.bus.endpoints import Net, echo, error_in, settle
 

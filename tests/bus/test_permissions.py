@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from bursar.bus.call import Call
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, create_home, jwt, mint_agent
-from bursar.bus.micro import Call, Service
+from bursar.bus.micro import Service
 from bursar.bus.server import NatsServer, provision
 from bursar.contracts.limiter import Status
 from tests.bus.attacker import Attacker

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from bursar.bus.call import Call
 from bursar.bus.codec import MSGPACK, Encoding, encode
 from bursar.bus.memory import MemoryNetwork
-from bursar.bus.micro import Call
 from bursar.kernel.decider import Refuse
 from bursar.kernel.effects import Answer
 from bursar.kernel.host import Host

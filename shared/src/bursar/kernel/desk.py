@@ -8,7 +8,6 @@ which may yet be dropped. A retry of a request that is still in the batch gets i
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
@@ -33,7 +32,6 @@ MAX_IN_A_ROW: Final = 2_000
 """Decisions, of whatever outcome, before the owner sees to its other duties: how long it may answer without an entry
 is measured from before them, so they must take far less than the lease leaves until another may have taken over."""
 
-log = logging.getLogger("bursar.kernel")
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
@@ -93,7 +91,7 @@ class Desk:
         self.parked: dict[tuple[str, str], Request] = {}
         self.replaced: list[Any] = []
         self.batch: Batch | None = None
-        self._logged_at = -1000
+        self.faults: list[Exception] = []
 
     @property
     def has_room(self) -> bool:
@@ -162,7 +160,7 @@ class Desk:
         except Exception as error:
             if not guarded:
                 raise
-            outcome = self._fault(error, now)
+            outcome = self._fault(error)
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
             outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
         if isinstance(outcome, Accept):
@@ -185,11 +183,9 @@ class Desk:
             if before is not None and before.ticket is not request.ticket:
                 self.replaced.append(before.ticket)
 
-    def _fault(self, error: Exception, now: int) -> Reject:
+    def _fault(self, error: Exception) -> Reject:
         """A fault of the decider costs the request that it met, and nobody else: nothing has been changed yet."""
-        if now - self._logged_at >= 1000:
-            self._logged_at = now
-            log.error("decision_failed", exc_info=error)
+        self.faults.append(error)
         return Reject("internal", "the service failed to decide this request")
 
     def _accept(

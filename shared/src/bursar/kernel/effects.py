@@ -91,7 +91,15 @@ class RoleChanged(NamedTuple):
     reason: str
 
 
-Effect = Append | Inspect | Load | WriteBase | TakeSnapshot | Answer | Drop | Announce | Heartbeat | RoleChanged
+class Faulted(NamedTuple):
+    """The decider raised on these decisions, which were refused with ``internal``: somebody should know."""
+
+    errors: Sequence[Exception]
+
+
+Effect = (
+    Append | Inspect | Load | WriteBase | TakeSnapshot | Answer | Drop | Announce | Heartbeat | RoleChanged | Faulted
+)
 
 
 class Inspection(NamedTuple):

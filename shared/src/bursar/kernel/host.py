@@ -21,9 +21,10 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.base import BusError
+from bursar.bus.call import Call
 from bursar.bus.codec import AGENT_LIMITS, MSGPACK, OPERATOR_LIMITS, encode
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.micro import Call, Service
+from bursar.bus.micro import Service
 from bursar.bus.signing import Signer, Verifier
 from bursar.contracts.base import admin_subject, event_subject, request_subject
 from bursar.errors import BursarError, CallerError, make_error

@@ -99,8 +99,7 @@ class ShardRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._floor is not None and (known := self._known_fence()) is not None:
-            await asyncio.to_thread(self._floor.write, known)
+        await self._write_floor()
 
     async def drain(self, seconds: float) -> None:
         """Commit and answer what was accepted, send away who waits in line, and resign."""
@@ -327,11 +326,17 @@ class ShardRunner:
                 self._outlet.warn(suspect)
 
     async def _remember_floor(self) -> None:
-        assert self._floor is not None
         while True:
             await asyncio.sleep(FLOOR_SECONDS)
-            if (known := self._known_fence()) is not None:
+            await self._write_floor()
+
+    async def _write_floor(self) -> None:
+        """The file helps to see a loss; the service can do without, as on a full disk."""
+        if self._floor is not None and (known := self._known_fence()) is not None:
+            try:
                 await asyncio.to_thread(self._floor.write, known)
+            except OSError as error:
+                log.warning("fence_not_written", extra={"errno": error.errno})
 
     def _known_fence(self) -> Fence | None:
         """The highest fence that is known to stand in the journal, as its owner or as one who reads it."""
