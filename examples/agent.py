@@ -1,8 +1,8 @@
 """An agent under a budget: its calls wait in line instead of running into 429s.
 
-    bursar up                                # one terminal
-    bursar agent add writer                  # once: writes .bursar/creds/writer.creds
-    OPENAI_API_KEY=... python examples/agent.py
+bursar up                                # one terminal
+bursar agent add writer                  # once: writes .bursar/creds/writer.creds
+OPENAI_API_KEY=... python examples/agent.py
 """
 
 import asyncio

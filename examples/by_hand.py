@@ -1,8 +1,8 @@
 """The same without an SDK: reserve, send, say what was used. Works for anything that a budget counts.
 
-    bursar up                                # one terminal
-    bursar agent add writer                  # once: writes .bursar/creds/writer.creds
-    python examples/by_hand.py
+bursar up                                # one terminal
+bursar agent add writer                  # once: writes .bursar/creds/writer.creds
+python examples/by_hand.py
 """
 
 import asyncio

@@ -61,9 +61,7 @@ async def world(slots: int = 1_000, **settings: Any) -> AsyncIterator[World]:
 async def test_openai_is_reserved_and_settled() -> None:
     """One argument to the official SDK."""
     async with world() as w, w.openai() as client:
-        answer = await client.chat.completions.create(
-            model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH
-        )
+        answer = await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH)
         assert answer.usage is not None
         assert answer.usage.completion_tokens == 20
         assert await w.settled() == [USED]
@@ -110,9 +108,7 @@ async def test_anthropic_is_reserved_and_settled() -> None:
 async def test_anthropic_streams_are_settled_with_their_usage() -> None:
     """Input from message_start, output from message_delta."""
     async with world() as w, w.anthropic() as client:
-        async with client.messages.stream(
-            model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH
-        ) as stream:
+        async with client.messages.stream(model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH) as stream:
             text = "".join([part async for part in stream.text_stream])
         assert len(text) == 80
         assert await w.settled() == [USED]
@@ -171,6 +167,7 @@ async def test_a_hundred_calls_at_once_all_settle() -> None:
     """Nothing is lost when the fleet closes with settlements under way."""
     async with world() as w:
         async with w.openai() as client:
+
             async def ask() -> None:
                 await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH)
 

@@ -53,9 +53,7 @@ def test_a_permit_never_counts_as_good_after_its_true_deadline(
         assert known.deadline(send_by, now) <= now + 0.001
 
 
-@given(
-    st.floats(min_value=2e6, max_value=1e10), st.floats(min_value=0.0, max_value=5.0), st.integers(10, 1_000), ms
-)
+@given(st.floats(min_value=2e6, max_value=1e10), st.floats(min_value=0.0, max_value=5.0), st.integers(10, 1_000), ms)
 def test_with_a_quick_answer_nearly_all_the_time_is_left(offset: float, trip: float, within: int, wait: float) -> None:
     """The deadline is early by the way to the limiter and 1 to 2 ms of rounding, also for a grant after a wait."""
     clocks, known = Clocks(offset, 0.0), EpochOffset()
