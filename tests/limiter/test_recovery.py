@@ -186,6 +186,18 @@ def test_who_can_wait_for_the_end_of_the_recovery_may_stand_in_line() -> None:
     assert isinstance(next(iter(desk.answers.values())), Accept)
 
 
+def test_what_is_declared_late_ends_with_the_recovery() -> None:
+    """It was granted before the loss: an invented one would otherwise block the budget for as long again."""
+    desk = Desk(SPEC)
+    desk.granted(concurrent=1)
+    lose(desk, 1)
+    desk.now = 4_999
+    assert adopted(redeclare(desk, "1.1.2", "evil", concurrent=2))
+    desk.advance(5_000)
+
+    assert isinstance(desk.reserve(concurrent=2), Accept)
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_budget_that_was_lost_itself_recovers_when_it_is_offered_again(kept: int) -> None:
     """On a fresh disk, or from a copy older than the budget: what it granted may still count."""

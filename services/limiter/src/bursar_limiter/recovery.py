@@ -15,7 +15,9 @@ A budget that was itself lost, and is offered again from the file or by an opera
 
 Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them;
 an adopted reservation counts in flight, while what it took from the windows is part of what is feared lost already.
-Those of its amounts that can be checked are: more than the limit cannot have been in flight.
+Those of its amounts that can be checked are: more than the limit cannot have been in flight. Nor can it have been
+granted after the loss, so it ends ``max_ttl_ms`` after that at the latest: whoever declares what it never had keeps
+nobody waiting for longer than the recovery does.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     if not _plausible(budget, amounts):
         facts = {"budget": budget.name, "reservation": key}
         return Reject("not_plausible", "So much cannot have been in flight under the limits.", facts)
-    expires_at = now + min(body.ttl_ms, budget.spec.max_ttl_ms)
+    longest = budget.spec.max_ttl_ms
+    expires_at = min(now + min(body.ttl_ms, longest), max(now, state.lost_at + longest))  # it was granted before
     event = (events.ADOPTED, now, budget.name, key, command.principal, expires_at, *amounts)
     return Accept([event], _reply(key, adopted=True))
 
