@@ -30,6 +30,7 @@ from bursar.client.offset import EpochKey, Offsets
 from bursar.client.session import Session
 from bursar.client.time import Clock
 from bursar.contracts.base import request_subject
+from bursar.errors import CallerError
 
 FIRST_PAUSE: Final = 50.0
 MAX_PAUSE: Final = 1_000.0
@@ -135,7 +136,11 @@ class Caller:
         `give_up`. ``seen`` overrides the highest fence seen."""
         number = self._session.begin()
         message = {"v": 1, "id": self._session.id_of(number), "acked": self._session.acked}
-        return self._make(f"r{number}", number, verb, message, fields, seen)
+        try:
+            return self._make(f"r{number}", number, verb, message, fields, seen)
+        except BaseException:  # what cannot be written is never sent
+            self._session.end(number)
+            raise
 
     def query(self, verb: str, fields: dict[str, Any]) -> Call:
         self._queries += 1
@@ -197,6 +202,8 @@ class Caller:
         except NotConnected:
             call._sent = sent_before
             self._try_again(call, "not connected")
+        except CallerError as error:  # no attempt will be any better
+            call._sent, call._answered = sent_before, error
 
     @staticmethod
     async def _sleep(call: Call, ms: float) -> None:
