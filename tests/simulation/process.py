@@ -18,6 +18,7 @@ from bursar.kernel.effects import (
     Append,
     Drop,
     Effect,
+    Faulted,
     Heartbeat,
     Inspect,
     Load,
@@ -112,6 +113,10 @@ class Process:
         """End a pause at once, and whatever else was in the way."""
         self._tail_stalled_until = 0
         self._resume()
+        self.deliver(self._reconnected)
+
+    def _reconnected(self) -> None:
+        self.replica.reconnected(self.mono)
 
     def kill(self) -> None:
         self.simulator.log(self.name, "killed")
@@ -229,6 +234,8 @@ class Process:
                 self.world.clients.reply(effect.ticket, effect)
             case Drop():
                 pass
+            case Faulted(errors):
+                raise errors[0]
             case Heartbeat():
                 self.world.network.heartbeat(self, effect)
             case TakeSnapshot():
