@@ -14,15 +14,21 @@ from typing import Protocol
 
 class Clock(Protocol):
     def monotonic_ms(self) -> int:
-        """Milliseconds since some fixed moment; never goes back, goes on while the process is stopped."""
+        """Milliseconds since some fixed moment; never goes back, goes on while the process is stopped or the
+        host suspended."""
         ...
 
 
 class SystemClock:
-    """The monotonic clock of this host."""
+    """The monotonic clock of this host, where there is one the one that goes on while the host is suspended: an owner
+    that wakes up must not believe that it still has its lease."""
+
+    def __init__(self) -> None:
+        self._id: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
     def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
+        ns = time.monotonic_ns() if self._id is None else time.clock_gettime_ns(self._id)
+        return ns // 1_000_000
 
 
 class ManualClock:

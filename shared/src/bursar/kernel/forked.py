@@ -65,7 +65,12 @@ def start_dump(folded: Folded) -> Dump:
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads: the child uses none and takes no lock
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
     if pid == 0:
         _child(folded, reading, writing)
     os.close(writing)

@@ -90,6 +90,7 @@ class Host:
         await self._bus.subscribe(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), self._on_heartbeat)
         await self.service.start()
         self._switch = asyncio.get_running_loop().create_task(self._switch_endpoints())
+        self._switch.add_done_callback(_must_not_fail)
         self.runner.start()
         self.pauses.start()
 
@@ -219,6 +220,12 @@ class Host:
                 except BusError:
                     self._switching.set()
                     await asyncio.sleep(0.1)
+
+
+def _must_not_fail(task: asyncio.Task[None]) -> None:
+    """An owner that never listens looks healthy to everybody: better that the process ends and is started again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler({"message": "the endpoints cannot be switched", "exception": error})
 
 
 def _fence_of(value: Sequence[int]) -> Fence:

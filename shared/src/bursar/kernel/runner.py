@@ -46,6 +46,8 @@ TICK_SECONDS = 0.02
 FLOOR_SECONDS = 1.0
 WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
+SNAPSHOT_SECONDS = 300.0
+"""A snapshot that takes longer is given up: without another one the journal would never be purged again."""
 
 
 class Outlet(Protocol):
@@ -280,7 +282,8 @@ class ShardRunner:
 
     async def _store_snapshot(self, dump: Any, effect: TakeSnapshot, snapshot_id: str) -> None:
         try:
-            chunks = [chunk async for chunk in dump.chunks()]
+            async with asyncio.timeout(SNAPSHOT_SECONDS):
+                chunks = [chunk async for chunk in dump.chunks()]
             manifest = Manifest(
                 1, snapshot_id, effect.sequence, effect.hash, effect.created, len(chunks), dump.size, dump.digest
             )
@@ -302,6 +305,7 @@ class ShardRunner:
             self._tail = None
         if role == Role.STANDBY:
             self._tail = asyncio.get_running_loop().create_task(self._follow())
+            self._tail.add_done_callback(self._finished)
         self._outlet.role_changed(role, reason)
 
     async def _follow(self) -> None:
