@@ -32,11 +32,11 @@ def demo(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the page.")] = Path("demo-out"),
-    seconds: Annotated[float, typer.Option(help="About how long the fleet works.")] = 60.0,
-    agents: Annotated[int, typer.Option(min=1, help="Agents in each arm.")] = 100,
-    processes: Annotated[int, typer.Option(min=1, max=32, help="Processes of each arm.")] = 4,
+    seconds: Annotated[float, typer.Option(help="About how long the fleet works.")] = Wishes.seconds,
+    agents: Annotated[int, typer.Option(min=1, help="Agents in each arm.")] = Wishes.agents,
+    processes: Annotated[int, typer.Option(min=1, max=32, help="Processes of each arm.")] = Wishes.processes,
     window: Annotated[str, typer.Option(help="How the provider counts: rolling, clock or bucket.")] = "rolling",
-    kills: Annotated[int, typer.Option(min=0, max=5, help="How often the limiter is killed.")] = 1,
+    kills: Annotated[int, typer.Option(min=0, max=5, help="How often the limiter is killed.")] = Wishes.kills,
     seed: Annotated[int, typer.Option(help="Seed of the generated trace and of the provider.")] = 1,
 ) -> None:
     """See what Bursar does: the same requests, at the same time, by two fleets on two keys of one strict provider.

@@ -33,7 +33,7 @@ TTL_S = 60.0
 PARALLEL = 4
 """Requests that one agent has open at once."""
 UNAVAILABLE_PAUSE_S = 0.5
-STREAMS = 10
+STREAMS = 20
 """One agent in so many streams its answers."""
 TIMEOUT_S = 240.0
 TLS = httpx2.create_ssl_context()

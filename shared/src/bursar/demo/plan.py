@@ -92,6 +92,7 @@ class Plan:
             "seed": self.seed,
             "first_token_ms": 150.0,
             "per_token_ms": 5.0,
+            "chunk_tokens": 16,
         }
 
     def budgets_toml(self) -> str:
@@ -117,7 +118,7 @@ limits.requests = {{ limit = 1000000, {window} }}
 class Wishes:
     """What the command line asked for. ``seconds``: about how long the fleet works."""
 
-    seconds: float = 60.0
+    seconds: float = 64.0
     agents: int = 100
     processes: int = 3
     retries: int = 5
