@@ -1,8 +1,9 @@
-"""The agents of one process: each makes its requests when they are due, with the official OpenAI SDK.
+"""The agents of one process: each makes its requests when they are due, one in five with the official OpenAI SDK, the
+others with the same HTTP client and the SDK's own retry rule (`bursar.demo.plain`).
 
-Both arms run this code with the same settings. The one difference is the SDK's ``http_client``: the unmanaged arm has
-the one that the SDK makes for itself, the managed arm has Bursar's. In both the SDK retries as it does by default, with
-its own backoff, equally often.
+Both arms run this code with the same settings. The one difference is the HTTP client: the unmanaged arm has the one
+that the SDK makes for itself, the managed arm has Bursar's. In both the SDK retries as it does by default, with its own
+backoff, equally often.
 
 A request is made when it is due, while the agent's other requests are still open, up to `PARALLEL` of them. When the
 SDK gives up, the request is lost: nobody repeats it. Two things no SDK can know, so the agents do them: a stream that
@@ -24,6 +25,7 @@ import httpx2
 import openai
 
 import bursar
+from bursar.demo.plain import RefusedError, chat
 from bursar.demo.plan import BUDGET, Job
 from bursar.demo.probe import Probe
 
@@ -33,6 +35,8 @@ TTL_S = 60.0
 PARALLEL = 4
 """Requests that one agent has open at once."""
 UNAVAILABLE_PAUSE_S = 0.5
+SDK_USERS = 5
+"""One agent in so many uses the SDK."""
 STREAMS = 20
 """One agent in so many streams its answers."""
 TIMEOUT_S = 240.0
@@ -105,6 +109,8 @@ class Shift:
             how = "done"
         except openai.APIStatusError as error:
             how = f"status {error.status_code}"
+        except RefusedError as error:
+            how = str(error)
         except (openai.APIError, httpx2.TransportError, bursar.BursarError, BrokenStreamError) as error:
             how = type(error).__name__
         now = time.monotonic() - self._begin
@@ -123,12 +129,17 @@ class Shift:
 
     async def _call(self, number: int, job: Job, agent: int) -> None:
         client = self._clients[agent]
-        ask: dict[str, Any] = {
+        body: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": "word" * job.input_tokens}],
             "max_tokens": job.max_tokens,
-            "extra_headers": {"X-Demo-Output-Tokens": str(job.output_tokens), "Idempotency-Key": f"job-{number}"},
         }
+        extra = {"X-Demo-Output-Tokens": str(job.output_tokens), "Idempotency-Key": f"job-{number}"}
+        if agent % SDK_USERS:
+            headers = {**extra, "Authorization": f"Bearer {self._crew.api_key}", "Content-Type": "application/json"}
+            await chat(client._client, f"{self._crew.base_url}/chat/completions", headers, body, self._crew.retries)
+            return
+        ask: dict[str, Any] = {**body, "extra_headers": extra}
         if agent % STREAMS:
             await client.chat.completions.create(**ask)
             return
