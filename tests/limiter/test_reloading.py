@@ -97,6 +97,19 @@ def test_a_longer_window_starts_full() -> None:
     desk.check()
 
 
+def test_a_limit_that_is_new_to_a_budget_in_use_starts_full() -> None:
+    """Taken away and put back within a window it must not grant the window twice; one on money starts empty."""
+    desk = Desk(spec(limits={"requests": tokens(100), "input_tokens": tokens()}))
+    desk.granted(input_tokens=1000)
+    desk.reload(spec(limits={"requests": tokens(100)}))
+    desk.reload(spec(limits={"requests": tokens(100), "input_tokens": tokens(), "usd_micros": tokens()}))
+    desk.granted(usd_micros=1000)
+    assert 1000 <= desk.refused(input_tokens=1)["retry_at_ms"] <= 1010
+    desk.advance(1010)
+    desk.granted(input_tokens=1000)
+    desk.check()
+
+
 def test_an_unused_budget_may_get_a_longer_window_for_nothing() -> None:
     """Nothing was ever granted, so nothing is feared."""
     desk = Desk(spec())

@@ -20,6 +20,7 @@ from bursar.contracts.limiter import BudgetSpec, Reload
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
 from bursar_limiter.budget import Budget
+from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent
 from bursar_limiter.recovery import fear
 from bursar_limiter.state import State
@@ -135,8 +136,11 @@ def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
             continue
         renewed |= 1 << meter.index
         meter.in_flight = _in_flight(budget, meter.index)
+        used_before = budget.granted > 0 or budget.recovering_until > 0
         if had is not None:
-            carry(had, meter, now, used_before=budget.granted > 0 or budget.recovering_until > 0)
+            carry(had, meter, now, used_before=used_before)
+        elif used_before and isinstance(meter, Admission) and meter.index != MONEY:
+            meter.lose(now)  # what the provider has counted so far is not known: it may be the whole limit
         meters.append(meter)
     budget.adopt(spec, tuple(meters))
     budget.retired = False
