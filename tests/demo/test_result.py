@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from bursar.demo.picture import draw, headline, table_rows, write_html
-from bursar.demo.result import Arm, Happening, Result, broken_promises, flat
+from bursar.demo.result import Arm, Happening, Result, broken_promises, flat, not_promised
 
 
 def arm(name: Literal["unmanaged", "managed"]) -> Arm:
@@ -27,8 +27,8 @@ def arm(name: Literal["unmanaged", "managed"]) -> Arm:
         wasted_usd=0.0,
         utilisation=0.91,
         used=[(0.0, 0.0), (1.0, 0.9), (2.0, 0.92)],
-        backlog=[(0.5, 2.0)],
-        finished_at=2.0,
+        backlog=[(0.5, 30.0)],
+        finished_at=30.0,
     )
 
 
@@ -87,6 +87,18 @@ def test_each_broken_promise_is_named(change: dict[str, float], says: str) -> No
 
     assert len(broken) == 1
     assert says in broken[0]
+
+
+def test_use_of_the_limit_is_not_promised_for_large_requests_or_little_work() -> None:
+    """Requests above 7 % of the limit, or less waiting than one window: the figure is shown and not judged."""
+    idle = replace(result().managed, utilisation=0.3)
+    large = replace(result(), managed=idle, extra={"largest_request_share": 0.2})
+    little = replace(result(), managed=replace(idle, backlog=[(0.0, 3.0)]))
+
+    assert "20% of the limit" in not_promised(large)
+    assert "3 s only" in not_promised(little)
+    assert not_promised(result()) == ""
+    assert broken_promises(large) == broken_promises(little) == []
 
 
 @pytest.mark.parametrize(("recoveries", "says"), [([], "not killed"), ([1.0, 4.0], "4.0 s from the kill")])

@@ -18,7 +18,7 @@ from bursar.cli.agent import fail
 from bursar.demo.measure import result_of
 from bursar.demo.picture import draw, headline, table_rows, write_html
 from bursar.demo.plan import Plan, PlanError, Wishes, make_plan
-from bursar.demo.result import Result, broken_promises, flat, quantile
+from bursar.demo.result import Result, broken_promises, flat, not_promised, quantile
 from bursar.demo.run import Progress, Watcher, run
 from bursar.demo.stack import StackError
 from bursar.demo.trace import Arrival, BadTrace, generate, read_azure
@@ -67,6 +67,8 @@ def demo(
     result = result_of(recording, time.monotonic() - began)
     _write(result, out, json_file)
     _tell(console, result, out)
+    if note := not_promised(result):
+        console.print(f"note: {note}")
     broken = broken_promises(result)
     for text in broken:
         console.print(f"[bold red]promise broken:[/] {text}")
