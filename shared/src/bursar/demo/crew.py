@@ -26,7 +26,7 @@ import uvloop
 
 import bursar
 from bursar.demo.agents import Crew, Shift, clients_of
-from bursar.demo.plan import Job
+from bursar.demo.plan import BUDGET, Job
 from bursar.demo.probe import Probe
 from bursar.demo.warm import warm_up
 
@@ -59,7 +59,9 @@ async def probing(folder: Path, name: str, config: dict[str, Any], process: int)
         found = Probe(fleet, config["rate"])
         begin = await _begin(folder, name, process)
         await _until_stopped(found.run())
-    return {"begin": begin, "probed": found.found, "errors": found.errors}
+        status = await fleet.limiter.status(BUDGET)
+    granted = status.budgets[0].granted
+    return {"begin": begin, "probed": found.found, "errors": found.errors, "granted": granted}
 
 
 async def _begin(folder: Path, name: str, process: int) -> float:

@@ -153,6 +153,7 @@ def _extra(recording: Recording) -> dict[str, Any]:
         "sdk_retries": recording.plan.retries,
         "largest_request_share": max(job.input_tokens for job in recording.plan.jobs)
         / recording.plan.quota.input_tokens,
+        "managed_permits": recording.probe["granted"],
         "probes": len(probed),
         "probes_without_grant": sum(granted < 0 for _, granted, _ in probed),
         "coordination_settle_p95_ms": quantile(settled, 0.95),

@@ -43,6 +43,15 @@ class Charge:
     done: bool = False
 
 
+@dataclass(slots=True)
+class Tokens:
+    """Totals of some calls."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Quota:
     """The state of one key."""
 
@@ -59,6 +68,8 @@ class Quota:
         self.rejected_at: list[int] = []
         self.overruns = 0
         self.log: list[Charge] = []
+        self.admitted = Tokens()
+        self.completed = Tokens()
         self.output_log: list[tuple[int, int]] = []
         self.completions: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -77,6 +88,8 @@ class Quota:
         self.running += 1
         self.running_max = max(self.running_max, self.running)
         self.log.append(Charge(now, input_tokens, 0, job))
+        self.admitted.calls += 1
+        self.admitted.input_tokens += input_tokens
         if by_max:
             self._charge_output(now, max_tokens)
         return Admitted(len(self.log) - 1)
@@ -84,6 +97,7 @@ class Quota:
     def produce(self, now: int, number: int, tokens: int) -> None:
         """``tokens`` of output of that call exist since now."""
         self.log[number].output_tokens += tokens
+        self.admitted.output_tokens += tokens
         if self._settings.output_charge == "produced":
             self._charge_output(now, tokens)
             window = self.windows.get("output_tokens")
@@ -95,7 +109,12 @@ class Quota:
         self.running -= 1
         charge = self.log[number]
         charge.done = done
-        if done and charge.job:
+        if not done:
+            return
+        self.completed.calls += 1
+        self.completed.input_tokens += charge.input_tokens
+        self.completed.output_tokens += charge.output_tokens
+        if charge.job:
             self.completions[charge.job] += 1
 
     def _reject(self, now: int, over: list[str], full: bool, waits: dict[str, int | None]) -> Rejected:

@@ -15,26 +15,24 @@ def counts(quota: Quota, now: int) -> dict[str, Any]:
     """Everything that happened to a key so far, as plain numbers.
 
     ``violations`` counts refused calls plus overruns of output; ``wasted_*`` are tokens of admitted calls that did not
-    end well (a call still running is not counted). ``completed_twice`` counts the extra completions of named jobs.
+    end well (so far: a call under way is among them). ``completed_twice`` counts the extra completions of named jobs.
     """
-    done = [charge for charge in quota.log if charge.done]
-    admitted_input = sum(charge.input_tokens for charge in quota.log)
-    output = sum(charge.output_tokens for charge in quota.log)
+    admitted, done = quota.admitted, quota.completed
     return {
-        "admitted": len(quota.log),
+        "admitted": admitted.calls,
         "running": quota.running,
         "running_max": quota.running_max,
-        "completed": len(done),
+        "completed": done.calls,
         "violations": len(quota.rejected_at) + quota.overruns,
         "rejected": len(quota.rejected_at),
         "overruns": quota.overruns,
         "violations_by_dimension": dict(quota.violations),
-        "input_tokens": admitted_input,
-        "output_tokens": output,
-        "wasted_input_tokens": admitted_input - sum(charge.input_tokens for charge in done),
-        "wasted_output_tokens": output - sum(charge.output_tokens for charge in done),
+        "input_tokens": admitted.input_tokens,
+        "output_tokens": admitted.output_tokens,
+        "wasted_input_tokens": admitted.input_tokens - done.input_tokens,
+        "wasted_output_tokens": admitted.output_tokens - done.output_tokens,
         "jobs_completed": len(quota.completions),
-        "completed_twice": sum(count - 1 for count in quota.completions.values()),
+        "completed_twice": quota.completions.total() - len(quota.completions),
         "statuses": {str(status): count for status, count in sorted(quota.statuses.items())},
         "limits": {name: window.limit for name, window in quota.windows.items()},
         "used": {name: window.used(now) for name, window in quota.windows.items()},
