@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from bursar.demo.provider.windows import Kind
 from bursar.demo.trace import Arrival, scaled
 
-UTILISATION: Final = 0.94
+UTILISATION: Final = 0.95
 BURST: Final = 0.05
 JITTER_MS: Final = 500
 SEND_WITHIN_MS: Final = 300
@@ -27,7 +27,7 @@ PROBE_BUDGET: Final = "demo/probe"
 
 ARRIVALS_SHARE: Final = 0.76
 """Part of the run in which requests arrive; the rest works off what has piled up."""
-OUTAGE_SHARE: Final = 0.05
+OUTAGE_SHARE: Final = 0.047
 OUTAGE_AT: Final = 0.36
 KILL_AT: Final = 0.58
 STEP_S: Final = 0.05
