@@ -1,17 +1,14 @@
-"""The agents of one process: each makes its requests when they are due, one in five with the official OpenAI SDK, the
-others with the same HTTP client and the SDK's own retry rule (`bursar.demo.plain`).
+"""The agents of one process. Each makes its requests when they are due: one agent in five with the official OpenAI SDK
+(one in twenty streams), the others with the SDK's HTTP client and its retry rule alone (`bursar.demo.plain`).
 
 Both arms run this code with the same settings. The one difference is the HTTP client: the unmanaged arm has the one
-that the SDK makes for itself, the managed arm has Bursar's. In both the SDK retries as it does by default, with its own
+that the SDK makes for itself, the managed arm has Bursar's. In both, calls are retried by the SDK's rule, with its
 backoff, equally often.
 
 A request is made when it is due, while the agent's other requests are still open, up to `PARALLEL` of them. When the
-SDK gives up, the request is lost: nobody repeats it. Two things no SDK can know, so the agents do them: a stream that
-breaks off is asked for again, as often as the SDK would; and a request for which Bursar had no permit because the
+retries are used up, the request is lost: nobody repeats it. Two things no SDK can know, so the agents do them: a stream
+that breaks off is asked for again, as often as the SDK would; and a request for which Bursar had no permit because the
 limiter could not be reached (nothing was sent) is made again, as that error advises.
-
-Whole answers are asked for by the SDK's ``post``, the method beneath its typed ones: the same client, retries and
-backoff without the checking of types, which would be a quarter of the CPU time of the whole demo.
 """
 
 from __future__ import annotations
@@ -64,6 +61,13 @@ class Crew:
     creds: list[str] = field(default_factory=list)
 
 
+class Client(NamedTuple):
+    """What one agent calls with: the SDK, and the HTTP client inside it."""
+
+    sdk: openai.AsyncOpenAI
+    http: httpx2.AsyncClient
+
+
 class BrokenStreamError(Exception):
     """A streamed answer ended too early, every time."""
 
@@ -80,7 +84,7 @@ class Outcome(NamedTuple):
 class Shift:
     """The work of one process. ``begin`` is the moment of the start by `time.monotonic`."""
 
-    def __init__(self, crew: Crew, process: int, clients: dict[int, openai.AsyncOpenAI]) -> None:
+    def __init__(self, crew: Crew, process: int, clients: dict[int, Client]) -> None:
         self._crew, self._clients = crew, clients
         self._begin = 0.0
         self.outcomes: list[Outcome] = []
@@ -131,36 +135,32 @@ class Shift:
                 await asyncio.sleep(UNAVAILABLE_PAUSE_S)
 
     async def _call(self, number: int, job: Job, agent: int) -> None:
-        client = self._clients[agent]
+        sdk, http = self._clients[agent]
         body: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": "word" * job.input_tokens}],
             "max_tokens": job.max_tokens,
         }
-        extra = {"X-Demo-Output-Tokens": str(job.output_tokens), "Idempotency-Key": f"job-{number}"}
-        if agent % SDK_USERS:
-            headers = {**extra, "Authorization": f"Bearer {self._crew.api_key}", "Content-Type": "application/json"}
-            await chat(client._client, f"{self._crew.base_url}/chat/completions", headers, body, self._crew.retries)
-            return
-        body = {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": "word" * job.input_tokens}],
-            "max_tokens": job.max_tokens,
-        }
         headers = {"X-Demo-Output-Tokens": str(job.output_tokens), "Idempotency-Key": f"job-{number}"}
-        if agent % STREAMS:
-            await client.post("/chat/completions", cast_to=object, body=body, options={"headers": headers})
-            return
+        if agent % SDK_USERS:
+            headers |= {"Authorization": f"Bearer {self._crew.api_key}", "Content-Type": "application/json"}
+            await chat(http, f"{self._crew.base_url}/chat/completions", headers, body, self._crew.retries)
+        elif agent % STREAMS:
+            await sdk.chat.completions.create(**body, extra_headers=headers)
+        else:
+            await self._stream(sdk, body, headers)
+
+    async def _stream(self, sdk: openai.AsyncOpenAI, body: dict[str, Any], headers: dict[str, str]) -> None:
         for _ in range(1 + self._crew.retries):
-            if await _stream(client, body, headers):
+            if await _read_stream(sdk, body, headers):
                 return
-        raise BrokenStreamError(f"job {number}: every stream broke off")
+        raise BrokenStreamError("every stream broke off")
 
 
-async def _stream(client: openai.AsyncOpenAI, body: dict[str, Any], headers: dict[str, str]) -> bool:
+async def _read_stream(sdk: openai.AsyncOpenAI, body: dict[str, Any], headers: dict[str, str]) -> bool:
     """Read a streamed answer; whether it came to its end."""
     options: Any = {"stream": True, "stream_options": {"include_usage": True}, "extra_headers": headers}
-    stream = await client.chat.completions.create(**body, **options)
+    stream = await sdk.chat.completions.create(**body, **options)
     finished = False
     try:
         async for chunk in stream:
@@ -171,23 +171,24 @@ async def _stream(client: openai.AsyncOpenAI, body: dict[str, Any], headers: dic
 
 
 @contextlib.asynccontextmanager
-async def clients_of(crew: Crew, process: int) -> AsyncIterator[tuple[dict[int, openai.AsyncOpenAI], Probe | None]]:
+async def clients_of(crew: Crew, process: int) -> AsyncIterator[tuple[dict[int, Client], Probe | None]]:
     """A client of the SDK for each agent of a process, and a probe on the connection that they share (None:
     unmanaged)."""
     async with contextlib.AsyncExitStack() as stack:
         fleet = None
         if crew.nats:
             fleet = await stack.enter_async_context(bursar.connect(crew.nats, creds=crew.creds[process]))
-        clients = {}
+        clients: dict[int, Client] = {}
         for agent in range(process, crew.agents, crew.processes):
-            client = openai.AsyncOpenAI(
+            http = _http(fleet)
+            sdk = openai.AsyncOpenAI(
                 base_url=crew.base_url,
                 api_key=crew.api_key,
                 max_retries=crew.retries,
                 timeout=TIMEOUT_S,
-                http_client=_http(fleet),
+                http_client=http,
             )
-            clients[agent] = await stack.enter_async_context(client)
+            clients[agent] = Client(await stack.enter_async_context(sdk), http)
         yield clients, Probe(fleet, INNER_PROBE_RATE) if fleet is not None else None
 
 

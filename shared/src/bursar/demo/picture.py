@@ -104,9 +104,7 @@ def _happenings(panel: Any, result: Result) -> None:
         else:
             panel.axvline(happening.at, color=INK, linewidth=1, linestyle=(0, (2, 2)))
             middle = happening.at
-        panel.text(
-            middle, 108, happening.label, ha="center", va="center", fontsize=8, color=INK, backgroundcolor="white"
-        )
+        panel.text(middle, 110, happening.label, ha="center", va="center", fontsize=8, color=INK, bbox=_PLATE)
 
 
 def summary(arm: Arm) -> str:

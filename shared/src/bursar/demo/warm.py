@@ -26,12 +26,12 @@ async def _calls() -> None:
         base_url="http://nobody/v1", api_key="none", max_retries=0, http_client=http
     ) as client:
         ask: dict[str, Any] = {"model": "none", "messages": [{"role": "user", "content": "x"}], "max_tokens": 16}
-        await client.post("/chat/completions", cast_to=object, body=ask, options={"headers": {"X-Demo": "1"}})
+        await client.chat.completions.create(**ask, extra_headers={"X-Demo": "1"})
         stream = await client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
         async for _ in stream:
             pass
         with contextlib.suppress(openai.RateLimitError):
-            await client.post("/chat/completions", cast_to=object, body=ask, options={"headers": {"X-Refuse": "1"}})
+            await client.chat.completions.create(**ask, extra_headers={"X-Refuse": "1"})
 
 
 def _answer(request: httpx2.Request) -> httpx2.Response:
