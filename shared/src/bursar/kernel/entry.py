@@ -64,7 +64,7 @@ class Entry(NamedTuple):
     @property
     def ended(self) -> int:
         """Time of the last decision (decider ms)."""
-        return self.time + (self.decisions[-1].after if self.decisions else 0)
+        return self.time + (self.decisions[-1][-1] if self.decisions else 0)
 
     @property
     def fence(self) -> Fence:
@@ -103,12 +103,27 @@ def _array_header(length: int) -> bytes:
     return b"\xdd" + length.to_bytes(4, "big")
 
 
+_RECOVERY_MARK: Final = msgpack.packb(RECOVERY)
+
+
+def is_recovery(payload: bytes) -> bool:
+    """Whether the bytes begin as a recovery entry does; nothing else is read of them."""
+    return payload.startswith(_RECOVERY_MARK, 2)
+
+
 def decode(payload: bytes) -> Entry:
     """Read an entry; `CorruptEntry` when the bytes are not one of this version."""
+    entry = decode_plain(payload)
+    return entry._replace(decisions=[Decision._make(row) for row in entry.decisions])
+
+
+def decode_plain(payload: bytes) -> Entry:
+    """As `decode`, with the decisions as plain tuples: a third less work for who only replays them."""
     try:
         values = msgpack.unpackb(payload, use_list=False, strict_map_key=False)
-        version, kind, incarnation, epoch, number, entry_id, time, prev, base, rows = values
-        decisions = [Decision._make(row) for row in rows]
+        version, kind, incarnation, epoch, number, entry_id, time, prev, base, decisions = values
+        if any(len(row) != len(Decision._fields) for row in decisions):
+            raise CorruptEntry("a decision has the wrong form", size=len(payload))
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise CorruptEntry("not a journal entry", size=len(payload)) from error
     if version != VERSION or kind not in KINDS:

@@ -14,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider, Event, Fence
-from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode_plain
 from bursar.kernel.errors import BrokenChain, CorruptSnapshot, VersionMismatch
 from bursar.kernel.idempotency import Answered, IdempotencyTable
 from bursar.kernel.offices import Offices
@@ -172,7 +172,7 @@ class Follower:
 
         ``base`` replaces the state below a recovery entry that names one.
         """
-        entry = decode(payload)
+        entry = decode_plain(payload)
         if entry.prev != self.head.hash:
             raise BrokenChain("an entry does not follow the one before", sequence=sequence, head=self.head.sequence)
         folded = self.folded

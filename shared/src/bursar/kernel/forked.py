@@ -81,6 +81,7 @@ def _child(folded: Folded, reading: int, writing: int) -> None:
     status = 1
     try:
         gc.disable()
+        os.nice(10)  # the parent decides meanwhile, and goes first
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider
-from bursar.kernel.entry import RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.entry import chain_hash, decode, is_recovery
 from bursar.kernel.errors import BrokenChain, CorruptEntry, CorruptSnapshot
 from bursar.kernel.fold import EMPTY_HEAD, Folded, Follower, Head
 from bursar.kernel.journal.base import Journal
@@ -37,10 +37,11 @@ async def load(journal: Journal, decider: Decider[Any]) -> Loaded:
         after += 1
     async for sequence, payload in journal.read(after):
         try:
-            entry = decode(payload)
-            base = await _base_of(journal, entry, decider)
-            if damage and base is not None and entry.incarnation > follower.folded.incarnation:
-                follower, damage = Follower(base, Head(0, entry.prev, created)), ""
+            base = await base_of(journal, payload, decider) if is_recovery(payload) else None
+            if damage and base is not None:
+                entry = decode(payload)
+                if entry.incarnation > follower.folded.incarnation:
+                    follower, damage = Follower(base, Head(0, entry.prev, created)), ""
             if not damage:
                 follower.follow(sequence, payload, base)
         except (CorruptEntry, BrokenChain, CorruptSnapshot) as error:
@@ -67,7 +68,7 @@ async def _newest_snapshot(journal: Journal, decider: Decider[Any], created: str
     return Follower(Folded(decider), EMPTY_HEAD._replace(created=created)), damage
 
 
-async def _base_of(journal: Journal, entry: Entry, decider: Decider[Any]) -> Folded | None:
-    if entry.kind != RECOVERY or entry.base is None:
-        return None
-    return await read_snapshot(journal, Manifest._make(entry.base), decider)
+async def base_of(journal: Journal, payload: bytes, decider: Decider[Any]) -> Folded | None:
+    """The state that a recovery entry starts over from; None when it goes on from what is before it."""
+    base = decode(payload).base
+    return await read_snapshot(journal, Manifest._make(base), decider) if base is not None else None

@@ -29,13 +29,13 @@ from bursar.kernel.effects import (
     TakeSnapshot,
     WriteBase,
 )
-from bursar.kernel.entry import RECOVERY, decode
+from bursar.kernel.entry import is_recovery
 from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.keeper import forget_old, store_snapshot
-from bursar.kernel.loader import load, read_snapshot
+from bursar.kernel.loader import base_of, load
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
 from bursar.kernel.snapshot import Manifest, manifest_of, split
@@ -313,9 +313,8 @@ class ShardRunner:
             try:
                 async for sequence, payload in self._journal.tail(self.replica.head.sequence):
                     base = None
-                    entry = decode(payload)
-                    if entry.kind == RECOVERY and entry.base is not None:
-                        base = await read_snapshot(self._journal, Manifest._make(entry.base), self.replica.decider)
+                    if is_recovery(payload):
+                        base = await base_of(self._journal, payload, self.replica.decider)
                     self.replica.tail(sequence, payload, self._clock.monotonic_ms(), base)
                     self._carry_out()
             except KernelError as error:  # what cannot be read here, a load will look into

@@ -25,6 +25,9 @@ from bursar.kernel.snapshot import Manifest, decode_manifest
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 NOT_FOUND: Final = frozenset({10037, 10059})
 PULL_MESSAGES: Final = 2000
+TAIL_PAUSE: Final = 0.02
+"""Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
+from the owner that it follows."""
 PULL_BYTES: Final = 8 * 1024 * 1024
 _CONFLICTS: Final = frozenset({10071, 10164})
 
@@ -88,10 +91,13 @@ class JetStreamJournal:
     async def tail(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
         reader = await self._reader(after)
         try:
+            beat = 1_000_000_000
             while True:
-                beat = 1_000_000_000
-                async for row in reader.pull({"batch": PULL_MESSAGES, "expires": 5 * beat, "idle_heartbeat": beat}):
+                async for row in reader.pull({"batch": 1, "expires": 5 * beat, "idle_heartbeat": beat}):
                     yield row
+                    await asyncio.sleep(TAIL_PAUSE)
+                    async for later in reader.pull({"batch": PULL_MESSAGES, "no_wait": True}):
+                        yield later
         finally:
             await reader.close()
 
@@ -236,10 +242,8 @@ class _Reader:
         """One pull request's entries. Silence for longer than a heartbeat allows means that the reader is broken."""
         left = request["batch"]
         body = json.dumps({**request, "max_bytes": PULL_BYTES}).encode()
-        try:
-            self._bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", body, self._inbox)
-        except BusError as error:
-            raise OutcomeUnknown("the reader lost its connection") from error
+        self._ask(body)
+        again_until = asyncio.get_running_loop().time() + self._timeout
         while left:
             try:
                 message = await asyncio.wait_for(self._arrived.get(), self._timeout + 1.0)
@@ -249,8 +253,17 @@ class _Reader:
             if status is None:
                 left -= 1
                 yield self._in_order(message)
+            elif status == "503" and asyncio.get_running_loop().time() < again_until:
+                await asyncio.sleep(0.05)  # a new reader's leader is not elected yet
+                self._ask(body)
             elif _ends_pull(status, (message.headers or {}).get("Description", "")):
                 return
+
+    def _ask(self, body: bytes) -> None:
+        try:
+            self._bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", body, self._inbox)
+        except BusError as error:
+            raise OutcomeUnknown("the reader lost its connection") from error
 
     def _in_order(self, message: Msg) -> tuple[int, bytes]:
         tokens = message.reply.split(".")
