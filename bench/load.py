@@ -42,31 +42,47 @@ async def closed_loop(in_flight: int, seconds: float, work: Callable[[], Awaitab
     return Run(len(latencies) / elapsed, quantile(latencies, 0.5) * 1000, quantile(latencies, 0.99) * 1000)
 
 
+def _text(value: bytes) -> bytes:
+    """A string of at most 31 bytes in msgpack."""
+    return bytes((0xA0 | len(value),)) + value
+
+
+_ID = _text(b"id")
+_RESERVATION = _text(b"reservation")
+_OK = _text(b"ok") + b"\xc3"
+_RESERVE: bytes = msgpack.packb({"budget": BUDGET, "amounts": {"input_tokens": 1000, "output_tokens": 100}})[1:]
+_SETTLE: bytes = msgpack.packb({"usage": {"input_tokens": 900, "output_tokens": 40}})[1:]
+
+
 class Decisions:
-    """Alternately reserves and settles; each is one durable decision and one ``nc.request``."""
+    """Alternately reserves and settles; each is one durable decision and one ``nc.request``.
+
+    Like the echo's, its payloads are packed beforehand but for the ids, and of an answer only that is read which the
+    next request needs: what is measured is the service, not a client's codec.
+    """
 
     def __init__(self, client: Client, session: str) -> None:
         self._client = client
-        self._session = session
+        self._session = session.encode()
         self._next = 0
-        self._open: list[str] = []
+        self._open: list[bytes] = []
 
     async def one(self) -> None:
         self._next += 1
-        request: dict[str, object] = {"id": f"{self._session}-{self._next}"}
+        request_id = _ID + _text(b"%s-%d" % (self._session, self._next))
         if self._open:
-            verb = "settle"
-            usage = {"input_tokens": 900, "output_tokens": 40}
-            request.update(reservation=self._open.pop(), usage=usage)
+            payload = b"".join((b"\x83", request_id, _RESERVATION, _text(self._open.pop()), _SETTLE))
+            await self._ask("settle", payload)
         else:
-            verb = "reserve"
-            request.update(budget=BUDGET, amounts={"input_tokens": 1000, "output_tokens": 100})
-        answer = await self._client.request(f"bursar.req.limiter.{verb}.{PRINCIPAL}", msgpack.packb(request), TIMEOUT)
-        reply = msgpack.unpackb(answer.data)
-        if not reply.get("ok"):
-            raise RuntimeError(f"not decided: {reply}")
-        if verb == "reserve":
-            self._open.append(reply["reservation"])
+            answer = await self._ask("reserve", b"".join((b"\x83", request_id, _RESERVE)))
+            at = answer.index(_RESERVATION) + len(_RESERVATION)
+            self._open.append(answer[at + 1 : at + 1 + (answer[at] & 0x1F)])
+
+    async def _ask(self, verb: str, payload: bytes) -> bytes:
+        answer = await self._client.request(f"bursar.req.limiter.{verb}.{PRINCIPAL}", payload, TIMEOUT)
+        if _OK not in answer.data:
+            raise RuntimeError(f"not decided: {answer.data!r} {answer.headers}")
+        return answer.data
 
 
 async def echo_once(client: Client, payload: bytes) -> None:

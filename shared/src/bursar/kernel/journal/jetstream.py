@@ -25,7 +25,7 @@ from bursar.kernel.snapshot import Manifest, decode_manifest
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 NOT_FOUND: Final = frozenset({10037, 10059})
 PULL_MESSAGES: Final = 2000
-TAIL_PAUSE: Final = 0.02
+TAIL_PAUSE: Final = 0.1
 """Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
 from the owner that it follows."""
 PULL_BYTES: Final = 8 * 1024 * 1024
