@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bursar.demo.measure import arm_of, over_windows, recovery, spans, utilisation, waiting
+from bursar.demo.measure import arm_of, backlogged, over_windows, recovery, spans, utilisation, waiting
 from bursar.demo.plan import MANAGED_KEY, Job, Plan, Quota
 from bursar.demo.run import Recording
 
@@ -86,6 +86,13 @@ def test_utilisation_is_what_was_admitted_while_work_waited() -> None:
     """Between 0.1 s and 1.5 s the quota lets 560 tokens through; 400 were admitted in that time."""
     assert utilisation(PLAN, LOG, BEGIN, waiting(PLAN, LOG, BEGIN, 2000)) == pytest.approx(400 / 560)
     assert utilisation(PLAN, LOG, BEGIN, [False] * 20) == 0.0
+
+
+def test_only_stretches_of_a_window_count_and_short_pauses_do_not_end_them() -> None:
+    """0.9 s of waiting are too short to say anything; with a pause of 1 s, two halves make one stretch."""
+    assert backlogged(PLAN, [True] * 9 + [False] * 30) == []
+    (stretch,) = backlogged(PLAN, [True] * 5 + [False] * 10 + [True] * 5)
+    assert stretch == pytest.approx((0.0, 2.0))
 
 
 def test_an_arm_counts_completions_by_job_and_waste_in_money() -> None:

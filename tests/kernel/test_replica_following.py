@@ -144,6 +144,23 @@ def test_resignation_is_followed_at_once() -> None:
     assert not bob.wants(Heartbeat)
 
 
+def test_resignation_is_followed_when_the_last_entry_has_been_read() -> None:
+    """A standby that lags behind would claim in vain and wait a second more: it reads to the owner's head first."""
+    alice = owner()
+    bob = standby(alice)
+    alice.ask(pay("s-1"))
+    alice.settle()
+    alice.replica.resign(alice.mono)
+    farewell = alice.take(Heartbeat)
+    bob.replica.heartbeat(farewell.fence, farewell.sequence, bob.mono)
+    bob.replica.resigned(farewell.fence, farewell.sequence)
+    bob.wait(100)
+    assert bob.role() is Role.STANDBY
+    bob.follow()
+    bob.wait(0)
+    assert bob.role() is Role.CLAIMING
+
+
 def test_standby_that_cannot_load_tries_again() -> None:
     """After a second; or at once when the connection is back."""
     alice = owner()

@@ -393,4 +393,4 @@ class Process:
     def heard(self, beat: Heartbeat) -> None:
         self.replica.heartbeat(beat.fence, beat.sequence, self.mono)
         if beat.leaving:
-            self.replica.resigned(beat.fence)
+            self.replica.resigned(beat.fence, beat.sequence)

@@ -2,8 +2,10 @@
 
 *Work waits* at a moment when requests that are due and not yet admitted (for the last time: a call that was cut and
 repeated waits until the repetition) amount to more than the quota lets through in one step of `STEP_MS`. *Utilisation*
-is what the judge admitted in the steps in which work waited, as a share of what the quota lets through in that time.
-The outage of the provider and the kill of the limiter are not left out: time lost by them counts as unused quota.
+is what the judge admitted in the stretches in which work waited for at least one window (pauses of up to a second are
+part of them), as a share of what the quota lets through in that time. A stretch that follows a quiet time may be above
+100 %: it uses what was saved up. The outage of the provider and the kill of the limiter are not left out: what could
+not be used because of them counts as unused.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from bursar.demo.result import Arm, Happening, Result, Span, quantile
 from bursar.demo.run import Recording
 
 STEP_MS: Final = 100
+PAUSE_S: Final = 1.0
 KEYS: Final = {"managed": MANAGED_KEY, "unmanaged": UNMANAGED_KEY}
 LABELS: Final = {"managed": "With Bursar", "unmanaged": "Without: the SDK's own retries"}
 
@@ -68,6 +71,7 @@ def arm_of(recording: Recording, name: Literal["managed", "unmanaged"]) -> Arm:
         wasted_tokens=sum(waste),
         wasted_usd=(waste[0] * USD_PER_M_INPUT + waste[1] * USD_PER_M_OUTPUT) / 1e6,
         utilisation=utilisation(plan, log, recording.begin_ms, waits),
+        measured_s=sum(end - start for start, end in backlogged(plan, waits)),
         used=_used(plan, log, recording.begin_ms, end_ms),
         backlog=spans(waits),
         finished_at=end_ms / 1000,
@@ -106,14 +110,26 @@ def waiting(plan: Plan, log: dict[str, Any], begin_ms: int, end_ms: int) -> list
 
 
 def utilisation(plan: Plan, log: dict[str, Any], begin_ms: int, waits: Sequence[bool]) -> float:
-    """Admitted while work waited, as a share of the quota of that time; 0 when none waited."""
+    """Admitted in the stretches of `backlogged`, as a share of the quota of that time; 0 without a stretch."""
+    stretches = backlogged(plan, waits)
     admitted = 0
     for at, tokens, *_ in log["admitted"]:
-        step = (at - begin_ms) // STEP_MS
-        if 0 <= step < len(waits) and waits[step]:
+        second = (at - begin_ms) / 1000
+        if any(start <= second < end for start, end in stretches):
             admitted += tokens
-    offered = plan.quota.input_tokens * sum(waits) * STEP_MS / (plan.window_s * 1000)
+    offered = plan.quota.input_tokens * sum(end - start for start, end in stretches) / plan.window_s
     return admitted / offered if offered else 0.0
+
+
+def backlogged(plan: Plan, waits: Sequence[bool]) -> list[Span]:
+    """The stretches in which work waited for at least one window, but for short pauses."""
+    joined: list[Span] = []
+    for start, end in spans(waits):
+        if joined and start - joined[-1][1] <= PAUSE_S:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return [(start, end) for start, end in joined if end - start >= plan.window_s]
 
 
 def spans(waits: Sequence[bool]) -> list[Span]:

@@ -112,7 +112,7 @@ def summary(arm: Arm) -> str:
     parts = (
         f"{arm.completed:,} of {arm.arrivals:,} completed",
         f"{arm.violations:,} over the limit",
-        f"{arm.utilisation:.0%} of the limit used while work waited",
+        *([f"{arm.utilisation:.0%} of the limit used while work waited"] if arm.measured_s else []),
         f"p95 {quantile(arm.completion_s, 0.95):.1f} s",
         f"{arm.wasted_tokens:,} tokens wasted",
     )
@@ -168,7 +168,7 @@ def table_rows(result: Result) -> Sequence[tuple[str, str, str]]:
         both("requests done twice", lambda a: f"{a.completed_twice:,}"),
         both("calls over the limit (429)", lambda a: f"{a.violations:,}"),
         both("calls made", lambda a: f"{a.calls:,}"),
-        both("limit used while work waited", lambda a: f"{a.utilisation:.1%}"),
+        both("limit used while work waited", lambda a: f"{a.utilisation:.1%}" if a.measured_s else "-"),
         both("completion p50", lambda a: f"{quantile(a.completion_s, 0.50):.2f} s"),
         both("completion p95", lambda a: f"{quantile(a.completion_s, 0.95):.2f} s"),
         both("completion p99", lambda a: f"{quantile(a.completion_s, 0.99):.2f} s"),

@@ -126,10 +126,7 @@ class Judge:
 @contextlib.asynccontextmanager
 async def running_judge(plan: Plan) -> AsyncIterator[Judge]:
     """Start the provider; ended with SIGTERM. Raises `StackError`."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bursar.demo.provider", "--config", json.dumps(plan.provider_settings())),
-        stdout=asyncio.subprocess.PIPE,
-    )
+    process = await _start("bursar.demo.provider", "--config", json.dumps(plan.provider_settings()))
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
@@ -139,6 +136,12 @@ async def running_judge(plan: Plan) -> AsyncIterator[Judge]:
             yield Judge(f"http://127.0.0.1:{json.loads(line)['port']}", client)
     finally:
         await end(process)
+
+
+async def _start(module: str, *arguments: str) -> asyncio.subprocess.Process:
+    """Run a module as a process of its own: Ctrl-C does not reach it, and it ends when this process dies."""
+    command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), module, *arguments)
+    return await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, start_new_session=True)
 
 
 async def end(process: asyncio.subprocess.Process, grace_s: float = 8.0) -> int:
@@ -166,9 +169,7 @@ class CrewProcess:
     async def start(self, work: str, processes: int, config: dict[str, Any]) -> None:
         body = {"work": work, "processes": processes, "config": config}
         (self._folder / f"{self.name}.json").write_text(json.dumps(body), encoding="utf-8")
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bursar.demo.crew", str(self._folder), self.name), stdout=asyncio.subprocess.PIPE
-        )
+        self._process = await _start("bursar.demo.crew", str(self._folder), self.name)
         self._listener = asyncio.create_task(self._listen(self._process))
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:

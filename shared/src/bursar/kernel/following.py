@@ -37,6 +37,7 @@ class Following(Instance):
         self._note_committed()
         self._heard = mono
         self._lagging_since = None
+        self._vacant_at = 0
         self._skipped = 0
         self._become(Role.STANDBY, "loaded")
         if self.head.sequence == 0 and not damage and self._suspect is None:
@@ -63,6 +64,9 @@ class Following(Instance):
             return
         self.desk.folded = self.follower.folded
         self._note_committed()
+        if 0 < self._vacant_at <= sequence:
+            self._vacant_at = 0
+            self._heard -= self.options.takeover_ms
 
     def _note_committed(self) -> None:
         """Everything that was folded has been read from the journal; what was known to be in it stays known."""
@@ -78,6 +82,7 @@ class Following(Instance):
         if self.role is not Role.STANDBY or fence[:2] < self.fence[:2]:
             return
         self._heard = mono
+        self._vacant_at = 0
         if sequence <= self.head.sequence and fence[:2] == self.fence[:2]:
             self._lagging_since = None
         elif self._lagging_since is None:
@@ -90,7 +95,12 @@ class Following(Instance):
         will not hear at all if the journal now ends before the entry that it waits to go on from."""
         return self.options.heartbeat_ms if fence[0] > self.fence[0] else self.options.takeover_ms
 
-    def resigned(self, fence: Fence) -> None:
-        """The owner said that it decides no more: no need to wait for its silence."""
-        if self.role is Role.STANDBY and fence[:2] >= self.fence[:2]:
+    def resigned(self, fence: Fence, sequence: int = 0) -> None:
+        """The owner said that it decides no more, and where its head is: no need to wait for its silence, but for
+        what it appended last."""
+        if self.role is not Role.STANDBY or fence[:2] < self.fence[:2]:
+            return
+        if sequence > self.head.sequence:
+            self._vacant_at = sequence
+        else:
             self._heard -= self.options.takeover_ms

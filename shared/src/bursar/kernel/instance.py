@@ -39,6 +39,7 @@ class Instance(ABC):
         self._time = DeciderTime(0, 0)
         self._heard = 0
         self._lagging_since: int | None = None
+        self._vacant_at = 0
         self._skipped = 0
         self._lease_until = 0
         self._last_append = 0

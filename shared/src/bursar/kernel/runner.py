@@ -133,7 +133,7 @@ class ShardRunner:
     def heard(self, fence: Fence, sequence: int, leaving: bool) -> None:
         self.replica.heartbeat(fence, sequence, self._clock.monotonic_ms())
         if leaving:
-            self.replica.resigned(fence)
+            self.replica.resigned(fence, sequence)
         self._carry_out()
 
     def reconnected(self) -> None:
