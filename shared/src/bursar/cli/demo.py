@@ -64,6 +64,8 @@ def demo(
             recording = asyncio.run(run(plan, Path(folder), Teller(console, plan)))
         except StackError as error:
             fail(str(error))
+        except asyncio.CancelledError:
+            raise typer.Exit(143) from None
     result = result_of(recording, time.monotonic() - began)
     _write(result, out, json_file)
     _tell(console, result, out)

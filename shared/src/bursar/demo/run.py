@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,13 @@ class Recording:
 
 
 async def run(plan: Plan, folder: Path, watcher: Watcher) -> Recording:
-    """Run the plan; ``folder`` (empty) holds its files. Raises `StackError`."""
+    """Run the plan; ``folder`` (empty) holds its files. SIGTERM cancels it, and all that was started is ended.
+
+    Raises `StackError`.
+    """
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     watcher.event("starting the provider, NATS, the limiter with a standby, and the fleet")
     async with running_judge(plan) as judge, running_stack(plan, folder / "home") as stack:
         return await _Run(plan, folder, watcher, judge, stack).go()
