@@ -28,6 +28,8 @@ PULL_MESSAGES: Final = 2000
 TAIL_PAUSE: Final = 0.1
 """Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
 from the owner that it follows."""
+NO_LEADER_PAUSE: Final = 0.05
+"""Seconds until a reader that nobody answered yet asks again."""
 PULL_BYTES: Final = 8 * 1024 * 1024
 _CONFLICTS: Final = frozenset({10071, 10164})
 
@@ -243,7 +245,7 @@ class _Reader:
         left = request["batch"]
         body = json.dumps({**request, "max_bytes": PULL_BYTES}).encode()
         self._ask(body)
-        again_until = asyncio.get_running_loop().time() + self._timeout
+        tries = int(self._timeout / NO_LEADER_PAUSE)
         while left:
             try:
                 message = await asyncio.wait_for(self._arrived.get(), self._timeout + 1.0)
@@ -253,8 +255,9 @@ class _Reader:
             if status is None:
                 left -= 1
                 yield self._in_order(message)
-            elif status == "503" and asyncio.get_running_loop().time() < again_until:
-                await asyncio.sleep(0.05)  # a new reader's leader is not elected yet
+            elif status == "503" and tries > 0:  # a new reader's leader is not elected yet
+                tries -= 1
+                await asyncio.sleep(NO_LEADER_PAUSE)
                 self._ask(body)
             elif _ends_pull(status, (message.headers or {}).get("Description", "")):
                 return
