@@ -18,13 +18,13 @@ from tests.integration.support import Rig
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.integration
 
-GAP_SECONDS = 10.0
-"""A Raft election takes 4 to 9 s, and nothing can be made durable before it has ended."""
+GAP_SECONDS = 18.0
+"""A Raft election takes 4 to 9 s, a second one when the votes are split, and nothing can be made durable before."""
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 async def test_cluster_loses_nothing_when_the_leader_goes(tmp_path: Path, fault: str) -> None:
-    """kill -9 or SIGSTOP of the stream's leader: at most 10 s without answers, nothing acknowledged is lost or done
+    """kill -9 or SIGSTOP of the stream's leader: one or two elections without answers, nothing acknowledged is lost or done
     twice, and afterwards answers come as fast as before."""
     async with Rig(tmp_path, replicas=3) as rig:
         assert rig.cluster is not None
@@ -39,7 +39,7 @@ async def test_cluster_loses_nothing_when_the_leader_goes(tmp_path: Path, fault:
                 leader.kill()
             else:
                 leader.pause()
-            await fleet.answers(500, within=20)
+            await fleet.answers(500, within=30)
             if fault == "pause":
                 leader.resume()
             await fleet.answers(500)
