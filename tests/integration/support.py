@@ -228,8 +228,9 @@ class Rig:
         entries = []
         journal = await self.journal()
         async for sequence, payload in journal.read(0):
-            base = decode(payload).base
-            manifest = None if base is None else Manifest._make(base)
+            entry = decode(payload)
+            manifest = None if entry.base is None else Manifest._make(entry.base)
             restored = None if manifest is None else await read_snapshot(journal, manifest, self.decider())
-            entries.append(follower.follow(sequence, payload, restored))
+            follower.follow(sequence, payload, restored)
+            entries.append(entry)
         return follower.folded, entries

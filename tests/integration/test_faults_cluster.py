@@ -24,7 +24,7 @@ GAP_SECONDS = 18.0
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 async def test_cluster_loses_nothing_when_the_leader_goes(tmp_path: Path, fault: str) -> None:
-    """kill -9 or SIGSTOP of the stream's leader: one or two elections without answers, nothing acknowledged is lost or done
+    """kill -9 or SIGSTOP of the leader: one or two elections without answers, nothing acknowledged is lost or done
     twice, and afterwards answers come as fast as before."""
     async with Rig(tmp_path, replicas=3) as rig:
         assert rig.cluster is not None

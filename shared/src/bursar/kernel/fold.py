@@ -167,7 +167,7 @@ class Follower:
         self.folded = folded
         self.head = head
 
-    def follow(self, sequence: int, payload: bytes, base: Folded | None = None) -> Entry:
+    def follow(self, sequence: int, payload: bytes, base: Folded | None = None) -> None:
         """Apply the next entry. `BrokenChain` when it does not follow the head.
 
         ``base`` replaces the state below a recovery entry that names one.
@@ -185,4 +185,3 @@ class Follower:
             raise BrokenChain("time went back", sequence=sequence, time=entry.time, before=folded.time)
         folded.apply(entry)
         self.head = Head(sequence, chain_hash(payload), self.head.created)
-        return entry
