@@ -21,11 +21,11 @@ from bursar.client.target import resolve
 from bursar.errors import BursarError
 from bursar.kernel.audit import ChainCheck
 from bursar.kernel.decider import Decider
-from bursar.kernel.entry import RECOVERY, Entry, decode
+from bursar.kernel.entry import Entry, decode, is_recovery
 from bursar.kernel.errors import CorruptSnapshot, KernelError
 from bursar.kernel.fold import Folded, Follower, Head
 from bursar.kernel.journal.jetstream import JetStreamJournal
-from bursar.kernel.loader import read_snapshot
+from bursar.kernel.loader import base_of, read_snapshot
 from bursar.kernel.snapshot import Manifest
 
 journal = typer.Typer(
@@ -192,11 +192,9 @@ async def _replayed_from(
     async for sequence, payload in stored.read(follower.head.sequence):
         if at is not None and sequence > at:
             break
-        entry = decode(payload)
-        base = None
-        if entry.kind == RECOVERY and entry.base is not None:
-            base = await read_snapshot(stored, Manifest._make(entry.base), decider)
-            follower = Follower(base, Head(0, entry.prev, ""))
+        base = await base_of(stored, payload, decider) if is_recovery(payload) else None
+        if base is not None:
+            follower = Follower(base, Head(0, decode(payload).prev, ""))
         follower.follow(sequence, payload, base)
     return follower
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from bursar.bus.base import Bus, BusError, Msg
 from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_stream, log_subject
+from bursar.kernel.attempt import CONFLICT_CODES
 from bursar.kernel.effects import Inspection
 from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, OutcomeUnknown
 from bursar.kernel.snapshot import Manifest, decode_manifest
@@ -31,7 +32,6 @@ from the owner that it follows."""
 NO_LEADER_PAUSE: Final = 0.05
 """Seconds until a reader that nobody answered yet asks again."""
 PULL_BYTES: Final = 8 * 1024 * 1024
-_CONFLICTS: Final = frozenset({10071, 10164})
 
 
 class JetStreamJournal:
@@ -57,7 +57,7 @@ class JetStreamJournal:
         problem = body.get("error")
         if problem:
             code = int(problem.get("err_code", 0))
-            if code in _CONFLICTS:
+            if code in CONFLICT_CODES:
                 raise Conflict("wrong last sequence", code=code)
             raise JournalError(str(problem.get("description", "")), code=code)
         return int(body["seq"])
@@ -145,7 +145,7 @@ class JetStreamJournal:
         answer = await self._request(subject, data, headers)
         if "error" in answer:
             code = answer["error"].get("err_code")
-            kind = Conflict if code in _CONFLICTS else JournalError
+            kind = Conflict if code in CONFLICT_CODES else JournalError
             raise kind(str(answer["error"].get("description", "")), code=code)
 
     # ---- plumbing
