@@ -87,3 +87,32 @@ def log_stream(service: str) -> str:
 
 def checkpoint_stream(service: str) -> str:
     return f"BURSAR_CKPT_{service.upper().replace('-', '_')}"
+
+
+def work_subject(service: str, verb: str, principal: str) -> str:
+    """A request of a worker: only principals of the role ``worker`` may publish there."""
+    return f"bursar.work.{service}.{verb}.{principal}"
+
+
+def observation_subject(service: str, verb: str, principal: str) -> str:
+    """A plain message with an observation; nobody answers it."""
+    return f"bursar.obs.{service}.{verb}.{principal}"
+
+
+def node_subject(host: str, kind: str) -> str:
+    """An observation of a host's probe, whose principal is the host's name."""
+    return f"bursar.node.{host}.{kind}"
+
+
+def notice_subject(principal: str) -> str:
+    """Where one principal is told something: assignments, ends of its tasks."""
+    return f"bursar.assign.{principal}"
+
+
+def inbox_subject(service: str, principal: str) -> str:
+    """A durable inbox; a plain publish."""
+    return f"bursar.inbox.{service}.{principal}"
+
+
+def inbox_stream(service: str) -> str:
+    return f"BURSAR_INBOX_{service.upper().replace('-', '_')}"

@@ -40,12 +40,19 @@ class Broadcast(NamedTuple):
     body: dict[str, Any]
 
 
+class Notice(NamedTuple):
+    """Something to tell one principal, after the commit; not signed, since only the service may publish there."""
+
+    principal: str
+    body: dict[str, Any]
+
+
 class Accept(NamedTuple):
     """Journal these events, then answer. ``reply`` is remembered: a retry gets it again."""
 
     events: Sequence[Event]
     reply: dict[str, Any]
-    broadcasts: Sequence[Broadcast] = ()
+    broadcasts: Sequence[Broadcast | Notice] = ()
 
 
 class Refuse(NamedTuple):

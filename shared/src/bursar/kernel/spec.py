@@ -21,9 +21,33 @@ class Verb:
 
 
 @dataclass(frozen=True)
+class Inbox:
+    """A durable inbox: agents publish without waiting for an answer, also while the service is down.
+
+    The owner reads the messages in order and decides each as a command ``Delivered`` (bursar.kernel.inbox); the
+    decider keeps the position in its durable state, so that each message is decided once. ``position`` reads the
+    sequence of the last decided message from the state (0: none yet)."""
+
+    message: type[Message]
+    position: Callable[[Any], int]
+
+
+@dataclass(frozen=True)
 class ServiceSpec:
     """A service. ``start`` gives the commands that an instance decides when it becomes owner (configuration from a
-    file, say); it is called with the service's settings and the current state."""
+    file, say); it is called with the service's settings and the current state.
+
+    What the owner hears, each by a mapping from the verb to its rule:
+
+    - ``verbs``: requests of agents, ``bursar.req.<service>.<verb>.<principal>``;
+    - ``admin``: requests of operators, ``bursar.adm.<service>.<verb>.<principal>``;
+    - ``work``: requests of workers, ``bursar.work.<service>.<verb>.<principal>``;
+    - ``observations``: plain messages without an answer, ``bursar.obs.<service>.<verb>.<principal>``: volatile;
+    - ``nodes``: observations of host probes, ``bursar.node.<host>.<kind>``, the kind being the key: volatile.
+
+    An observation reaches ``decide`` as a command without a request id whose principal is the sender; what is
+    answered to it goes nowhere. It may change the volatile part of the state, and it may be accepted with events.
+    """
 
     name: str
     version: str
@@ -31,4 +55,8 @@ class ServiceSpec:
     decider: Callable[[], Decider[Any]]
     verbs: Mapping[str, Verb]
     admin: Mapping[str, Verb] = field(default_factory=dict)
+    work: Mapping[str, Verb] = field(default_factory=dict)
+    observations: Mapping[str, Verb] = field(default_factory=dict)
+    nodes: Mapping[str, Verb] = field(default_factory=dict)
+    inbox: Inbox | None = None
     start: Callable[[Any, Any], Sequence[Message]] | None = None

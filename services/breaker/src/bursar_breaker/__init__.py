@@ -1,0 +1,1 @@
+"""The circuit breaker registry; see README.md."""

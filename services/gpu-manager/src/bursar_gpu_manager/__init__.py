@@ -1,0 +1,1 @@
+"""The GPU manager; see README.md."""
