@@ -120,6 +120,8 @@ class Host:
     def _on_call(self, call: Call, rule: Verb) -> None:
         body: Any = call.decode(rule.message)
         call.release()
+        if rule.genuine:
+            self._refuse_forged(body, rule.genuine)
         seen = body.seen
         if seen is not None and self._is_beyond(seen):
             raise make_error("not_ready", "this instance is behind what you have seen; ask again")
@@ -129,6 +131,12 @@ class Host:
             request = Request(call, Command(call.principal, body.id, body), digest_of(body), body.acked)
         if not self.runner.offer(request):
             raise self._not_now()
+
+    def _refuse_forged(self, body: Any, names: Sequence[str]) -> None:
+        for name in names:
+            fence = getattr(body, name)
+            if fence is not None and not self._fencer.is_genuine(fence):
+                raise CallerError("bad_fence", f"the fence in '{name}' was not given out by this service", field=name)
 
     def _is_beyond(self, seen: str) -> bool:
         fence = parse_fence(seen)

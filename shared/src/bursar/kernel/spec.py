@@ -13,11 +13,14 @@ from bursar.kernel.decider import Decider
 @dataclass(frozen=True)
 class Verb:
     """One endpoint. ``query``: it changes nothing and has no request id. ``large``: operators may send more than an
-    agent may (whole configurations)."""
+    agent may (whole configurations). ``genuine``: fields that hold a fence (or None) as a proof: the host refuses the
+    request with ``bad_fence`` unless this service has given that fence out, so that a decider may believe its
+    numbers."""
 
     message: type[Message]
     query: bool = False
     large: bool = False
+    genuine: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
