@@ -269,7 +269,7 @@ async def test_requests_leave_nothing_behind(real_server: RealServer) -> None:
         await bus.request("t.r", bytes(2_000_000), 1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(bus.request("t.n", b"", 5), 0.01)
-    assert bus._waiting == {}
+    assert bus._answers._waiting == {}
     await bus.close()
 
 

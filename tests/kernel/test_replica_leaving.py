@@ -10,6 +10,7 @@ from bursar.kernel.clock import ManualClock
 from bursar.kernel.decider import Command, Reject
 from bursar.kernel.desk import Request, digest_of
 from bursar.kernel.effects import Answer, Append, Heartbeat
+from bursar.kernel.journal.base import Appended
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
@@ -64,9 +65,12 @@ class _SlowJournal(MemoryJournal):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def append(self, expected: int, payload: bytes) -> int:
-        await self.gate.wait()
-        return await super().append(expected, payload)
+    def start_append(self, expected: int, payload: bytes, then: Appended) -> None:
+        async def append() -> None:
+            await self.gate.wait()
+            MemoryJournal.start_append(self, expected, payload, then)
+
+        self.appending = asyncio.get_running_loop().create_task(append())
 
 
 async def test_who_gets_in_line_during_the_drain_is_sent_away_too() -> None:

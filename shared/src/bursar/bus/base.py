@@ -1,4 +1,4 @@
-"""The network as the rest of Bursar sees it: seven methods, with a NATS connection and an in-memory twin behind them.
+"""The network as the rest of Bursar sees it: ten methods, with a NATS connection and an in-memory twin behind them.
 
 Handlers are plain synchronous callables: they queue or start work and return at once, so that no message waits for
 another's handling.
@@ -38,6 +38,7 @@ class Message:
 
 
 Handler = Callable[[Msg], None]
+Then = Callable[["Msg | BusError"], None]
 
 
 class Subscription(Protocol):
@@ -72,6 +73,21 @@ class Bus(Protocol):
     ) -> Msg:
         """Publish and await one answer. Raises `RequestTimeout` (outcome unknown), `NoResponders` (nobody heard
         it) or `NotConnected` (never sent)."""
+        ...
+
+    def ask(
+        self, subject: str, payload: bytes, timeout: float, then: Then, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """As `request` for the hot path: sent at once, and ``then`` is called with the answer or the `BusError`, once,
+        straight from the reading of the network. Raises `NotConnected` (never sent)."""
+        ...
+
+    def write_out(self) -> None:
+        """Send what was published in this turn of the loop now, rather than at the end of the turn."""
+        ...
+
+    def on_read(self, hook: Callable[[], None]) -> None:
+        """Call ``hook`` whenever all that one read brought has been handed to the handlers; it must not raise."""
         ...
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription: ...

@@ -31,15 +31,15 @@ from typing import Any
 from nats import errors as nats_errors
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from bursar.bus.answers import Answers
 from bursar.bus.base import (
     ConnectFailed,
-    ConnectionLost,
     Handler,
     Msg,
-    NoResponders,
     NotConnected,
     PermissionDenied,
     RequestTimeout,
+    Then,
 )
 from bursar.bus.counters import BusCounters
 from bursar.bus.wire import WireClient
@@ -92,8 +92,7 @@ class NatsBus:
         self._loop = asyncio.get_running_loop()
         self._inbox = f"_R.{principal}.{secrets.token_hex(6)}."
         self._echo_subject = self._inbox + "echo"
-        self._number = 0
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._answers = Answers(self._inbox)
         self._echoed: asyncio.Future[None] | None = None
         self._may_echo = True
         self._denied_subscriptions: set[str] = set()
@@ -122,8 +121,7 @@ class NatsBus:
         return self.client._status == WireClient.CONNECTED
 
     def new_inbox(self) -> str:
-        self._number += 1
-        return f"{self._inbox}i.{self._number}"
+        return self._answers.new_inbox()
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         self.client.publish_now(subject, payload, reply, headers)
@@ -131,17 +129,29 @@ class NatsBus:
     async def request(
         self, subject: str, payload: bytes, timeout: float, headers: Mapping[str, str] | None = None
     ) -> Msg:
-        self._number = number = self._number + 1
-        token = str(number)
-        future: asyncio.Future[Msg] = self._loop.create_future()
-        self.client.publish_now(subject, payload, self._inbox + token, headers)
-        self._waiting[token] = future
-        timer = self._loop.call_later(timeout, _expire, future)
+        reply, answer = self._answers.expect_future(timeout)
         try:
-            return await future
+            self.client.publish_now(subject, payload, reply, headers)
+            return await answer
         finally:
-            timer.cancel()
-            self._waiting.pop(token, None)
+            self._answers.forget(reply)
+
+    def ask(
+        self, subject: str, payload: bytes, timeout: float, then: Then, headers: Mapping[str, str] | None = None
+    ) -> None:
+        reply = self._answers.expect(timeout, then)
+        try:
+            self.client.publish_now(subject, payload, reply, headers)
+        except BaseException:
+            self._answers.forget(reply)
+            raise
+        self.client.write_out()
+
+    def write_out(self) -> None:
+        self.client.write_out()
+
+    def on_read(self, hook: Callable[[], None]) -> None:
+        self.client.after_read.append(hook)
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> NatsSub:
         """Returns when the subscription is live. Raises `PermissionDenied` when the server refuses it."""
@@ -177,7 +187,7 @@ class NatsBus:
         self._closing = True
         if self._watch is not None:
             self._watch.cancel()
-        self._fail_waiting("the connection was closed")
+        self._answers.fail("the connection was closed")
         try:
             async with asyncio.timeout(CLOSE_WITHIN):
                 await self.client.close()
@@ -242,26 +252,14 @@ class NatsBus:
     # -- answers
 
     def _on_answer(self, msg: Msg) -> None:
-        token = msg.subject[len(self._inbox) :]
-        future = self._waiting.get(token)
-        if future is None or future.done():
-            self._on_own(token)
-        elif msg.headers is not None and msg.headers.get("Status") == "503" and not msg.data:
-            future.set_exception(NoResponders("nobody listens on that subject right now"))
-        else:
-            future.set_result(msg)
+        if not self._answers.arrived(msg):
+            self._on_own(msg.subject[len(self._inbox) :])
 
     def _on_own(self, token: str) -> None:
         if token != "echo":  # noqa: S105 - the last token of a subject
             self.counters.late_answers += 1
         elif self._echoed is not None and not self._echoed.done():
             self._echoed.set_result(None)
-
-    def _fail_waiting(self, why: str) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLost(why))
 
     # -- watching
 
@@ -298,7 +296,7 @@ class NatsBus:
 
     def _on_lost(self) -> None:
         self.counters.disconnects += 1
-        self._fail_waiting("the connection broke before the answer")
+        self._answers.fail("the connection broke before the answer")
         _call_all(self._disconnected)
 
     async def _on_disconnected(self) -> None:
@@ -310,7 +308,7 @@ class NatsBus:
         _call_all(self._reconnected)
 
     async def _on_client_closed(self) -> None:
-        self._fail_waiting("the connection was closed")
+        self._answers.fail("the connection was closed")
         if not self._closing:
             log.error("bus_closed", extra={"principal": self._principal})
             if self._on_closed is not None:
@@ -355,11 +353,6 @@ class NatsBus:
         if self._watch is not None and now - self._last_log >= QUIET:
             log.warning("bus_errors", extra={"error": type(error).__name__, "count": self._unlogged})
             self._last_log, self._unlogged = now, 0
-
-
-def _expire(future: asyncio.Future[Msg]) -> None:
-    if not future.done():
-        future.set_exception(RequestTimeout("no answer in time"))
 
 
 def _call_all(hooks: list[Callable[[], None]]) -> None:

@@ -12,16 +12,15 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 
+from bursar.bus.answers import Answers
 from bursar.bus.base import (
     ConnectFailed,
-    ConnectionLost,
     Handler,
     Message,
     Msg,
-    NoResponders,
     NotConnected,
     PermissionDenied,
-    RequestTimeout,
+    Then,
 )
 from bursar.bus.subjects import is_publishable, is_subscribable, matches
 from bursar.errors import CallerError
@@ -123,6 +122,8 @@ def _hand_over(sub: MemorySub, message: Message) -> None:
         sub.handler(message)
     except Exception as error:  # noqa: BLE001 - as on the real bus, a handler cannot end the delivery
         sub.bus.handler_errors.append(type(error).__name__)
+    for hook in sub.bus._read:
+        hook()
 
 
 class MemoryBus:
@@ -140,11 +141,11 @@ class MemoryBus:
         self._principal = principal
         self._connected = True
         self._closed = False
-        self._number = 0
         self._inbox = f"_R.{principal}.m{len(network.buses)}."
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._answers = Answers(self._inbox)
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected: list[Callable[[], None]] = []
+        self._read: list[Callable[[], None]] = []
         network.add(MemorySub(self, self._inbox + "*", self._on_answer, ""))
 
     @property
@@ -160,8 +161,7 @@ class MemoryBus:
         return self._closed
 
     def new_inbox(self) -> str:
-        self._number += 1
-        return f"{self._inbox}i.{self._number}"
+        return self._answers.new_inbox()
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         if not self._connected:
@@ -179,18 +179,28 @@ class MemoryBus:
     async def request(
         self, subject: str, payload: bytes, timeout: float, headers: Mapping[str, str] | None = None
     ) -> Msg:
-        self._number += 1
-        token = str(self._number)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = future
-        timer = loop.call_later(timeout, _expire, future)
+        reply, answer = self._answers.expect_future(timeout)
         try:
-            self.publish(subject, payload, self._inbox + token, headers)
-            return await future
+            self.publish(subject, payload, reply, headers)
+            return await answer
         finally:
-            timer.cancel()
-            self._waiting.pop(token, None)
+            self._answers.forget(reply)
+
+    def ask(
+        self, subject: str, payload: bytes, timeout: float, then: Then, headers: Mapping[str, str] | None = None
+    ) -> None:
+        reply = self._answers.expect(timeout, then)
+        try:
+            self.publish(subject, payload, reply, headers)
+        except BaseException:
+            self._answers.forget(reply)
+            raise
+
+    def write_out(self) -> None:
+        """Nothing waits here for the end of a turn."""
+
+    def on_read(self, hook: Callable[[], None]) -> None:
+        self._read.append(hook)
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> MemorySub:
         if not self._connected:
@@ -237,21 +247,7 @@ class MemoryBus:
 
     def _break(self, why: str) -> None:
         self._connected = False
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLost(why))
+        self._answers.fail(why)
 
     def _on_answer(self, msg: Msg) -> None:
-        future = self._waiting.get(msg.subject[len(self._inbox) :])
-        if future is None or future.done():
-            return
-        if msg.headers is not None and msg.headers.get("Status") == "503" and not msg.data:
-            future.set_exception(NoResponders("nobody listens on that subject right now"))
-        else:
-            future.set_result(msg)
-
-
-def _expire(future: asyncio.Future[Msg]) -> None:
-    if not future.done():
-        future.set_exception(RequestTimeout("no answer in time"))
+        self._answers.arrived(msg)

@@ -12,7 +12,7 @@ which collects them without copying again and again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
@@ -24,11 +24,13 @@ LONGEST = 16_384
 
 
 class FastParser(Parser):
-    """nats-py's parser with the short cut; ``frame`` is called for each plain frame and must not raise."""
+    """nats-py's parser with the short cut; ``frame`` is called for each plain frame and ``after`` after each
+    read; they must not raise."""
 
-    def __init__(self, nc: object, frame: Frame) -> None:
+    def __init__(self, nc: object, frame: Frame, after: Sequence[Callable[[], None]] = ()) -> None:
         self._left = b""
         self._frame = frame
+        self._after = after
         super().__init__(nc)
 
     def reset(self) -> None:
@@ -36,6 +38,11 @@ class FastParser(Parser):
         self._left = b""
 
     async def parse(self, data: bytes = b"") -> None:
+        await self._parse(data)
+        for hook in self._after:
+            hook()
+
+    async def _parse(self, data: bytes) -> None:
         if self.buf or self.state != AWAITING_CONTROL_LINE:
             await super().parse(data)
             return

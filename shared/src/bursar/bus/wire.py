@@ -57,7 +57,8 @@ class WireClient(Client):
         self._allowed = 2**63
         self._loop = asyncio.get_running_loop()
         self.late_pongs = 0
-        self._ps = FastParser(self, self._frame)
+        self.after_read: list[Callable[[], None]] = []
+        self._ps = FastParser(self, self._frame, self.after_read)
 
     # -- publishing
 
@@ -83,9 +84,10 @@ class WireClient(Client):
                 self._pending_data_size -= len(data)
                 raise NotConnected("the server does not take what is sent", unsent=self._unsent())
             self._kicked = True
-            self._loop.call_soon(self._write_out)
+            self._loop.call_soon(self.write_out)
 
-    def _write_out(self) -> None:
+    def write_out(self) -> None:
+        """Hand to the socket what was published; by itself at the end of the turn of the loop."""
         self._kicked = False
         if self._status != Client.CONNECTED or self._transport is None or not self._pending:
             return  # what is left was dropped, or is dropped, when the connection broke
@@ -94,7 +96,7 @@ class WireClient(Client):
         self._transport.writelines(pending)
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        self._write_out()  # so that the PONG says that all this has arrived
+        self.write_out()  # so that the PONG says that all this has arrived
         await super()._send_ping(future)
 
     def _socket(self) -> asyncio.WriteTransport | None:

@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.contracts.base import Message
 from bursar.kernel.bugs import seeded
-from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Park, Reject
+from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Notice, Outcome, Park, Reject
 from bursar.kernel.effects import Answer
 from bursar.kernel.entry import Decision, pack_decision
 from bursar.kernel.fold import Folded
@@ -76,7 +76,7 @@ class Batch:
         self.packed: list[bytes] = []
         self.size = 0
         self.answers: list[Answer] = []
-        self.broadcasts: list[tuple[Sequence[Broadcast], Fence]] = []
+        self.broadcasts: list[tuple[Sequence[Broadcast | Notice], Fence]] = []
 
     @property
     def is_empty(self) -> bool:

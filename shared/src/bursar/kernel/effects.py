@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bursar.kernel.decider import Broadcast, Fence, Refuse, Reject
+from bursar.kernel.decider import Broadcast, Fence, Notice, Refuse, Reject
 from bursar.kernel.fold import Folded
 
 
@@ -71,7 +71,7 @@ class Drop(NamedTuple):
 class Announce(NamedTuple):
     """Broadcast, signed, to all who listen."""
 
-    broadcasts: Sequence[Broadcast]
+    broadcasts: Sequence[Broadcast | Notice]
     fence: Fence
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from bursar.kernel.clock import Clock
@@ -63,6 +64,10 @@ class Outlet(Protocol):
 
     def warn(self, suspect: Fence) -> None:
         """Tell the other instances of a fence that was given out for something that is not in the journal."""
+        ...
+
+    def write_out(self) -> None:
+        """Send what was answered and broadcast so far."""
         ...
 
     def role_changed(self, role: str, reason: str) -> None: ...
@@ -144,7 +149,12 @@ class ShardRunner:
     def _schedule_pump(self) -> None:
         if not self._pump_scheduled:
             self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self.pump_offered)
+
+    def pump_offered(self) -> None:
+        """Decide now what was offered in this turn, rather than in the next."""
+        if self._pump_scheduled:
+            self._pump()
 
     def _pump(self) -> None:
         self._pump_scheduled = False
@@ -165,6 +175,7 @@ class ShardRunner:
             effects, replica.effects = replica.effects, []
             for effect in effects:
                 self._do(effect)
+            self._outlet.write_out()
         if replica.has_work:
             self._schedule_pump()
         self._set_alarm()
@@ -173,6 +184,8 @@ class ShardRunner:
         match effect:
             case Answer():
                 self._outlet.answer(effect)
+            case Append(token, expected, payload):
+                self._journal.start_append(expected, payload, partial(self._appended, token))
             case Drop(tickets):
                 for ticket in tickets:
                     self._outlet.drop(ticket)
@@ -190,10 +203,8 @@ class ShardRunner:
             case _:
                 self._spawn(self._work(effect))
 
-    def _work(self, effect: Append | Inspect | Load | WriteBase) -> Coroutine[Any, Any, None]:
+    def _work(self, effect: Inspect | Load | WriteBase) -> Coroutine[Any, Any, None]:
         match effect:
-            case Append():
-                return self._append(effect)
             case Inspect(token, sequence):
                 return self._inspect(token, sequence)
             case Load(token):
@@ -222,17 +233,15 @@ class ShardRunner:
             log.critical("shard_failed", exc_info=error)
             asyncio.get_running_loop().call_exception_handler({"message": "shard failed", "exception": error})
 
-    async def _append(self, effect: Append) -> None:
-        token = effect.token
-        try:
-            sequence = await self._journal.append(effect.expected, effect.payload)
-        except Conflict as conflict:
-            self.replica.refused(token, conflict.facts["code"], self._clock.monotonic_ms())
-        except KernelError as error:
-            log.warning("append_unsettled", extra={"why": error.text, **error.facts})
-            self.replica.unknown(token, self._clock.monotonic_ms())
+    def _appended(self, token: int, result: int | KernelError) -> None:
+        mono = self._clock.monotonic_ms()
+        if isinstance(result, int):
+            self.replica.appended(token, result, mono)
+        elif isinstance(result, Conflict):
+            self.replica.refused(token, result.facts["code"], mono)
         else:
-            self.replica.appended(token, sequence, self._clock.monotonic_ms())
+            log.warning("append_unsettled", extra={"why": result.text, **result.facts})
+            self.replica.unknown(token, mono)
         self._carry_out()
 
     async def _inspect(self, token: int, sequence: int) -> None:

@@ -6,16 +6,23 @@ Appends are conditional: ``expected`` is the sequence of the shard's last entry 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from bursar.kernel.effects import Inspection
+from bursar.kernel.errors import KernelError
 from bursar.kernel.snapshot import Manifest
+
+Appended = Callable[[int | KernelError], None]
 
 
 class Journal(Protocol):
     async def append(self, expected: int, payload: bytes) -> int:
         """Append if the last sequence is ``expected``; return the new one. Raises `Conflict`, `OutcomeUnknown`."""
+        ...
+
+    def start_append(self, expected: int, payload: bytes, then: Appended) -> None:
+        """As `append`, for the hot path: sent at once, and ``then`` is called later with the sequence or the error."""
         ...
 
     async def inspect(self, sequence: int) -> Inspection:

@@ -20,7 +20,8 @@ from bursar.bus.base import Bus, BusError, Msg
 from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_stream, log_subject
 from bursar.kernel.attempt import CONFLICT_CODES
 from bursar.kernel.effects import Inspection
-from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, OutcomeUnknown
+from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, KernelError, OutcomeUnknown
+from bursar.kernel.journal.base import Appended
 from bursar.kernel.snapshot import Manifest, decode_manifest
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -48,19 +49,24 @@ class JetStreamJournal:
     # ---- entries
 
     async def append(self, expected: int, payload: bytes) -> int:
-        headers = {EXPECTED: str(expected)} if expected >= 0 else None
+        answer: Msg | BusError
         try:
-            answer = await self._bus.request(self._subject, payload, self._timeout, headers)
-            body = json.loads(answer.data)
-        except (BusError, ValueError) as error:
-            raise OutcomeUnknown("no acknowledgement") from error
-        problem = body.get("error")
-        if problem:
-            code = int(problem.get("err_code", 0))
-            if code in CONFLICT_CODES:
-                raise Conflict("wrong last sequence", code=code)
-            raise JournalError(str(problem.get("description", "")), code=code)
-        return int(body["seq"])
+            answer = await self._bus.request(self._subject, payload, self._timeout, _expecting(expected))
+        except BusError as error:
+            answer = error
+        result = _appended(answer)
+        if isinstance(result, KernelError):
+            raise result
+        return result
+
+    def start_append(self, expected: int, payload: bytes, then: Appended) -> None:
+        def answered(answer: Msg | BusError) -> None:
+            then(_appended(answer))
+
+        try:
+            self._bus.ask(self._subject, payload, self._timeout, answered, _expecting(expected))
+        except BusError as error:
+            asyncio.get_running_loop().call_soon(answered, error)
 
     async def inspect(self, sequence: int) -> Inspection:
         info = await self._api(f"STREAM.INFO.{self._stream}", {})
@@ -178,6 +184,26 @@ class JetStreamJournal:
         except (BusError, ValueError) as error:
             raise OutcomeUnknown("no answer") from error
         return body
+
+
+def _expecting(last: int) -> dict[str, str] | None:
+    return {EXPECTED: str(last)} if last >= 0 else None
+
+
+def _appended(answer: Msg | BusError) -> int | KernelError:
+    """What the server's answer to an append says."""
+    if isinstance(answer, BusError):
+        return OutcomeUnknown("no acknowledgement")
+    try:
+        body = json.loads(answer.data)
+        problem = body.get("error")
+        if problem is None:
+            return int(body["seq"])
+        code = int(problem.get("err_code", 0))
+        text = str(problem.get("description", ""))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return OutcomeUnknown("an acknowledgement that cannot be read")
+    return Conflict("wrong last sequence", code=code) if code in CONFLICT_CODES else JournalError(text, code=code)
 
 
 def _ends_pull(status: str, description: str) -> bool:

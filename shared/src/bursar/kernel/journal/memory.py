@@ -6,10 +6,12 @@ shard's view of it. No method ever suspends, so that a synchronous caller can ru
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from bursar.kernel.effects import Inspection
-from bursar.kernel.errors import Conflict, OutcomeUnknown
+from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
+from bursar.kernel.journal.base import Appended
 from bursar.kernel.snapshot import KEEP, Manifest, decode_manifest
 
 CONFLICT_R1 = 10071
@@ -62,6 +64,14 @@ class MemoryJournal:
 
     async def append(self, expected: int, payload: bytes) -> int:
         return self.store.append(self.shard, expected, payload)
+
+    def start_append(self, expected: int, payload: bytes, then: Appended) -> None:
+        result: int | KernelError
+        try:
+            result = self.store.append(self.shard, expected, payload)
+        except Conflict as conflict:
+            result = conflict
+        asyncio.get_running_loop().call_soon(then, result)
 
     async def inspect(self, sequence: int) -> Inspection:
         return self.store.inspect(self.shard, sequence)
