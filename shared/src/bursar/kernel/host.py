@@ -81,6 +81,7 @@ class Host:
         journal = JetStreamJournal(log_bus, spec.name, self._shard)
         self.runner = ShardRunner(replica, journal, clock or SystemClock(), self, floor)
         log_bus.on_reconnect(self.runner.reconnected)
+        bus.on_read(self.runner.pump_offered)
 
     async def start(self) -> None:
         for verb, rule in self.spec.verbs.items():
@@ -188,6 +189,9 @@ class Host:
     def heartbeat(self, beat: Heartbeat) -> None:
         subject = event_subject(self.spec.name, OWNER_KIND, str(self._shard))
         self._publish(subject, {"fence": list(beat.fence), "sequence": beat.sequence, "leaving": beat.leaving})
+
+    def write_out(self) -> None:
+        self._bus.write_out()
 
     def warn(self, suspect: Fence) -> None:
         self._publish(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), {"suspect": list(suspect)})
