@@ -1,0 +1,467 @@
+"""The scheduler on the wire: agents submit tasks, workers take them, exactly one end of each is accepted.
+
+A task is named ``<principal>.<name>``: the name is the idempotency key, or else the id of the request that submitted
+it; a posted task brings its name along. Whoever submits the same name with the same content again means the same task.
+
+A *token* ``incarnation.epoch.number`` stands for one assignment of one task to one worker. It grows with every
+assignment, through crashes and loss of data, and only the task's current one may start, progress, finish, fail or
+release. Times that end in ``_at_ms`` are milliseconds of the scheduler's own clock; other ``_ms`` are spans.
+
+Values (payloads and results) are opaque to the scheduler: bytes, a text, or a map. Bytes hold one msgpack value by
+convention (the Python client packs whatever it is given), so that no limit of the wire's shape applies to it.
+
+Notices are sent on ``bursar.assign.<principal>``, after the commit; they may be lost, and each has a way that repairs
+it (`Ended` queries; heartbeats). Their models stand at the end; each has ``what`` and the ``fence`` of the decision.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import AfterValidator, Field
+
+from bursar.contracts.base import Amount, Fence, Message, Query, Request
+
+SERVICE: Final = "scheduler"
+
+MAX_VALUE_BYTES: Final = 32_768
+"""Largest payload or result; what is larger belongs into a store, with a reference in the payload."""
+
+MAX_SLOTS: Final = 256
+
+Band = Literal["reactive", "standard", "proactive"]
+BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
+WorkerKind = Literal["gpu", "cpu", "remote"]
+PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
+TaskState = Literal["waiting", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
+LIVE: Final = ("waiting", "assigned", "running")
+"""States of a task that somebody still works on; ``dead`` waits for an operator; the others are ends."""
+
+_KEY = r"[A-Za-z0-9_][A-Za-z0-9_:/-]{0,79}"
+TaskClass = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_/-]{0,63}$", max_length=64)]
+TaskName = Annotated[str, Field(pattern=f"^{_KEY}$", max_length=80)]
+TaskId = Annotated[str, Field(pattern=rf"^[a-z0-9][a-z0-9-]{{0,63}}\.{_KEY}$", max_length=145)]
+Token = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
+Principal = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)]
+SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$", max_length=40)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$", max_length=63)]
+LabelValue = Annotated[str, Field(max_length=63)]
+Labels = Annotated[dict[Label, LabelValue], Field(max_length=16)]
+
+
+def size_of(value: bytes | str | dict[str, Any] | None) -> int:
+    """How many bytes a value counts for."""
+    if value is None:
+        return 0
+    if isinstance(value, dict):
+        return len(msgpack.packb(value))
+    return len(value.encode()) if isinstance(value, str) else len(value)
+
+
+def _of_allowed_size(value: Any) -> Any:
+    if size_of(value) > MAX_VALUE_BYTES:
+        raise ValueError("too large")
+    return value
+
+
+Value = Annotated[bytes | str | dict[str, Any] | None, AfterValidator(_of_allowed_size)]
+
+
+class Needs(Message):
+    """What a worker must have: its kind (None: any) and all of these labels."""
+
+    kind: WorkerKind | None = None
+    labels: Labels = Field(default_factory=dict)
+
+
+class Task(Message):
+    """What both `Submit` and `Post` say of a task.
+
+    ``deadline_ms``: span from the acceptance after which the task ends as ``expired`` wherever it stands.
+    ``retries``: how often it is tried again after a failure that its worker calls retryable; the first pause is
+    ``backoff_ms``, doubled each time up to five minutes, with a jitter of 20 %. (An attempt that is lost with its
+    worker does not count as one: see ``max_losses`` of `Configure`.) ``lease_ms``: how long an attempt is kept without
+    a sign of life from its worker. ``timeout_ms``: the longest that one attempt may run.
+    """
+
+    task_class: TaskClass
+    payload: Value = None
+    priority: Band = "standard"
+    deadline_ms: Annotated[int, Field(ge=1, le=2_592_000_000)] | None = None
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+    backoff_ms: Annotated[int, Field(ge=0, le=300_000)] = 1_000
+    lease_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 10_000
+    timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
+    needs: Needs = Needs()
+
+
+class Submit(Task, Request):
+    """Accept a task durably; answered by `Submitted` or `Refused`. ``key``: an idempotency key of the caller's own."""
+
+    key: TaskName | None = None
+
+
+class Post(Task):
+    """A task in the durable inbox: published without an answer, also while the scheduler is away.
+
+    ``name`` is made by the client and must not be used again for other content. ``seen``: the highest fence that the
+    client has seen, which tells after a loss of data whether the message is older than that.
+    """
+
+    name: TaskName
+    seen: Fence | None = None
+
+
+class Submitted(Message):
+    """``known``: the task was there before. ``state``: where it stands now."""
+
+    ok: Literal[True] = True
+    task: TaskId
+    state: TaskState
+    known: bool
+    fence: str
+
+
+class Refused(Message):
+    """Nothing was accepted. ``queue_full``: there are ``level`` of at most ``limit`` (tasks, bytes, or kinds of needs,
+    as ``dimension`` says) of ``scope`` (all, or this principal). ``in_doubt``: the journal has lost entries, and a
+    request from before that may be among them: it may have been accepted, and run."""
+
+    ok: Literal[False] = False
+    reason: Literal["queue_full", "in_doubt"]
+    dimension: Literal["tasks", "bytes", "needs"] | None
+    scope: Literal["all", "principal"] | None
+    limit: int | None
+    level: int | None
+    retry_in_ms: int | None
+    text: str
+    fence: str
+
+
+class Cancel(Request):
+    """End an own task, wherever it stands; answered by `Cancelled`, or the error ``already_ended``."""
+
+    task: TaskId
+
+
+class Cancelled(Message):
+    ok: Literal[True] = True
+    task: TaskId
+    state: Literal["cancelled"] = "cancelled"
+    fence: str
+
+
+class Find(Query):
+    """One own task: where it stands, or how it ended with its result; answered by `Found`."""
+
+    task: TaskId
+
+
+class Found(Message):
+    """``kept``: whether the result is still there. ``attempts`` counts assignments. ``reason`` and ``error``: of the
+    last attempt that failed, or of the end. ``progress_permille`` and ``note``: as last told by the worker."""
+
+    ok: Literal[True] = True
+    task: TaskId
+    task_class: str | None
+    state: TaskState
+    priority: Band | None
+    kept: bool
+    result: bytes | str | dict[str, Any] | None
+    reason: str
+    error: str
+    attempts: int
+    worker: str | None
+    progress_permille: int | None
+    note: str | None
+    fence: str
+
+
+class Ended(Query):
+    """Which of these own tasks nobody works on any more; the safety net below the notices."""
+
+    tasks: Annotated[tuple[TaskId, ...], Field(max_length=256)]
+
+
+class EndedReply(Message):
+    """``ended``: [task, state]; ``unknown``: never accepted, lost with data, or forgotten."""
+
+    ok: Literal[True] = True
+    ended: list[list[str]]
+    unknown: list[str]
+    fence: str
+
+
+class List(Query):
+    """A page of own tasks that have not ended, oldest first, or of dead letters; ``after``: the last of the page
+    before. Operators list those of all principals, or of one."""
+
+    dead: bool = False
+    principal: Principal | None = None
+    after: TaskId | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 100
+
+
+class Listed(Message):
+    task: TaskId
+    task_class: str
+    priority: Band
+    state: TaskState
+    attempts: int
+    worker: str | None
+    age_ms: int
+    reason: str
+    error: str
+
+
+class ListReply(Message):
+    ok: Literal[True] = True
+    tasks: list[Listed]
+    more: bool
+    fence: str
+
+
+class Status(Query):
+    """The scheduler as a whole, for `bursar top`."""
+
+
+class WorkerStatus(Message):
+    """``heard_ms``: age of its last sign of life. ``used``: slots that are taken."""
+
+    name: str
+    kind: WorkerKind
+    slots: int
+    used: int
+    heard_ms: int
+    draining: bool
+    ended: int
+    load_permille: int | None
+
+
+class StatusReply(Message):
+    """``waiting``, ``delayed`` (after a failure), ``assigned``, ``running``, ``dead``: tasks that are there now.
+    ``bands``, ``classes``: waiting and running by band and class (at most 64). ``counts``: since the first start."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    policy: PolicyName
+    waiting: int
+    delayed: int
+    assigned: int
+    running: int
+    dead: int
+    bytes: int
+    bands: dict[str, dict[str, int]]
+    classes: dict[str, dict[str, int]]
+    workers: list[WorkerStatus]
+    more_workers: int
+    counts: dict[str, int]
+    fence: str
+
+
+class Configure(Request):
+    """Administration: change some of the rules; what is None stays. Answered by `Configured`.
+
+    ``max_tasks``, ``max_tasks_per_principal``, ``max_bytes`` (of payloads): how much may wait and run at once.
+    ``start_within_ms``: an assignment that was not started by then goes to another worker. ``worker_ttl_ms``: silence
+    after which a worker counts as gone (a tenth more is waited, for the drift of clocks). ``keep_results_ms``: how long
+    ends are kept with their results. ``max_losses``: a task that is lost with its worker so often becomes a dead
+    letter.
+    """
+
+    policy: PolicyName | None = None
+    max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tasks_per_principal: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None
+    start_within_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
+    worker_ttl_ms: Annotated[int, Field(ge=500, le=600_000)] | None = None
+    keep_results_ms: Annotated[int, Field(ge=1_000, le=86_400_000)] | None = None
+    max_losses: Annotated[int, Field(ge=1, le=100)] | None = None
+
+
+class Configured(Message):
+    ok: Literal[True] = True
+    config: dict[str, int | str]
+    fence: str
+
+
+class Requeue(Request):
+    """Administration: a dead letter waits for a worker again, with all of its retries."""
+
+    task: TaskId
+
+
+class Requeued(Message):
+    ok: Literal[True] = True
+    task: TaskId
+    state: Literal["waiting"] = "waiting"
+    fence: str
+
+
+# ---- workers
+
+
+class Register(Request):
+    """A worker says what it can do; its name is its principal. ``session`` names this life of its process: another
+    one ends the attempts of the one before. ``running``: tokens that it is working on now."""
+
+    session: SessionName
+    kind: WorkerKind = "cpu"
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
+    classes: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=64)]
+    labels: Labels = Field(default_factory=dict)
+    versions: Labels = Field(default_factory=dict)
+    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
+
+
+class Registered(Message):
+    """``void``: those of ``running`` that are not to go on: stop them, then release them."""
+
+    ok: Literal[True] = True
+    worker: str
+    ttl_ms: int
+    heartbeat_ms: int
+    void: list[str]
+    fence: str
+
+
+class Heartbeat(Message):
+    """An observation, once a second: the worker lives, and works on these tokens (those it is starting included)."""
+
+    session: SessionName
+    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
+    load_permille: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+
+
+class Start(Request):
+    """The assignment has arrived and a slot is free: may it run? Answered by `Started` or the error ``stale_attempt``
+    (do not run it)."""
+
+    task: TaskId
+    token: Token
+
+
+class Started(Message):
+    ok: Literal[True] = True
+    task: TaskId
+    token: Token
+    lease_ms: int
+    fence: str
+
+
+class Progress(Query):
+    """A sign of life of one attempt, and how far it is; it extends the lease. Not durable."""
+
+    task: TaskId
+    token: Token
+    permille: Annotated[int, Field(ge=0, le=1000)] | None = None
+    note: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Progressed(Message):
+    ok: Literal[True] = True
+    lease_ms: int
+    fence: str
+
+
+class Finish(Request):
+    """The attempt has ended well. Answered by `AttemptEnded`; ``stale_attempt`` or ``already_ended``: the result does
+    not count."""
+
+    task: TaskId
+    token: Token
+    result: Value = None
+
+
+class Fail(Request):
+    """The attempt has failed; not ``retryable``: the task ends as ``failed``."""
+
+    task: TaskId
+    token: Token
+    error: Annotated[str, Field(max_length=2_000)] = ""
+    retryable: bool = True
+
+
+class Release(Request):
+    """The worker has stopped an attempt: one that it gives back without counting, or one that had become void. Its
+    slot is free from now on."""
+
+    task: TaskId
+    token: Token
+
+
+class AttemptEnded(Message):
+    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits."""
+
+    ok: Literal[True] = True
+    task: TaskId
+    state: TaskState
+    retry_in_ms: int | None
+    fence: str
+
+
+class Drain(Request):
+    """Give this worker nothing new; what it has goes on."""
+
+    session: SessionName
+
+
+class Leave(Request):
+    """The worker ends: what it still has goes to others at once."""
+
+    session: SessionName
+
+
+class WorkerReply(Message):
+    ok: Literal[True] = True
+    worker: str
+    returned: int
+    fence: str
+
+
+# ---- notices
+
+
+class Assign(Message):
+    """To a worker: start this. ``start_within_ms``: after so long it is given to another."""
+
+    what: Literal["assign"] = "assign"
+    session: SessionName
+    task: TaskId
+    token: Token
+    task_class: TaskClass
+    payload: bytes | str | dict[str, Any] | None
+    attempt: int
+    lease_ms: Amount
+    start_within_ms: Amount
+    deadline_in_ms: int | None
+    fence: str
+
+
+class Stop(Message):
+    """To a worker: this attempt is void; stop it and release it."""
+
+    what: Literal["stop"] = "stop"
+    task: TaskId
+    token: Token
+    fence: str
+
+
+class RegisterAgain(Message):
+    """To somebody who sends heartbeats and is not (or no longer) known as a worker."""
+
+    what: Literal["register"] = "register"
+    fence: str
+
+
+class TaskEnded(Message):
+    """To who submitted the task: how it ended, or that it is a dead letter."""
+
+    what: Literal["ended"] = "ended"
+    task: TaskId
+    state: TaskState
+    result: bytes | str | dict[str, Any] | None
+    reason: str
+    error: str
+    fence: str
