@@ -20,6 +20,7 @@ MAX_FUNCTION_LINES = 60
 
 KERNEL_SHELL = (
     "clock.py",  # reads the clock
+    "doors.py",  # adds endpoints to the network
     "floor.py",  # a small file
     "forked.py",  # another process
     "host.py",  # a service's process

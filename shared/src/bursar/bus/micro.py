@@ -66,7 +66,7 @@ class Endpoint:
         self._publish = service.bus.publish
         self._handler = handler
         self._now = service.clock_ns
-        self._by_principal = subject.startswith(("bursar.req.", "bursar.adm."))
+        self._by_principal = subject.startswith(("bursar.req.", "bursar.adm.", "bursar.work."))
         self.wanted = True
         self._changing = asyncio.Lock()  # so that a subscription under way does not survive the drain after it
         self._sub: Subscription | None = None
@@ -244,14 +244,18 @@ class Service:
 
         ``queue_group``: this instance's id unless given.
         """
-        if not _NAME.fullmatch(name) or name in self.endpoints:
-            raise ServiceError("internal", "an endpoint needs a plain name of its own", name=name[:64])
         endpoint = Endpoint(self, name, subject, handler, queue_group or self.id, limits, metadata)
-        self.endpoints[name] = endpoint
+        await self.add(endpoint, listen)
+        return endpoint
+
+    async def add(self, endpoint: Endpoint, listen: bool) -> None:
+        """Add an endpoint that was made elsewhere, under a name that is not taken."""
+        if not _NAME.fullmatch(endpoint.name) or endpoint.name in self.endpoints:
+            raise ServiceError("internal", "an endpoint needs a plain name of its own", name=endpoint.name[:64])
+        self.endpoints[endpoint.name] = endpoint
         endpoint.wanted = listen
         if listen and self._running:
             await endpoint.listen()
-        return endpoint
 
     async def start(self) -> None:
         """Answer `$SRV` requests and let the endpoints listen; returns when the server knows of all."""

@@ -22,15 +22,16 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.base import BusError
 from bursar.bus.call import Call
-from bursar.bus.codec import AGENT_LIMITS, MSGPACK, OPERATOR_LIMITS, encode
+from bursar.bus.codec import MSGPACK, encode
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.micro import Service
 from bursar.bus.signing import Signer, Verifier
-from bursar.contracts.base import admin_subject, event_subject, request_subject
+from bursar.contracts.base import event_subject, notice_subject
 from bursar.errors import BursarError, CallerError, make_error
 from bursar.kernel.clock import Clock, SystemClock
-from bursar.kernel.decider import Broadcast, Command, Fence, Refuse, Reject
+from bursar.kernel.decider import Broadcast, Command, Fence, Notice, Refuse, Reject
 from bursar.kernel.desk import Request, digest_of
+from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
 from bursar.kernel.fencing import Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
@@ -46,6 +47,9 @@ from bursar.telemetry.logs import to_stderr
 log = logging.getLogger("bursar.kernel")
 
 OWNER_KIND: Final = "owner"
+OBSERVATIONS_WAITING: Final = 4_000
+"""With so many commands in line no observation joins them: whoever floods the service with observations must not take
+the place of requests (the line holds 20,000)."""
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
@@ -84,10 +88,7 @@ class Host:
         bus.on_read(self.runner.pump_offered)
 
     async def start(self) -> None:
-        for verb, rule in self.spec.verbs.items():
-            await self._add_endpoint(verb, rule, request_subject(self.spec.name, verb, "*"))
-        for verb, rule in self.spec.admin.items():
-            await self._add_endpoint(verb, rule, admin_subject(self.spec.name, verb, "*"))
+        await open_doors(self.service, self.spec, self._on_call, self._on_observation)
         await self._bus.subscribe(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), self._on_heartbeat)
         await self.service.start()
         self._switch = asyncio.get_running_loop().create_task(self._switch_endpoints())
@@ -108,14 +109,6 @@ class Host:
         self.pauses.stop()
         log.info("stopped", extra={"unanswered": left})
 
-    async def _add_endpoint(self, verb: str, rule: Verb, subject: str) -> None:
-        limits = OPERATOR_LIMITS if rule.large else AGENT_LIMITS
-
-        def on_call(call: Call) -> None:
-            self._on_call(call, rule)
-
-        await self.service.add_endpoint(verb, subject, on_call, limits=limits, listen=False)
-
     # ---- requests in
 
     def _on_call(self, call: Call, rule: Verb) -> None:
@@ -130,8 +123,15 @@ class Host:
             request = Request(call, Command(call.principal, "", body), b"", 0)
         else:
             request = Request(call, Command(call.principal, body.id, body), digest_of(body), body.acked)
-        if not self.runner.offer(request):
+        if not self.runner.take(request):
             raise self._not_now()
+
+    def _on_observation(self, principal: str, body: Any, rule: Verb) -> bool:
+        if rule.genuine:
+            self._refuse_forged(body, rule.genuine)
+        if len(self.runner.replica.queue) >= OBSERVATIONS_WAITING:
+            return False
+        return self.runner.offer(Request(None, Command(principal, "", body), b"", 0))
 
     def _refuse_forged(self, body: Any, names: Sequence[str]) -> None:
         for name in names:
@@ -182,13 +182,24 @@ class Host:
         if ticket is not None:
             ticket.drop()
 
-    def announce(self, broadcast: Broadcast, fence: Fence) -> None:
-        subject = event_subject(self.spec.name, broadcast.kind, broadcast.name)
-        self._publish(subject, {**broadcast.body, "fence": self._fencer.seal(fence)})
+    def announce(self, broadcast: Broadcast | Notice, fence: Fence) -> None:
+        body = {**broadcast.body, "fence": self._fencer.seal(fence)}
+        try:
+            if isinstance(broadcast, Notice):
+                self._bus.publish(notice_subject(broadcast.principal), _pack({"v": 1, **body}))
+            else:
+                self._publish(event_subject(self.spec.name, broadcast.kind, broadcast.name), body)
+        except BusError:
+            pass  # who listens repairs by asking
+        except (BursarError, ValueError, TypeError, OverflowError) as error:  # must not end the service for all
+            log.warning("announcement_cannot_be_sent", extra={"error": type(error).__name__})
 
     def heartbeat(self, beat: Heartbeat) -> None:
         subject = event_subject(self.spec.name, OWNER_KIND, str(self._shard))
         self._publish(subject, {"fence": list(beat.fence), "sequence": beat.sequence, "leaving": beat.leaving})
+
+    def cork(self) -> None:
+        self._bus.cork()
 
     def write_out(self) -> None:
         self._bus.write_out()

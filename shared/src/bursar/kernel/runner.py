@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from bursar.kernel.clock import Clock
-from bursar.kernel.decider import Broadcast, Fence
+from bursar.kernel.decider import Broadcast, Fence, Notice
 from bursar.kernel.desk import Request
 from bursar.kernel.effects import (
     Announce,
@@ -35,11 +35,11 @@ from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
-from bursar.kernel.keeper import forget_old, store_snapshot
+from bursar.kernel.keeper import forget_old, store_snapshot, sweep
 from bursar.kernel.loader import base_of, load
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
-from bursar.kernel.snapshot import Manifest, manifest_of, split
+from bursar.kernel.snapshot import Manifest, base_id, manifest_of, split
 
 log = logging.getLogger("bursar.kernel")
 
@@ -58,12 +58,16 @@ class Outlet(Protocol):
 
     def drop(self, ticket: Any) -> None: ...
 
-    def announce(self, broadcast: Broadcast, fence: Fence) -> None: ...
+    def announce(self, broadcast: Broadcast | Notice, fence: Fence) -> None: ...
 
     def heartbeat(self, beat: Heartbeat) -> None: ...
 
     def warn(self, suspect: Fence) -> None:
         """Tell the other instances of a fence that was given out for something that is not in the journal."""
+        ...
+
+    def cork(self) -> None:
+        """`write_out` follows in this turn of the loop."""
         ...
 
     def write_out(self) -> None:
@@ -86,6 +90,7 @@ class ShardRunner:
         self._floor = floor
         self._tasks: set[asyncio.Task[None]] = set()
         self._tail: asyncio.Task[None] | None = None
+        self._pump_wanted = False
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self.snapshots = 0
@@ -124,11 +129,17 @@ class ShardRunner:
     # ---- inputs
 
     def offer(self, request: Request) -> bool:
-        """Queue a request and decide in this turn of the loop, together with all that arrives in it."""
-        if not self.replica.offer(request):
+        """Queue a request, to be decided in the next turn of the loop together with all that arrives in this one."""
+        if not self.take(request):
             return False
         self._schedule_pump()
         return True
+
+    def take(self, request: Request) -> bool:
+        """As `offer`, for a caller that says `pump_offered` when there is nothing more to take in this turn."""
+        taken = self.replica.offer(request)
+        self._pump_wanted = self._pump_wanted or taken
+        return taken
 
     def saw(self, fence: Fence) -> bool:
         beyond = self.replica.saw(fence, self._clock.monotonic_ms())
@@ -147,17 +158,22 @@ class ShardRunner:
         self._carry_out()
 
     def _schedule_pump(self) -> None:
+        self._pump_wanted = True
         if not self._pump_scheduled:
             self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self.pump_offered)
+            asyncio.get_running_loop().call_soon(self._scheduled_pump)
 
     def pump_offered(self) -> None:
-        """Decide now what was offered in this turn, rather than in the next."""
-        if self._pump_scheduled:
+        """Decide what was taken or offered in this turn."""
+        if self._pump_wanted:
             self._pump()
 
-    def _pump(self) -> None:
+    def _scheduled_pump(self) -> None:
         self._pump_scheduled = False
+        self.pump_offered()
+
+    def _pump(self) -> None:
+        self._pump_wanted = False
         self.replica.pump(self._clock.monotonic_ms())
         self._carry_out()
 
@@ -173,6 +189,7 @@ class ShardRunner:
         replica = self.replica
         while replica.effects:
             effects, replica.effects = replica.effects, []
+            self._outlet.cork()
             for effect in effects:
                 self._do(effect)
             self._outlet.write_out()
@@ -209,8 +226,8 @@ class ShardRunner:
                 return self._inspect(token, sequence)
             case Load(token):
                 return self._load(token)
-            case WriteBase(token, data):
-                return self._write_base(token, data)
+            case WriteBase():
+                return self._write_base(effect)
 
     def _set_alarm(self) -> None:
         """Wake up for what the decider has due, when that is sooner than the next tick."""
@@ -264,9 +281,11 @@ class ShardRunner:
             self.replica.loaded(token, follower, self._clock.monotonic_ms(), damage, floor)
         self._carry_out()
 
-    async def _write_base(self, token: int, data: bytes) -> None:
+    async def _write_base(self, effect: WriteBase) -> None:
+        token, data, after = effect
         chunks = list(split(data))
-        manifest = manifest_of(f"base-{secrets.token_hex(8)}", 0, bytes(16), "", data, len(chunks))
+        name = base_id(after, secrets.token_hex(8))
+        manifest = manifest_of(name, 0, bytes(16), "", data, len(chunks))
         try:
             for index, chunk in enumerate(chunks):
                 await self._journal.put_chunk(manifest.id, index, chunk)
@@ -298,8 +317,10 @@ class ShardRunner:
             )
             await store_snapshot(self._journal, manifest, chunks)
             await forget_old(self._journal)
+            swept = await sweep(self._journal)
             self.snapshots += 1
-            log.info("snapshot_stored", extra={"id": snapshot_id, "bytes": dump.size, "chunks": len(chunks)})
+            known = {"id": snapshot_id, "bytes": dump.size, "chunks": len(chunks), "swept": len(swept)}
+            log.info("snapshot_stored", extra=known)
         except (KernelError, OSError) as error:
             log.warning("snapshot_failed", extra={"why": str(error)[:200]})
         finally:

@@ -15,12 +15,14 @@ class Verb:
     """One endpoint. ``query``: it changes nothing and has no request id. ``large``: operators may send more than an
     agent may (whole configurations). ``genuine``: fields that hold a fence (or None) as a proof: the host refuses the
     request with ``bad_fence`` unless this service has given that fence out, so that a decider may believe its
-    numbers."""
+    numbers. ``strings``: bytes of the longest string or binary in a message (the message as a whole keeps its limit
+    of 64 KB)."""
 
     message: type[Message]
     query: bool = False
     large: bool = False
     genuine: tuple[str, ...] = ()
+    strings: int = 4_096
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class Inbox:
 
     The owner reads the messages in order and decides each as a command ``Delivered`` (bursar.kernel.inbox); the
     decider keeps the position in its durable state, so that each message is decided once. ``position`` reads the
-    sequence of the last decided message from the state (0: none yet)."""
+    sequence of the last decided message from the state (0: none yet). ``strings`` as in `Verb`."""
 
     message: type[Message]
     position: Callable[[Any], int]
+    strings: int = 4_096
 
 
 @dataclass(frozen=True)
