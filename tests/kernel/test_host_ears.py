@@ -82,6 +82,8 @@ class Runner:
         self.offered.append(request)
         return True
 
+    take = offer
+
     def pump_offered(self) -> None:
         """Nothing is decided here."""
 
