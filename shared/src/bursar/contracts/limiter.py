@@ -110,6 +110,8 @@ class Redeclare(Request):
 
 
 class Redeclared(Message):
+    """The reservation counts again, or needs not (``adopted`` false)."""
+
     ok: Literal[True] = True
     reservation: ReservationId
     adopted: bool
@@ -123,6 +125,8 @@ class Status(Query):
 
 
 class DimensionStatus(Message):
+    """One limited dimension of a budget, in its own unit."""
+
     limit: int
     window_ms: int
     used: int
@@ -132,6 +136,8 @@ class DimensionStatus(Message):
 
 
 class BudgetStatus(Message):
+    """One budget: its limited dimensions, and its counters."""
+
     name: str
     dimensions: dict[str, DimensionStatus]
     reservations: int
@@ -141,6 +147,8 @@ class BudgetStatus(Message):
 
 
 class StatusReply(Message):
+    """The budgets that were asked for."""
+
     ok: Literal[True] = True
     now_ms: int
     recovering: bool
@@ -153,6 +161,8 @@ class Clock(Query):
 
 
 class ClockReply(Message):
+    """The time of the answer."""
+
     ok: Literal[True] = True
     now_ms: int
     fence: str
@@ -198,6 +208,8 @@ class Reload(Request):
 
 
 class Reloaded(Message):
+    """What the new set of budgets changed, by name."""
+
     ok: Literal[True] = True
     added: list[str]
     changed: list[str]

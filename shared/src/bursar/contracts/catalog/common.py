@@ -1,0 +1,90 @@
+"""What all services share on the wire: the error body, the signed envelope, the owner's heartbeat, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from bursar.contracts.base import Amount, Message
+from bursar.contracts.catalog.base import Event, Operation, Word
+
+
+class Failure(Message):
+    """What went wrong: a stable code, a text for people, facts for programs."""
+
+    code: str
+    text: str
+    facts: dict[str, Any]
+
+
+class ErrorReply(Message):
+    """The body of every error. The headers ``Nats-Service-Error-Code`` and ``Nats-Service-Error`` say the same."""
+
+    error: Failure
+
+
+class Signed(Message):
+    """The envelope of a broadcast: the body as packed bytes, and the service's Ed25519 signature over the subject, a
+    zero byte, and those bytes."""
+
+    b: bytes
+    s: Annotated[bytes, Field(min_length=64, max_length=64)]
+
+
+class OwnerBeat(Message):
+    """An owner says each 200 ms that it lives, for its standbys; or any instance warns that entries were lost."""
+
+    fence: Annotated[list[Amount], Field(min_length=3, max_length=3)] | None = None
+    sequence: Amount | None = None
+    leaving: bool | None = None
+    suspect: Annotated[list[Amount], Field(min_length=3, max_length=3)] | None = None
+
+
+OWNER: Final = Event("owner", "number of the shard", OwnerBeat, "Which instance owns the shard, for its standbys.")
+"""Every service sends it."""
+
+BORDER_ERRORS: Final = ("too_large", "bad_encoding", "bad_shape", "bad_request")
+"""The payload cannot be a message of this kind; nothing was decided."""
+
+STATE_ERRORS: Final = ("not_ready", "failed_closed", "internal", "bad_fence")
+"""The service, or the ``seen`` of the caller, is the problem."""
+
+ID_ERRORS: Final = ("id_reused", "already_acked")
+"""The id names another request."""
+
+
+def errors_of(operation: Operation) -> tuple[str, ...]:
+    """All codes that an operation may be answered with."""
+    named = () if operation.is_query else ID_ERRORS
+    return tuple(dict.fromkeys((*operation.errors, *named, *BORDER_ERRORS, *STATE_ERRORS)))
+
+
+WORDS: Final[Mapping[str, Word]] = {
+    "v": Word("Version of the message format."),
+    "id": Word(
+        "Names the request within its principal: <session>-<number>, or a bare word. A retry carries the same id and "
+        "the same content, and gets the same answer."
+    ),
+    "acked": Word(
+        "Watermark: the answers of this session up to this number have arrived and will not be asked for again.",
+        "requests",
+    ),
+    "seen": Word("The highest fence that the caller has seen from this service; null when there is none yet."),
+    "ok": Word("True: it was done or is told. False: an ordinary refusal; the other fields say why and until when."),
+    "fence": Word(
+        "Token of the decision: <incarnation>.<epoch>.<number>.<code>. The three numbers order all decisions of the "
+        "service; the code proves that the service gave it out."
+    ),
+    "text": Word("The same in a sentence, for people."),
+    "Failure.code": Word("Stable code of the error."),
+    "Failure.facts": Word("Plain values that belong to the code."),
+    "error": Word("What went wrong."),
+    "Signed.b": Word("The body: one packed msgpack map."),
+    "Signed.s": Word("Ed25519 signature over <subject> + zero byte + b, by the key of the service."),
+    "OwnerBeat.fence": Word("The owner's latest decision: incarnation, epoch, number.", "decisions"),
+    "OwnerBeat.sequence": Word("Sequence of the last entry of the journal.", "entries"),
+    "OwnerBeat.leaving": Word("The owner resigns: a standby may take over at once."),
+    "OwnerBeat.suspect": Word("A fence that its holder was given and the journal does not know.", "decisions"),
+}

@@ -1,0 +1,169 @@
+"""The limiter's part of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bursar.contracts import limiter as wire
+from bursar.contracts.catalog.base import Operation, ServiceCatalog, Word
+
+_MS_CLOCK = "ms of the limiter's clock"
+
+OPERATIONS: Final = (
+    Operation(
+        "req",
+        "reserve",
+        wire.Reserve,
+        "Ask for a permit for one call, of all dimensions at once; may stand in line for it.",
+        replies=(wire.Granted, wire.Refused),
+        errors=("unknown_budget",),
+        example={
+            "budget": "demo",
+            "amounts": {"input_tokens": 900, "output_tokens": 400},
+            "wait_ms": 30_000,
+            "ttl_ms": 60_000,
+        },
+    ),
+    Operation(
+        "req",
+        "settle",
+        wire.Settle,
+        "End a reservation: with what the call used, or cancelled when it was never sent.",
+        replies=(wire.Settled,),
+        errors=("unknown_reservation", "already_settled", "not_yours"),
+        example={
+            "reservation": "1.1.7",
+            "outcome": "used",
+            "usage": {"input_tokens": 870, "output_tokens": 312},
+        },
+    ),
+    Operation(
+        "req",
+        "redeclare",
+        wire.Redeclare,
+        "After the limiter has lost data: state a reservation that is still in use.",
+        replies=(wire.Redeclared,),
+        errors=("unknown_budget", "unknown_reservation", "not_plausible"),
+        example={
+            "budget": "demo",
+            "reservation": "1.1.7",
+            "amounts": {"input_tokens": 900, "output_tokens": 400},
+            "granted_at_ms": 81_250,
+            "ttl_ms": 60_000,
+        },
+    ),
+    Operation(
+        "req",
+        "status",
+        wire.Status,
+        "Limits, use and headroom of one budget, or of all.",
+        replies=(wire.StatusReply,),
+        errors=("unknown_budget",),
+        example={"budget": "demo"},
+    ),
+    Operation(
+        "req",
+        "clock",
+        wire.Clock,
+        "The limiter's time, to learn the offset of one's own clock: permits are void after a time of the limiter.",
+        replies=(wire.ClockReply,),
+    ),
+    Operation(
+        "adm",
+        "reload",
+        wire.Reload,
+        "Replace the set of budgets; what is charged and reserved stays so.",
+        replies=(wire.Reloaded,),
+        errors=("bad_budget",),
+        example={
+            "budgets": [
+                {
+                    "name": "demo",
+                    "limits": {
+                        "requests": {"limit": 2_000, "window_ms": 20_000},
+                        "input_tokens": {"limit": 400_000, "window_ms": 20_000},
+                        "output_tokens": {"limit": 40_000, "window_ms": 20_000},
+                        "concurrent": {"limit": 200, "window_ms": 0},
+                    },
+                }
+            ]
+        },
+    ),
+)
+
+WORDS: Final = {
+    # amounts
+    "requests": Word("Number of provider calls.", "calls"),
+    "input_tokens": Word("Tokens sent to the provider.", "tokens"),
+    "output_tokens": Word("Tokens produced by the provider.", "tokens"),
+    "concurrent": Word("Calls in flight at the same time.", "calls"),
+    "usd_micros": Word("Money.", "millionths of a US dollar"),
+    # reserve, settle, redeclare
+    "budget": Word("Name of the budget."),
+    "amounts": Word("What to reserve of each dimension; also what counts when nothing is settled."),
+    "Redeclare.amounts": Word("What was reserved of each dimension."),
+    "wait_ms": Word("How long to stand in line instead of being refused at once; 0: not at all.", "ms"),
+    "ttl_ms": Word("After so long without a settlement the reservation counts as used in full.", "ms"),
+    "reservation": Word("Names the reservation."),
+    "granted_at_ms": Word("When it was granted.", _MS_CLOCK),
+    "send_by_at_ms": Word("Send the call before this time; later the permit is void: cancel it instead.", _MS_CLOCK),
+    "expires_at_ms": Word("When it counts as used in full unless it is settled before.", _MS_CLOCK),
+    "outcome": Word("How it ends: used, or cancelled (never sent, everything is refunded)."),
+    "Settled.outcome": Word("How it ended; timed_out: it had counted as used in full before this report came."),
+    "usage": Word("What the call really used; null: as reserved."),
+    "refunded": Word("What was given back, by dimension, in its unit.", "of the dimension"),
+    "overage": Word("What was used beyond the reservation, by dimension, in its unit.", "of the dimension"),
+    "adopted": Word("Whether it was taken over; false when it was known, has ended, or no longer matters."),
+    # refusal
+    "reason": Word("Why not."),
+    "dimension": Word("The dimension in the way; null when it is not a limit."),
+    "Refused.limit": Word("Its limit, in its unit.", "of the dimension"),
+    "Refused.level": Word("How much of it counts as used or reserved.", "of the dimension"),
+    "ahead": Word("How many stand in line before it.", "requests"),
+    "now_ms": Word("The time of the answer.", _MS_CLOCK),
+    "retry_at_ms": Word(
+        "When the same request will be granted if nothing else happens; null when no waiting helps.", _MS_CLOCK
+    ),
+    "retry_in_ms": Word("The same from the moment of the answer.", "ms"),
+    # status
+    "recovering": Word("Whether a loss of data still keeps grants back."),
+    "budgets": Word("The budgets."),
+    "Reload.budgets": Word("The whole new set of budgets."),
+    "name": Word("Name of the budget."),
+    "dimensions": Word("State of each limited dimension, by its name."),
+    "limit": Word("The limit, in the unit of the dimension.", "of the dimension"),
+    "window_ms": Word(
+        "Length of the window; 0: a level (calls in flight), or for money an amount that is spent once.", "ms"
+    ),
+    "used": Word("What counts as used in the window.", "of the dimension"),
+    "in_flight": Word("What is reserved and not settled.", "of the dimension"),
+    "headroom": Word("How much of the limit is left.", "of the dimension"),
+    "debt": Word("How far use is ahead of the pace; grants wait until it is paid back.", "of the dimension"),
+    "reservations": Word("Reservations that have not ended.", "reservations"),
+    "waiting": Word("Requests that stand in line.", "requests"),
+    "granted": Word("Grants since the budget exists.", "requests"),
+    "refused": Word("Refusals since the present owner started.", "requests"),
+    # budgets
+    "limits": Word("The limits, by dimension."),
+    "charge": Word("When the provider charges: as the call arrives, or output as it is produced."),
+    "bucket": Word(
+        "Capacity of the provider's own token bucket, where it is smaller than the limit.", "of the dimension"
+    ),
+    "paced": Word("Whether to spread the use over the window; otherwise the whole limit may go at once."),
+    "utilisation_permille": Word("The pace, as a part of the limit.", "thousandths"),
+    "burst_permille": Word("How much of the limit may be used in one go.", "thousandths of the limit"),
+    "jitter_ms": Word("J: the longest time from the permit to the provider's charge.", "ms"),
+    "send_within_ms": Word("How long a permit is good for.", "ms"),
+    "max_ttl_ms": Word("The longest time to live of a reservation; a longer one is cut to it.", "ms"),
+    "max_waiting": Word("How many may stand in line.", "requests"),
+    "added": Word("Budgets that are new."),
+    "changed": Word("Budgets that have other limits now."),
+    "removed": Word("Budgets that are no longer offered; what they have reserved still settles."),
+}
+
+CATALOG: Final = ServiceCatalog(
+    name=wire.SERVICE,
+    summary="Budgets that agents share: reserve before a call, settle after it.",
+    operations=OPERATIONS,
+    words=WORDS,
+)
