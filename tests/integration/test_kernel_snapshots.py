@@ -72,6 +72,25 @@ async def test_damaged_snapshot_is_passed_over_for_the_one_before(tmp_path: Path
         history.check(fleet.done, (await rig.replay()).state)
 
 
+async def test_chunks_that_crashes_left_behind_are_swept_by_the_next_snapshot(tmp_path: Path) -> None:
+    """A snapshot that got no manifest and a base that no recovery names: both go from the server's disk; the base of
+    a recovery that may still come stays."""
+    async with Rig(tmp_path, env=OFTEN) as rig:
+        journal = await rig.journal()
+        for name, index in (("1-1-1-1", 0), ("1-1-1-1", 1), ("base-0-gone", 0), ("base-900000-coming", 0)):
+            await journal.put_chunk(name, index, bytes(1000))
+        await rig.start("a")
+        async with fleet_of(rig, clients=5) as fleet:
+            await fleet.answers(20)
+            await until(lambda: any(row["swept"] for row in rig["a"].events("snapshot_stored")), 20, "it sweeps")
+        assert await journal.chunk("1-1-1-1", 0) is None
+        assert await journal.chunk("base-0-gone", 0) is None
+        assert await journal.chunk("base-900000-coming", 0) == bytes(1000)
+        await rig["a"].terminate()
+        assert await journal.leftovers() == ["base-900000-coming"]
+        history.check(fleet.done, (await rig.replay()).state)
+
+
 async def _info(rig: Rig, stream: str) -> dict[str, int]:
     admin = await rig.bus("admin")
     answer = json.loads((await admin.request(f"$JS.API.STREAM.INFO.{stream}", b"", 5.0)).data)

@@ -12,6 +12,7 @@ from bursar.bus.codec import encode
 from bursar.bus.memory import MemoryNetwork
 from bursar.bus.signing import Signer
 from bursar.contracts.base import Fence, Request
+from bursar.kernel.doors import open_doors
 from bursar.kernel.fencing import Fencer
 from bursar.kernel.host import Host
 from bursar.kernel.settings import ServiceSettings
@@ -42,7 +43,7 @@ async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
     spec = ServiceSpec("toy", "1.0.0", "A toy.", Counter, {"give": Verb(Give, genuine=("held", "other"))})
     untyped: Any = bus
     host = Host(spec, ServiceSettings(keys_dir=tmp_path), untyped, untyped)
-    await host._add_endpoint("give", spec.verbs["give"], "bursar.req.toy.give.*")
+    await open_doors(host.service, spec, host._on_call, host._on_observation)
     await host.service.start()
     await host.service.endpoints["give"].listen()
 

@@ -136,3 +136,22 @@ async def test_snapshots_are_kept_by_their_contract(journals: Pair) -> None:
     assert await first.chunk("d", 1) == b"dd"
     assert await second.manifests() == []
     assert await second.chunk("d", 1) is None
+
+
+async def test_leftovers_are_older_than_the_newest_manifest_and_have_none(journals: Pair) -> None:
+    """Chunks that are newer may get a manifest yet; dropping them ends the matter. Other shards do not count."""
+    first, second = journals.first, journals.second
+    for index in range(2):
+        await first.put_chunk("crashed", index, b"x")
+    await second.put_chunk("elsewhere", 0, b"x")
+    assert await first.leftovers() == []  # there is no manifest at all
+    await first.put_chunk("a", 0, b"x")
+    await first.put_manifest(manifest("a"), "")
+    await first.put_chunk("new", 0, b"x")
+    assert await first.leftovers() == ["crashed"]
+    await first.put_chunk("crashed", 2, b"x")  # still the same writer, who began before
+    assert await first.leftovers() == ["crashed"]
+    await first.drop_snapshot("crashed")
+    assert await first.leftovers() == []
+    assert await first.chunk("new", 0) == b"x"
+    assert await second.leftovers() == []

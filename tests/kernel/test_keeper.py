@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bursar.kernel.entry import BEAT, chain_hash, encode
+from bursar.kernel.entry import BEAT, RECOVERY, chain_hash, encode
 from bursar.kernel.errors import Conflict
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
-from bursar.kernel.keeper import forget_old, store_snapshot
-from bursar.kernel.snapshot import KEEP, Manifest, manifest_of
+from bursar.kernel.keeper import forget_old, store_snapshot, sweep
+from bursar.kernel.snapshot import KEEP, Manifest, base_after, base_id, manifest_of
 
 
 @pytest.fixture
@@ -81,3 +81,109 @@ async def test_manifest_is_refused_when_another_came_in_between(journal: MemoryJ
         await journal.put_manifest(_of(journal, 12), "")
     await journal.put_manifest(_of(journal, 12), "at-10")
     assert [m.sequence for m in await journal.manifests()] == [12, 10]
+
+
+# ---- what crashes leave behind
+
+
+def _names(journal: MemoryJournal) -> set[str]:
+    """Under which names there are chunks."""
+    return {name for _, name, _ in journal.store.chunks}
+
+
+async def _recover(journal: MemoryJournal, base: Manifest | None) -> int:
+    """A recovery entry after the last one, with its base stored before it."""
+    if base is not None:
+        await journal.put_chunk(base.id, 0, b"base")
+    sequence, before = journal.store.last(0) or (0, b"")
+    entry = encode(RECOVERY, (2, 1, 1), b"id", 0, chain_hash(before), (), base)
+    return await journal.append(sequence, entry)
+
+
+def _base(after: int) -> Manifest:
+    return manifest_of(base_id(after, "x"), 0, bytes(16), "", b"state", 1)
+
+
+async def test_chunks_of_a_snapshot_that_was_never_completed_are_swept_after_the_next(journal: MemoryJournal) -> None:
+    """A crash before the manifest: the chunks go once another snapshot is stored; the kept ones stay."""
+    await _grow(journal, 20)
+    await store_snapshot(journal, _of(journal, 5), [b"chunk"])
+    for index in range(3):
+        await journal.put_chunk("crashed", index, b"chunk")
+    assert await sweep(journal) == []
+    await store_snapshot(journal, _of(journal, 10), [b"chunk"])
+    assert await sweep(journal) == ["crashed"]
+    assert _names(journal) == {"at-5", "at-10"}
+
+
+async def test_sweep_leaves_other_shards_alone(journal: MemoryJournal) -> None:
+    """Each shard sweeps its own."""
+    other = MemoryJournal(journal.store, 1)
+    await other.put_chunk("crashed", 0, b"chunk")
+    await _grow(journal, 5)
+    await store_snapshot(journal, _of(journal, 5), [b"chunk"])
+    assert await sweep(journal) == []
+    assert await other.chunk("crashed", 0) == b"chunk"
+
+
+class _Swept(MemoryJournal):
+    """Another instance, which was slow, sweeps between this one's chunks and its manifest."""
+
+    async def put_manifest(self, manifest: Manifest, after: str) -> None:
+        await sweep(MemoryJournal(self.store, self.shard))
+        await super().put_manifest(manifest, after)
+
+
+async def unfinished_is_left(store: MemoryStore) -> bool:
+    """Whether a snapshot is whole that was being stored while another instance swept."""
+    journal = _Swept(store)
+    await _grow(journal, 20)
+    await store_snapshot(journal, _of(journal, 5), [b"one"])
+    await store_snapshot(journal, _of(journal, 10), [b"one", b"two"])
+    return all([await journal.chunk("at-10", index) for index in range(2)])
+
+
+async def test_snapshot_that_another_instance_is_storing_is_not_swept() -> None:
+    """Its chunks have no manifest yet, but nothing newer has been stored since they were."""
+    assert await unfinished_is_left(MemoryStore())
+
+
+async def test_base_stays_as_long_as_its_recovery_stands_in_the_journal(journal: MemoryJournal) -> None:
+    """It is what a start needs that meets the recovery; when the journal is purged above that, the base goes."""
+    await _grow(journal, 10)
+    base = _base(10)
+    assert await _recover(journal, base) == 11
+    await _grow(journal, 40)
+    for sequence in (20, 30, 40):
+        await store_snapshot(journal, _of(journal, sequence), [b"chunk"])
+        assert await sweep(journal) == []
+    await forget_old(journal)
+    assert min(journal.store.entries) == 20
+    assert await sweep(journal) == [base.id]
+
+
+async def test_base_of_a_recovery_that_may_still_come_is_not_swept(journal: MemoryJournal) -> None:
+    """Nothing has been appended since it was written, so its recovery may yet land; a newer snapshot is no proof."""
+    await _grow(journal, 10)
+    await journal.put_chunk(_base(10).id, 0, b"base")
+    await store_snapshot(journal, _of(journal, 10), [b"chunk"])
+    assert await sweep(journal) == []
+    await _recover(journal, None)
+    assert await sweep(journal) == [_base(10).id]
+
+
+async def test_base_of_a_recovery_that_another_came_before_is_swept(journal: MemoryJournal) -> None:
+    """Two instances recovered at once: one entry landed, and the other's base is of no use."""
+    await _grow(journal, 10)
+    mine, other = _base(10), _base(10)._replace(id=base_id(10, "y"))
+    await journal.put_chunk(other.id, 0, b"base")
+    await _recover(journal, mine)
+    await store_snapshot(journal, _of(journal, 11), [b"chunk"])
+    assert await sweep(journal) == [other.id]
+    assert await journal.chunk(mine.id, 0) == b"base"
+
+
+@pytest.mark.parametrize(("name", "after"), [("base-0-x", 0), ("base-417-a-1", 417), ("1-2-3-4", None)])
+def test_base_is_named_after_what_it_follows(name: str, after: int | None) -> None:
+    """A base says so in its name, and after which entry its recovery was to stand."""
+    assert base_after(name) == after

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from bursar.kernel.effects import Inspection
 from bursar.kernel.entry import GENESIS, chain_hash, encode
-from bursar.kernel.errors import VersionMismatch
+from bursar.kernel.errors import OutcomeUnknown, VersionMismatch
 from bursar.kernel.fold import Follower
-from bursar.kernel.journal.memory import MemoryStore
+from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
 from bursar.kernel.keeper import forget_old, store_snapshot
 from bursar.kernel.loader import load
 from bursar.kernel.snapshot import manifest_of, split
@@ -175,3 +176,27 @@ def test_nothing_is_purged_while_a_kept_snapshot_is_of_a_lost_history() -> None:
     snapshot(alice)
     finish(forget_old(alice.journal))
     assert min(alice.store.entries) > 4
+
+
+class _Overtaken(MemoryJournal):
+    """While the manifests have been read and the chunks have not, newer snapshots displace them."""
+
+    bench: Bench
+
+    async def inspect(self, sequence: int) -> Inspection:
+        if sequence == 0:
+            for number in (9, 10, 11):
+                paying(self.bench, number)
+                snapshot(self.bench)
+            finish(forget_old(self))
+        return await super().inspect(sequence)
+
+
+def test_what_newer_snapshots_displace_during_a_start_is_not_damage() -> None:
+    """A slow start finds chunks and entries gone that were there before: it begins anew, and does not recover."""
+    alice = with_snapshots()
+    slow = _Overtaken(alice.store)
+    slow.bench = alice
+    with pytest.raises(OutcomeUnknown):
+        finish(load(slow, BankDecider()))
+    assert loaded(alice)[1] == ""

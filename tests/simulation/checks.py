@@ -15,7 +15,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.kernel.decider import Decider, Fence, Reject
 from bursar.kernel.effects import Answer
-from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode
+from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode, is_recovery
 from bursar.kernel.errors import CorruptSnapshot, KernelError
 from bursar.kernel.fold import EMPTY_HEAD, Folded, Follower, Head
 from bursar.kernel.idempotency import MAX_AGE_MS
@@ -71,8 +71,8 @@ class Checker:
         self._authors: dict[tuple[int, int], bytes] = {}
         self._ids: set[bytes] = set()
 
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def count(self, what: str, more: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + more
 
     # ---- entries
 
@@ -232,6 +232,11 @@ class Checker:
             missing = [i for i in range(manifest.chunks) if (self.shard, manifest.id, i) not in self.store.chunks]
             if missing and manifest.id not in spoiled and not self.lossy:
                 raise Violation("manifest_without_chunks", f"{manifest.id} lacks chunks {missing}")
+        for sequence, payload in self.store.after(self.shard, 0):
+            if is_recovery(payload):
+                base = Manifest._make(decode(payload).base)
+                if any((self.shard, base.id, i) not in self.store.chunks for i in range(base.chunks)):
+                    raise Violation("recovery_without_base", f"entry {sequence} needs {base.id}")
 
     def replay_everything(self, spoiled: Iterable[str]) -> None:
         """From every snapshot, and from the start where the log still has it, the replay ends in the same state."""

@@ -124,3 +124,4 @@ class Disasters:
             store, older = self.world.store, copy.deepcopy(self._copy)
             store.entries, store.last_sequence, store.created = older.entries, older.last_sequence, older.created
             store.chunks, store.manifests = older.chunks, older.manifests
+            store.puts, store.first_put, store.manifest_put = older.puts, older.first_put, older.manifest_put

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bursar.kernel.effects import Inspection
 from bursar.kernel.errors import OutcomeUnknown
+from bursar.kernel.journal.base import Appended
 from bursar.kernel.snapshot import Manifest
 from tests.simulation.simulator import SUSPEND
 
@@ -28,6 +29,9 @@ class SimulatedJournal:
         self._process = process
 
     async def append(self, expected: int, payload: bytes) -> int:
+        raise NotImplementedError("appends go through the network")
+
+    def start_append(self, expected: int, payload: bytes, then: Appended) -> None:
         raise NotImplementedError("appends go through the network")
 
     async def inspect(self, sequence: int) -> Inspection:
@@ -88,6 +92,12 @@ class SimulatedJournal:
         await self._world.journal.drop_snapshot(snapshot_id)
         self._world.check_manifests()
         await self._travel()
+
+    async def leftovers(self) -> list[str]:
+        await self._travel()
+        found = await self._world.journal.leftovers()
+        await self._travel()
+        return found
 
     async def _travel(self) -> None:
         await SUSPEND

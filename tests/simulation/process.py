@@ -29,11 +29,11 @@ from bursar.kernel.effects import (
 from bursar.kernel.entry import RECOVERY, decode
 from bursar.kernel.errors import CorruptSnapshot, KernelError, OutcomeUnknown
 from bursar.kernel.fencing import parse_fence
-from bursar.kernel.keeper import forget_old, store_snapshot
+from bursar.kernel.keeper import forget_old, store_snapshot, sweep
 from bursar.kernel.loader import load, read_snapshot
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Options, Role
-from bursar.kernel.snapshot import Manifest, manifest_of, split
+from bursar.kernel.snapshot import Manifest, base_id, manifest_of, split
 from tests.simulation.checks import is_beyond
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.simulator import SUSPEND, finish
@@ -246,8 +246,8 @@ class Process:
                 self._run(self._inspect(token, sequence))
             case Load(token):
                 self._run(self._load(token))
-            case WriteBase(token, data):
-                self._run(self._write_base(token, data))
+            case WriteBase():
+                self._run(self._write_base(effect))
 
     def _set_alarm(self) -> None:
         at = self.replica.wake_at(self.mono)
@@ -315,10 +315,11 @@ class Process:
         if is_beyond(fence, self.knows):
             self.knows = fence
 
-    async def _write_base(self, token: int, data: bytes) -> None:
+    async def _write_base(self, effect: WriteBase) -> None:
+        token, data, after = effect
         chunks = list(split(data))
         self._bases += 1
-        manifest = manifest_of(f"base-{self.name}-{self._bases}", 0, bytes(16), "", data, len(chunks))
+        manifest = manifest_of(base_id(after, f"{self.name}-{self._bases}"), 0, bytes(16), "", data, len(chunks))
         try:
             for index, chunk in enumerate(chunks):
                 await self.journal.put_chunk(manifest.id, index, chunk)
@@ -342,6 +343,7 @@ class Process:
         try:
             await store_snapshot(self.journal, manifest, chunks)
             await forget_old(self.journal)
+            self.world.checker.count("swept", len(await sweep(self.journal)))
             self.world.checker.count("snapshots")
         except KernelError as error:
             self.simulator.log(self.name, "snapshot failed:", error.text)

@@ -23,6 +23,8 @@ NAMES: Final = frozenset(
         "refusal_changes_state",
         "code_10164_is_no_conflict",
         "manifest_before_chunks",
+        "sweep_takes_unfinished",
+        "sweep_takes_bases_in_use",
     }
 )
 

@@ -36,10 +36,12 @@ class Load(NamedTuple):
 
 
 class WriteBase(NamedTuple):
-    """Store ``data`` as a snapshot without a manifest entry of its own. Answer: base_written with its manifest."""
+    """Store ``data`` as a snapshot without a manifest entry of its own, for a recovery that will be appended right
+    after the sequence ``after`` or not at all. Answer: base_written with its manifest."""
 
     token: int
     data: bytes
+    after: int
 
 
 class TakeSnapshot(NamedTuple):
@@ -54,11 +56,12 @@ class TakeSnapshot(NamedTuple):
 
 class Answer(NamedTuple):
     """Answer one request. ``outcome`` is a dict (accepted), the packed dict of an earlier answer, a refusal or a
-    rejection."""
+    rejection. ``packed``: the accepted dict in msgpack, when it had to be packed anyway."""
 
     ticket: Any
     outcome: dict[str, Any] | bytes | Refuse | Reject
     fence: Fence
+    packed: bytes = b""
 
 
 class Drop(NamedTuple):

@@ -101,7 +101,7 @@ class Instance(ABC):
     def _resend(self, attempt: Attempt, mono: int) -> None:
         attempt.retry_at = None
         if attempt.phase is Phase.BASE:
-            self.effects.append(WriteBase(attempt.token, attempt.base_data))
+            self.effects.append(self._write_base(attempt))
         elif attempt.phase is Phase.INSPECT:
             self.effects.append(Inspect(attempt.token, self.head.sequence))
         else:
@@ -204,6 +204,11 @@ class Instance(ABC):
         """Start over from what is stored."""
 
     # ---- plumbing
+
+    @staticmethod
+    def _write_base(attempt: Attempt) -> WriteBase:
+        left = attempt.left.last if attempt.left is not None else None
+        return WriteBase(attempt.token, attempt.base_data, left[0] if left is not None else 0)
 
     def _become(self, role: Role, reason: str) -> None:
         assert role in TRANSITIONS[self.role], f"{self.role} -> {role}"

@@ -1,5 +1,13 @@
 """Storing snapshots and forgetting old ones, in the order that makes a crash at any point harmless.
 
+What a crash leaves behind is swept up after the next snapshot. Nobody is asked whether he still lives; that nobody can
+need it follows from what is stored:
+
+- *Chunks without a manifest, older than the newest manifest.* Who stores a snapshot looks for the newest manifest
+  first, and his own is valid only if that is still the newest. Another has come since, so his never will be.
+- *The base of a recovery* is named after the sequence that the recovery follows. As soon as some entry does, either it
+  is that recovery, and the base stays as long as the entry does; or the recovery was, and will be, refused.
+
 An owner may be paused while it stores a snapshot, and go on when others have long stored newer ones. Its snapshot must
 not become the newest: what it ends with may be purged, and a start from it would look like a loss. So a snapshot is
 made valid only while its last entry stands in the journal, none that is newer does, and no other comes in between.
@@ -10,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bursar.kernel.bugs import seeded
-from bursar.kernel.entry import chain_hash
+from bursar.kernel.entry import RECOVERY, chain_hash
 from bursar.kernel.errors import Conflict
 from bursar.kernel.journal.base import Journal
-from bursar.kernel.snapshot import KEEP, Manifest
+from bursar.kernel.recovery import read_entry
+from bursar.kernel.snapshot import KEEP, Manifest, base_after
 
 
 async def store_snapshot(journal: Journal, manifest: Manifest, chunks: Sequence[bytes]) -> None:
@@ -62,3 +71,23 @@ async def forget_old(journal: Journal) -> None:
         if not await _stands(journal, manifest):
             return
     await journal.purge_below(min(manifest.sequence for manifest in kept))
+
+
+async def sweep(journal: Journal) -> list[str]:
+    """Drop the chunks that no manifest, no recovery and no unfinished writer can ever need; returns their names."""
+    swept = []
+    for name in await journal.leftovers():
+        after = base_after(name)
+        if after is None or seeded("sweep_takes_bases_in_use") or await _is_displaced(journal, name, after):
+            await journal.drop_snapshot(name)
+            swept.append(name)
+    return swept
+
+
+async def _is_displaced(journal: Journal, name: str, after: int) -> bool:
+    """Whether something else than the recovery that names this base follows the entry that it would have followed."""
+    following = (await journal.inspect(after)).following
+    if following is None:
+        return False
+    entry = read_entry(following[1])
+    return entry is None or entry.kind != RECOVERY or entry.base is None or Manifest._make(entry.base).id != name

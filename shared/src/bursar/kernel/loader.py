@@ -6,12 +6,13 @@ recovery entry mends the damage before it: it names the base that replaces every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider
 from bursar.kernel.entry import chain_hash, decode, is_recovery
-from bursar.kernel.errors import BrokenChain, CorruptEntry, CorruptSnapshot
+from bursar.kernel.errors import BrokenChain, CorruptEntry, CorruptSnapshot, OutcomeUnknown
 from bursar.kernel.fold import EMPTY_HEAD, Folded, Follower, Head
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.snapshot import Manifest, join
@@ -30,8 +31,9 @@ async def read_snapshot(journal: Journal, manifest: Manifest, decider: Decider[A
 
 async def load(journal: Journal, decider: Decider[Any]) -> Loaded:
     """Rebuild a shard's state. Raises `OutcomeUnknown` when the journal cannot be read now."""
+    manifests = await journal.manifests()
     created = (await journal.inspect(0)).created
-    follower, damage = await _newest_snapshot(journal, decider, created)
+    follower, damage = await _newest_snapshot(journal, decider, created, manifests)
     after = 0 if damage else follower.head.sequence
     if after and seeded("snapshot_sequence_off_by_one"):
         after += 1
@@ -46,12 +48,16 @@ async def load(journal: Journal, decider: Decider[Any]) -> Loaded:
                 follower.follow(sequence, payload, base)
         except (CorruptEntry, BrokenChain, CorruptSnapshot) as error:
             damage = str(error)
+    if damage and manifests != await journal.manifests():
+        raise OutcomeUnknown("what a newer snapshot displaced may be gone: not damage, too slow", damage=damage)
     return Loaded(follower, damage)
 
 
-async def _newest_snapshot(journal: Journal, decider: Decider[Any], created: str) -> tuple[Follower, str]:
+async def _newest_snapshot(
+    journal: Journal, decider: Decider[Any], created: str, manifests: Sequence[Manifest]
+) -> tuple[Follower, str]:
     damage = ""
-    for manifest in await journal.manifests():
+    for manifest in manifests:
         try:
             folded = await read_snapshot(journal, manifest, decider)
         except CorruptSnapshot:

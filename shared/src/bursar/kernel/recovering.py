@@ -6,7 +6,7 @@ from typing import Any
 
 from bursar.kernel.attempt import Attempt, Phase
 from bursar.kernel.decider import Fence
-from bursar.kernel.effects import Append, Inspect, Inspection, WriteBase
+from bursar.kernel.effects import Append, Inspect, Inspection
 from bursar.kernel.entry import RECOVERY
 from bursar.kernel.fold import Folded
 from bursar.kernel.instance import Instance
@@ -54,7 +54,7 @@ class Recovering(Instance):
         attempt.base_data = self.folded.dump()
         # go on with exactly what is stored: who stood in line has been sent away, and must not be granted anything
         self.follower.folded = Folded.load(self.decider, attempt.base_data)
-        self.effects.append(WriteBase(attempt.token, attempt.base_data))
+        self.effects.append(self._write_base(attempt))
 
     def base_written(self, token: int, manifest: Any, mono: int) -> None:
         """The base is stored; ``manifest`` (msgpack values) goes into the recovery entry."""

@@ -7,6 +7,7 @@ does not exist. Chunks are compressed (zlib level 1: in the standard library, an
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,9 @@ CHUNK_BYTES: Final = 256 * 1024
 
 KEEP: Final = 3
 """Snapshots kept; the journal is purged below the oldest of them."""
+
+
+_BASE: Final = re.compile(r"base-([0-9]+)-")
 
 
 class Manifest(NamedTuple):
@@ -58,6 +62,17 @@ def split(data: bytes) -> Iterator[bytes]:
 
 def manifest_of(snapshot_id: str, sequence: int, head_hash: bytes, created: str, data: bytes, chunks: int) -> Manifest:
     return Manifest(1, snapshot_id, sequence, head_hash, created, chunks, len(data), digest_of(data))
+
+
+def base_id(after: int, unique: str) -> str:
+    """What the base of a recovery is called that will be the first entry after a sequence, or none at all."""
+    return f"base-{after}-{unique}"
+
+
+def base_after(snapshot_id: str) -> int | None:
+    """The sequence in the name of a base; None for a snapshot that is no base."""
+    found = _BASE.match(snapshot_id)
+    return int(found[1]) if found is not None else None
 
 
 def digest_of(data: bytes) -> bytes:

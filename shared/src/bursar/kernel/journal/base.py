@@ -58,3 +58,7 @@ class Journal(Protocol):
     async def drop_snapshot(self, snapshot_id: str) -> None:
         """Forget a snapshot's chunks."""
         ...
+
+    async def leftovers(self) -> list[str]:
+        """Names under which chunks were stored before the newest manifest was, and which no manifest has."""
+        ...

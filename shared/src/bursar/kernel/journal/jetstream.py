@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from typing import Any, Final
 from bursar.bus.base import Bus, BusError, Msg
 from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_stream, log_subject
 from bursar.kernel.attempt import CONFLICT_CODES
+from bursar.kernel.bugs import seeded
 from bursar.kernel.effects import Inspection
 from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, KernelError, OutcomeUnknown
 from bursar.kernel.journal.base import Appended
@@ -33,6 +35,7 @@ from the owner that it follows."""
 NO_LEADER_PAUSE: Final = 0.05
 """Seconds until a reader that nobody answered yet asks again."""
 PULL_BYTES: Final = 8 * 1024 * 1024
+_UNREADABLE: Final = "?"
 
 
 class JetStreamJournal:
@@ -131,17 +134,35 @@ class JetStreamJournal:
 
     async def manifests(self) -> list[Manifest]:
         found: list[Manifest] = []
-        sequence = 0
+        for _, payload in await self._manifest_rows():
+            with contextlib.suppress(CorruptSnapshot):
+                found.append(decode_manifest(payload))
+        return found[::-1]
+
+    async def _manifest_rows(self) -> list[tuple[int, bytes]]:
+        """The manifests as they are stored, oldest first."""
+        rows: list[tuple[int, bytes]] = []
+        subject = f"{self._snapshot_subject}.manifest"
         while True:
-            query = {"seq": sequence + 1, "next_by_subj": f"{self._snapshot_subject}.manifest"}
-            row = await self._get(self._snapshots, query)
+            after = rows[-1][0] if rows else 0
+            row = await self._get(self._snapshots, {"seq": after + 1, "next_by_subj": subject})
             if row is None:
-                return found[::-1]
-            sequence = row[0]
-            try:
-                found.append(decode_manifest(row[1]))
-            except CorruptSnapshot:
-                continue
+                return rows
+            rows.append(row[:2])
+
+    async def leftovers(self) -> list[str]:
+        """The order is that of the stream's sequences. Of more than 100,000 chunks the server names so many."""
+        chunks = f"{self._snapshot_subject}.*.*"
+        info = await self._api(f"STREAM.INFO.{self._snapshots}", {"subjects_filter": chunks})
+        stored = {subject.split(".")[-2] for subject in info["state"].get("subjects") or {}}
+        rows = await self._manifest_rows()
+        kept = {_id_in(payload) for _, payload in rows}
+        found = []
+        for name in sorted(stored - kept) if _UNREADABLE not in kept else ():
+            first = await self._get(self._snapshots, {"seq": 1, "next_by_subj": f"{self._snapshot_subject}.{name}.*"})
+            if rows and first is not None and (first[0] < rows[-1][0] or seeded("sweep_takes_unfinished")):
+                found.append(name)
+        return found
 
     async def drop_snapshot(self, snapshot_id: str) -> None:
         subject = f"{self._snapshot_subject}.{snapshot_id}.*"
@@ -223,7 +244,7 @@ def _id_in(payload: bytes) -> str:
     try:
         return decode_manifest(payload).id
     except CorruptSnapshot:
-        return "?"
+        return _UNREADABLE
 
 
 class _Reader:

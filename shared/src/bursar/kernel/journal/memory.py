@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+from bursar.kernel.bugs import seeded
 from bursar.kernel.effects import Inspection
 from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
 from bursar.kernel.journal.base import Appended
@@ -28,6 +29,9 @@ class MemoryStore:
         self.entries: dict[int, tuple[int, bytes]] = {}
         self.chunks: dict[tuple[int, str, int], bytes] = {}
         self.manifests: dict[int, list[bytes]] = {}
+        self.puts = 0
+        self.first_put: dict[tuple[int, str], int] = {}
+        self.manifest_put: dict[int, int] = {}
 
     def last(self, shard: int) -> tuple[int, bytes] | None:
         for sequence in reversed(self.entries):
@@ -92,6 +96,8 @@ class MemoryJournal:
             del entries[at]
 
     async def put_chunk(self, snapshot_id: str, index: int, data: bytes) -> None:
+        self.store.puts += 1
+        self.store.first_put.setdefault((self.shard, snapshot_id), self.store.puts)
         self.store.chunks[self.shard, snapshot_id, index] = data
 
     async def chunk(self, snapshot_id: str, index: int) -> bytes | None:
@@ -103,6 +109,8 @@ class MemoryJournal:
             raise Conflict("another snapshot is newer", code=self.store.conflict_code)
         kept.append(manifest.encode())
         del kept[:-KEEP]
+        self.store.puts += 1
+        self.store.manifest_put[self.shard] = self.store.puts
 
     async def manifests(self) -> list[Manifest]:
         return [decode_manifest(m) for m in reversed(self.store.manifests.get(self.shard, []))]
@@ -111,3 +119,13 @@ class MemoryJournal:
         chunks = self.store.chunks
         for key in [key for key in chunks if key[:2] == (self.shard, snapshot_id)]:
             del chunks[key]
+        self.store.first_put.pop((self.shard, snapshot_id), None)
+
+    async def leftovers(self) -> list[str]:
+        kept = {manifest.id for manifest in await self.manifests()}
+        newest = self.store.manifest_put.get(self.shard, 0)
+        stored = {name for shard, name, _ in self.store.chunks if shard == self.shard}
+        return sorted(name for name in stored - kept if self._first_put(name) < newest)
+
+    def _first_put(self, snapshot_id: str) -> int:
+        return 0 if seeded("sweep_takes_unfinished") else self.store.first_put.get((self.shard, snapshot_id), 0)
