@@ -1,0 +1,39 @@
+"""Seeded bugs of the monitor's own rules (`bursar.kernel.bugs`): off unless a test switches one on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bursar.kernel.bugs import declare, seeded
+
+SAMPLE_COUNTED_TWICE: Final = "monitor_sample_counted_twice"
+REPLAY_REVIVES_HOST: Final = "monitor_replay_revives_host"
+FLAPPING_ALERT: Final = "monitor_flapping_alert"
+HOLD_IGNORED: Final = "monitor_hold_ignored"
+SILENCE_IGNORED: Final = "monitor_silence_ignored"
+STALE_SHOWN_AS_FRESH: Final = "monitor_stale_shown_as_fresh"
+END_NOT_TOLD: Final = "monitor_end_not_told"
+
+NAMES: Final = (
+    SAMPLE_COUNTED_TWICE,
+    REPLAY_REVIVES_HOST,
+    FLAPPING_ALERT,
+    HOLD_IGNORED,
+    SILENCE_IGNORED,
+    STALE_SHOWN_AS_FRESH,
+    END_NOT_TOLD,
+)
+
+declare(*NAMES)
+
+__all__ = [
+    "END_NOT_TOLD",
+    "FLAPPING_ALERT",
+    "HOLD_IGNORED",
+    "NAMES",
+    "REPLAY_REVIVES_HOST",
+    "SAMPLE_COUNTED_TWICE",
+    "SILENCE_IGNORED",
+    "STALE_SHOWN_AS_FRESH",
+    "seeded",
+]

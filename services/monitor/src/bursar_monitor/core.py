@@ -1,0 +1,82 @@
+"""The monitor's decisions.
+
+The monitor sees everything and decides little: which alerts fire, which are over, what is silenced, and what it
+expects to be there. Those decisions are durable; what they are made from is not, because it is made again by live
+traffic within seconds. The promises:
+
+1. A sample counts once, however often and in whatever order it arrives (`samples`).
+2. An alert fires when its evidence has held as long as its rule says, and ends when it has cleared for as long as its
+   rule says (`track`); there is one alert per rule and subject (`alerting`, `lifecycle`).
+3. Silence is no evidence: a monitor that was paused, or has just taken over, neither fires nor ends anything because
+   of what it has not heard itself. What is expected is durable, so that what falls silent during a take-over is missed.
+4. Silences and acknowledgements survive a take-over, and a silenced alert is told to nobody (`alerting`, `operating`).
+5. Each number in the picture says how old it is, and a number that is not known is not shown as 0 (`picture`).
+
+After Alertmanager (silences; told again what still fires) and the alerting rules of Prometheus (``for``,
+``keep_firing_for``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bursar.contracts import monitor as wire
+from bursar.contracts.monitor_picture import Status
+from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar_monitor import alerting, events, evolve, observing, operating, picture
+from bursar_monitor.state import State, dump, load
+
+
+class MonitorDecider:
+    """The `bursar.kernel.decider.Decider` of the monitor."""
+
+    name = "monitor"
+    version = 1
+
+    def __init__(self) -> None:
+        self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
+            wire.HostSample: observing.decide_sample,
+            observing.Swept: observing.decide_swept,
+            observing.Polled: observing.decide_polled,
+            alerting.Look: alerting.decide_look,
+            alerting.Tell: alerting.decide_tell,
+            alerting.EndSilence: alerting.decide_end_silence,
+            alerting.Expect: alerting.decide_expect,
+            alerting.Drop: alerting.decide_drop,
+            wire.Silence: operating.decide_silence,
+            wire.Unsilence: operating.decide_unsilence,
+            wire.Acknowledge: operating.decide_acknowledge,
+            wire.Forget: operating.decide_forget,
+            wire.SetRules: operating.decide_set_rules,
+            operating.LoadRules: operating.decide_load_rules,
+            Status: picture.decide_status,
+        }
+
+    def initial(self) -> State:
+        return State()
+
+    def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        return self._rules[type(command.body)](state, command, now, fence)
+
+    def evolve(self, state: State, event: Event) -> None:
+        evolve.apply(state, event)
+
+    def due(self, state: State, now: int) -> Command | None:
+        return alerting.due(state, now)
+
+    def wake_at(self, state: State) -> int | None:
+        return alerting.wake_at(state)
+
+    def recover(self, state: State, now: int) -> Sequence[Event]:
+        """Nothing was granted that could be feared; what may have been missed is told again."""
+        return [(events.LOST, now)]
+
+    def dump(self, state: State) -> Any:
+        return dump(state)
+
+    def load(self, value: Any) -> State:
+        return load(value)
+
+    def describe(self, event: Event) -> str:
+        return events.in_words(event)

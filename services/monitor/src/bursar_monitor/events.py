@@ -1,0 +1,92 @@
+"""What has happened, as it stands in the journal: short tuples of msgpack values, the kind first, the time second.
+
+| kind | then | means |
+|---|---|---|
+| ``f`` | alert, rule, subject, severity, value, limit, since, told | an alert fires (``told`` 0: a silence covers it) |
+| ``r`` | alert, why | an alert is over |
+| ``t`` | alert | an alert that fires is told (a silence is over, or entries were lost) |
+| ``k`` | alert, by, note | acknowledged |
+| ``s`` | silence, rule or "", subject, until, by, reason | silenced |
+| ``u`` | silence, why | a silence is over: "expired" or "lifted" |
+| ``n`` | kind, name | a host, service or instance is known, and expected from now on |
+| ``d`` | kind, name | no longer expected |
+| ``c`` | digest of the file or "", list of rules as maps | the set of rules replaced |
+| ``x`` | | acknowledged entries were lost: all that fires is told again |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FIRED = "f"
+RESOLVED = "r"
+TOLD = "t"
+ACKNOWLEDGED = "k"
+SILENCED = "s"
+UNSILENCED = "u"
+KNOWN = "n"
+DROPPED = "d"
+RULES = "c"
+LOST = "x"
+
+
+def in_words(event: tuple[Any, ...]) -> str:
+    """One line for an operator."""
+    return f"{event[1]} ms: {_WORDS[event[0]](*event[2:])}"
+
+
+def _fired(alert: str, rule: str, subject: str, severity: str, value: int, limit: int, since: int, told: int) -> str:
+    muted = "" if told else ", silenced"
+    return f"{severity} {rule} fires for {subject} ({alert}): {value} against {limit} since {since} ms{muted}"
+
+
+def _resolved(alert: str, why: str) -> str:
+    return f"alert {alert} is over: {why}"
+
+
+def _told(alert: str) -> str:
+    return f"alert {alert} is told"
+
+
+def _acknowledged(alert: str, by: str, note: str) -> str:
+    return f"alert {alert} acknowledged by {by}{': ' if note else ''}{note}"
+
+
+def _silenced(silence: str, rule: str, subject: str, until: int, by: str, reason: str) -> str:
+    because = f": {reason}" if reason else ""
+    return f"silence {silence} by {by} for {rule or 'any rule'} on {subject} until {until} ms{because}"
+
+
+def _unsilenced(silence: str, why: str) -> str:
+    return f"silence {silence} is over: {why}"
+
+
+def _known(kind: str, name: str) -> str:
+    return f"{kind} {name} is known"
+
+
+def _dropped(kind: str, name: str) -> str:
+    return f"{kind} {name} is no longer expected"
+
+
+def _rules(source: str, rules: list[dict[str, Any]]) -> str:
+    origin = f" from file {source}" if source else ""
+    return f"rules replaced{origin}: {', '.join(rule['name'] for rule in rules) or 'none'}"
+
+
+def _lost() -> str:
+    return "entries lost, all that fires is told again"
+
+
+_WORDS: dict[str, Any] = {
+    FIRED: _fired,
+    RESOLVED: _resolved,
+    TOLD: _told,
+    ACKNOWLEDGED: _acknowledged,
+    SILENCED: _silenced,
+    UNSILENCED: _unsilenced,
+    KNOWN: _known,
+    DROPPED: _dropped,
+    RULES: _rules,
+    LOST: _lost,
+}

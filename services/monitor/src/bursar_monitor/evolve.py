@@ -1,0 +1,92 @@
+"""Applying events: the only writer of the durable state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bursar.contracts.monitor import Rule
+from bursar.kernel.decider import Event
+from bursar_monitor import events
+from bursar_monitor.state import TELL_AGAIN, TOLD, Alert, Ended, Silence, State
+
+
+def _fired(
+    state: State, now: int, alert: str, rule: str, subject: str, severity: str, value: int, limit: int, since: int,
+    told: int,
+) -> None:  # fmt: skip
+    state.alerts[alert] = Alert(rule, subject, severity, now, since, value, limit, told)
+    state.firing[rule, subject] = alert
+
+
+def _resolved(state: State, now: int, alert: str, why: str) -> None:
+    was = state.alerts.pop(alert)
+    del state.firing[was.rule, was.subject]
+    state.ended.append(Ended(alert, was.rule, was.subject, was.fired_at, now, why))
+
+
+def _told(state: State, now: int, alert: str) -> None:
+    state.alerts[alert] = state.alerts[alert]._replace(told=TOLD)
+
+
+def _acknowledged(state: State, now: int, alert: str, by: str, note: str) -> None:
+    state.alerts[alert] = state.alerts[alert]._replace(acknowledged_by=by, acknowledged_at=now)
+
+
+def _silenced(state: State, now: int, silence: str, rule: str, subject: str, until: int, by: str, reason: str) -> None:
+    state.silences[silence] = Silence(rule, subject, until, by, reason)
+
+
+def _unsilenced(state: State, now: int, silence: str, why: str) -> None:
+    del state.silences[silence]
+    state.tell = True
+
+
+def _known(state: State, now: int, kind: str, name: str) -> None:
+    state.known[kind, name] = now
+
+
+def _dropped(state: State, now: int, kind: str, name: str) -> None:
+    del state.known[kind, name]
+    state.heard.pop((kind, name), None)
+    if kind == "host":
+        state.hosts.pop(name, None)
+    elif kind == "instance":
+        service, _, instance = name.partition("/")
+        state.instances.pop((service, instance), None)
+
+
+def _rules(state: State, now: int, source: str, rules: list[dict[str, Any]]) -> None:
+    state.source = source or state.source
+    state.set_rules([Rule.model_validate(rule) for rule in rules])
+    state.tracks.clear()
+    for key in state.firing:
+        if key[0] not in state.rules:
+            state.look[key] = None
+
+
+def _lost(state: State, now: int) -> None:
+    """Alerts that were told may be missing from the state, and the reverse: whatever fires is told again."""
+    for key, alert in state.alerts.items():
+        if alert.told == TOLD:
+            state.alerts[key] = alert._replace(told=TELL_AGAIN)
+    state.tell = True
+
+
+APPLY: dict[str, Callable[..., None]] = {
+    events.FIRED: _fired,
+    events.RESOLVED: _resolved,
+    events.TOLD: _told,
+    events.ACKNOWLEDGED: _acknowledged,
+    events.SILENCED: _silenced,
+    events.UNSILENCED: _unsilenced,
+    events.KNOWN: _known,
+    events.DROPPED: _dropped,
+    events.RULES: _rules,
+    events.LOST: _lost,
+}
+
+
+def apply(state: State, event: Event) -> None:
+    state.at = event[1]
+    APPLY[event[0]](state, *event[1:])

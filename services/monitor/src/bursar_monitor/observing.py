@@ -1,0 +1,149 @@
+"""What observations do: they change the picture, and give rules something to look at. Nothing of it is durable.
+
+Samples come from the hosts' probes; sweeps (who of the services is there) and pages (a service's own status) from the
+monitor's collector, which runs beside the decider in the owner's process. All are bounded: by hosts and instances that
+are expected, and by the rows that fit into a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bursar.contracts.base import Message
+from bursar.contracts.monitor import FLEET, HostSample
+from bursar.contracts.monitor_picture import InstanceRow
+from bursar.kernel.decider import Command, Fence, Outcome, Refuse
+from bursar_monitor import signals
+from bursar_monitor.samples import HostView
+from bursar_monitor.state import MAX_KNOWN, MAX_TRACKS, Key, Page, State, matches
+from bursar_monitor.track import FORGET_MS, Track
+
+TICK_MS: Final = 1_000
+HOST_FORGET_MS: Final = 86_400_000
+"""A host that has been silent for a day is no longer expected."""
+MAX_HOSTS: Final = 2_048
+MAX_INSTANCES: Final = 256
+MAX_ROWS: Final = 4_096
+
+NOTHING = Refuse({})
+
+
+class Swept(NamedTuple):
+    """The instances that answered a question to all."""
+
+    instances: Sequence[InstanceRow]
+
+
+class Polled(NamedTuple):
+    """A service's own status as rows by section; None when it did not answer."""
+
+    service: str
+    rows: Mapping[str, Sequence[Message]] | None
+
+
+def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    sample: HostSample = command.body
+    view = state.hosts.get(command.principal)
+    if view is None:
+        if len(state.hosts) >= MAX_HOSTS:
+            return NOTHING
+        view = state.hosts[command.principal] = HostView(command.principal, now)
+    if view.take(sample, now):
+        expect(state, "host", view.name)
+        see(state, signals.of_host(view, sample, now), now)
+    return NOTHING
+
+
+def decide_swept(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    state.swept_at = now
+    for row in command.body.instances:
+        key = (row.service, row.instance)
+        if row.service in FLEET and (key in state.instances or len(state.instances) < MAX_INSTANCES):
+            state.instances[key] = (row, now)
+            expect(state, "service", row.service)
+            expect(state, "instance", f"{row.service}/{row.instance}")
+    see(state, _presence(state, now), now)
+    return NOTHING
+
+
+def _presence(state: State, now: int) -> Iterable[signals.Reading]:
+    """Who that is expected is missing from the sweep that has just come."""
+    here = {key for key, (_, at) in state.instances.items() if at == now}
+    owned = {row.service for row, at in state.instances.values() if at == now and row.owner}
+    for kind, name in state.known:
+        if kind == "service":
+            yield "owner_missing", name, int(name not in owned)
+        elif kind == "instance":
+            service, _, instance = name.partition("/")
+            if (service, instance) in here:
+                state.heard["instance", name] = now
+            yield "instance_missing", name, int((service, instance) not in here)
+
+
+def decide_polled(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Polled = command.body
+    before = state.pages.get(body.service)
+    if body.rows is None:
+        state.pages[body.service] = Page(before.at if before else None, False, before.rows if before else {})
+        return NOTHING
+    rows = {section: list(rows)[:MAX_ROWS] for section, rows in body.rows.items()}
+    state.pages[body.service] = Page(now, True, rows)
+    for section in rows.values():
+        for row in section:
+            see(state, signals.of_row(row, state.queues, now), now)
+    return NOTHING
+
+
+def expect(state: State, kind: str, name: str) -> None:
+    """Note something that is heard; it is missed from now on (once that is in the journal)."""
+    key = (kind, name)
+    if key not in state.known and len(state.known) + len(state.news) < MAX_KNOWN:
+        state.news[key] = None
+
+
+def see(state: State, readings: Iterable[signals.Reading], now: int) -> None:
+    """Give the readings to the rules that look at their signals."""
+    for signal, subject, value in readings:
+        for rule in state.by_signal.get(signal, ()):
+            if not matches(rule.subjects, subject):
+                continue
+            key = (rule.name, subject)
+            track = state.tracks.get(key)
+            if track is None:
+                if len(state.tracks) >= MAX_TRACKS:
+                    continue
+                track = state.tracks[key] = Track(now)
+            track.observe(rule, value, now)
+            if track.has_cleared(rule) if key in state.firing else track.has_held(rule):
+                state.look[key] = None
+
+
+def tick(state: State, now: int) -> list[Key]:
+    """Once a second: silence is a reading too. What has been silent for so long that it is no longer expected."""
+    state.tick_at = now + TICK_MS
+    gone = _silences(state, now)
+    for key in state.firing:
+        track = state.tracks.get(key)
+        if track is None:
+            state.tracks[key] = Track(now)
+        elif track.is_forgotten(now):
+            state.look[key] = None
+    for key in [key for key, track in state.tracks.items() if track.is_forgotten(now) and key not in state.firing]:
+        del state.tracks[key]
+    return gone
+
+
+def _silences(state: State, now: int) -> list[Key]:
+    gone: list[Key] = []
+    for kind, name in state.known:
+        if kind == "host":
+            view = state.hosts.get(name)
+            if view is None:  # after a take-over: it gets its time to be heard
+                view = state.hosts[name] = HostView(name, now)
+            see(state, [("host_silence_ms", name, now - view.heard_at)], now)
+            if now - view.heard_at >= HOST_FORGET_MS:
+                gone.append((kind, name))
+        elif kind == "instance" and now - state.heard.setdefault((kind, name), now) >= FORGET_MS:
+            gone.append((kind, name))
+    return gone

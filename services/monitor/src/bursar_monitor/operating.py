@@ -1,0 +1,105 @@
+"""What operators ask for: silences, acknowledgements, other rules, and to forget what is gone for good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from bursar.contracts.base import Message
+from bursar.contracts.monitor import Acknowledge, Forget, Rule, SetRules, Silence, Unsilence
+from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
+from bursar_monitor import events
+from bursar_monitor.alerting import changed
+from bursar_monitor.lifecycle import FORGOTTEN
+from bursar_monitor.state import MAX_SILENCES, UNTOLD, State
+from bursar_monitor.state import Silence as Kept
+
+
+class LoadRules(Message):
+    """Internal, at the start: the rules of the file, unless this content of it was loaded before (so that a restart
+    does not undo what an operator has set since)."""
+
+    rules: tuple[Rule, ...]
+
+
+def decide_silence(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Silence = command.body
+    if len(state.silences) >= MAX_SILENCES:
+        return Reject("too_many", f"There are {MAX_SILENCES} silences; end some first.", {})
+    name = ".".join(map(str, fence))
+    made = Kept(body.rule or "", body.subject, now + body.for_ms, command.principal, body.reason)
+    muted = sum(made.covers(alert.rule, alert.subject) for alert in state.alerts.values())
+    event = (events.SILENCED, now, name, *made)
+    return Accept([event], {"ok": True, "silence": name, "until_ms": made.until, "muted": muted})
+
+
+def decide_unsilence(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Unsilence = command.body
+    if body.silence not in state.silences:
+        return Reject("unknown", f"There is no silence {body.silence} (any more).", {"silence": body.silence})
+    return Accept([(events.UNSILENCED, now, body.silence, "lifted")], {"ok": True, "silence": body.silence})
+
+
+def decide_acknowledge(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Acknowledge = command.body
+    alert = state.alerts.get(body.alert)
+    if alert is None:
+        return Reject("unknown", f"There is no alert {body.alert} that fires.", {"alert": body.alert})
+    reply = {"ok": True, "alert": body.alert}
+    if alert.acknowledged_by:
+        return Refuse({**reply, "by": alert.acknowledged_by, "at_ms": alert.acknowledged_at})
+    event = (events.ACKNOWLEDGED, now, body.alert, command.principal, body.note)
+    return Accept([event], {**reply, "by": command.principal, "at_ms": now})
+
+
+def decide_forget(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """What fires about it is over with that, and who was told of it is told so."""
+    body: Forget = command.body
+    if (body.kind, body.name) not in state.known:
+        return Reject("unknown", f"No {body.kind} {body.name} is known.", {"kind": body.kind, "name": body.name})
+    over = {key: alert for key, alert in state.alerts.items() if _is_about(alert.subject, body)}
+    ends: list[Event] = [(events.RESOLVED, now, key, FORGOTTEN) for key in over]
+    told = [changed(state, key, alert, now, FORGOTTEN) for key, alert in over.items() if alert.told != UNTOLD]
+    reply = {"ok": True, "kind": body.kind, "name": body.name}
+    return Accept([(events.DROPPED, now, body.kind, body.name), *ends], reply, told)
+
+
+def _is_about(subject: str, body: Forget) -> bool:
+    """A host's alerts are those about itself and about its devices."""
+    return subject == body.name or (body.kind == "host" and subject.startswith(f"{body.name}/"))
+
+
+def decide_set_rules(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: SetRules = command.body
+    return _replace(state, body.rules, "", now)
+
+
+def decide_load_rules(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    rules = command.body.rules
+    source = digest(rules)
+    if source == state.source:
+        return Refuse({"ok": True, "added": [], "changed": [], "removed": []})
+    return _replace(state, rules, source, now)
+
+
+def _replace(state: State, rules: Sequence[Rule], source: str, now: int) -> Outcome:
+    wanted = {rule.name: rule for rule in rules}
+    if len(wanted) < len(rules):
+        return Reject("bad_request", "Two rules have the same name.", {})
+    for rule in rules:
+        if rule.clears_below > rule.at_least:
+            return Reject("bad_request", f"Rule {rule.name} would clear above its limit.", {"rule": rule.name})
+    reply = {
+        "ok": True,
+        "added": [name for name in wanted if name not in state.rules],
+        "changed": [name for name, rule in wanted.items() if name in state.rules and state.rules[name] != rule],
+        "removed": [name for name in state.rules if name not in wanted],
+    }
+    return Accept([(events.RULES, now, source, [rule.model_dump(mode="json") for rule in rules])], reply)
+
+
+def digest(rules: Sequence[Rule]) -> str:
+    """Names the content of a file of rules."""
+    text = json.dumps([rule.model_dump(mode="json") for rule in rules], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

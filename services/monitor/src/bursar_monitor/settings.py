@@ -1,0 +1,43 @@
+"""What the monitor can be told, beyond what every service can."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from bursar.contracts.monitor import Rule
+from bursar.kernel.settings import ServiceSettings
+from bursar_monitor.rules import BadRules, rules_of
+
+DEFAULT_RULES = Path(__file__).with_name("rules.toml")
+"""The rules that are used when no file is named."""
+
+
+class MonitorSettings(ServiceSettings):
+    """Environment variables begin with ``BURSAR_``."""
+
+    rules: Path = DEFAULT_RULES
+    """TOML file of alert rules, read at the start; its content is applied once, so that a restart does not undo a
+    later ``set-rules`` by an operator."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the HTTP port for ``/metrics``, ``/healthz`` and ``/readyz``. They need no password."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+    """That port; when it is taken, the next free one of `bursar_monitor.web.TRIES`. 0: none."""
+    sweep_ms: Annotated[int, Field(ge=100, le=5_000)] = 1_000
+    """Time between two questions to all instances of all services (``$SRV.STATS``)."""
+    poll_ms: Annotated[int, Field(ge=100, le=5_000)] = 2_000
+    """Time between two questions to each service for its own status."""
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """The rules of a file. Raises `BadRules`."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRules(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadRules(f"{path}: {error}") from error
+    return rules_of(document, str(path))

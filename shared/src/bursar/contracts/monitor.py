@@ -1,0 +1,255 @@
+"""The monitor on the wire: samples of hosts come in, a picture of the fleet and alerts go out.
+
+Units stand in the names: ``_ms`` milliseconds, ``_bytes``, ``_permille`` thousandths. A number that is not known is
+None, never 0. ``age_ms`` says how long ago the numbers of a row were received; times that end in ``_at_ms`` are those
+of the monitor's own clock, which never goes back and has nothing to do with the wall clock.
+
+A host's probe publishes `HostSample` on ``bursar.node.<host>.host``; who it is stands in the subject. Alerts are
+broadcast, signed, as `AlertChanged` on ``bursar.evt.monitor.alert.<rule>``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bursar.contracts.base import Amount, Message, Request
+
+SERVICE = "monitor"
+
+FLEET = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")
+"""The services of Bursar, in the order in which people look at them."""
+
+SAMPLE_KIND = "host"
+"""Last token of the subject of a host's samples."""
+ALERT_KIND = "alert"
+"""Kind of the broadcasts about alerts."""
+
+Permille = Annotated[int, Field(ge=0, le=1000)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", max_length=64)]
+Label = Annotated[str, Field(max_length=96)]
+RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,47}$", max_length=48)]
+SubjectPattern = Annotated[str, Field(pattern=r"^[ -~]{1,320}$", max_length=320)]
+"""What an alert is about; a ``*`` at the end stands for anything."""
+Boot = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+AlertId = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
+
+Signal = Literal[
+    "host_silence_ms",
+    "cpu_permille",
+    "memory_permille",
+    "disk_permille",
+    "gpu_lost",
+    "instance_missing",
+    "owner_missing",
+    "budget_permille",
+    "circuit_open",
+    "queue_growth",
+]
+"""What a rule may look at; `bursar_monitor.signals` says how each is made and what its subjects are."""
+
+Severity = Literal["info", "warning", "critical"]
+
+
+# ---- samples of hosts
+
+
+class CpuSample(Message):
+    """Over the time since the sample before. ``load1_milli``: thousandths of the load average of a minute."""
+
+    used_permille: Permille
+    iowait_permille: Permille | None = None
+    steal_permille: Permille | None = None
+    cores: Annotated[int, Field(ge=1, le=65_536)]
+    load1_milli: Amount | None = None
+
+
+class MemorySample(Message):
+    total_bytes: Amount
+    available_bytes: Amount
+    swap_total_bytes: Amount | None = None
+    swap_used_bytes: Amount | None = None
+
+
+class DiskSample(Message):
+    """Space of one file system, and what all disks have moved since the host started."""
+
+    total_bytes: Amount
+    used_bytes: Amount
+    read_bytes: Amount | None = None
+    written_bytes: Amount | None = None
+
+
+class NetworkSample(Message):
+    """All interfaces but the loopback, since the host started."""
+
+    received_bytes: Amount
+    sent_bytes: Amount
+    errors: Amount
+    dropped: Amount
+
+
+class PressureSample(Message):
+    """Share of the last ten seconds in which some task waited for this resource (Linux pressure stall information)."""
+
+    cpu_permille: Permille | None = None
+    memory_permille: Permille | None = None
+    io_permille: Permille | None = None
+
+
+class GpuSample(Message):
+    """One device as its driver sees it. ``lost``: it was there, and does not answer any more."""
+
+    index: Annotated[int, Field(ge=0, le=255)]
+    uuid: Word | None = None
+    name: Label = ""
+    lost: bool = False
+    memory_total_bytes: Amount | None = None
+    memory_used_bytes: Amount | None = None
+    busy_permille: Permille | None = None
+    temperature_c: Annotated[int, Field(ge=-100, le=1000)] | None = None
+    power_mw: Amount | None = None
+
+
+class ProbeCost(Message):
+    """What the probe itself has used since it started."""
+
+    cpu_ms: Amount
+    rss_bytes: Amount | None = None
+
+
+class HostSample(Message):
+    """One look at one host. ``boot`` and ``seq`` name it: ``boot`` is made when the probe starts, ``seq`` counts from
+    1; whatever arrives twice counts once. ``uptime_ms``: since the probe's start, on a clock that never goes back."""
+
+    boot: Boot
+    seq: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    uptime_ms: Amount
+    cpu: CpuSample | None = None
+    memory: MemorySample | None = None
+    disk: DiskSample | None = None
+    network: NetworkSample | None = None
+    pressure: PressureSample | None = None
+    gpus: Annotated[tuple[GpuSample, ...], Field(max_length=32)] = ()
+    probe: ProbeCost | None = None
+
+
+# ---- rules and alerts
+
+
+class Rule(Message):
+    """When to alert: the signal is at ``at_least`` or above for ``hold_ms``; over when it has been below
+    ``clear_below`` (``at_least`` unless given) for ``clear_ms``. ``subjects``: which ones, ``*`` at the end for any."""
+
+    name: RuleName
+    signal: Signal
+    at_least: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    clear_below: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
+    hold_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
+    clear_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 5_000
+    severity: Severity = "warning"
+    subjects: SubjectPattern = "*"
+
+    @property
+    def clears_below(self) -> int:
+        return self.at_least if self.clear_below is None else self.clear_below
+
+
+class AlertChanged(Message):
+    """An alert fires or is over. ``again``: it was told before, and something in between may have been missed.
+
+    ``why`` of an end: "cleared", "forgotten" (nothing was heard of its subject for long), "rule removed"."""
+
+    alert: AlertId
+    rule: str
+    subject: str
+    severity: Severity
+    state: Literal["firing", "resolved"]
+    value: int
+    at_least: int
+    since_ms: int
+    at_ms: int
+    why: str
+    text: str
+    again: bool = False
+    fence: str = ""
+
+
+# ---- administration
+
+
+class Silence(Request):
+    """Tell nobody of these alerts for a while. None for ``rule``: any rule."""
+
+    rule: RuleName | None = None
+    subject: SubjectPattern = "*"
+    for_ms: Annotated[int, Field(ge=1_000, le=2_592_000_000)]
+    reason: Annotated[str, Field(max_length=200)] = ""
+
+
+class Silenced(Message):
+    """``muted``: how many alerts that fire now are covered."""
+
+    ok: Literal[True] = True
+    silence: AlertId
+    until_ms: int
+    muted: int
+    fence: str
+
+
+class Unsilence(Request):
+    """End a silence before its time."""
+
+    silence: AlertId
+
+
+class Unsilenced(Message):
+    ok: Literal[True] = True
+    silence: AlertId
+    fence: str
+
+
+class Acknowledge(Request):
+    """Somebody is looking at this alert. It goes on firing, and says who."""
+
+    alert: AlertId
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+class Acknowledged(Message):
+    """``by``, ``at_ms``: who acknowledged it first, and when."""
+
+    ok: Literal[True] = True
+    alert: AlertId
+    by: str
+    at_ms: int
+    fence: str
+
+
+class Forget(Request):
+    """A host, service or instance is gone for good: expect it no more. One that is heard of again is known again."""
+
+    kind: Literal["host", "service", "instance"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_/-]{0,127}$", max_length=128)]
+
+
+class Forgotten(Message):
+    ok: Literal[True] = True
+    kind: str
+    name: str
+    fence: str
+
+
+class SetRules(Request):
+    """Replace the set of rules. What fires by a rule that is no longer there is over."""
+
+    rules: Annotated[tuple[Rule, ...], Field(max_length=128)]
+
+
+class RulesSet(Message):
+    ok: Literal[True] = True
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    fence: str

@@ -1,0 +1,204 @@
+"""The monitor's picture of the fleet on the wire: one query, one answer, rows by section.
+
+Each row carries the age of its numbers (``age_ms``; None: never received). See `bursar.contracts.monitor` for units.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bursar.contracts.base import Message, Query
+from bursar.contracts.monitor import Severity
+
+MAX_STATUS_BYTES = 60_000
+"""A status answer is smaller than this, in whatever encoding; what does not fit is counted in ``left_out``."""
+
+Section = Literal[
+    "alerts", "silences", "services", "instances", "budgets", "circuits", "devices", "queues", "workers", "hosts",
+    "rules",
+]  # fmt: skip
+
+
+class Status(Query):
+    """The whole picture, or the rows of one section from ``offset`` on."""
+
+    only: Section | None = None
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class AlertRow(Message):
+    alert: str
+    rule: str
+    subject: str
+    severity: Severity
+    value: int
+    at_least: int
+    since_ms: int
+    for_ms: int
+    silenced: bool
+    acknowledged_by: str
+    age_ms: int | None
+    text: str
+
+
+class SilenceRow(Message):
+    silence: str
+    rule: str | None
+    subject: str
+    left_ms: int
+    by: str
+    reason: str
+
+
+class ServiceRow(Message):
+    """``owner``: the instance that takes requests; "" when there is none. ``answers``: whether its own status came."""
+
+    name: str
+    instances: int
+    owner: str
+    requests: int
+    errors: int
+    p99_us: int | None
+    rss_bytes: int | None
+    answers: bool | None
+    age_ms: int | None
+
+
+class InstanceRow(Message):
+    """``age_ms``: since it was last heard. ``open``: accepted requests that wait for their answer."""
+
+    service: str
+    instance: str
+    version: str
+    owner: bool
+    requests: int
+    errors: int
+    open: int
+    p50_us: int | None
+    p99_us: int | None
+    rss_bytes: int | None
+    cpu_ms: int | None
+    age_ms: int | None = None
+
+
+class BudgetRow(Message):
+    budget: str
+    dimension: str
+    limit: int
+    window_ms: int
+    used: int
+    in_flight: int
+    headroom: int
+    waiting: int
+    age_ms: int | None = None
+
+
+class CircuitRow(Message):
+    """``state``: closed, open, half_open or forced. ``retry_in_ms``: until the next probe; None when not known."""
+
+    target: str
+    state: str
+    cause: str = ""
+    failures_permille: int | None = None
+    calls: int | None = None
+    retry_in_ms: int | None = None
+    age_ms: int | None = None
+
+
+class DeviceRow(Message):
+    """A GPU as the gpu-manager keeps it (``source`` "gpu-manager"), or as a host's probe sees it ("probe")."""
+
+    host: str
+    device: str
+    name: str = ""
+    state: str
+    total_bytes: int | None = None
+    granted_bytes: int | None = None
+    observed_bytes: int | None = None
+    leases: int | None = None
+    busy_permille: int | None = None
+    temperature_c: int | None = None
+    source: str = "gpu-manager"
+    age_ms: int | None = None
+
+
+class QueueRow(Message):
+    """Tasks of one band (or class) of the scheduler."""
+
+    queue: str
+    waiting: int
+    running: int
+    oldest_ms: int | None = None
+    age_ms: int | None = None
+
+
+class WorkerRow(Message):
+    worker: str
+    kind: str
+    state: str
+    slots: int | None
+    running: int | None
+    heard_ms: int | None = None
+    age_ms: int | None = None
+
+
+class HostRow(Message):
+    """``silent``: no sample for longer than a sample may take. Rates are over the last two samples.
+
+    ``samples`` counts each sample once; ``repeated`` came again, ``late`` after a newer one, ``missed`` never came."""
+
+    host: str
+    silent: bool
+    cpu_permille: int | None = None
+    cores: int | None = None
+    load1_milli: int | None = None
+    pressure_permille: int | None = None
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    disk_used_bytes: int | None = None
+    disk_bytes_per_s: int | None = None
+    received_bytes_per_s: int | None = None
+    sent_bytes_per_s: int | None = None
+    gpus: int = 0
+    probe_cpu_ms: int | None = None
+    samples: int = 0
+    repeated: int = 0
+    late: int = 0
+    missed: int = 0
+    age_ms: int | None = None
+
+
+class RuleRow(Message):
+    rule: str
+    signal: str
+    at_least: int
+    clear_below: int
+    hold_ms: int
+    clear_ms: int
+    severity: Severity
+    subjects: str
+
+
+class StatusReply(Message):
+    """The picture. ``sources``: age of the last answer of each service in ms; None when it has not answered.
+    ``left_out``: rows per section that did not fit; ask for them with ``only`` and ``offset``."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    sources: dict[str, int | None]
+    alerts: list[AlertRow]
+    silences: list[SilenceRow]
+    services: list[ServiceRow]
+    instances: list[InstanceRow]
+    budgets: list[BudgetRow]
+    circuits: list[CircuitRow]
+    devices: list[DeviceRow]
+    queues: list[QueueRow]
+    workers: list[WorkerRow]
+    hosts: list[HostRow]
+    rules: list[RuleRow]
+    left_out: dict[str, int]
+    fence: str
