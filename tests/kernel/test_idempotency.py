@@ -23,7 +23,7 @@ def ids(table: IdempotencyTable, principal: str = "a") -> list[str]:
 def test_answer_is_found_by_principal_and_id() -> None:
     """Another principal's request of the same id is another request."""
     table = IdempotencyTable()
-    table.record("a", "s-1", 0, answered())
+    table.record("a", "s-1", 0, *answered())
     assert table.find("a", "s-1") == answered()
     assert table.find("b", "s-1") is None
     assert table.find("a", "s-2") is None
@@ -33,8 +33,8 @@ def test_watermark_drops_what_has_arrived_and_keeps_its_late_copies_out() -> Non
     """Of its own session, up to its number."""
     table = IdempotencyTable()
     for number in (1, 2, 3):
-        table.record("a", f"s-{number}", 0, answered())
-    table.record("a", "s-4", 2, answered())
+        table.record("a", f"s-{number}", 0, *answered())
+    table.record("a", "s-4", 2, *answered())
     assert ids(table) == ["s-3", "s-4"]
     assert table.is_acked("a", "s-2")
     assert not table.is_acked("a", "s-3")
@@ -46,21 +46,21 @@ def test_watermark_drops_what_has_arrived_and_keeps_its_late_copies_out() -> Non
 def test_watermark_does_not_go_back() -> None:
     """A request that was sent earlier carries a lower one."""
     table = IdempotencyTable()
-    table.record("a", "s-5", 4, answered())
-    table.record("a", "s-6", 2, answered())
+    table.record("a", "s-5", 4, *answered())
+    table.record("a", "s-6", 2, *answered())
     assert table.is_acked("a", "s-4")
 
 
 def test_answers_of_another_session_end_the_sweep() -> None:
     """They stand in the way of older ones, which then leave by age; a bare word is never swept."""
     table = IdempotencyTable()
-    table.record("a", "old-1", 0, answered())
-    table.record("a", "s-1", 0, answered())
-    table.record("a", "s-2", 1, answered())
+    table.record("a", "old-1", 0, *answered())
+    table.record("a", "s-1", 0, *answered())
+    table.record("a", "s-2", 1, *answered())
     assert ids(table) == ["old-1", "s-1", "s-2"]
     words = IdempotencyTable()
-    words.record("a", "word", 0, answered())
-    words.record("a", "another", 9, answered())
+    words.record("a", "word", 0, *answered())
+    words.record("a", "another", 9, *answered())
     assert ids(words) == ["word", "another"]
 
 
@@ -69,18 +69,18 @@ def test_sessions_with_a_watermark_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(idempotency, "MAX_SESSIONS", 2)
     table = IdempotencyTable()
     for session in ("x", "y", "z"):
-        table.record("a", f"{session}-2", 1, answered())
+        table.record("a", f"{session}-2", 1, *answered())
     assert [table.is_acked("a", f"{session}-1") for session in ("x", "y", "z")] == [False, True, True]
 
 
 def test_answers_leave_by_age() -> None:
     """Two minutes after they were given, when something else is recorded; with the last one its principal leaves."""
     table = IdempotencyTable()
-    table.record("a", "s-1", 0, answered(0))
-    table.record("a", "s-2", 0, answered(10))
-    table.record("b", "t-1", 0, answered(MAX_AGE_MS))
+    table.record("a", "s-1", 0, *answered(0))
+    table.record("a", "s-2", 0, *answered(10))
+    table.record("b", "t-1", 0, *answered(MAX_AGE_MS))
     assert ids(table) == ["s-2"]
-    table.record("b", "t-2", 0, answered(MAX_AGE_MS + 10))
+    table.record("b", "t-2", 0, *answered(MAX_AGE_MS + 10))
     assert [row[0] for row in table.dump()] == ["b"]
     assert len(table) == 2
 
@@ -89,8 +89,8 @@ def test_answers_leave_by_count() -> None:
     """The oldest first, per principal."""
     table = IdempotencyTable(max_per_principal=3)
     for number in range(10):
-        table.record("a", f"s-{number}", 0, answered(number))
-        table.record("b", f"s-{number}", 0, answered(number))
+        table.record("a", f"s-{number}", 0, *answered(number))
+        table.record("b", f"s-{number}", 0, *answered(number))
     assert ids(table) == ids(table, "b") == ["s-7", "s-8", "s-9"]
     assert len(table) == 6
 
@@ -99,7 +99,7 @@ def test_queue_of_ages_does_not_outgrow_the_table() -> None:
     """What leaves by watermark would stay in it for two minutes: it is made anew when most of it is such."""
     table = IdempotencyTable()
     for number in range(1, 5_000):
-        table.record("a", f"s-{number}", number - 1, answered(number))
+        table.record("a", f"s-{number}", number - 1, *answered(number))
     assert len(table) == 1
     assert len(table._by_age) < 1_100
 
@@ -130,7 +130,7 @@ def test_table_from_a_dump_goes_on_like_the_one_that_was_dumped(steps: list[Step
         time += step.later
         for one in (table, copy):
             if one is not None:
-                one.record(step.principal, f"{step.session}-{number}", step.acked, answered(time, b"%d" % number))
+                one.record(step.principal, f"{step.session}-{number}", step.acked, *answered(time, b"%d" % number))
         kept = [answer.time for _, _, answer in table]
         assert len(kept) == len(table) <= 10
         assert all(moment > time - 100 for moment in kept if steps) or step.later == 0

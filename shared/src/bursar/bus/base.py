@@ -1,4 +1,4 @@
-"""The network as the rest of Bursar sees it: ten methods, with a NATS connection and an in-memory twin behind them.
+"""The network as the rest of Bursar sees it: eleven methods, with a NATS connection and an in-memory twin behind them.
 
 Handlers are plain synchronous callables: they queue or start work and return at once, so that no message waits for
 another's handling.
@@ -82,8 +82,12 @@ class Bus(Protocol):
         straight from the reading of the network. Raises `NotConnected` (never sent)."""
         ...
 
+    def cork(self) -> None:
+        """Let what is published next wait for `write_out`, which must follow in this turn of the loop."""
+        ...
+
     def write_out(self) -> None:
-        """Send what was published in this turn of the loop now, rather than at the end of the turn."""
+        """Send what was published in this turn of the loop now, rather than at its end."""
         ...
 
     def on_read(self, hook: Callable[[], None]) -> None:

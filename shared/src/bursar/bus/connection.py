@@ -140,12 +140,17 @@ class NatsBus:
         self, subject: str, payload: bytes, timeout: float, then: Then, headers: Mapping[str, str] | None = None
     ) -> None:
         reply = self._answers.expect(timeout, then)
+        self.client.cork()
         try:
             self.client.publish_now(subject, payload, reply, headers)
         except BaseException:
             self._answers.forget(reply)
             raise
-        self.client.write_out()
+        finally:
+            self.client.write_out()
+
+    def cork(self) -> None:
+        self.client.cork()
 
     def write_out(self) -> None:
         self.client.write_out()

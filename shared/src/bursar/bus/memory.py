@@ -196,6 +196,9 @@ class MemoryBus:
             self._answers.forget(reply)
             raise
 
+    def cork(self) -> None:
+        """Nothing waits here for the end of a turn."""
+
     def write_out(self) -> None:
         """Nothing waits here for the end of a turn."""
 

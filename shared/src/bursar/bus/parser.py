@@ -31,6 +31,7 @@ class FastParser(Parser):
         self._left = b""
         self._frame = frame
         self._after = after
+        self._parsing = False
         super().__init__(nc)
 
     def reset(self) -> None:
@@ -38,23 +39,40 @@ class FastParser(Parser):
         self._left = b""
 
     async def parse(self, data: bytes = b"") -> None:
-        await self._parse(data)
+        self._parsing = True
+        try:
+            rest = self._take(data)
+            if rest:
+                await super().parse(rest)
+        finally:
+            self._parsing = False
+        self._end_of_read()
+
+    def take(self, data: bytes) -> bytes:
+        """Handle what is plain as soon as it is read, without waiting for a turn of the loop; what is left is for
+        `parse`, whose turn then comes before more may be taken."""
+        if self._parsing:
+            return data
+        rest = self._take(data)
+        self._end_of_read()
+        return rest
+
+    def _end_of_read(self) -> None:
         for hook in self._after:
             hook()
 
-    async def _parse(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bytes:
         if self.buf or self.state != AWAITING_CONTROL_LINE:
-            await super().parse(data)
-            return
+            return data
         if self._left:
             data, self._left = self._left + data, b""
         rest = self._plain_frames(data)
         if rest == len(data):
-            return
+            return b""
         if len(data) - rest <= LONGEST and _is_unfinished(data, rest):
             self._left = data[rest:]
-            return
-        await super().parse(data[rest:])
+            return b""
+        return data[rest:]
 
     def _plain_frames(self, data: bytes) -> int:
         """Deliver the plain frames at the beginning; where the first other thing begins."""

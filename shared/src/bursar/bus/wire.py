@@ -1,6 +1,6 @@
 """A leaner nats-py client: the same protocol and reconnection, with synchronous publishing and delivery.
 
-Three things of nats-py 2.16 are replaced, each because of something measured or read in its source:
+Four things of nats-py 2.16 are replaced, each because of something measured or read in its source:
 
 - *Publishing* there is a coroutine that awaits two more, creates a future and wakes a flusher task. Here a command is
   appended to the same buffer (`_pending`, so that the order with nats-py's own SUB, UNSUB and PONG holds) and one
@@ -9,6 +9,8 @@ Three things of nats-py 2.16 are replaced, each because of something measured or
 - *Delivery* there goes through a queue and a task per subscription. Here a subscription with a plain callable is
   called straight from the parser (`bursar.bus.parser`), in the order of arrival across all subscriptions. There is
   no queue in between that could overflow: a process that is too slow is cut by the server and counts a disconnect.
+- *Reading* there wakes a task, one turn of the loop after the bytes have come. Here plain frames are handled in the
+  turn in which they come; only what is not plain goes through the stream and its task.
 - *Failures*. A PONG that comes after its waiter gave up raises inside the read loop and ends it, while the client
   still says that it is connected. Closing a stalled connection waits until its unsent bytes are sent, which is for
   ever. A failed attempt leaves its socket open. What was buffered before a disconnect is sent after it. A flush
@@ -58,7 +60,7 @@ class WireClient(Client):
         self._loop = asyncio.get_running_loop()
         self.late_pongs = 0
         self.after_read: list[Callable[[], None]] = []
-        self._ps = FastParser(self, self._frame, self.after_read)
+        self._ps = self._parser = FastParser(self, self._frame, self.after_read)
 
     # -- publishing
 
@@ -85,6 +87,10 @@ class WireClient(Client):
                 raise NotConnected("the server does not take what is sent", unsent=self._unsent())
             self._kicked = True
             self._loop.call_soon(self.write_out)
+
+    def cork(self) -> None:
+        """Let `publish_now` queue only: the caller is going to `write_out` in this turn."""
+        self._kicked = True
 
     def write_out(self) -> None:
         """Hand to the socket what was published; by itself at the end of the turn of the loop."""
@@ -151,6 +157,19 @@ class WireClient(Client):
             deliver(Message(subject.decode(), reply.decode(), data, parse_headers(headers) if headers else None))
         except Exception as error:  # noqa: BLE001 - nothing a handler does may end the read loop
             self._failed(error)
+
+    async def _read_loop(self) -> None:
+        reader = getattr(self._transport, "_io_reader", None)
+        if reader is not None:
+            feed = reader.feed_data
+
+            def feed_data(data: bytes) -> None:
+                rest = data if reader._buffer else self._parser.take(data)
+                if rest:
+                    feed(rest)
+
+            reader.feed_data = feed_data
+        await super()._read_loop()
 
     # -- failures
 

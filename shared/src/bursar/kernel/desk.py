@@ -197,7 +197,7 @@ class Desk:
         if outcome.broadcasts:
             batch.broadcasts.append((outcome.broadcasts, fence))
         if request.ticket is not None:
-            batch.answers.append(Answer(request.ticket, outcome.reply, fence))
+            batch.answers.append(Answer(request.ticket, outcome.reply, fence, row.reply))
 
 
 def _decision(request: Request, outcome: Accept, after: int) -> tuple[Decision, bytes]:

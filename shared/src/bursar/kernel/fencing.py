@@ -15,22 +15,26 @@ from bursar.kernel.decider import Fence
 class Fencer:
     """Makes and checks fence strings with one key (32 bytes)."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_keyed",)
 
     def __init__(self, key: bytes) -> None:
         if len(key) < 16:
             raise ValueError("a fence key has at least 16 bytes")
-        self._key = key
+        self._keyed = hashlib.blake2b(digest_size=8, key=key)
 
     def seal(self, fence: Fence) -> str:
         incarnation, epoch, number = fence
         text = f"{incarnation}.{epoch}.{number}"
-        return f"{text}.{hashlib.blake2b(text.encode(), digest_size=8, key=self._key).hexdigest()}"
+        return f"{text}.{self._mac(text)}"
 
     def is_genuine(self, sealed: str) -> bool:
         text, _, mac = sealed.rpartition(".")
-        expected = hashlib.blake2b(text.encode(), digest_size=8, key=self._key).hexdigest()
-        return hmac.compare_digest(mac, expected)
+        return hmac.compare_digest(mac, self._mac(text))
+
+    def _mac(self, text: str) -> str:
+        keyed = self._keyed.copy()
+        keyed.update(text.encode())
+        return keyed.hexdigest()
 
 
 def parse_fence(sealed: str) -> Fence:

@@ -16,10 +16,10 @@ from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Decider, Event, Fence
 from bursar.kernel.entry import EPOCH, GENESIS, RECOVERY, Entry, chain_hash, decode_plain
 from bursar.kernel.errors import BrokenChain, CorruptSnapshot, VersionMismatch
-from bursar.kernel.idempotency import Answered, IdempotencyTable
+from bursar.kernel.idempotency import IdempotencyTable
 from bursar.kernel.offices import Offices
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 
 class Head(NamedTuple):
@@ -98,8 +98,8 @@ class Folded:
             self._evolve(state, event)
         number = self.number
         if request_id:
-            answer = Answered(digest, (self.incarnation, self.epoch, number), reply, now)
-            self.answers.record(principal, request_id, acked, answer)
+            fence = (self.incarnation, self.epoch, number)
+            self.answers.record(principal, request_id, acked, digest, fence, reply, now)
         self.number = number + 1
         self.time = now
         self.events += len(events)

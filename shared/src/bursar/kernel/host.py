@@ -38,6 +38,7 @@ from bursar.kernel.floor import FloorFile
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.pauses import PauseMeter
 from bursar.kernel.replica import Replica
+from bursar.kernel.replies import whole, whole_packed
 from bursar.kernel.roles import Options, Role
 from bursar.kernel.runner import ShardRunner
 from bursar.kernel.settings import ServiceSettings
@@ -71,7 +72,6 @@ class Host:
         self._wanted = False
         self._switching = asyncio.Event()
         self._switch: asyncio.Task[None] | None = None
-        self._sealed: tuple[Fence, str] = ((0, 0, 0), "")
         options = Options(
             takeover_ms=settings.takeover_ms,
             lease_ms=settings.takeover_ms * 7 // 10,
@@ -131,7 +131,7 @@ class Host:
             self._refuse_forged(body, rule.genuine)
         if len(self.runner.replica.queue) >= OBSERVATIONS_WAITING:
             return False
-        return self.runner.offer(Request(None, Command(principal, "", body), b"", 0))
+        return self.runner.take(Request(None, Command(principal, "", body), b"", 0))
 
     def _refuse_forged(self, body: Any, names: Sequence[str]) -> None:
         for name in names:
@@ -165,13 +165,16 @@ class Host:
         if isinstance(outcome, Reject):
             call.fail(make_error(outcome.code, outcome.text, outcome.facts))
             return
+        packed = outcome if isinstance(outcome, bytes) else answer.packed
+        fence = self._fencer.seal(answer.fence)
+        if packed and call.encoding == MSGPACK:
+            call.respond(whole_packed(packed, fence))
+            return
         if isinstance(outcome, bytes):
-            reply = msgpack.unpackb(outcome)
-        else:
-            reply = outcome.reply if isinstance(outcome, Refuse) else outcome
-        reply = {"v": 1, **reply, "fence": self._fencer.seal(answer.fence)}
+            outcome = msgpack.unpackb(outcome)
+        reply = outcome.reply if isinstance(outcome, Refuse) else outcome
         try:
-            payload = _pack(reply) if call.encoding == MSGPACK else encode(reply, call.encoding)
+            payload = encode(whole(reply, fence), call.encoding)
         except (ValueError, TypeError, OverflowError) as error:  # a fault of the service must not end it for all
             log.warning("answer_cannot_be_written", extra={"error": type(error).__name__})
             call.fail(make_error("internal", "the answer cannot be written"))
