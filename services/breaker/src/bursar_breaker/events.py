@@ -1,0 +1,106 @@
+"""What has happened, as it stands in the journal: short tuples of msgpack values, the kind first, the time second.
+
+Changes of a circuit have the registry's next revision third and the target fourth.
+
+| kind | then | means |
+|---|---|---|
+| ``o`` | revision, target, until, cause, opened, [calls, failed, slow, reporters, voices] | opened |
+| ``l`` | revision, target, until | stays open for longer: a later deadline was asked for |
+| ``h`` | revision, target | half-open: its open time is over |
+| ``c`` | revision, target | closed: enough probes succeeded |
+| ``f`` | revision, target, cause, principal, note | forced or reset by an operator |
+| ``y`` | revision, target, until | open again, since entries were lost |
+| ``p`` | permit, principal, expires, [[target, generation], ...] | a probe permit was given |
+| ``d`` | permit, outcome, [targets it counts for] | a probe was reported; "stale" counts for none |
+| ``e`` | permit | a probe permit ran out |
+| ``b`` | digest of the file or "", rules as maps, quiet until | the rules were replaced |
+| ``x`` | quiet until | acknowledged entries were lost: no probes before |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+OPENED = "o"
+LATER = "l"
+HALF_OPENED = "h"
+CLOSED = "c"
+FORCED = "f"
+KEPT_OPEN = "y"
+LENT = "p"
+PROBED = "d"
+EXPIRED = "e"
+RULES = "b"
+LOST = "x"
+
+CHANGES = frozenset({OPENED, LATER, HALF_OPENED, CLOSED, FORCED, KEPT_OPEN})
+"""Kinds of events that change a circuit, each with a revision of its own."""
+
+
+def in_words(event: tuple[Any, ...]) -> str:
+    """One line for an operator."""
+    kind, at = event[0], event[1]
+    return f"{at} ms: {_WORDS[kind](*event[2:])}"
+
+
+def _opened(revision: int, target: str, until: int, cause: str, opened: int, evidence: list[int]) -> str:
+    calls, failed, slow, reporters, voices = evidence
+    seen = f"{failed} of {calls} calls failed, {slow} slow; {voices} of {reporters} reporters see it"
+    return f"r{revision} {target} opened until {until} ms by {cause} ({seen}), time {opened} in a row"
+
+
+def _later(revision: int, target: str, until: int) -> str:
+    return f"r{revision} {target} stays open until {until} ms, as it has asked for"
+
+
+def _half_opened(revision: int, target: str) -> str:
+    return f"r{revision} {target} is half-open"
+
+
+def _closed(revision: int, target: str) -> str:
+    return f"r{revision} {target} closed: probes succeeded"
+
+
+def _forced(revision: int, target: str, cause: str, principal: str, note: str) -> str:
+    return f"r{revision} {target}: {cause} by {principal}{': ' + note if note else ''}"
+
+
+def _kept_open(revision: int, target: str, until: int) -> str:
+    return f"r{revision} {target} open until {until} ms, since entries were lost"
+
+
+def _lent(key: str, principal: str, expires: int, circuits: list[list[Any]]) -> str:
+    names = ", ".join(f"{target} (g{generation})" for target, generation in circuits)
+    return f"probe {key} to {principal} until {expires} ms for {names}"
+
+
+def _probed(key: str, outcome: str, targets: list[str]) -> str:
+    return f"probe {key} ended {outcome}, counts for {', '.join(targets) or 'nothing'}"
+
+
+def _expired(key: str) -> str:
+    return f"probe {key} ran out"
+
+
+def _rules(source: str, rules: list[dict[str, Any]], _quiet_until: int) -> str:
+    origin = f" from file {source}" if source else ""
+    return f"rules replaced{origin}: {', '.join(rule.get('target', 'default') for rule in rules)}"
+
+
+def _lost(quiet_until: int) -> str:
+    return f"entries lost: no probes until {quiet_until} ms"
+
+
+_WORDS: dict[str, Any] = {
+    OPENED: _opened,
+    LATER: _later,
+    HALF_OPENED: _half_opened,
+    CLOSED: _closed,
+    FORCED: _forced,
+    KEPT_OPEN: _kept_open,
+    LENT: _lent,
+    PROBED: _probed,
+    EXPIRED: _expired,
+    RULES: _rules,
+    LOST: _lost,
+}

@@ -1,0 +1,116 @@
+"""The windows of all targets that somebody reports on: volatile, bounded, rebuilt from live traffic.
+
+A report on a target counts for it and for everything above it, so that a fleet in which each agent has its own key
+still sees together that the provider is down. What speaks about the key alone (401, 402, 403) is not passed on.
+
+Bounds. At most `MAX_TARGETS` windows: the one that was reported of least recently makes room. At most
+`MAX_INTRODUCED` of them were brought in by the same reporter, so that one that makes up names drives out nobody else's;
+what it reports beyond is dropped and counted. At most `MAX_CELLS` counts of one reporter in one bucket: beyond, new
+reporters are counted together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bursar.contracts.breaker import OUTCOMES, Delta, Rule, path_of
+from bursar_breaker.window import AUTH, BUCKETS, TOLD, Counts, Window
+
+MAX_TARGETS: Final = 4_096
+MAX_INTRODUCED: Final = 256
+MAX_CELLS: Final = 250_000
+
+
+def counts_of(delta: Delta) -> Counts:
+    """The counts that are not zero."""
+    found = [(at, count) for at, name in enumerate(OUTCOMES) if (count := getattr(delta, name))]
+    if delta.retry_after_ms is not None and delta.overload:
+        found.append((TOLD, delta.overload))
+    return found
+
+
+def passed_on(counts: Counts) -> Counts:
+    """What a report says about the targets above."""
+    return [(at, count) for at, count in counts if at not in {AUTH, TOLD}]
+
+
+class Windows:
+    """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored."""
+
+    __slots__ = ("_brought", "_cells", "_introduced", "dropped", "windows")
+
+    def __init__(self) -> None:
+        self.windows: dict[str, Window] = {}
+        self._brought: dict[str, str] = {}
+        self._introduced: dict[str, int] = {}
+        self._cells = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def get(self, target: str) -> Window | None:
+        return self.windows.get(target)
+
+    def open(self, target: str, rule: Rule, reporter: str, now: int) -> Window | None:
+        """The window of a target, made if need be; None when this reporter has brought in too many."""
+        seen = self.windows.pop(target, None)
+        if seen is None:
+            if self._introduced.get(reporter, 0) >= MAX_INTRODUCED:
+                self._forget_idle(now)
+                if self._introduced.get(reporter, 0) >= MAX_INTRODUCED:
+                    self.dropped += 1
+                    return None
+            if len(self.windows) >= MAX_TARGETS:
+                self.forget(next(iter(self.windows)))
+            seen = Window(rule)
+            self._brought[target] = reporter
+            self._introduced[reporter] = self._introduced.get(reporter, 0) + 1
+        self.windows[target] = seen
+        return seen
+
+    def note(self, seen: Window, now: int, reporter: str, counts: Counts) -> None:
+        before = seen.cells
+        seen.note(now, reporter, counts, has_room=self._cells < MAX_CELLS)
+        self._cells += seen.cells - before
+
+    def look(self, target: str, now: int) -> Window | None:
+        """The window as it is at this time."""
+        seen = self.windows.get(target)
+        if seen is not None:
+            self._cells -= seen.advance(now)
+        return seen
+
+    def forget(self, target: str) -> None:
+        seen = self.windows.pop(target, None)
+        if seen is None:
+            return
+        self._cells -= seen.cells
+        reporter = self._brought.pop(target)
+        self._introduced[reporter] -= 1
+        if not self._introduced[reporter]:
+            del self._introduced[reporter]
+
+    def clear(self) -> None:
+        for target in list(self.windows):
+            self.forget(target)
+
+    def _forget_idle(self, now: int) -> None:
+        """Whoever was not reported of for a whole window has an empty one."""
+        idle = [target for target, seen in self.windows.items() if now - seen.seen_at > seen.length * BUCKETS]
+        for target in idle:
+            self.forget(target)
+
+    def validate(self, now: int) -> None:
+        assert len(self.windows) <= MAX_TARGETS
+        assert self._brought.keys() == self.windows.keys()
+        assert sum(self._introduced.values()) == len(self.windows)
+        assert self._cells == sum(seen.cells for seen in self.windows.values()), "cells"
+        for seen in self.windows.values():
+            assert seen.seen_at <= now
+            assert len(seen.buckets) <= BUCKETS + 1
+
+
+def levels(target: str) -> tuple[str, ...]:
+    """The target and what is above it, the target first."""
+    return path_of(target)[::-1]

@@ -1,0 +1,225 @@
+"""Half-open: a few calls of the whole fleet may find out whether the target is well again.
+
+A probe permit covers all half-open circuits on the way to its target: one is taken of each, or none. It ends when its
+result is reported, or when its time is over, so a prober that dies holds nobody up: the next who asks takes its place.
+A permit counts against the ``probes`` of a target until then, whatever happens to the circuit meanwhile, because the
+call may still be under way. Its result counts only for circuits that have not changed since it was given (their
+generation is the same): anything else is stale.
+
+One fault opens again, for a time that grows. ``successes`` good results close. What says nothing about the target
+(429, 401, the caller gave up) only gives the permit back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from bursar.contracts.breaker import Probe, Probed
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
+from bursar_breaker import events
+from bursar_breaker.bugs import LEASE_NEVER_ENDS, PROBE_OVER_K, STALE_ACCEPTED
+from bursar_breaker.lifecycle import (
+    CLOSED,
+    FORCED_CLOSED,
+    FORCED_OPEN,
+    HALF_OPEN,
+    OPEN,
+    PROBE_FAILED,
+    PROBES_OK,
+    TIME_OVER,
+)
+from bursar_breaker.reporting import no_evidence, opening, postponing
+from bursar_breaker.rules import asked_for
+from bursar_breaker.state import Circuit, Lease, State
+from bursar_breaker.telling import changed, on_the_way
+
+GOOD: Final = frozenset({"ok", "slow"})
+BAD: Final = frozenset({"timeout", "error", "overload"})
+MAX_LEASES: Final = 50_000
+
+
+class Expire(NamedTuple):
+    """Internal: the time of this permit is over."""
+
+    key: str
+
+
+class HalfOpen(NamedTuple):
+    """Internal: the open time of this target is over."""
+
+    target: str
+
+
+# ---- a permit
+
+
+def decide_probe(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Probe = command.body
+    stopped = [(name, c) for name, c in state.on_the_way(body.target) if c.state != FORCED_CLOSED]
+    shut = [circuit for _, circuit in stopped if circuit.state in {OPEN, FORCED_OPEN}]
+    if shut:
+        times = [max(0, circuit.until - now) for circuit in shut if circuit.state == OPEN]
+        return _refuse(state, body, now, "open", max(times) if len(times) == len(shut) else None)
+    if not stopped:
+        return _refuse(state, body, now, "closed", 0)
+    if any(_is_out(state, name) for name, _ in stopped) or len(state.leases) >= MAX_LEASES:
+        return _refuse(state, body, now, "busy", _free_in(state, {name for name, _ in stopped}, now))
+    key = f"{fence[0]}.{fence[1]}.{fence[2]}"
+    ttl = min(state.rules.of(name).probe_ttl_ms for name, _ in stopped)
+    covered = [[name, circuit.generation] for name, circuit in stopped]
+    event = (events.LENT, now, key, command.principal, now + ttl, covered)
+    return Accept([event], {"ok": True, "lease": key, "ttl_ms": ttl, "circuits": on_the_way(state, body.target, now)})
+
+
+def _is_out(state: State, target: str) -> bool:
+    return state.out.get(target, 0) >= state.rules.of(target).probes + seeded(PROBE_OVER_K)
+
+
+def _free_in(state: State, targets: set[str], now: int) -> int | None:
+    """When the first of these permits runs out."""
+    ends = [lease.expires_at for lease in state.leases.values() if any(name in targets for name, _ in lease.circuits)]
+    return max(0, min(ends) - now) if ends else None
+
+
+def _refuse(state: State, body: Probe, now: int, reason: str, retry_in_ms: int | None) -> Refuse:
+    told = on_the_way(state, body.target, now)
+    return Refuse({"ok": False, "reason": reason, "retry_in_ms": retry_in_ms, "circuits": told})
+
+
+def apply_lent(state: State, event: Event) -> None:
+    _, now, key, principal, expires_at, circuits = event
+    state.at = now
+    state.lend(key, Lease(principal, expires_at, tuple((target, generation) for target, generation in circuits)))
+
+
+# ---- its result
+
+
+def decide_probed(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Probed = command.body
+    lease = state.leases.get(body.lease)
+    if lease is None:
+        return Refuse({"ok": False, "reason": "unknown", "circuits": []})
+    if lease.principal != command.principal:
+        return Reject("not_yours", "Only who got the probe permit may report on it.", {"lease": body.lease})
+    current = [name for name, generation in lease.circuits if _is_current(state, name, generation)]
+    neutral = body.outcome not in GOOD | BAD
+    counted = [] if neutral else current
+    told: list[Event] = [(events.PROBED, now, body.lease, body.outcome, counted)]
+    broadcasts = _consequences(state, body, counted, now, told)
+    reason = "neutral" if neutral and current else "counted" if counted else "stale"
+    reply = {"ok": reason != "stale", "reason": reason, "circuits": _after(lease, state, broadcasts, now)}
+    return Accept(told, reply, broadcasts)
+
+
+def _is_current(state: State, target: str, generation: int) -> bool:
+    circuit = state.circuits.get(target)
+    if circuit is not None and seeded(STALE_ACCEPTED):
+        return True
+    return circuit is not None and circuit.state == HALF_OPEN and circuit.generation == generation
+
+
+def _consequences(state: State, body: Probed, counted: Sequence[str], now: int, told: list[Event]) -> list[Broadcast]:
+    """Add the changes of circuits that this result brings about; their broadcasts."""
+    broadcasts, revision = [], state.revision
+    for target in counted:
+        circuit = state.circuits[target]
+        if body.outcome in BAD:
+            retry_until = asked_for(state.rules.of(target), now, body.retry_after_ms)
+            event, broadcast = opening(state, target, now, revision + 1, PROBE_FAILED, no_evidence(), retry_until)
+        elif circuit.successes + 1 >= state.rules.of(target).successes:
+            event = (events.CLOSED, now, revision + 1, target)
+            broadcast = changed(target, _closed(circuit, event), now)
+        else:
+            continue
+        revision += 1
+        told.append(event)
+        broadcasts.append(broadcast)
+    return broadcasts
+
+
+def _after(lease: Lease, state: State, broadcasts: Sequence[Broadcast], now: int) -> list[dict[str, Any]]:
+    """The circuits that the permit covered, as they are after this decision, if they are not closed."""
+    new = {told.body["target"]: {key: told.body[key] for key in told.body if key != "v"} for told in broadcasts}
+    rows = {row["target"]: row for name, _ in lease.circuits for row in on_the_way(state, name, now)} | new
+    return [row for row in rows.values() if row["state"] != CLOSED]
+
+
+def apply_probed(state: State, event: Event) -> None:
+    _, now, key, outcome, counted = event
+    state.at = now
+    state.give_back(key)
+    if outcome in GOOD:
+        for target in counted:
+            circuit = state.circuits[target]
+            if circuit.state == HALF_OPEN:
+                state.circuits[target] = circuit._replace(successes=circuit.successes + 1)
+
+
+def _closed(circuit: Circuit, event: Event) -> Circuit:
+    _, now, revision, _ = event
+    return Circuit(CLOSED, now, 0, revision, revision, PROBES_OK, circuit.opened)
+
+
+def apply_closed(state: State, event: Event) -> None:
+    state.at = event[1]
+    state.put(event[3], _closed(state.circuits[event[3]], event))
+
+
+# ---- time
+
+
+def next_due(state: State, now: int) -> Expire | HalfOpen | None:
+    """The next permit or open time that has ended."""
+    agenda = state.agenda
+    while agenda and agenda[0][0] <= now:
+        at, kind, key = agenda[0]
+        found = _ended_lease(state, key, at) if kind == "lease" else _ended_circuit(state, key, at, now)
+        if found is not None:
+            return found
+        state.drop_first()
+    return None
+
+
+def _ended_lease(state: State, key: str, at: int) -> Expire | None:
+    lease = state.leases.get(key)
+    return None if lease is None or lease.expires_at != at or seeded(LEASE_NEVER_ENDS) else Expire(key)
+
+
+def _ended_circuit(state: State, target: str, at: int, now: int) -> HalfOpen | None:
+    circuit = state.circuits.get(target)
+    return None if circuit is None or circuit.state != OPEN or circuit.until != at else HalfOpen(target)
+
+
+def decide_expire(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    return Accept([(events.EXPIRED, now, command.body.key)], {})
+
+
+def apply_expired(state: State, event: Event) -> None:
+    state.at = event[1]
+    state.give_back(event[2])
+
+
+def decide_half_open(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """Not before a later deadline that has been asked for, nor while probes from before a loss may be under way."""
+    target = command.body.target
+    later = max(state.postponed.get(target, 0), state.quiet_until)
+    if later > now:
+        state.postponed[target] = later
+        return postponing(state, target, now)
+    event = (events.HALF_OPENED, now, state.revision + 1, target)
+    return Accept([event], {}, [changed(target, _half_open(state, event), now)])
+
+
+def _half_open(state: State, event: Event) -> Circuit:
+    _, now, revision, target = event
+    before = state.circuits[target]
+    return Circuit(HALF_OPEN, now, 0, revision, revision, TIME_OVER, before.opened, evidence=before.evidence)
+
+
+def apply_half_opened(state: State, event: Event) -> None:
+    circuit = _half_open(state, event)
+    state.at = event[1]
+    state.put(event[3], circuit)

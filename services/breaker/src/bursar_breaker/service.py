@@ -1,0 +1,60 @@
+"""The breaker as the host sees it: its decider and its verbs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from bursar.contracts.base import Message
+from bursar.contracts.breaker import (
+    SERVICE,
+    Configure,
+    ForceClose,
+    ForceOpen,
+    Probe,
+    Probed,
+    Report,
+    Reset,
+    Snapshot,
+    Status,
+)
+from bursar.kernel.spec import ServiceSpec, Verb
+from bursar_breaker.circuitfile import BadRules
+from bursar_breaker.configuring import LoadFile, digest
+from bursar_breaker.core import BreakerDecider
+from bursar_breaker.settings import BreakerSettings, read_rules
+from bursar_breaker.state import State
+
+log = logging.getLogger("bursar.breaker")
+
+
+def start(settings: BreakerSettings, state: State) -> Sequence[Message]:
+    """The rules of the file, unless this content of it was applied before; none when the file is wrong by now."""
+    try:
+        rules = read_rules(settings.circuits)
+    except BadRules as error:
+        log.warning("rules_not_loaded", extra={"why": str(error)})
+        return []
+    return [] if digest(rules) == state.source else [LoadFile(rules=rules)]
+
+
+SPEC = ServiceSpec(
+    name=SERVICE,
+    version="0.1.0",
+    description="Circuit breakers for a whole fleet: agents report, one registry judges, everybody hears of it.",
+    decider=BreakerDecider,
+    verbs={
+        "probe": Verb(Probe),
+        "probed": Verb(Probed),
+        "query": Verb(Snapshot, query=True),
+        "status": Verb(Status, query=True),
+    },
+    admin={
+        "force-open": Verb(ForceOpen),
+        "force-close": Verb(ForceClose),
+        "reset": Verb(Reset),
+        "configure": Verb(Configure, large=True),
+    },
+    observations={"report": Verb(Report, query=True)},
+    start=start,
+)
