@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from bursar.bus.identity import BadToken, HomeError, create_home, jwt, keys, load_home, mint_agent
+from bursar.bus.identity import BadToken, Home, HomeError, create_home, jwt, keys, load_home, mint_agent
 from bursar.bus.permissions import AGENT
 from bursar.bus.signing import Signer, Verifier
 
@@ -152,6 +153,40 @@ def test_agents_are_listed_without_the_staff(tmp_path: Path) -> None:
     mint_agent(home, "bob")
     mint_agent(home, "alice")
     assert home.agents() == ["alice", "bob"]
+
+
+def test_role_is_read_from_the_key_that_signed(tmp_path: Path) -> None:
+    """Whoever asks for a role gets it, and the home can tell which it was."""
+    home = create_home(tmp_path)
+    for role in ("agent", "worker", "node"):
+        mint_agent(home, f"a-{role}", role=role)
+        assert home.role_of(f"a-{role}") == role
+    assert home.role_of("ops") == "operator"
+    with pytest.raises(ValueError, match="no role of an agent"):
+        mint_agent(home, "x", role="operator")
+
+
+def _before_roles(home: Home) -> None:
+    """As a home that was made before there were workers, probes and more services than one."""
+    for pattern in ("keys/role-worker.nk", "keys/role-node.nk", "*/*scheduler*"):
+        for path in home.path.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_older_home_is_completed_and_keeps_its_keys(tmp_path: Path) -> None:
+    """Until then it still starts a server and mints agents, and says what a new role needs."""
+    home = create_home(tmp_path)
+    _before_roles(home)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.nk")}
+    assert home.trust().accounts
+    mint_agent(home, "alice")
+    with pytest.raises(HomeError, match="bursar up"):
+        mint_agent(home, "w1", role="worker")
+    create_home(tmp_path)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert home.role_of("alice") == "agent"
+    mint_agent(home, "w1", role="worker")
+    assert "scheduler" in home.services
 
 
 def test_missing_home_says_how_to_make_one(tmp_path: Path) -> None:

@@ -18,14 +18,13 @@ from tests.bus.attacker import Attacker
 
 pytestmark = pytest.mark.integration
 
-EVERYBODY = (
-    *("a1", "a2", "ops"),
-    *("svc-limiter", "svc-limiter-log", "svc-limiter-provisioner"),
-    *("svc-breaker", "svc-breaker-log", "svc-breaker-provisioner"),
-)
-SERVICES = {"svc-limiter", "svc-breaker"}
+ENDS = ("", "-log", "-provisioner")
+NAMES = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")
+SERVICES = {f"svc-{name}" for name in NAMES}
+LOGS = {f"svc-{name}-log" for name in NAMES}
+EVERYBODY = ("a1", "a2", "w1", "w2", "h1", "ops", *(f"svc-{name}{end}" for name in NAMES for end in ENDS))
 NOBODY: set[str] = set()
-LOGS = {"svc-limiter-log", "svc-breaker-log"}
+ALL_OF_THEM = {"a1", "a2", "w1", "w2", "h1", "ops"}
 
 PUBLISH: dict[str, set[str]] = {
     # asking, always in one's own name
@@ -41,23 +40,54 @@ PUBLISH: dict[str, set[str]] = {
     "bursar.req.limiter.reserve.a2.a1": NOBODY,
     "bursar.inbox.scheduler.a1": {"a1"},
     "bursar.inbox.scheduler.a2": {"a2"},
+    "bursar.inbox.scheduler.w1": {"w1"},
     "bursar.inbox.scheduler": NOBODY,
+    "bursar.inbox.scheduler.svc-scheduler-log": NOBODY,
+    # a service asks only when it is the one that watches the others
+    "bursar.req.limiter.status.svc-monitor": {"svc-monitor"},
+    "bursar.req.limiter.status.svc-scheduler": NOBODY,
+    "bursar.adm.limiter.reload.svc-monitor": NOBODY,
+    "bursar.work.scheduler.claim.svc-monitor": NOBODY,
+    "bursar.obs.limiter.seen.svc-monitor": NOBODY,
+    # a worker's requests, observations, a host's probe: in one's own name, and only with the role
+    "bursar.req.scheduler.submit.w1": {"w1"},
+    "bursar.req.scheduler.submit.h1": {"h1"},
+    "bursar.work.scheduler.claim.a1": NOBODY,
+    "bursar.work.scheduler.claim.w1": {"w1"},
+    "bursar.work.scheduler.claim.w2": {"w2"},
+    "bursar.work.scheduler.claim.h1": NOBODY,
+    "bursar.work.scheduler.claim.ops": NOBODY,
+    "bursar.work.scheduler.w1": NOBODY,
+    "bursar.work.scheduler.claim.w2.w1": NOBODY,
+    "bursar.obs.breaker.report.a1": {"a1"},
+    "bursar.obs.breaker.report.w1": {"w1"},
+    "bursar.obs.breaker.report.h1": {"h1"},
+    "bursar.obs.breaker.a1": NOBODY,
+    "bursar.node.h1.gpu": {"h1"},
+    "bursar.node.h1.gpu.more": {"h1"},
+    "bursar.node.h1": NOBODY,
+    "bursar.node.w1.gpu": NOBODY,
+    "bursar.node.a1.gpu": NOBODY,
+    "bursar.node.h2.gpu": NOBODY,
     # administration
     "bursar.adm.limiter.reload.a1": NOBODY,
     "bursar.adm.limiter.reload.a2": NOBODY,
     "bursar.adm.limiter.reload.ops": {"ops"},
-    "$SRV.PING": {"ops"},
-    "$SRV.PING.limiter": {"ops"},
-    "$SRV.INFO.limiter.one": {"ops"},
-    "$SRV.STATS": {"ops"},
+    "$SRV.PING": {"ops", "svc-monitor"},
+    "$SRV.PING.limiter": {"ops", "svc-monitor"},
+    "$SRV.INFO.limiter.one": {"ops", "svc-monitor"},
+    "$SRV.STATS": {"ops", "svc-monitor"},
     "$SRV.SCHEMA": NOBODY,
     # broadcasts, assignments, observations
     "bursar.evt.limiter.circuit.x": {"svc-limiter"},
     "bursar.evt.limiter.owner.0": {"svc-limiter"},
     "bursar.evt.breaker.state.x": {"svc-breaker"},
-    "bursar.evt.monitor.alert.x": NOBODY,
-    "bursar.assign.a1": NOBODY,
-    "bursar.node.host1.gpu": NOBODY,
+    "bursar.evt.monitor.alert.x": {"svc-monitor"},
+    "bursar.evt.scheduler.owner.0": {"svc-scheduler"},
+    "bursar.evt.other.owner.0": NOBODY,
+    "bursar.assign.a1": {"svc-scheduler", "svc-gpu-manager"},
+    "bursar.assign.w1": {"svc-scheduler", "svc-gpu-manager"},
+    "bursar.assign.w1.x": NOBODY,
     # inboxes: one's own; a service may answer everybody
     "_R.a1.x.1": {"a1"} | SERVICES,
     "_R.a2.x.1": {"a2"} | SERVICES,
@@ -76,6 +106,11 @@ PUBLISH: dict[str, set[str]] = {
     "$JS.API.INFO": LOGS,
     "$JS.API.STREAM.INFO.BURSAR_LOG_LIMITER": {"svc-limiter-log", "svc-limiter-provisioner"},
     "$JS.API.STREAM.INFO.BURSAR_CKPT_BREAKER": {"svc-breaker-log", "svc-breaker-provisioner"},
+    "$JS.API.STREAM.INFO.BURSAR_INBOX_SCHEDULER": {"svc-scheduler-log", "svc-scheduler-provisioner"},
+    "$JS.API.STREAM.INFO.BURSAR_INBOX_LIMITER": NOBODY,
+    "$JS.API.STREAM.PURGE.BURSAR_INBOX_SCHEDULER": {"svc-scheduler-log"},
+    "$JS.API.STREAM.CREATE.BURSAR_INBOX_SCHEDULER": {"svc-scheduler-provisioner"},
+    "$JS.API.STREAM.DELETE.BURSAR_INBOX_SCHEDULER": NOBODY,
     "$JS.API.STREAM.INFO.OTHER": NOBODY,
     "$JS.API.STREAM.CREATE.BURSAR_LOG_LIMITER": {"svc-limiter-provisioner"},
     "$JS.API.STREAM.CREATE.OTHER": NOBODY,
@@ -126,12 +161,23 @@ SUBSCRIBE: dict[str, set[str]] = {
     "bursar.req.breaker.>": {"svc-breaker"},
     "bursar.adm.limiter.>": {"svc-limiter"},
     "bursar.adm.breaker.reload.*": {"svc-breaker"},
-    "bursar.inbox.limiter.>": {"svc-limiter"},
-    "bursar.evt.>": {"a1", "a2", "ops"} | SERVICES,
-    "bursar.evt.limiter.owner.*": {"a1", "a2", "ops"} | SERVICES,
-    "bursar.evt.*.>": {"a1", "a2", "ops"} | SERVICES,
+    "bursar.inbox.scheduler.>": NOBODY,
+    "bursar.work.>": NOBODY,
+    "bursar.work.scheduler.>": {"svc-scheduler"},
+    "bursar.work.scheduler.claim.*": {"svc-scheduler"},
+    "bursar.obs.>": NOBODY,
+    "bursar.obs.breaker.>": {"svc-breaker"},
+    "bursar.obs.limiter.seen.*": {"svc-limiter"},
+    "bursar.node.>": {"svc-gpu-manager", "svc-monitor"},
+    "bursar.node.*.gpu": {"svc-gpu-manager", "svc-monitor"},
+    "bursar.node.h1.>": {"svc-gpu-manager", "svc-monitor"},
+    "bursar.evt.>": ALL_OF_THEM | SERVICES,
+    "bursar.evt.limiter.owner.*": ALL_OF_THEM | SERVICES,
+    "bursar.evt.*.>": ALL_OF_THEM | SERVICES,
     "bursar.assign.a1": {"a1"},
     "bursar.assign.a2": {"a2"},
+    "bursar.assign.w1": {"w1"},
+    "bursar.assign.h1": {"h1"},
     "bursar.assign.*": NOBODY,
     "_R.>": NOBODY,
     "_R.*.>": NOBODY,
@@ -158,9 +204,9 @@ SUBSCRIBE: dict[str, set[str]] = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    made = create_home(tmp_path_factory.mktemp("matrix"), ["limiter", "breaker"])
-    for name in ("a1", "a2"):
-        mint_agent(made, name)
+    made = create_home(tmp_path_factory.mktemp("matrix"))
+    for name, role in (("a1", "agent"), ("a2", "agent"), ("w1", "worker"), ("w2", "worker"), ("h1", "node")):
+        mint_agent(made, name, role=role)
     return made
 
 

@@ -53,12 +53,22 @@ def test_existing_agent_needs_force(bursar: Callable[..., Result], tmp_path: Pat
 
 
 def test_agent_list_shows_the_agents(bursar: Callable[..., Result], tmp_path: Path) -> None:
-    """One line per agent: name and credentials."""
-    create_home(tmp_path)
-    for name in ("bob", "alice"):
-        bursar("agent", "add", name, "--home", tmp_path)
+    """One line per agent: name, credentials and role."""
+    home = create_home(tmp_path)
+    for name, role in (("bob", "worker"), ("alice", "agent"), ("host-1", "node")):
+        assert bursar("agent", "add", name, "--home", tmp_path, "--role", role).exit_code == 0
     lines = bursar("agent", "list", "--home", tmp_path).stdout.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["alice", "bob"]
+    expected = [("alice", "agent"), ("bob", "worker"), ("host-1", "node")]
+    assert lines == [f"{name}\t{home.creds(name)}\t{role}" for name, role in expected]
+
+
+def test_unknown_role_is_refused_in_one_sentence(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """The roles of services and operators cannot be had this way, and the error lists those that can."""
+    create_home(tmp_path)
+    for role in ("operator", "svc-limiter", "Agent", ""):
+        result = bursar("agent", "add", "x", "--home", tmp_path, "--role", role)
+        assert result.exit_code == 1
+        assert "agent, worker, node" in result.stderr
 
 
 def test_missing_home_is_explained(bursar: Callable[..., Result], tmp_path: Path) -> None:
@@ -68,7 +78,9 @@ def test_missing_home_is_explained(bursar: Callable[..., Result], tmp_path: Path
     assert "bursar up" in result.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("up",), ("agent",), ("agent", "add"), ("agent", "list"), ("trust",)])
+@pytest.mark.parametrize(
+    "command", [(), ("up",), ("agent",), ("agent", "add"), ("agent", "list"), ("trust",), ("contracts",)]
+)
 def test_every_help_page_has_examples(command: tuple[str, ...], bursar: Callable[..., Result]) -> None:
     """Who asks for help gets something to type."""
     page = bursar(*command, "--help")

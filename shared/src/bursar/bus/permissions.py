@@ -10,6 +10,15 @@ The rules behind the table:
 - No role has ``allow_responses``: with it a service answers to whatever reply subject a caller names, past its own
   deny-list. Services instead may publish to ``_R.>`` and the endpoint module checks that a reply subject lies below
   ``_R.<principal>.``.
+- What a worker or a host's probe may say has subjects of its own (``bursar.work``, ``bursar.node``), which the role of
+  an agent does not have: an agent cannot pretend to be a worker by its choice of words.
+- What one principal is told (``bursar.assign.<principal>``) is not signed: only the services of `ASSIGNERS` may publish
+  there.
+- A durable inbox is a stream in the service's journal account. Agents publish in their own account, and the subject is
+  *imported as a service*: the server then replaces the reply subject by one that it makes up. Imported as a plain
+  subject the message would keep the caller's reply subject, and a server whose stream cannot keep up answers "429" to
+  it, in the account of the stream, even though the stream acknowledges nothing: an agent could so write into the
+  journal, or ask the JetStream API to delete a stream.
 - A service has two principals. ``svc-X`` hears agents and cannot touch JetStream; ``svc-X-log`` writes the journal
   and hears nobody but JetStream. So whatever an agent gets a service to say, it is not said into a journal.
 - JetStream's own answers ignore permissions: a PubAck, an API answer or a push consumer's message goes to any subject
@@ -25,7 +34,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bursar.contracts.base import PRINCIPAL, checkpoint_stream, log_stream, reply_prefix
+from bursar.contracts.base import PRINCIPAL, checkpoint_stream, inbox_stream, inbox_subject, log_stream, reply_prefix
 
 MEETING = "BURSAR"
 """The account where agents, operators and services meet."""
@@ -41,7 +50,23 @@ SERVER_PAYLOAD = 1_048_576
 RESERVED = frozenset({"ops", "sys"})
 """Principals that an agent may not be called, besides everything that begins with ``svc-``."""
 
+SERVICES = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")
+"""The services of a whole installation."""
+
+ASSIGNERS = frozenset({"scheduler", "gpu-manager"})
+"""Services that tell single principals something."""
+
+HEAR_NODES = frozenset({"gpu-manager", "monitor"})
+"""Services that hear the probes of hosts."""
+
+WITH_INBOX = frozenset({"scheduler"})
+"""Services with a durable inbox."""
+
+WATCHER = "monitor"
+"""The service that asks the others how they are: their statistics, and queries in its own name."""
+
 _DISCOVERY = ("PING", "INFO", "STATS")
+_ASK_ALL = tuple(subject for verb in _DISCOVERY for subject in (f"$SRV.{verb}", f"$SRV.{verb}.>"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +93,37 @@ class Role:
 AGENT = Role(
     name="agent",
     purpose="An agent: asks in its own name, is answered in its own inbox, hears broadcasts.",
-    publish=(f"bursar.req.*.*.{OWN}", f"bursar.inbox.*.{OWN}", f"{reply_prefix(OWN)}>"),
+    publish=(
+        f"bursar.req.*.*.{OWN}",
+        f"bursar.obs.*.*.{OWN}",
+        f"bursar.inbox.*.{OWN}",
+        f"{reply_prefix(OWN)}>",
+    ),
     subscribe=(f"{reply_prefix(OWN)}>", "bursar.evt.>", f"bursar.assign.{OWN}"),
     max_payload=AGENT_PAYLOAD,
     max_subscriptions=128,
 )
+
+WORKER = Role(
+    name="worker",
+    purpose="A worker: as an agent, and it takes tasks and reports on them.",
+    publish=(*AGENT.publish, f"bursar.work.*.*.{OWN}"),
+    subscribe=AGENT.subscribe,
+    max_payload=AGENT_PAYLOAD,
+    max_subscriptions=128,
+)
+
+NODE = Role(
+    name="node",
+    purpose="The probe of a host: as an agent, and it tells what its host has and does.",
+    publish=(*AGENT.publish, f"bursar.node.{OWN}.>"),
+    subscribe=AGENT.subscribe,
+    max_payload=AGENT_PAYLOAD,
+    max_subscriptions=128,
+)
+
+FLEET_ROLES = {role.name: role for role in (AGENT, WORKER, NODE)}
+"""What `mint_agent` and ``bursar agent add`` can make."""
 
 OPERATOR = Role(
     name="operator",
@@ -80,7 +131,7 @@ OPERATOR = Role(
     publish=(
         *AGENT.publish,
         f"bursar.adm.*.*.{OWN}",
-        *(subject for verb in _DISCOVERY for subject in (f"$SRV.{verb}", f"$SRV.{verb}.>")),
+        *_ASK_ALL,
     ),
     subscribe=AGENT.subscribe,
     max_payload=SERVER_PAYLOAD,
@@ -89,15 +140,22 @@ OPERATOR = Role(
 
 
 def service(name: str) -> Role:
-    """The principal of a service that hears agents; it may only answer and broadcast."""
+    """The principal of a service that hears agents; it may only answer and broadcast, and what its kind needs."""
     return Role(
         name=f"svc-{name}",
         purpose=f"The service {name}: hears requests, answers, broadcasts. No JetStream.",
-        publish=("_R.>", f"bursar.evt.{name}.>"),
+        publish=(
+            "_R.>",
+            f"bursar.evt.{name}.>",
+            *(("bursar.assign.*",) if name in ASSIGNERS else ()),
+            *((f"bursar.req.*.*.{OWN}", *_ASK_ALL) if name == WATCHER else ()),
+        ),
         subscribe=(
             f"bursar.req.{name}.>",
             f"bursar.adm.{name}.>",
-            f"bursar.inbox.{name}.>",
+            f"bursar.work.{name}.>",
+            f"bursar.obs.{name}.>",
+            *(("bursar.node.>",) if name in HEAR_NODES else ()),
             "bursar.evt.>",
             *_discovery_of(name),
             f"{reply_prefix(OWN)}>",
@@ -111,14 +169,14 @@ def _discovery_of(name: str) -> tuple[str, ...]:
 
 
 def service_log(name: str) -> Role:
-    """The principal of a service that owns its journal and checkpoints, and hears nobody but JetStream."""
-    streams = (log_stream(name), checkpoint_stream(name))
+    """The principal of a service that owns its journal and reads its inbox, and hears nobody but JetStream."""
+    streams = streams_of(name)
     per_stream = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "STREAM.PURGE.{}", "CONSUMER.CREATE.{}")
     per_consumer = ("CONSUMER.CREATE.{}.>", "CONSUMER.MSG.NEXT.{}.>", "CONSUMER.DELETE.{}.>")
     flow_control = tuple(f"$JS.FC.{stream}.>" for stream in streams)
     return Role(
         name=f"svc-{name}-log",
-        purpose=f"The journal of {name}: appends, checkpoints, reads and purges its own two streams.",
+        purpose=f"The journal of {name}: appends, checkpoints, reads and purges its own streams.",
         publish=(
             f"bursar.log.{name}.*",
             f"bursar.ckpt.{name}.>",
@@ -133,8 +191,8 @@ def service_log(name: str) -> Role:
 
 
 def provisioner(name: str) -> Role:
-    """Makes the two streams of a service; can neither read, write, purge nor delete."""
-    streams = (log_stream(name), checkpoint_stream(name))
+    """Makes the streams of a service; can neither read, write, purge nor delete."""
+    streams = streams_of(name)
     verbs = ("CREATE", "UPDATE", "INFO")
     return Role(
         name=f"svc-{name}-provisioner",
@@ -143,6 +201,17 @@ def provisioner(name: str) -> Role:
         subscribe=(f"{reply_prefix(OWN)}>",),
         account=journal_account(name),
     )
+
+
+def streams_of(service: str) -> tuple[str, ...]:
+    """Names of the streams of a service."""
+    inbox = (inbox_stream(service),) if service in WITH_INBOX else ()
+    return (log_stream(service), checkpoint_stream(service), *inbox)
+
+
+def given_over(service: str) -> tuple[str, ...]:
+    """Subjects of the meeting account that go to the journal account of a service instead."""
+    return (inbox_subject(service, "*"),) if service in WITH_INBOX else ()
 
 
 def journal_account(service: str) -> str:
@@ -157,7 +226,7 @@ def of_service(name: str) -> tuple[Role, Role, Role]:
 
 def matrix(services: tuple[str, ...]) -> dict[str, Role]:
     """Every role of an installation with these services, by name."""
-    roles = (AGENT, OPERATOR, *(role for name in services for role in of_service(name)))
+    roles = (*FLEET_ROLES.values(), OPERATOR, *(role for name in services for role in of_service(name)))
     return {role.name: role for role in roles}
 
 

@@ -14,7 +14,7 @@ HomeOption = Annotated[Path, typer.Option("--home", help="Where `bursar up` keep
 
 agents = typer.Typer(
     name="agent",
-    help="Credentials of agents.\n\n\b\nExamples:\n  bursar agent add alice\n  bursar agent list",
+    help="Credentials of agents, workers and probes.\n\n\b\nExamples:\n  bursar agent add alice\n  bursar agent list",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,6 +28,9 @@ def default_home() -> Path:
 def add(
     name: Annotated[str, typer.Argument(help="a-z, 0-9 and '-', at most 64 characters: its name in every subject.")],
     home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    role: Annotated[
+        str, typer.Option(help="agent, worker (takes tasks), or node (the probe of the host of that name).")
+    ] = "agent",
     force: Annotated[bool, typer.Option("--force", help="Replace the credentials of an existing agent.")] = False,
 ) -> None:
     """Mint credentials for an agent; works while everything runs, and at once.
@@ -35,11 +38,13 @@ def add(
     \b
     Examples:
       bursar agent add alice
+      bursar agent add worker-1 --role worker
+      bursar agent add gpu-host-1 --role node
       bursar agent add alice --force       # a new key; the old one is void after the next start of the server
       BURSAR_CREDS=$(bursar agent add bob 2>/dev/null) python my_agent.py
     """
     try:
-        path = mint_agent(load_home(home), name, force=force)
+        path = mint_agent(load_home(home), name, force=force, role=role)
     except (HomeError, ValueError) as error:
         fail(str(error))
     typer.echo(path)
@@ -51,7 +56,7 @@ def add(
 
 @agents.command("list")
 def list_agents(home: HomeOption = default_home()) -> None:  # noqa: B008 - read once, at start
-    """List the agents that have credentials here.
+    """List the agents that have credentials here: name, file, role.
 
     \b
     Example:
@@ -62,7 +67,7 @@ def list_agents(home: HomeOption = default_home()) -> None:  # noqa: B008 - read
     except HomeError as error:
         fail(str(error))
     for name in found.agents():
-        typer.echo(f"{name}\t{found.creds(name)}")
+        typer.echo(f"{name}\t{found.creds(name)}\t{found.role_of(name) or '?'}")
 
 
 def register(app: typer.Typer) -> None:

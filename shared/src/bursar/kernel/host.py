@@ -15,7 +15,7 @@ import gc
 import logging
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -68,6 +68,7 @@ class Host:
         metadata = {"shards": ",".join(map(str, settings.shards))}
         self.service = Service(bus, spec.name, spec.version, spec.description, metadata, instance=settings.instance)
         self.pauses = PauseMeter()
+        self.service.about_process = self.pauses.facts
         self._shard = settings.shards[0]
         self._wanted = False
         self._switching = asyncio.Event()
@@ -249,9 +250,10 @@ class Host:
 
 
 def _must_not_fail(task: asyncio.Task[None]) -> None:
-    """An owner that never listens looks healthy to everybody: better that the process ends and is started again."""
+    """An owner that never listens (say) looks healthy to everybody: better that the process ends and is started
+    again."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        task.get_loop().call_exception_handler({"message": "the endpoints cannot be switched", "exception": error})
+        task.get_loop().call_exception_handler({"message": "a task of the host has failed", "exception": error})
 
 
 def _fence_of(value: Sequence[int]) -> Fence:
@@ -267,8 +269,15 @@ def _keys(settings: ServiceSettings) -> tuple[Fencer, Signer]:
     return Fencer((directory / "fence.key").read_bytes()), Signer.load_or_create(directory / "signing.nk")
 
 
-async def serve(spec: ServiceSpec, settings: ServiceSettings) -> int:
-    """Run until SIGTERM or SIGINT (status 0) or until the connection has ended for ever (status 1)."""
+Beside = Callable[[Host], Coroutine[Any, Any, None]]
+"""What a process may do beside its service, with the host at hand."""
+
+
+async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | None = None) -> int:
+    """Run until SIGTERM or SIGINT (status 0) or until the connection has ended for ever (status 1).
+
+    ``beside``: what else this process does as long as the host runs; when it fails, the process ends with status 1.
+    """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
 
@@ -289,14 +298,20 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings) -> int:
     bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1))
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
     host = Host(spec, settings, bus, log_bus)
+    work: asyncio.Task[None] | None = None
     try:
         tame_garbage_collection()
         await host.start()
         log.info("started", extra={"version": spec.version})
+        if beside is not None:
+            work = loop.create_task(beside(host))
+            work.add_done_callback(_must_not_fail)
         status = await ended
         if status == 0:
             await host.stop()
     finally:
+        if work is not None:
+            work.cancel()
         await bus.close()
         await log_bus.close()
     return status
@@ -310,11 +325,11 @@ def tame_garbage_collection() -> None:
     gc.set_threshold(50_000, 1_000_000, 1_000_000)
 
 
-def run(spec: ServiceSpec, settings: ServiceSettings) -> int:
-    """The whole main of a service; returns the exit status."""
+def run(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | None = None) -> int:
+    """The whole main of a service; returns the exit status. ``beside``: see `serve`."""
     to_stderr(spec.name, settings.instance, settings.log_level)
     try:
-        return asyncio.run(serve(spec, settings))
+        return asyncio.run(serve(spec, settings, beside))
     except BursarError as error:
         log.critical("cannot_start", extra={"code": error.code, "text": error.text})
         return 1

@@ -94,17 +94,36 @@ class Home:
         names = (path.stem for path in self.creds_dir.glob("*.creds"))
         return sorted(n for n in names if n not in permissions.RESERVED and not n.startswith("svc-"))
 
+    def role_of(self, principal: str) -> str:
+        """The role (its name) whose key signed the principal's credentials; empty when it is none of this home."""
+        issuer = jwt.decode(jwt.token_in(self.creds(principal).read_text()))["iss"]
+        found = (name for name in permissions.matrix(self.services) if self.has_role(name))
+        return next((name for name in found if self._role_key(name).public == issuer), "")
+
     def trust(self) -> Trust:
         """Sign the operator's and the accounts' JWTs for a server that is about to start."""
         operator, system = keys.load(self.keys_dir / "operator.nk"), self._account_key(_SYSTEM)
-        roles = permissions.matrix(self.services).values()
+        roles = [role for role in permissions.matrix(self.services).values() if self.has_role(role.name)]
         accounts = {system.public: jwt.account(_SYSTEM, system.public, operator)}
+        gives = {
+            subject: self._account_key(permissions.journal_account(service)).public
+            for service in self.services
+            for subject in permissions.given_over(service)
+        }
+        takes = {permissions.journal_account(service): permissions.given_over(service) for service in self.services}
         for name in dict.fromkeys(role.account for role in roles):
             account = self._account_key(name)
             scopes = {self._role_key(role.name).public: role for role in roles if role.account == name}
             jetstream = {} if name == permissions.MEETING else JETSTREAM_LIMITS
             accounts[account.public] = jwt.account(
-                name, account.public, operator, scopes=scopes, jetstream=jetstream, revoked=self._revoked()
+                name,
+                account.public,
+                operator,
+                scopes=scopes,
+                jetstream=jetstream,
+                revoked=self._revoked(),
+                takes=takes.get(name, ()),
+                gives=gives if name == permissions.MEETING else None,
             )
         return Trust(jwt.operator("bursar", operator, system.public), system.public, accounts)
 
@@ -142,6 +161,10 @@ class Home:
     def _account_key(self, name: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"account-{name}.nk")
 
+    def has_role(self, role: str) -> bool:
+        """Whether the home can sign for a role."""
+        return (self.keys_dir / f"role-{role}.nk").exists()
+
     def _role_key(self, role: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"role-{role}.nk")
 
@@ -155,14 +178,14 @@ class Home:
             keys.write_private(self.trust_file, json.dumps(known | {service: public_key}, indent=2).encode() + b"\n")
 
 
-def create_home(path: Path, services: Iterable[str] = ("limiter",)) -> Home:
+def create_home(path: Path, services: Iterable[str] = permissions.SERVICES) -> Home:
     """Make a home, or complete one that exists: everything there is kept, only what is missing is made."""
     home = Home(path.absolute())
     for directory in (home.path, home.keys_dir, home.creds_dir, home.store_dir, home.path / "services"):
         keys.make_private_directory(directory)
     keys.load_or_generate(home.keys_dir / "operator.nk", keys.OPERATOR)
     system = keys.load_or_generate(home.keys_dir / f"account-{_SYSTEM}.nk", keys.ACCOUNT)
-    for role in (permissions.AGENT, permissions.OPERATOR):
+    for role in (*permissions.FLEET_ROLES.values(), permissions.OPERATOR):
         home.add_role(role)
     for service in services:
         home.add_service(service)
@@ -178,18 +201,24 @@ def load_home(path: Path) -> Home:
     return home
 
 
-def mint_agent(home: Home, name: str, *, force: bool = False) -> Path:
+def mint_agent(home: Home, name: str, *, force: bool = False, role: str = "agent") -> Path:
     """Mint an agent's credentials and return their file; works while the server runs, without a reload.
 
-    Raises `ValueError` for a name that cannot be an agent's and `HomeError` when the agent exists. With ``force``
-    an existing agent gets new credentials; the old ones are void from the next start of the server on.
+    ``role``: "agent", "worker" (it takes tasks) or "node" (the probe of the host of that name). Raises `ValueError`
+    for a name that cannot be an agent's or a role that is none of these, and `HomeError` when the agent exists, or
+    when the home is older than the role. With ``force`` an existing agent gets new credentials; the old ones are void
+    from the next start of the server on.
     """
     permissions.check_agent_name(name)
+    if role not in permissions.FLEET_ROLES:
+        raise ValueError(f"{role!r} is no role of an agent: {', '.join(permissions.FLEET_ROLES)} are")
+    if not home.has_role(role):
+        raise HomeError(f"this home is older than the role {role!r}: start `bursar up --home {home.path}` again first")
     if home.creds(name).exists():
         if not force:
             raise HomeError(f"agent {name!r} exists ({home.creds(name)}): use --force for new credentials")
         home.revoke(name)
-    return home.mint(name, permissions.AGENT)
+    return home.mint(name, permissions.FLEET_ROLES[role])
 
 
 def _mint_staff(home: Home, system: keys.KeyPair) -> None:

@@ -22,6 +22,7 @@ from bursar.bus.permissions import UNLIMITED, Role
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 _VERSION = 2
+_ANSWER_WITHIN_NS = 100_000_000
 
 
 class BadToken(ValueError):
@@ -65,10 +66,14 @@ def account(
     jetstream: Mapping[str, int] | None = None,
     max_connections: int = UNLIMITED,
     revoked: Mapping[str, int] | None = None,
+    takes: Iterable[str] = (),
+    gives: Mapping[str, str] | None = None,
 ) -> str:
     """An account; ``scopes`` maps public signing keys to roles, ``jetstream`` holds the account's storage limits.
 
-    ``revoked`` maps public user keys to the time (Unix seconds) up to which their JWTs no longer count.
+    ``revoked`` maps public user keys to the time (Unix seconds) up to which their JWTs no longer count. ``takes``:
+    subjects that other accounts may give over to this one; ``gives`` maps subjects to the account (public key) that
+    they are given over to. Given over means imported as a service: the reply subject becomes one of the server's own.
     """
     nats: dict[str, Any] = {
         "type": "account",
@@ -76,6 +81,10 @@ def account(
         "signing_keys": [_scope(key, role) for key, role in (scopes or {}).items()],
         "default_permissions": {"pub": {}, "sub": {}},
     }
+    if exports := [_export(subject) for subject in takes]:
+        nats["exports"] = exports
+    if imports := [_import(subject, other) for subject, other in (gives or {}).items()]:
+        nats["imports"] = imports
     if revoked:
         nats["revocations"] = dict(revoked)
     return encode(public_key, name, nats, operator_key)
@@ -121,6 +130,16 @@ def _scope(key: str, role: Role) -> dict[str, Any]:
         "allowed_connection_types": ["STANDARD"],
     }
     return {"kind": "user_scope", "key": key, "role": role.name, "template": template}
+
+
+def _export(subject: str) -> dict[str, Any]:
+    """A service that nobody is answered by: what the server keeps for an answer goes after `_ANSWER_WITHIN_NS`."""
+    kind = {"type": "service", "response_type": "Singleton", "response_threshold": _ANSWER_WITHIN_NS}
+    return {"name": subject, "subject": subject, **kind}
+
+
+def _import(subject: str, account_key: str) -> dict[str, Any]:
+    return {"name": subject, "subject": subject, "account": account_key, "type": "service"}
 
 
 def _account_limits(max_connections: int) -> dict[str, Any]:

@@ -8,6 +8,10 @@ duplicate window is the smallest that the server allows, because the guarantee i
 newest manifests while each chunk has a subject of its own. Discard new here too: the limit per subject still rolls
 (the server refuses only at the limits of the whole stream), and a full stream refuses a new snapshot instead of
 eating the chunks of an old one.
+
+*Inbox* (``BURSAR_INBOX_<SERVICE>``, only for services that have one; one subject per principal): what agents publish
+while nobody may be listening. It acknowledges nothing, so that no caller gets JetStream to say anything. Each principal
+has room for `INBOX_PER_PRINCIPAL` messages, and the next one is dropped rather than an older one or somebody else's.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bursar.bus.base import Bus, NoResponders, RequestTimeout
-from bursar.contracts.base import checkpoint_stream, log_stream
+from bursar.bus.permissions import WITH_INBOX
+from bursar.contracts.base import checkpoint_stream, inbox_stream, inbox_subject, log_stream
 
 MiB = 1024**2
 SNAPSHOTS_KEPT = 3
+INBOX_PER_PRINCIPAL = 1_000
+INBOX_MESSAGE = 65_536 + 4_096
+"""What an agent may send, and what the server adds to its headers."""
 _DUPLICATE_WINDOW_NS = 100_000_000
 _STREAM_NOT_FOUND = 10059
 
@@ -32,6 +40,7 @@ class StreamSizes:
 
     log: int = 2048 * MiB
     checkpoints: int = 2048 * MiB
+    inbox: int = 1024 * MiB
 
 
 class ProvisionError(Exception):
@@ -60,14 +69,31 @@ def checkpoint_config(service: str, replicas: int, max_bytes: int) -> dict[str, 
     }
 
 
-async def provision(bus: Bus, service: str, replicas: int = 1, sizes: StreamSizes | None = None) -> None:
-    """Create or verify both streams of a service, as the principal ``svc-<service>-provisioner``.
+def inbox_config(service: str, replicas: int, max_bytes: int) -> dict[str, Any]:
+    """The inbox's stream."""
+    return _common(inbox_stream(service), inbox_subject(service, "*"), replicas, max_bytes) | {
+        "description": f"Bursar: durable inbox of {service}",
+        "deny_delete": False,
+        "max_msgs_per_subject": INBOX_PER_PRINCIPAL,
+        "discard_new_per_subject": True,
+        "max_msg_size": INBOX_MESSAGE,
+        "no_ack": True,
+    }
 
-    Raises `StreamDrift` when one exists with another configuration and `ProvisionError` when JetStream refuses.
+
+async def provision(
+    bus: Bus, service: str, replicas: int = 1, sizes: StreamSizes | None = None, *, inbox: bool | None = None
+) -> None:
+    """Create or verify the streams of a service, as the principal ``svc-<service>-provisioner``.
+
+    ``inbox``: whether it has a durable one (None: as `WITH_INBOX` says). Raises `StreamDrift` when a stream exists with
+    another configuration and `ProvisionError` when JetStream refuses.
     """
     sizes = sizes or StreamSizes()
     await _ensure(bus, log_config(service, replicas, sizes.log))
     await _ensure(bus, checkpoint_config(service, replicas, sizes.checkpoints))
+    if inbox if inbox is not None else service in WITH_INBOX:
+        await _ensure(bus, inbox_config(service, replicas, sizes.inbox))
 
 
 def _common(name: str, subject: str, replicas: int, max_bytes: int) -> dict[str, Any]:
