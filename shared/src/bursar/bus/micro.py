@@ -226,6 +226,8 @@ class Service:
         self.prefixes: dict[str, str] = {}
         self.started = datetime.now(UTC)
         self.control_dropped = 0
+        self.about_process: Callable[[], Mapping[str, int | None]] | None = None
+        """What the statistics say about the process, beside the endpoints."""
         self._control: list[Subscription] = []
         self._running = False
 
@@ -322,7 +324,8 @@ class Service:
     def stats(self) -> dict[str, Any]:
         started = self.started.isoformat().replace("+00:00", "Z")
         endpoints = [endpoint.statistics() for endpoint in self.endpoints.values()]
-        return {**self._about("stats"), "started": started, "endpoints": endpoints}
+        page = {**self._about("stats"), "started": started, "endpoints": endpoints}
+        return page if self.about_process is None else {**page, "process": dict(self.about_process())}
 
     def _about(self, kind: str) -> dict[str, Any]:
         return {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from time import perf_counter
+import os
+from pathlib import Path
+from time import perf_counter, process_time
 
 EVERY_SECONDS = 0.05
 
@@ -29,6 +31,16 @@ class PauseMeter:
         if self._timer is not None:
             self._timer.cancel()
 
+    def facts(self) -> dict[str, int | None]:
+        """What the process costs, for its statistics: CPU since the start, memory (None where it is not known)."""
+        return {
+            "pid": os.getpid(),
+            "cpu_ms": round(process_time() * 1000),
+            "rss_bytes": _resident(),
+            "gc_max_us": round(self.gc_max_ms * 1000),
+            "loop_max_us": round(self.loop_max_ms * 1000),
+        }
+
     def _on_gc(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
             self._began = perf_counter()
@@ -40,3 +52,12 @@ class PauseMeter:
         self.loop_max_ms = max(self.loop_max_ms, (now - self._due) * 1000)
         self._due = now + EVERY_SECONDS
         self._timer = asyncio.get_running_loop().call_later(EVERY_SECONDS, self._on_time)
+
+
+def _resident() -> int | None:
+    """Resident memory of this process in bytes, from Linux's /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
