@@ -22,12 +22,15 @@ from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_str
 from bursar.kernel.attempt import CONFLICT_CODES
 from bursar.kernel.bugs import seeded
 from bursar.kernel.effects import Inspection
-from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, KernelError, OutcomeUnknown
+from bursar.kernel.errors import Conflict, CorruptSnapshot, JournalError, JournalFull, KernelError, OutcomeUnknown
 from bursar.kernel.journal.base import Appended
 from bursar.kernel.snapshot import Manifest, decode_manifest
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 NOT_FOUND: Final = frozenset({10037, 10059})
+FULL_CODES: Final = frozenset({10002, 10023, 10047, 10077})
+"""No room: of the account, of the server's memory, of its disk; 10077 is that the stream did not take the message, as
+when it has reached its limit (the store's own words stand in the description)."""
 PULL_MESSAGES: Final = 2000
 TAIL_PAUSE: Final = 0.1
 """Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
@@ -177,8 +180,8 @@ class JetStreamJournal:
 
     # ---- plumbing
 
-    async def _reader(self, after: int) -> _Reader:
-        reader = _Reader(self._bus, self._stream, f"r{secrets.token_hex(8)}", self._timeout)
+    async def _reader(self, after: int) -> Reader:
+        reader = Reader(self._bus, self._stream, f"r{secrets.token_hex(8)}", self._timeout)
         await reader.open(self._subject, after)
         return reader
 
@@ -224,7 +227,9 @@ def _appended(answer: Msg | BusError) -> int | KernelError:
         text = str(problem.get("description", ""))
     except (ValueError, KeyError, AttributeError, TypeError):
         return OutcomeUnknown("an acknowledgement that cannot be read")
-    return Conflict("wrong last sequence", code=code) if code in CONFLICT_CODES else JournalError(text, code=code)
+    if code in CONFLICT_CODES:
+        return Conflict("wrong last sequence", code=code)
+    return JournalFull(text, code=code) if code in FULL_CODES else JournalError(text, code=code)
 
 
 def _ends_pull(status: str, description: str) -> bool:
@@ -247,7 +252,7 @@ def _id_in(payload: bytes) -> str:
         return _UNREADABLE
 
 
-class _Reader:
+class Reader:
     """An ephemeral pull consumer that delivers a shard's entries in order, once."""
 
     def __init__(self, bus: Bus, stream: str, name: str, timeout: float) -> None:
@@ -289,6 +294,12 @@ class _Reader:
 
     async def pull(self, request: dict[str, Any]) -> AsyncIterator[tuple[int, bytes]]:
         """One pull request's entries. Silence for longer than a heartbeat allows means that the reader is broken."""
+        async for sequence, message in self.messages(request):
+            yield sequence, message.data
+
+    async def messages(self, request: dict[str, Any]) -> AsyncIterator[tuple[int, Msg]]:
+        """As `pull`, with all that a message has. What is a message and what the server says of the request is told
+        by the reply subject, which nobody else can give: a header named Status may be in anybody's message."""
         left = request["batch"]
         body = json.dumps({**request, "max_bytes": PULL_BYTES}).encode()
         self._ask(body)
@@ -298,10 +309,10 @@ class _Reader:
                 message = await asyncio.wait_for(self._arrived.get(), self._timeout + 1.0)
             except TimeoutError as error:
                 raise OutcomeUnknown("the reader hears nothing") from error
-            status = (message.headers or {}).get("Status")
-            if status is None:
+            status = (message.headers or {}).get("Status", "")
+            if message.reply.startswith("$JS.ACK."):
                 left -= 1
-                yield self._in_order(message)
+                yield self._in_order(message), message
             elif status == "503" and tries > 0:  # a new reader's leader is not elected yet
                 tries -= 1
                 await asyncio.sleep(NO_LEADER_PAUSE)
@@ -315,13 +326,13 @@ class _Reader:
         except BusError as error:
             raise OutcomeUnknown("the reader lost its connection") from error
 
-    def _in_order(self, message: Msg) -> tuple[int, bytes]:
+    def _in_order(self, message: Msg) -> int:
         tokens = message.reply.split(".")
         sequence = int(tokens[5] if len(tokens) == 9 else tokens[7])
         if sequence <= self._last:
             raise OutcomeUnknown("entries out of order", sequence=sequence, after=self._last)
         self._last = sequence
-        return sequence, message.data
+        return sequence
 
     async def close(self) -> None:
         try:
