@@ -22,6 +22,7 @@ MODULES = {
     "agent": "bursar.cli.agent",
     "journal": "bursar.cli.journal",
     "trust": "bursar.cli.trust",
+    "contracts": "bursar.cli.contracts",
     "decode": "bursar.cli.decode",
     "encode": "bursar.cli.decode",
     "top": "bursar.cli.top",

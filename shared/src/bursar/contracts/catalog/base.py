@@ -15,6 +15,9 @@ from typing import Any, Final, Literal, NamedTuple
 from bursar.contracts import base
 from bursar.contracts.base import Message, Query
 
+VERSION: Final = "0.1.0"
+"""Of the contracts: that of the distributions, since before 1.0 the wire may change with the minor version."""
+
 Kind = Literal["req", "adm", "work", "obs", "node", "inbox"]
 """Which part of the subject space an operation is in, and so who may use it and whether it is answered."""
 

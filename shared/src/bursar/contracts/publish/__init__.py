@@ -22,15 +22,15 @@ __all__ = ["documents", "schemas_of"]
 _HEAD = "# Generated from bursar.contracts by `make docs`: do not edit.\n"
 
 
-def documents(version: str) -> dict[str, str]:
-    """All files, by their path below ``docs``. ``version``: of the contracts, for the document's head.
+def documents() -> dict[str, str]:
+    """All files, by their path below ``docs``.
 
     Raises `bursar.contracts.publish.schema.UnexplainedField` when a field has no words.
     """
     found = catalogues()
     schemas = {catalog.name: schemas_of(catalog) for catalog in found}
     shared = {model.__name__: schema_of(model, WORDS) for model in (ErrorReply, Signed, OwnerBeat)}
-    document = asyncapi(found, {**schemas, "common": shared}, version)
+    document = asyncapi(found, {**schemas, "common": shared})
     examples = {f"{catalog.name}.{name}": texts for catalog in found for name, texts in _examples(catalog).items()}
     named = [(f"{service}.{name}", schema) for service, own in schemas.items() for name, schema in own.items()]
     named += [(f"common.{name}", schema) for name, schema in shared.items()]
@@ -54,4 +54,3 @@ def _examples(catalog: ServiceCatalog) -> dict[str, list[dict[str, Any]]]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-

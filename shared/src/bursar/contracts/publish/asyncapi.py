@@ -14,7 +14,16 @@ from typing import Any, Final
 
 from bursar.contracts.base import PRINCIPAL
 from bursar.contracts.catalog import common
-from bursar.contracts.catalog.base import ANSWERED, PRINCIPAL_PLACE, ROLES, Event, Operation, ServiceCatalog, Telling
+from bursar.contracts.catalog.base import (
+    ANSWERED,
+    PRINCIPAL_PLACE,
+    ROLES,
+    VERSION,
+    Event,
+    Operation,
+    ServiceCatalog,
+    Telling,
+)
 from bursar.contracts.publish.samples import sample
 from bursar.contracts.publish.schema import PACKED, together
 from bursar.errors import CODES
@@ -31,14 +40,14 @@ ABOUT: Final = (
 )
 
 
-def asyncapi(catalogues: Iterable[ServiceCatalog], schemas: dict[str, Schemas], version: str) -> Value:
+def asyncapi(catalogues: Iterable[ServiceCatalog], schemas: dict[str, Schemas]) -> Value:
     """The document. ``schemas``: by service, and under ``common`` those that all share."""
     document: Value = {
         "asyncapi": "3.0.0",
         "id": "urn:bursar",
         "info": {
             "title": "Bursar",
-            "version": version,
+            "version": VERSION,
             "description": ABOUT,
             "license": {"name": "Apache-2.0"},
         },
@@ -178,14 +187,17 @@ _PRINCIPAL: Final = {"description": f"Who asks: the name in the credentials, {PR
 
 _REPLY_ADDRESS: Final = {
     "location": "$message.header#/reply",
-    "description": "The reply subject of the NATS message. It must begin with _R.<principal>. or the request is dropped.",
+    "description": "The reply subject of the NATS message. It must begin with _R.<principal>. or nobody answers.",
 }
 
 _HEADERS: Final = {
     "type": "object",
     "required": ["Nats-Service-Error-Code", "Nats-Service-Error"],
     "properties": {
-        "Nats-Service-Error-Code": {"type": "string", "description": "A number as in HTTP: 400, 403, 404, 409, 503 ..."},
+        "Nats-Service-Error-Code": {
+            "type": "string",
+            "description": "A number as in HTTP: 400, 403, 404, 409, 503 ...",
+        },
         "Nats-Service-Error": {"type": "string", "description": "<code>: <text>"},
     },
 }

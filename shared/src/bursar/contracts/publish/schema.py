@@ -1,8 +1,8 @@
 """From the messages to JSON Schema 2020-12, every field with its meaning and its unit.
 
-What pydantic makes of a model is right but says little: here each field gets the words of the catalogue (``description``
-and, for numbers, ``x-unit``), generated titles go, and bytes are said to be what they are: binary in msgpack, base64
-in an answer in JSON. The same schemas serve both publications, apart in files and together in the AsyncAPI document;
+What pydantic makes of a model is right but says little: here each field gets the words of the catalogue
+(``description`` and, for numbers, ``x-unit``), generated titles go, and bytes are said to be what they are: binary in
+msgpack, base64 in an answer in JSON. The same schemas serve both publications, apart in files and together in the AsyncAPI document;
 the latter is written for JSON Schema draft 7, so no keyword is used that means something else there.
 """
 
