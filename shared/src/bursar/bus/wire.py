@@ -70,7 +70,7 @@ class WireClient(Client):
             raise NotConnected("there is no connection")
         if len(payload) > self._max_payload:
             raise CallerError("too_large", f"the server takes at most {self._max_payload} bytes", size=len(payload))
-        if not subject or _BAD_SUBJECT.search(subject) or _BAD_SUBJECT.search(reply):
+        if not subject or _BAD_SUBJECT.search(subject) or (reply and _BAD_SUBJECT.search(reply)):
             raise CallerError("bad_request", "a subject must not be empty or hold white space")
         if headers is None:
             data = f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"

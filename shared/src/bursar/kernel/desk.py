@@ -19,7 +19,7 @@ from bursar.contracts.base import Message
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Notice, Outcome, Park, Reject
 from bursar.kernel.effects import Answer
-from bursar.kernel.entry import Decision, pack_decision
+from bursar.kernel.entry import pack_decision
 from bursar.kernel.fold import Folded
 
 MAX_BATCH_BYTES: Final = 512 * 1024
@@ -152,11 +152,14 @@ class Desk:
         now = max(now, folded.time)
         fence = (folded.incarnation, folded.epoch, folded.number)
         outcome: Outcome
-        row, packed = None, b""
+        reply = packed = b""
         try:
             outcome = folded.decider.decide(folded.state, command, now, fence)
             if isinstance(outcome, Accept):
-                row, packed = _decision(request, outcome, now - batch.time)
+                reply = _packer.pack(outcome.reply) if command.request_id else b""
+                packed = pack_decision(
+                    (*command[:2], request.acked, request.digest, reply, outcome.events, now - batch.time)
+                )
         except Exception as error:
             if not guarded:
                 raise
@@ -164,14 +167,16 @@ class Desk:
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
             outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
         if isinstance(outcome, Accept):
-            assert row is not None
-            self._accept(request, outcome, fence, batch, row, packed)
+            folded.record(*command[:2], request.acked, request.digest, reply, outcome.events, now)
+            batch.packed.append(packed)
+            batch.size += len(packed)
+            if outcome.broadcasts:
+                batch.broadcasts.append((outcome.broadcasts, fence))
+            if request.ticket is not None:
+                batch.answers.append(Answer(request.ticket, outcome.reply, fence, reply))
         elif isinstance(outcome, Park):
-            key = (command.principal, command.request_id)
-            before = self.parked.get(key)
-            if before is not None and before.ticket is not request.ticket:
-                self.replaced.append(before.ticket)
-            self.parked[key] = request
+            self._unpark(request)
+            self.parked[command.principal, command.request_id] = request
             return
         else:
             if seeded("refusal_changes_state"):
@@ -179,33 +184,18 @@ class Desk:
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome, folded.fence))
         if self.parked and command.request_id:
-            before = self.parked.pop((command.principal, command.request_id), None)
-            if before is not None and before.ticket is not request.ticket:
-                self.replaced.append(before.ticket)
+            self._unpark(request)
+
+    def _unpark(self, request: Request) -> None:
+        """Take it out of those who wait; a ticket that it had before is not going to be answered."""
+        before = self.parked.pop(request.command[:2], None)
+        if before is not None and before.ticket is not request.ticket:
+            self.replaced.append(before.ticket)
 
     def _fault(self, error: Exception) -> Reject:
         """A fault of the decider costs the request that it met, and nobody else: nothing has been changed yet."""
         self.faults.append(error)
         return Reject("internal", "the service failed to decide this request")
-
-    def _accept(
-        self, request: Request, outcome: Accept, fence: Fence, batch: Batch, row: Decision, packed: bytes
-    ) -> None:
-        self.folded.record(*row[:-1], batch.time + row.after)
-        batch.packed.append(packed)
-        batch.size += len(packed)
-        if outcome.broadcasts:
-            batch.broadcasts.append((outcome.broadcasts, fence))
-        if request.ticket is not None:
-            batch.answers.append(Answer(request.ticket, outcome.reply, fence, row.reply))
-
-
-def _decision(request: Request, outcome: Accept, after: int) -> tuple[Decision, bytes]:
-    """The row for the journal, as values and packed."""
-    principal, request_id, _ = request.command
-    reply = _packer.pack(outcome.reply) if request_id else b""
-    row = Decision(principal, request_id, request.acked, request.digest, reply, outcome.events, after)
-    return row, pack_decision(row)
 
 
 def _over(command: Command) -> Reject:

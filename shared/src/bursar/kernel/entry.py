@@ -77,7 +77,8 @@ def chain_hash(payload: bytes) -> bytes:
     return hashlib.blake2b(payload, digest_size=16).digest()
 
 
-def pack_decision(decision: Decision) -> bytes:
+def pack_decision(decision: Decision | tuple[str, str, int, bytes, bytes, Sequence[Event], int]) -> bytes:
+    """A decision's bytes; the fields of `Decision`, in order."""
     packed: bytes = _packer.pack(decision)
     return packed
 
