@@ -19,6 +19,7 @@ from bursar_breaker.window import AUTH, BUCKETS, TOLD, Counts, Window
 MAX_TARGETS: Final = 4_096
 MAX_INTRODUCED: Final = 256
 MAX_CELLS: Final = 250_000
+SWEEP_MS: Final = 1_000
 
 
 def counts_of(delta: Delta) -> Counts:
@@ -37,13 +38,14 @@ def passed_on(counts: Counts) -> Counts:
 class Windows:
     """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored."""
 
-    __slots__ = ("_brought", "_cells", "_introduced", "dropped", "windows")
+    __slots__ = ("_brought", "_cells", "_introduced", "_swept_at", "dropped", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[str, Window] = {}
         self._brought: dict[str, str] = {}
         self._introduced: dict[str, int] = {}
         self._cells = 0
+        self._swept_at = -SWEEP_MS
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -57,7 +59,7 @@ class Windows:
         seen = self.windows.pop(target, None)
         if seen is None:
             if self._introduced.get(reporter, 0) >= MAX_INTRODUCED:
-                self._forget_idle(now)
+                self._sweep(now)
                 if self._introduced.get(reporter, 0) >= MAX_INTRODUCED:
                     self.dropped += 1
                     return None
@@ -70,6 +72,9 @@ class Windows:
         return seen
 
     def note(self, seen: Window, now: int, reporter: str, counts: Counts) -> None:
+        self._cells -= seen.advance(now)
+        if self._cells >= MAX_CELLS:
+            self._sweep(now)
         before = seen.cells
         seen.note(now, reporter, counts, has_room=self._cells < MAX_CELLS)
         self._cells += seen.cells - before
@@ -95,8 +100,11 @@ class Windows:
         for target in list(self.windows):
             self.forget(target)
 
-    def _forget_idle(self, now: int) -> None:
-        """Whoever was not reported of for a whole window has an empty one."""
+    def _sweep(self, now: int) -> None:
+        """Forget windows that nothing was reported to for their whole length; not too often, for it looks at all."""
+        if now - self._swept_at < SWEEP_MS:
+            return
+        self._swept_at = now
         idle = [target for target, seen in self.windows.items() if now - seen.seen_at > seen.length * BUCKETS]
         for target in idle:
             self.forget(target)

@@ -144,7 +144,7 @@ def load(value: Any) -> State:
     state = State()
     state.rules = load_rules(value["rules"])
     for target, *fields, evidence in value["circuits"]:
-        state.put(target, Circuit(*fields, tuple(evidence)))
+        state.put(target, Circuit._make([*fields, tuple(evidence)]))
     for key, principal, expires_at, circuits in value["leases"]:
         state.lend(key, Lease(principal, expires_at, tuple((target, generation) for target, generation in circuits)))
     state.at, state.revision, state.source = value["at"], value["revision"], value["source"]
