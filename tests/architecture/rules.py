@@ -24,6 +24,7 @@ KERNEL_SHELL = (
     "floor.py",  # a small file
     "forked.py",  # another process
     "host.py",  # a service's process
+    "inbox_reader.py",  # reads messages off the network
     "keeper.py",  # writes snapshots into the journal
     "loader.py",  # reads them, and the journal
     "pauses.py",  # measures the process
@@ -32,7 +33,12 @@ KERNEL_SHELL = (
 )
 """The files of the kernel that are not pure, beside the journals; all others are."""
 
-SERVICE_SHELL = ("__init__.py", "__main__.py", "settings.py", "service.py", "diagram.py")
+SERVICE_SHELL = (
+    "__init__.py", "__main__.py", "settings.py", "service.py", "diagram.py",
+    "control.py",  # serves simulated cards to other processes
+    "node.py",  # the probe's process
+    "nvml.py",  # asks the driver
+)  # fmt: skip
 """The files of a service that are not part of its core (diagram.py writes into its README); all others are pure."""
 
 PURE_LIBRARY = frozenset(

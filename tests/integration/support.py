@@ -129,8 +129,10 @@ class Rig:
         service: str = SERVICE,
         decider: Callable[[], Decider[Any]] = Counter,
         env: Mapping[str, str] | None = None,
+        inbox: bool = False,
     ) -> None:
         self.directory = directory
+        self._inbox = inbox
         self.service = service
         self.decider = decider
         self.cluster = NatsCluster(directory) if replicas > 1 else None
@@ -152,7 +154,7 @@ class Rig:
         try:
             for node in self.cluster.nodes if self.cluster else [self.server]:
                 assert (await node.monitor("jsz"))["config"]["sync_always"] is True, "the running server must fsync"
-            await provision(await self.bus("provisioner"), self.service, self._replicas)
+            await self.provision()
         except BaseException:
             await self._close()
             raise
@@ -162,6 +164,10 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
+
+    async def provision(self) -> None:
+        """Make the streams, or verify them."""
+        await provision(await self.bus("provisioner"), self.service, self._replicas, inbox=self._inbox)
 
     def _make_keys(self) -> None:
         self.keys_dir.mkdir(parents=True, exist_ok=True)

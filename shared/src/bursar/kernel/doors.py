@@ -58,8 +58,12 @@ async def open_doors(service: Service, spec: ServiceSpec, on_call: OnCall, on_ob
 
 def limits_of(rule: Verb) -> Limits:
     """The bounds of a verb's messages."""
-    common = OPERATOR_LIMITS if rule.large else AGENT_LIMITS
-    return common if rule.strings == common.text else replace(common, text=rule.strings)
+    return limits_for(OPERATOR_LIMITS if rule.large else AGENT_LIMITS, rule.strings)
+
+
+def limits_for(common: Limits, strings: int) -> Limits:
+    """``common``, with strings of so many bytes."""
+    return common if strings == common.text else replace(common, text=strings)
 
 
 def _calling(on_call: OnCall, rule: Verb) -> Callable[[Call], None]:

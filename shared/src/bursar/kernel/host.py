@@ -35,6 +35,8 @@ from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
 from bursar.kernel.fencing import Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
+from bursar.kernel.inbox_reader import InboxReader, ShardOwner
+from bursar.kernel.journal.inbox import JetStreamInbox
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.pauses import PauseMeter
 from bursar.kernel.replica import Replica
@@ -48,6 +50,8 @@ from bursar.telemetry.logs import to_stderr
 log = logging.getLogger("bursar.kernel")
 
 OWNER_KIND: Final = "owner"
+JOURNAL: Final = "journal"
+"""Where the metadata of a service say how its journal is: ok, or full."""
 OBSERVATIONS_WAITING: Final = 4_000
 """With so many commands in line no observation joins them: whoever floods the service with observations must not take
 the place of requests (the line holds 20,000)."""
@@ -65,7 +69,7 @@ class Host:
         self._bus = bus
         self._fencer, self._signer = _keys(settings)
         self._verifier = Verifier({spec.name: self._signer.public_key})
-        metadata = {"shards": ",".join(map(str, settings.shards))}
+        metadata = {"shards": ",".join(map(str, settings.shards)), JOURNAL: "ok"}
         self.service = Service(bus, spec.name, spec.version, spec.description, metadata, instance=settings.instance)
         self.pauses = PauseMeter()
         self.service.about_process = self.pauses.facts
@@ -84,8 +88,13 @@ class Host:
         if settings.data_dir is not None:
             floor = FloorFile(settings.data_dir, spec.name, self._shard, self._fencer)
         journal = JetStreamJournal(log_bus, spec.name, self._shard)
-        self.runner = ShardRunner(replica, journal, clock or SystemClock(), self, floor)
-        log_bus.on_reconnect(self.runner.reconnected)
+        clock = clock or SystemClock()
+        self.runner = ShardRunner(replica, journal, clock, self, floor)
+        self.inbox: InboxReader | None = None
+        if spec.inbox is not None:
+            owner = ShardOwner(self.runner, spec.inbox.position)
+            self.inbox = InboxReader(JetStreamInbox(log_bus, spec.name), spec.inbox, owner, clock.monotonic_ms)
+        log_bus.on_reconnect(self._reconnected)
         bus.on_read(self.runner.pump_offered)
 
     async def start(self) -> None:
@@ -100,6 +109,8 @@ class Host:
     async def stop(self) -> None:
         """Drain, resign and stop."""
         self._wanted = False
+        if self.inbox is not None:
+            self.inbox.stop()
         for endpoint in self.service.endpoints.values():
             await endpoint.drain()
         await self.runner.drain(self.settings.drain_seconds)
@@ -152,6 +163,8 @@ class Host:
         role = self.runner.replica.role
         if role is Role.RECOVERING:
             return make_error("failed_closed", "the journal has lost entries; this service is recovering")
+        if role is Role.OWNER and self.runner.replica.is_full:
+            return make_error("journal_full", "the journal has no room; ask again")
         if role is Role.OWNER:
             return make_error("not_ready", "too many requests are waiting for a decision; ask again")
         return make_error("not_ready", "this instance does not own the shard; ask again")
@@ -208,6 +221,10 @@ class Host:
     def write_out(self) -> None:
         self._bus.write_out()
 
+    def journal_full(self, is_full: bool) -> None:
+        """Whoever asks the service for PING, INFO or STATS sees it."""
+        self.service.metadata[JOURNAL] = "full" if is_full else "ok"
+
     def warn(self, suspect: Fence) -> None:
         self._publish(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), {"suspect": list(suspect)})
 
@@ -234,7 +251,21 @@ class Host:
         if role == Role.OWNER and self.spec.start is not None:
             for body in self.spec.start(self.settings, self.runner.replica.folded.state):
                 self.runner.offer(Request(None, Command(self._bus.principal, "", body), b"", 0))
+        self._read_inbox()
         self._switching.set()
+
+    def _reconnected(self) -> None:
+        self.runner.reconnected()
+        self._read_inbox()
+
+    def _read_inbox(self) -> None:
+        """Only the owner reads, and after anything that may have come between it begins again."""
+        if self.inbox is None:
+            return
+        if self._wanted and self.runner.replica.role is Role.OWNER:
+            self.inbox.start()
+        else:
+            self.inbox.stop()
 
     async def _switch_endpoints(self) -> None:
         """Listen as owner, and only then: a standby that is paused must swallow nothing."""
