@@ -22,12 +22,12 @@ Kind = Literal["req", "adm", "work", "obs", "node", "inbox"]
 """Which part of the subject space an operation is in, and so who may use it and whether it is answered."""
 
 ROLES: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "req": ("agent", "worker", "operator"),
+    "req": ("agent", "worker", "node", "operator"),
     "adm": ("operator",),
     "work": ("worker",),
-    "obs": ("agent", "worker", "operator"),
+    "obs": ("agent", "worker", "node", "operator"),
     "node": ("node",),
-    "inbox": ("agent", "worker", "operator"),
+    "inbox": ("agent", "worker", "node", "operator"),
 }
 """The roles of credentials that may publish there (`bursar agent add NAME --role ROLE`; ``ops`` is the operator)."""
 

@@ -2,8 +2,8 @@
 
 What pydantic makes of a model is right but says little: here each field gets the words of the catalogue
 (``description`` and, for numbers, ``x-unit``), generated titles go, and bytes are said to be what they are: binary in
-msgpack, base64 in an answer in JSON. The same schemas serve both publications, apart in files and together in the AsyncAPI document;
-the latter is written for JSON Schema draft 7, so no keyword is used that means something else there.
+msgpack, base64 in an answer in JSON. The same schemas serve both publications, apart in files and together in the
+AsyncAPI document; the latter is written for JSON Schema draft 7, so no keyword is used that means something else there.
 """
 
 from __future__ import annotations

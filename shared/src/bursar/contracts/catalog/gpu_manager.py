@@ -1,0 +1,253 @@
+"""The GPU manager's part of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from bursar.contracts import gpu as wire
+from bursar.contracts.base import Message
+from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Telling, Word
+
+_MS_CLOCK = "ms of the manager's clock"
+_FENCE = "1.1.7.0123456789abcdef"
+_DEVICE = "host-1/GPU-3f6c"
+GiB: Final = 1024**3
+
+
+class DeviceChanged(Message):
+    """A device is there (``ready``), is ``lost``, or an operator has changed whether it may be used."""
+
+    device: str
+    state: Literal["ready", "lost", "cordoned", "uncordoned"]
+    why: str | None = None
+    fence: str
+
+
+OPERATIONS: Final = (
+    Operation(
+        "req",
+        "lease",
+        wire.Lease,
+        "Ask for memory on one or several devices, all or none; may stand in line for it.",
+        replies=(wire.Leased, wire.Refused),
+        example={"memory": 4 * GiB, "ttl_ms": 10_000, "wait_ms": 5_000, "purpose": "embedding model"},
+    ),
+    Operation(
+        "req",
+        "renew",
+        wire.Renew,
+        "Go on holding a lease.",
+        replies=(wire.Renewed,),
+        errors=("unknown_lease", "lease_ended", "not_yours", "bad_fence"),
+        example={"lease": "1.1.7", "fence": _FENCE},
+    ),
+    Operation(
+        "req",
+        "release",
+        wire.Release,
+        "The memory is free again: the lease ends. Free it before you send this.",
+        replies=(wire.Released,),
+        errors=("unknown_lease", "not_yours", "bad_fence"),
+        example={"lease": "1.1.7", "fence": _FENCE},
+    ),
+    Operation(
+        "req",
+        "redeclare",
+        wire.Redeclare,
+        "After the manager has lost data: state a lease that is still held.",
+        replies=(wire.Redeclared,),
+        errors=("not_yours", "not_plausible", "bad_fence"),
+        example={
+            "lease": "1.1.7",
+            "fence": _FENCE,
+            "devices": [{"device": _DEVICE, "memory": 4 * GiB}],
+            "ttl_ms": 10_000,
+        },
+    ),
+    Operation(
+        "req",
+        "status",
+        wire.Status,
+        "Devices, leases, hosts and counters; of one host, or of all.",
+        replies=(wire.StatusReply,),
+        example={"host": "host-1"},
+    ),
+    Operation(
+        "adm",
+        "cordon",
+        wire.Cordon,
+        "Grant nothing more on a device or a host.",
+        replies=(wire.Cordoned,),
+        errors=("too_many",),
+        example={"target": "host-1"},
+    ),
+    Operation(
+        "adm",
+        "uncordon",
+        wire.Uncordon,
+        "Grant on it again.",
+        replies=(wire.Cordoned,),
+        errors=("too_many",),
+        example={"target": "host-1"},
+    ),
+    Operation(
+        "adm",
+        "drop",
+        wire.Drop,
+        "End a lease; its memory counts until the holder gives it back, or must have stopped.",
+        replies=(wire.Dropped,),
+        errors=("unknown_lease", "lease_ended"),
+        example={"lease": "1.1.7"},
+    ),
+    Operation(
+        "adm",
+        "forget",
+        wire.Forget,
+        "Take a lost device out of the ledger.",
+        replies=(wire.Forgotten,),
+        errors=("unknown_device", "conflict"),
+        example={"device": _DEVICE},
+    ),
+    Operation(
+        "adm",
+        "configure",
+        wire.Configure,
+        "Change settings; what is null stays.",
+        replies=(wire.Configured,),
+        example={"margin_ms": 1_000},
+    ),
+    Operation(
+        "node",
+        wire.OBSERVED,
+        wire.Report,
+        "What the probe of a host sees on its cards; once a second or so.",
+        example={
+            "boot": "3f6c",
+            "seq": 1,
+            "devices": [
+                {"uuid": "GPU-3f6c", "index": 0, "model": "Some card", "total": 24 * GiB, "used": GiB, "utilisation": 7}
+            ],
+            "labels": {"zone": "eu-1"},
+        },
+    ),
+)
+
+EVENTS: Final = (
+    Event("device", "the host", DeviceChanged, "A device is there, is lost, or may (not) be used any more."),
+)
+
+TELLINGS: Final = (
+    Telling(wire.Lost, "To the holder of a lease that has ended before its time: free the memory and release it."),
+)
+
+WORDS: Final = {
+    # leases
+    "memory": Word("Bytes of GPU memory on each of the devices.", "bytes"),
+    "Lease.devices": Word("On how many devices.", "devices"),
+    "one_host": Word("Whether all devices must be those of one host."),
+    "model": Word("Name that the driver gives the card; in a request a part of it, in any case."),
+    "labels": Word("Labels of the host; in a request those that it must have."),
+    "hosts": Word("The hosts."),
+    "Lease.hosts": Word("Only these hosts; empty: any."),
+    "exclude": Word("Hosts, uuids or whole device names not to use."),
+    "ttl_ms": Word("Time to live: the lease ends so long after it was granted or renewed. May be cut.", "ms"),
+    "wait_ms": Word("How long to stand in line instead of being refused at once; 0: not at all.", "ms"),
+    "processes": Word("Processes that allocate the memory; they are compared with what the driver reports."),
+    "purpose": Word("What it is for, for people."),
+    "pid": Word("Process id on the host, as the driver sees it."),
+    "started": Word("When the process started; a pid that is used again is another process.", "ticks since boot"),
+    "Process.pid": Word("Process id on the host, as the driver sees it.", "id"),
+    "ProcessMemory.pid": Word("Process id on the host, as the driver sees it.", "id"),
+    "lease": Word("Names the lease."),
+    "devices": Word("The devices."),
+    "LeaseStatus.devices": Word("Names of the devices."),
+    "device": Word("Name of the device: <host>/<uuid>."),
+    "host": Word("Name of the host."),
+    "Status.host": Word("Only this host; null: all."),
+    "uuid": Word("The card's own id."),
+    "index": Word("Number of the card on its host, as for CUDA_VISIBLE_DEVICES.", "number"),
+    "expires_at_ms": Word("When it ends unless it is renewed.", _MS_CLOCK),
+    "expires_in_ms": Word("The same from the moment of the answer.", "ms"),
+    "Renew.fence": Word("The fence that came with the lease."),
+    "Release.fence": Word("The fence that came with the lease."),
+    "Redeclare.fence": Word("The fence that came with the lease."),
+    "overuse": Word("Bytes that the holder's processes use beyond the lease, as last observed.", "bytes"),
+    "outcome": Word("How the lease ended, which may have been before."),
+    "held": Word("Whether the lease counts now; if not, it is lost."),
+    "adopted": Word("Whether it had been forgotten."),
+    # refusal
+    "reason": Word("Why not."),
+    "Lost.reason": Word("Why the lease has ended."),
+    "Lost.service": Word("Who tells."),
+    "Lost.kind": Word("What is told."),
+    "closest": Word("The device that came closest."),
+    "missing": Word("How many bytes it lacks.", "bytes"),
+    "waiting": Word("Requests that stand in line.", "requests"),
+    "now_ms": Word("The time of the answer.", _MS_CLOCK),
+    "retry_in_ms": Word("When it may fit if no holder renews; null: no waiting helps.", "ms"),
+    # status
+    "recovering": Word("Whether a loss of data still keeps grants back."),
+    "leases": Word("The leases, at most 512."),
+    "DeviceStatus.leases": Word("Leases on the device.", "leases"),
+    "leases_total": Word("How many leases there are.", "leases"),
+    "counters": Word("What has happened so far."),
+    "settings": Word("The rules that hold for all devices."),
+    "state": Word("State of the device."),
+    "LeaseStatus.state": Word("held, or ending: it cannot be renewed, and counts until its holder must have stopped."),
+    "why": Word("What was seen, for people; null when nothing is wrong."),
+    "cordoned": Word("Whether nothing more is granted there."),
+    "fresh": Word("Whether there is a report that is new enough."),
+    "age_ms": Word("Age of the last report; null: there is none.", "ms"),
+    "total": Word("Memory of the card.", "bytes"),
+    "reserved": Word("What the driver keeps for itself.", "bytes"),
+    "used": Word("Memory in use, as the driver says; null: not known.", "bytes"),
+    "DeviceStatus.granted": Word("Sum of the leases.", "bytes"),
+    "charged": Word("Sum over the leases of the larger of grant and observed use.", "bytes"),
+    "foreign": Word("Used by processes without a lease; null: not known.", "bytes"),
+    "room": Word("What could be granted now; null: not known.", "bytes"),
+    "overused": Word("Leases whose processes use more than was granted.", "leases"),
+    "utilisation": Word("Part of the time in which the card was busy; null: not known.", "per cent"),
+    "temperature": Word("Temperature of the card; null: not known.", "degrees Celsius"),
+    "power_mw": Word("Power of the card; null: not known.", "milliwatts"),
+    "principal": Word("Whose lease it is."),
+    "LeaseStatus.memory": Word("Bytes on each device.", "bytes"),
+    "observed": Word("Bytes that its processes use; null: not known.", "bytes"),
+    "Counters.granted": Word("Leases granted.", "leases"),
+    "released": Word("Leases given back.", "leases"),
+    "expired": Word("Leases that were not renewed in time.", "leases"),
+    "device_lost": Word("Leases that ended with their device.", "leases"),
+    "dropped": Word("Leases that an operator has ended.", "leases"),
+    "devices_lost": Word("Devices that were lost.", "devices"),
+    "refused": Word("Refusals since the present owner started.", "requests"),
+    # settings
+    "reserve": Word("Kept free on each device.", "bytes"),
+    "max_ttl_ms": Word("The longest time to live; a longer one is cut to it.", "ms"),
+    "margin_ms": Word("Memory is freed so much later than the lease expires.", "ms"),
+    "fresh_ms": Word("A report older than this is none.", "ms"),
+    "silence_ms": Word("A host that is silent for longer has lost its devices.", "ms"),
+    "max_waiting": Word("How many may stand in line.", "requests"),
+    # administration
+    "target": Word("A host, or a device: <host>/<uuid>."),
+    "freed_in_ms": Word("When its memory is free at the latest.", "ms"),
+    # reports
+    "boot": Word("Drawn when the probe starts, so that its counting is told from that of the one before."),
+    "seq": Word("Counts the reports of this probe.", "reports"),
+    "lost": Word("The card is known and does not answer."),
+    "ProcessMemory.memory": Word("What the process uses; null: the driver cannot tell.", "bytes"),
+    "DeviceReport.processes": Word("Processes on the card."),
+    # messages
+    "HostStatus": Word("One host."),
+    "Cordoned": Word("Whether anything is granted there now."),
+    "Dropped": Word("The lease has ended."),
+    "Forgotten": Word("The device is not in the ledger any more."),
+    "Configured": Word("The settings as they are now."),
+}
+
+CATALOG: Final = ServiceCatalog(
+    name=wire.SERVICE,
+    summary="GPU memory that agents share: leases with a time to live, never more than the card has.",
+    operations=OPERATIONS,
+    words=WORDS,
+    events=EVENTS,
+    tellings=TELLINGS,
+)
