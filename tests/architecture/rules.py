@@ -35,9 +35,13 @@ KERNEL_SHELL = (
 
 SERVICE_SHELL = (
     "__init__.py", "__main__.py", "settings.py", "service.py", "diagram.py",
+    "collector.py",  # asks the other services
     "control.py",  # serves simulated cards to other processes
+    "metrics.py",  # speaks to the Prometheus library, in threads
     "node.py",  # the probe's process
     "nvml.py",  # asks the driver
+    "probe.py",  # asks the operating system
+    "web.py",  # serves HTTP
 )  # fmt: skip
 """The files of a service that are not part of its core (diagram.py writes into its README); all others are pure."""
 

@@ -15,6 +15,7 @@ from bursar.contracts.monitor import FLEET, HostSample
 from bursar.contracts.monitor_picture import InstanceRow
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_monitor import signals
+from bursar_monitor.picture import draw
 from bursar_monitor.samples import HostView
 from bursar_monitor.state import MAX_KNOWN, MAX_TRACKS, Key, Page, State, matches
 from bursar_monitor.track import FORGET_MS, Track
@@ -30,9 +31,10 @@ NOTHING = Refuse({})
 
 
 class Swept(NamedTuple):
-    """The instances that answered a question to all."""
+    """The instances that answered a question to all. ``draw``: somebody wants to look at the whole picture."""
 
     instances: Sequence[InstanceRow]
+    draw: bool = False
 
 
 class Polled(NamedTuple):
@@ -64,6 +66,8 @@ def decide_swept(state: State, command: Command, now: int, fence: Fence) -> Outc
             expect(state, "service", row.service)
             expect(state, "instance", f"{row.service}/{row.instance}")
     see(state, _presence(state, now), now)
+    if command.body.draw:
+        draw(state, now)
     return NOTHING
 
 

@@ -15,7 +15,7 @@ from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Stat
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
 from bursar_monitor.samples import HostView
-from bursar_monitor.state import Page, State
+from bursar_monitor.state import Drawn, Page, State
 from bursar_monitor.words import sentence
 
 Row = dict[str, Any]
@@ -52,6 +52,13 @@ def picture(state: State, now: int, asked: Status | None = None) -> dict[str, An
             left -= size
             shown[section].append(row)
     return {"ok": True, "now_ms": now, "sources": _sources(state, now), **shown, "left_out": left_out}
+
+
+def draw(state: State, now: int) -> None:
+    """Leave the whole picture in the state, for readers in other threads: nobody changes it afterwards."""
+    rows = {section: list(made(state, now)) for section, made in SECTIONS.items()}
+    samples = {view.name: view.sample for view in state.hosts.values() if view.sample is not None}
+    state.drawn = Drawn(now, rows, _sources(state, now), samples)
 
 
 def age(now: int, at: int | None) -> int | None:
@@ -156,7 +163,12 @@ def _rows_of(section: str) -> Callable[[State, int], Iterator[Row]]:
 
 def _aged(page: Page, section: str, now: int) -> Iterator[Row]:
     for row in page.rows.get(section, ()):
-        yield {**row.__dict__, "age_ms": age(now, page.at)}
+        yield {**row.__dict__, "age_ms": _older(age(now, page.at), getattr(row, "age_ms", None))}
+
+
+def _older(since: int | None, before: int | None) -> int | None:
+    """The age of a number that was not fresh any more when it was told."""
+    return None if since is None else since + (before or 0)
 
 
 def _probed_devices(state: State, now: int) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from bursar.contracts.monitor import Rule
 
 _TIMES = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_FIELDS: dict[str, str] = {"hold": "hold_ms", "clear": "clear_ms"}
 _KEYS = ("signal", "at_least", "clear_below", "hold", "clear", "severity", "subjects")
 
 
@@ -84,7 +85,7 @@ def _rule(name: str, table: Any, where: str) -> Rule:
     fields: dict[str, Any] = {"name": name}
     for key, value in table.items():
         try:
-            fields[{"hold": "hold_ms", "clear": "clear_ms"}.get(key, key)] = _value(table, key, value)
+            fields[_FIELDS.get(key) or key] = _value(table, key, value)
         except ValueError as error:
             raise BadRules(f"{where}: {key} = {value!r} {error}") from None
     try:

@@ -8,7 +8,7 @@
 | ``instance_missing`` | service/instance | 1 when an instance that is expected does not answer |
 | ``owner_missing`` | service | 1 when no instance of it takes requests |
 | ``budget_permille`` | budget/dimension | thousandths of the limit that count now |
-| ``circuit_open`` | target | 1 unless it is closed |
+| ``circuit_open`` | target | 1 while it is open or being tried |
 | ``queue_growth`` | queue | how many more tasks wait than a minute ago |
 """
 
@@ -26,7 +26,7 @@ from bursar_monitor.samples import HostView
 GROWTH_MS: Final = 60_000
 MAX_QUEUES: Final = 256
 
-LOST_STATES: Final = frozenset({"lost", "failed", "quarantined", "silent"})
+OPEN_STATES: Final = frozenset({"open", "half_open", "forced_open"})
 
 Reading = tuple[str, str, int]
 
@@ -52,9 +52,9 @@ def of_row(row: Message, queues: dict[str, deque[tuple[int, int]]], now: int) ->
         case BudgetRow() if row.limit:
             yield "budget_permille", f"{row.budget}/{row.dimension}", row.used * 1000 // row.limit
         case CircuitRow():
-            yield "circuit_open", row.target, int(row.state != "closed")
+            yield "circuit_open", row.target, int(row.state in OPEN_STATES)
         case DeviceRow():
-            yield "gpu_lost", f"{row.host}/{row.device}", int(row.state in LOST_STATES)
+            yield "gpu_lost", f"{row.host}/{row.device}", int(row.state == "lost")
         case QueueRow():
             growth = _growth(queues, row, now)
             if growth is not None:

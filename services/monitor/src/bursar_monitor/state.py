@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import Rule
+from bursar.contracts.monitor import HostSample, Rule
 from bursar.contracts.monitor_picture import InstanceRow
 from bursar_monitor.samples import HostView
 from bursar_monitor.track import Track
@@ -76,12 +76,21 @@ class Page(NamedTuple):
     rows: Mapping[str, Sequence[Message]]
 
 
+class Drawn(NamedTuple):
+    """The whole picture at one moment: rows by section, ages of the sources, the newest sample of each host."""
+
+    at: int
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    sources: Mapping[str, int | None]
+    samples: Mapping[str, HostSample]
+
+
 class State:
     """Durable: ``at`` (time of the last event) to ``ended``. ``firing``: (rule, subject) -> alert. The rest is
     volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet)."""
 
     __slots__ = (
-        "alerts", "at", "by_signal", "ended", "firing", "heard", "hosts", "instances", "known", "look", "news",
+        "alerts", "at", "by_signal", "drawn", "ended", "firing", "heard", "hosts", "instances", "known", "look", "news",
         "overflow", "pages", "queues", "rules", "silences", "source", "swept_at", "tell", "tick_at", "tracks",
     )  # fmt: skip
 
@@ -104,6 +113,7 @@ class State:
         self.tracks: dict[Key, Track] = {}
         self.look: dict[Key, None] = {}
         self.news: dict[Key, None] = {}
+        self.drawn: Drawn | None = None
         self.tell = True
         self.tick_at = 0
         self.overflow = 0

@@ -1,0 +1,95 @@
+"""The monitor's eyes: asks the services how they are, beside the decider and in the same process.
+
+Only the owner looks: a standby would ask the same questions for nobody. What is seen is handed to the decider as
+observations and is never journaled. A question that is not answered is an observation too; one that cannot even be
+asked (no connection) is none, so that a monitor which is cut off does not call everybody dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from bursar.bus.base import BusError
+from bursar.client.monitor import FleetWatch
+from bursar.client.monitor_rows import SOURCES
+from bursar.kernel.clock import Clock, SystemClock
+from bursar.kernel.decider import Command
+from bursar.kernel.desk import Request
+from bursar.kernel.host import Host
+from bursar.kernel.roles import Role
+from bursar_monitor.health import Health
+from bursar_monitor.metrics import Exposition
+from bursar_monitor.observing import Polled, Swept
+from bursar_monitor.settings import MonitorSettings
+from bursar_monitor.web import serve_http
+
+log = logging.getLogger("bursar.monitor")
+
+LOOK_SECONDS = 0.25
+"""Between two looks at the own health."""
+RETRY_SECONDS = 0.5
+
+
+class Collector:
+    """Runs beside the host of one instance."""
+
+    def __init__(self, host: Host, settings: MonitorSettings, clock: Clock | None = None) -> None:
+        self._host = host
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._watch = FleetWatch(host.service.bus)
+        self.health = Health(self._clock.monotonic_ms())
+        self.exposition = Exposition(self.health, self._clock)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        server = serve_http(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._look_at_self())
+                await self._start_watch()
+                group.create_task(self._sweep_for_ever())
+                for service in SOURCES:
+                    group.create_task(self._poll_for_ever(service))
+        finally:
+            if server is not None:
+                server.shutdown()
+
+    async def _start_watch(self) -> None:
+        while True:
+            try:
+                return await self._watch.start()
+            except BusError as error:
+                log.warning("cannot_listen", extra={"code": error.code})
+                await asyncio.sleep(RETRY_SECONDS)
+
+    @property
+    def _is_owner(self) -> bool:
+        return self._host.runner.replica.role is Role.OWNER
+
+    def _observe(self, body: Any) -> None:
+        self._host.runner.offer(Request(None, Command(self._host.service.bus.principal, "", body), b"", 0))
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            if self._is_owner:
+                instances = await self._watch.sweep(min(0.3, self._settings.sweep_ms / 2000))
+                if instances is not None:
+                    self._observe(Swept(instances, draw=self._settings.metrics_port > 0))
+            await asyncio.sleep(self._settings.sweep_ms * 0.7 / 1000)
+
+    async def _poll_for_ever(self, service: str) -> None:
+        while True:
+            if self._is_owner and self._host.service.bus.is_connected:
+                self._observe(Polled(service, await self._watch.rows(service)))
+            await asyncio.sleep(self._settings.poll_ms / 1000)
+
+    async def _look_at_self(self) -> None:
+        """Note what `/healthz` and `/readyz` tell, and hand the newest picture to `/metrics`."""
+        while True:
+            replica, bus = self._host.runner.replica, self._host.service.bus
+            self.health.note(self._clock.monotonic_ms(), str(replica.role), bus.is_connected, replica.head.sequence)
+            self.exposition.show(replica.folded.state.drawn if self._is_owner else None)
+            await asyncio.sleep(LOOK_SECONDS)

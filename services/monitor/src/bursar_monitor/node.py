@@ -1,0 +1,124 @@
+"""``bursar-node`` (or ``python -m bursar_monitor.node``): the probe of one host.
+
+Publishes one sample a second, as the principal whose name is the host's. It decides nothing and keeps nothing: a
+sample that cannot be sent is not sent later. Told by environment variables:
+
+    bursar agent add gpu-host-1 --role node
+    BURSAR_CREDS=.bursar/creds/gpu-host-1.creds bursar-node
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bursar.bus.base import Bus, BusError
+from bursar.bus.codec import encode
+from bursar.bus.connection import connect
+from bursar.client.target import principal_of
+from bursar.contracts.base import PRINCIPAL, node_subject
+from bursar.contracts.monitor import SAMPLE_KIND
+from bursar.errors import BursarError
+from bursar.kernel.clock import SystemClock
+from bursar.telemetry.logs import to_stderr
+from bursar_monitor.nvml import Gpus, library
+from bursar_monitor.probe import Probe
+
+log = logging.getLogger("bursar.node")
+
+
+class NodeSettings(BaseSettings):
+    """Environment variables begin with ``BURSAR_``."""
+
+    model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore")
+
+    url: str = "nats://127.0.0.1:4222"
+    """NATS server, or several with commas between."""
+    creds: Path | None = None
+    """Credentials of the role ``node``; whose they are is the host's name. None: a server without authentication."""
+    host: str = ""
+    """The host's name; that of the credentials, or of the machine, unless given."""
+    sample_ms: Annotated[int, Field(ge=100, le=60_000)] = 1_000
+    """Time between two samples."""
+    disk: str = "/"
+    """A path on the file system that is watched."""
+    log_level: str = "INFO"
+
+
+def host_name(settings: NodeSettings) -> str:
+    """Whose samples these are, as a principal."""
+    if settings.creds is not None:
+        return principal_of(settings.creds)
+    name = re.sub(r"[^a-z0-9-]+", "-", (settings.host or socket.gethostname()).lower()).strip("-")[:64]
+    return name if re.fullmatch(PRINCIPAL, name) else "host"
+
+
+class Node:
+    """Publishes samples of one host until it is stopped."""
+
+    def __init__(self, bus: Bus, probe: Probe, every: float) -> None:
+        self._bus = bus
+        self._probe = probe
+        self._every = every
+        self.sent = 0
+        self.unsent = 0
+
+    def publish(self) -> None:
+        """One sample; dropped when there is no connection."""
+        payload = encode(self._probe.sample().model_dump(mode="python"))
+        try:
+            self._bus.publish(node_subject(self._bus.principal, SAMPLE_KIND), payload)
+            self.sent += 1
+        except BusError:
+            self.unsent += 1
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self.publish()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._every)
+
+
+async def serve(settings: NodeSettings) -> int:
+    """Until SIGTERM or SIGINT (0), or until the connection has ended for ever (1)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    name = host_name(settings)
+    bus = await connect(settings.url.split(","), settings.creds, principal=name, on_closed=stop.set)
+    gpus = Gpus(library())
+    node = Node(bus, Probe(SystemClock(), gpus, settings.disk), settings.sample_ms / 1000)
+    log.info("node_started", extra={"host": name, "every_ms": settings.sample_ms})
+    try:
+        await node.run(stop)
+    finally:
+        is_closed = bus.is_closed
+        gpus.close()
+        await bus.close()
+    log.info("node_stopped", extra={"sent": node.sent, "unsent": node.unsent})
+    return 1 if is_closed else 0
+
+
+def main() -> int:
+    settings = NodeSettings()
+    to_stderr("node", "", settings.log_level)
+    try:
+        return asyncio.run(serve(settings))
+    except BursarError as error:
+        log.critical("cannot_start", extra={"code": error.code, "text": error.text})
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

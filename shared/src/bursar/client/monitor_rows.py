@@ -1,0 +1,178 @@
+"""What services say about themselves, as rows of the monitor's picture: the same for the monitor and `bursar top`.
+
+Plain functions. A number that a service does not know stays None.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from bursar.contracts import breaker, gpu, limiter, scheduler
+from bursar.contracts.base import Message
+from bursar.contracts.monitor_picture import (
+    BudgetRow,
+    CircuitRow,
+    DeviceRow,
+    InstanceRow,
+    QueueRow,
+    WorkerRow,
+)
+
+Rows = Mapping[str, Sequence[Message]]
+"""Rows by section of the picture."""
+
+
+def instance_of(data: bytes) -> InstanceRow | None:
+    """One answer to ``$SRV.STATS``; None when it is not one of Bursar's."""
+    try:
+        page = json.loads(data)
+        endpoints = [_Endpoint.of(endpoint) for endpoint in page["endpoints"]]
+        process = page.get("process") or {}
+        return InstanceRow(
+            service=str(page["name"])[:64],
+            instance=str(page["id"])[:64],
+            version=str(page["version"])[:32],
+            owner=any(endpoint.listening for endpoint in endpoints),
+            requests=sum(endpoint.requests for endpoint in endpoints),
+            errors=sum(endpoint.errors for endpoint in endpoints),
+            open=sum(endpoint.open for endpoint in endpoints),
+            p50_us=_busiest(endpoints),
+            p99_us=max((endpoint.p99_us for endpoint in endpoints if endpoint.requests), default=None),
+            rss_bytes=_count(process.get("rss_bytes")),
+            cpu_ms=_count(process.get("cpu_ms")),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+class _Endpoint(NamedTuple):
+    requests: int
+    errors: int
+    open: int
+    p50_us: int
+    p99_us: int
+    listening: bool
+
+    @classmethod
+    def of(cls, page: Mapping[str, Any]) -> _Endpoint:
+        data = page.get("data") or {}
+        return cls(
+            int(page["num_requests"]),
+            int(page["num_errors"]),
+            int(data.get("open", 0)),
+            int(data.get("p50_ns", 0)) // 1000,
+            int(data.get("p99_ns", 0)) // 1000,
+            bool(data.get("listening", False)),
+        )
+
+
+def _busiest(endpoints: Sequence[_Endpoint]) -> int | None:
+    """The median latency of the endpoint with the most requests."""
+    busiest = max(endpoints, key=lambda endpoint: endpoint.requests, default=None)
+    return busiest.p50_us if busiest is not None and busiest.requests else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def of_limiter(reply: limiter.StatusReply) -> Rows:
+    """One row per budget and dimension. ``used`` is what counts against the limit: calls in flight included."""
+    rows = [
+        BudgetRow(
+            budget=budget.name,
+            dimension=name,
+            limit=dimension.limit,
+            window_ms=dimension.window_ms,
+            used=max(dimension.used, dimension.limit - dimension.headroom),
+            in_flight=dimension.in_flight,
+            headroom=dimension.headroom,
+            waiting=budget.waiting,
+        )
+        for budget in reply.budgets
+        for name, dimension in budget.dimensions.items()
+    ]
+    return {"budgets": rows}
+
+
+def of_breaker(reply: breaker.StatusReply) -> Rows:
+    rows = [
+        CircuitRow(
+            target=circuit.target,
+            state=circuit.state,
+            cause=circuit.reason,
+            failures_permille=circuit.failure_permille if circuit.calls else None,
+            calls=circuit.calls,
+            retry_in_ms=circuit.remaining_ms,
+        )
+        for circuit in reply.circuits
+    ]
+    return {"circuits": rows}
+
+
+def of_gpu_manager(reply: gpu.StatusReply) -> Rows:
+    rows = [
+        DeviceRow(
+            host=device.host,
+            device=device.uuid,
+            name=device.model,
+            state=_device_state(device),
+            total_bytes=device.total,
+            granted_bytes=device.granted,
+            observed_bytes=device.used,
+            leases=device.leases,
+            busy_permille=None if device.utilisation is None else min(1000, device.utilisation * 10),
+            temperature_c=device.temperature,
+            age_ms=device.age_ms,
+        )
+        for device in reply.devices
+    ]
+    return {"devices": rows}
+
+
+def _device_state(device: gpu.DeviceStatus) -> str:
+    if device.state != "ready":
+        return device.state
+    if not device.fresh:
+        return "silent"
+    return "cordoned" if device.cordoned else "ready"
+
+
+def of_scheduler(reply: scheduler.StatusReply) -> Rows:
+    """Queues: one per band, and those of tasks that wait for their next attempt or are given up."""
+    queues = [
+        QueueRow(queue=band, waiting=counts.get("waiting", 0), running=counts.get("running", 0))
+        for band, counts in reply.bands.items()
+    ]
+    queues.append(QueueRow(queue="delayed", waiting=reply.delayed, running=0))
+    queues.append(QueueRow(queue="dead", waiting=reply.dead, running=0))
+    workers = [
+        WorkerRow(
+            worker=worker.name,
+            kind=worker.kind,
+            state="draining" if worker.draining else "up",
+            slots=worker.slots,
+            running=worker.used,
+            heard_ms=worker.heard_ms,
+        )
+        for worker in reply.workers
+    ]
+    return {"queues": queues, "workers": workers}
+
+
+class Source(NamedTuple):
+    """How a service's status is asked for and read."""
+
+    reply: type[Message]
+    rows: Callable[[Any], Rows]
+
+
+SOURCES: Final[Mapping[str, Source]] = {
+    limiter.SERVICE: Source(limiter.StatusReply, of_limiter),
+    breaker.SERVICE: Source(breaker.StatusReply, of_breaker),
+    gpu.SERVICE: Source(gpu.StatusReply, of_gpu_manager),
+    scheduler.SERVICE: Source(scheduler.StatusReply, of_scheduler),
+}
+"""The services whose status is asked for, with the verb ``status``."""
