@@ -385,18 +385,19 @@ class Fail(Request):
 
 class Release(Request):
     """The worker has stopped an attempt: one that it gives back without counting, or one that had become void. Its
-    slot is free from now on."""
+    slot is free from now on. (Without it the slot of a void attempt stays taken, since it may still run.)"""
 
-    task: TaskId
+    task: TaskId | None = None
     token: Token
 
 
 class AttemptEnded(Message):
-    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits."""
+    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits. (A release of an
+    attempt that is not known is answered with ``unknown``: nothing has to be done.)"""
 
     ok: Literal[True] = True
-    task: TaskId
-    state: TaskState
+    task: TaskId | None
+    state: TaskState | Literal["unknown"]
     retry_in_ms: int | None
     fence: str
 
@@ -440,10 +441,11 @@ class Assign(Message):
 
 
 class Stop(Message):
-    """To a worker: this attempt is void; stop it and release it."""
+    """To a worker: this attempt is void; stop it and release it. ``task``: None when the scheduler knows only the
+    token."""
 
     what: Literal["stop"] = "stop"
-    task: TaskId
+    task: TaskId | None
     token: Token
     fence: str
 

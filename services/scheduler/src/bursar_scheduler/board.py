@@ -1,0 +1,259 @@
+"""The board: who waits, who is free, what is due when. Volatile; made from the durable state by the owner only.
+
+`Board.of` makes it from nothing (after a start or a take-over, or in a test), and `evolve` keeps it up to date while it
+is there; a standby has none and pays nothing. It is only an index, but for the signs of life: who was heard when. A new
+owner has heard nobody yet, so everybody has a whole lease from the take-over on.
+
+Costs: a decision touches a few heaps, never a list of tasks. Waiting tasks stand in *lanes*, one for each combination
+of class and needs; a lane knows the workers that serve it and have room (`Pool`), and a worker knows its lanes. A lane
+is *hot* while it may have both a task and a worker for it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush
+from itertools import islice
+from typing import Final
+
+from bursar_scheduler.lifecycle import ASSIGNED, RUNNING, WAITING
+from bursar_scheduler.pool import Pool
+from bursar_scheduler.task import Config, LaneKey, Task, Worker
+
+MAX_IDLE_LANES: Final = 512
+"""Lanes without tasks that are kept, so that a lane which empties and fills costs nothing."""
+
+Entry = tuple[int, int, Task]
+"""(rank, order, task)."""
+
+
+class Lane:
+    """Tasks that the same workers may have, in their order. Entries of tasks that have left stay until they are met."""
+
+    __slots__ = ("count", "heap", "key", "pool")
+
+    def __init__(self, key: LaneKey) -> None:
+        self.key = key
+        self.heap: list[Entry] = []
+        self.count = 0
+        self.pool = Pool()
+
+    def join(self, task: Task) -> None:
+        task.listed = True
+        self.count += 1
+        heappush(self.heap, (task.rank, task.order, task))
+
+    def leave(self, task: Task) -> None:
+        task.listed = False
+        self.count -= 1
+        if len(self.heap) > 2 * self.count + 64:
+            self.heap = [entry for entry in self.heap if entry[2].listed]
+            heapify(self.heap)
+
+    def head(self) -> Entry | None:
+        """The task that goes next; None when nobody waits."""
+        heap = self.heap
+        while heap:
+            if heap[0][2].listed:
+                return heap[0]
+            heappop(heap)
+        return None
+
+
+class Board:
+    """See the module's text. ``heard``: when each worker gave its last sign of life, the longest silence first;
+    ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
+    sent heartbeats without being registered, and when that was noted."""
+
+    __slots__ = (
+        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "strangers", "tasks", "tell", "workers",
+    )  # fmt: skip
+
+    def __init__(self, config: Config, tasks: dict[str, Task], workers: dict[str, Worker]) -> None:
+        self.config = config
+        self.tasks = tasks
+        self.workers = workers
+        self.lanes: dict[LaneKey, Lane] = {}
+        self.hot: dict[LaneKey, Lane] = {}
+        self.agenda: list[tuple[int, int, Task]] = []
+        self.heard: OrderedDict[str, int] = OrderedDict()
+        self.last_heard = 0
+        self.tell: dict[str, dict[str, str]] = {}
+        self.free: dict[tuple[str, str], None] = {}
+        self.strangers: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, config: Config, tasks: dict[str, Task], workers: dict[str, Worker], now: int) -> Board:
+        board = cls(config, tasks, workers)
+        board.last_heard = now
+        for worker in workers.values():
+            board.heard[worker.name] = now
+        for task in tasks.values():
+            task.alarm = 0
+            task.listed = False
+            task.heard_until = now + task.lease_ms if task.state in (ASSIGNED, RUNNING) else 0
+            board.place(task, now)
+        for worker in workers.values():
+            board.seat(worker)
+        return board
+
+    # ---- tasks
+
+    def place(self, task: Task, now: int) -> None:
+        """A task is new here or in another state: into its lane or out of it, and into the agenda."""
+        waits = task.state == WAITING and task.not_before <= now
+        if waits != task.listed:
+            lane = self.lane(task.lane)
+            if waits:
+                lane.join(task)
+                if lane.pool:
+                    self.hot[lane.key] = lane
+            else:
+                lane.leave(task)
+        if task.id in self.tasks:
+            self.watch(task)
+
+    def watch(self, task: Task) -> None:
+        """See to it that the agenda has this task's next moment."""
+        at = next_moment(task, self.config)
+        if at and (not task.alarm or at < task.alarm):
+            task.alarm = at
+            heappush(self.agenda, (at, task.order, task))
+            if len(self.agenda) > 2 * len(self.tasks) + 1_024:
+                self.agenda = [entry for entry in self.agenda if self._is_current(entry)]
+                heapify(self.agenda)
+
+    def _is_current(self, entry: tuple[int, int, Task]) -> bool:
+        return entry[2].alarm == entry[0] and self.tasks.get(entry[2].id) is entry[2]
+
+    def next_due(self, now: int) -> Task | None:
+        """A task whose moment has come, maybe for nothing; each is handed out once, and has to be watched again."""
+        agenda = self.agenda
+        while agenda and agenda[0][0] <= now:
+            entry = heappop(agenda)
+            if self._is_current(entry):
+                entry[2].alarm = 0
+                return entry[2]
+        return None
+
+    def lane(self, key: LaneKey) -> Lane:
+        lane = self.lanes.get(key)
+        if lane is None:
+            if len(self.lanes) >= MAX_IDLE_LANES:
+                self._drop_idle_lanes()
+            lane = self.lanes[key] = Lane(key)
+            for worker in self.workers.values():
+                if worker.serves(key):
+                    worker.lanes.append(lane)
+                    if worker.free:
+                        lane.pool.enter(worker)
+        return lane
+
+    def _drop_idle_lanes(self) -> None:
+        """Make room: the oldest half of those that nobody waits in."""
+        idle = [lane for lane in self.lanes.values() if not lane.count]
+        for lane in islice(idle, (len(idle) + 1) // 2):
+            del self.lanes[lane.key]
+            self.hot.pop(lane.key, None)
+        for worker in self.workers.values():
+            worker.lanes = [lane for lane in worker.lanes if lane.key in self.lanes]
+
+    # ---- workers
+
+    def seat(self, worker: Worker) -> None:
+        """A worker is new or can do other things now."""
+        self.unseat(worker)
+        worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
+        self.note(worker)
+
+    def unseat(self, worker: Worker) -> None:
+        """It gets nothing any more."""
+        if worker.free:
+            worker.free = False
+            for lane in worker.lanes:
+                lane.pool.leave(worker)
+        worker.lanes = []
+
+    def note(self, worker: Worker) -> None:
+        """The number of its free slots has changed."""
+        has_room = worker.has_room
+        if has_room and not worker.free:
+            for lane in worker.lanes:
+                lane.pool.enter(worker)
+                if lane.count:
+                    self.hot[lane.key] = lane
+        elif worker.free and not has_room:
+            for lane in worker.lanes:
+                lane.pool.leave(worker)
+        elif has_room:
+            for lane in worker.lanes:
+                lane.pool.touch(worker)
+        worker.free = has_room
+
+    def gone(self, worker: Worker) -> None:
+        self.unseat(worker)
+        self.heard.pop(worker.name, None)
+        self.tell.pop(worker.name, None)
+
+    def heard_from(self, name: str, now: int) -> None:
+        self.heard[name] = self.last_heard = now
+        self.heard.move_to_end(name)
+
+    def everybody_is_heard(self, now: int) -> None:
+        """After a silence of all: whoever lives has as much time as after a take-over."""
+        for worker in self.workers.values():
+            self.heard[worker.name] = now
+            for name in worker.attempts.values():
+                task = self.tasks.get(name)
+                if task is not None:
+                    task.heard_until = max(task.heard_until, now + task.lease_ms)
+
+    def most_silent(self) -> tuple[str, int] | None:
+        """Who has been silent for longest, and when it was last heard."""
+        return next(iter(self.heard.items()), None)
+
+    # ---- lanes
+
+    def hottest(self) -> Lane | None:
+        """The lane whose head goes first, among those with a task and a worker for it."""
+        best: Lane | None = None
+        first: Entry | None = None
+        for lane in list(self.hot.values()):
+            head = lane.head()
+            if head is None or not lane.pool:
+                del self.hot[lane.key]
+            elif first is None or head[:2] < first[:2]:
+                best, first = lane, head
+        return best
+
+    def best_for(self, worker: Worker) -> Task | None:
+        """The task that goes first among those that this worker may have."""
+        heads = [head for lane in worker.lanes if lane.count and (head := lane.head()) is not None]
+        return min(heads, key=_by_rank)[2] if heads else None
+
+
+def _by_rank(entry: Entry) -> tuple[int, int]:
+    return entry[0], entry[1]
+
+
+def next_moment(task: Task, config: Config) -> int:
+    """When something has to be looked at if nothing happens before; 0: never."""
+    moments = [task.deadline_at] if task.deadline_at else []
+    if task.state == WAITING:
+        if task.not_before and not task.listed:
+            moments.append(task.not_before)
+    elif task.state == ASSIGNED:
+        moments.append(start_by(task, config))
+    elif task.state == RUNNING:
+        moments.append(lease_until(task))
+        if task.timeout_ms:
+            moments.append(task.since + task.timeout_ms)
+    return min(moments, default=0)
+
+
+def start_by(task: Task, config: Config) -> int:
+    return max(task.since + config.start_within_ms, task.heard_until)
+
+
+def lease_until(task: Task) -> int:
+    return max(task.since + task.lease_ms, task.heard_until)

@@ -1,0 +1,29 @@
+"""Known ways to break the scheduler, switched on one at a time by tests that must notice (see `bursar.kernel.bugs`)."""
+
+from __future__ import annotations
+
+from bursar.kernel.bugs import declare
+
+STALE_TOKEN_FINISHES = "scheduler_stale_token_finishes"  # noqa: S105 - a fencing token
+LEASE_EXPIRY_KEEPS_ATTEMPT = "scheduler_lease_expiry_keeps_attempt"
+DOUBLE_ASSIGN = "scheduler_double_assign"
+SLOTS_EXCEEDED = "scheduler_slots_exceeded"
+BACKOFF_IGNORED = "scheduler_backoff_ignored"
+INBOX_POSITION_LOST = "scheduler_inbox_position_lost"
+CANCELLED_TASK_RUNS = "scheduler_cancelled_task_runs"
+ENDED_ID_FORGOTTEN = "scheduler_ended_id_forgotten"
+LOSS_RUNS_AGAIN = "scheduler_loss_runs_again"
+
+NAMES = (
+    STALE_TOKEN_FINISHES,
+    LEASE_EXPIRY_KEEPS_ATTEMPT,
+    DOUBLE_ASSIGN,
+    SLOTS_EXCEEDED,
+    BACKOFF_IGNORED,
+    INBOX_POSITION_LOST,
+    CANCELLED_TASK_RUNS,
+    ENDED_ID_FORGOTTEN,
+    LOSS_RUNS_AGAIN,
+)
+
+declare(*NAMES)

@@ -1,0 +1,123 @@
+"""The scheduler's decisions.
+
+Agents submit tasks, workers take them. The promises:
+
+1. **One accepted end per task.** Each assignment has a token, which grows; only the current one is heard (`attempts`).
+   A task may run more than once (a worker that is thought dead may live), but only one run's end counts.
+2. **Nothing accepted is lost.** A task waits, is with a worker, has ended, or is a dead letter that can be listed and
+   requeued; `lifecycle` has the table. What its worker cannot finish goes to another: after a silence (`workers`), the
+   end of a lease, or a start that never came (`moments`).
+3. **A name runs once.** Submitted again, by request or through the inbox, it is the same task, for an hour after its
+   result was forgotten (`state`, `submitting`).
+4. **Slots are never exceeded.** A slot is taken from the assignment on until the worker itself says that nothing of the
+   attempt runs any more.
+5. **Work is conserved.** No worker has a free slot while a task waits that it may have (`dispatch`).
+6. **Bounded.** Tasks, bytes, results, names, kinds of needs: each has a limit, and a refusal names it.
+7. **Safe after a loss** of acknowledged entries: `recovery`.
+
+`decide` reads and `evolve` writes; the kernel journals in between. Signs of life and indexes are volatile (`board`).
+Leases after Gray and Cheriton (SOSP 1989), fencing after Lamport's and Chubby's sequencers (OSDI 2006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bursar.contracts import scheduler as wire
+from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar.kernel.inbox import Delivered
+from bursar_scheduler import (
+    attempts,
+    cancelling,
+    configuring,
+    dispatch,
+    events,
+    moments,
+    recovery,
+    status,
+    submitting,
+    workers,
+)
+from bursar_scheduler.evolve import APPLY
+from bursar_scheduler.state import State, dump, load
+
+
+class SchedulerDecider:
+    """The `bursar.kernel.decider.Decider` of the scheduler."""
+
+    name = "scheduler"
+    version = 1
+
+    def __init__(self) -> None:
+        self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
+            wire.Submit: submitting.decide_submit,
+            Delivered: submitting.decide_delivered,
+            wire.Start: attempts.decide_start,
+            wire.Progress: attempts.decide_progress,
+            wire.Finish: attempts.decide_finish,
+            wire.Fail: attempts.decide_fail,
+            wire.Release: attempts.decide_release,
+            attempts.Free: attempts.decide_free,
+            wire.Cancel: cancelling.decide_cancel,
+            wire.Requeue: cancelling.decide_requeue,
+            wire.Register: workers.decide_register,
+            wire.Heartbeat: workers.decide_heartbeat,
+            wire.Drain: workers.decide_drain,
+            wire.Leave: workers.decide_leave,
+            workers.Gone: workers.decide_gone,
+            workers.Tell: workers.decide_tell,
+            moments.Moment: moments.decide_moment,
+            dispatch.Dispatch: dispatch.decide_dispatch,
+            wire.Find: status.decide_find,
+            wire.Ended: status.decide_ended,
+            wire.List: status.decide_list,
+            status.ListAll: status.decide_list_all,
+            wire.Status: status.decide_status,
+            wire.Configure: configuring.decide_configure,
+            configuring.ConfigureFromSettings: configuring.decide_settings,
+        }
+
+    def initial(self) -> State:
+        return State()
+
+    def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        return self._rules[type(command.body)](state, command, now, fence)
+
+    def evolve(self, state: State, event: Event) -> None:
+        APPLY[event[0]](state, event)
+
+    def due(self, state: State, now: int) -> Command | None:
+        """In this order: silent workers, moments of tasks, slots that are free, notices, tasks with a worker."""
+        board = state.awake(now)
+        body: Any = (
+            workers.next_gone(state, board, now)
+            or moments.next_moment(state, now)
+            or attempts.next_free(board)
+            or workers.next_tell(board)
+            or dispatch.next_dispatch(state, now)
+        )
+        return None if body is None else Command("", "", body)
+
+    def wake_at(self, state: State) -> int | None:
+        """May be early: a lease that was extended is looked at, and set anew."""
+        board = state.board
+        if board is None:
+            return 0
+        times = [board.agenda[0][0]] if board.agenda else []
+        gone_at = workers.gone_at(state, board)
+        if gone_at is not None:
+            times.append(gone_at)
+        return min(times) if times else None
+
+    def recover(self, state: State, now: int) -> Sequence[Event]:
+        return recovery.recover(state, now)
+
+    def dump(self, state: State) -> Any:
+        return dump(state)
+
+    def load(self, value: Any) -> State:
+        return load(value)
+
+    def describe(self, event: Event) -> str:
+        return events.in_words(event)

@@ -1,0 +1,79 @@
+"""Giving tasks to workers.
+
+Order: the band, then first come, first served; a band stands 60 or 300 s behind the first one, so that nobody waits for
+ever (`Task.rank`). Place: one of the workers with a free slot that serve the task, as the policy says.
+
+Work conservation: after every decision no lane has both a task and a worker for it; what a decision made possible is
+assigned by the ones that `due` hands out next. Where that is a single obvious assignment it is made in the same
+decision, which saves a third of the work of a short task: a submission that finds a free worker, and an end whose slot
+goes to the next in line.
+
+A token is the fence of the decision that assigns, so a decision assigns one task at most.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
+from bursar_scheduler import bugs, events, telling
+from bursar_scheduler.policies import POLICIES
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Task, Worker
+
+
+class Dispatch(NamedTuple):
+    """There is a worker for this task, and it goes first."""
+
+    task: str
+
+
+def token_of(fence: Fence) -> str:
+    return f"{fence[0]}.{fence[1]}.{fence[2]}"
+
+
+def decide_dispatch(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    task = state.tasks[command.body.task]
+    worker = worker_for(state, task, now)
+    if worker is None:
+        return Refuse({})
+    event, notice = assignment(state, worker, task, now, fence)
+    return Accept([event], {}, [notice])
+
+
+def worker_for(state: State, task: Task, now: int) -> Worker | None:
+    """The worker that the policy gives it to; None when none has room."""
+    pool = state.awake(now).lane(task.lane).pool
+    return POLICIES[state.config.policy].pick(pool, state.drawn) if pool else None
+
+
+def assignment(state: State, worker: Worker, task: Task, now: int, fence: Fence) -> tuple[Event, Notice]:
+    token = token_of(fence)
+    notice = telling.assign(worker, task, token, task.attempts + 1, state.config, now)
+    return (events.ASSIGNED, now, task.id, worker.name, token), notice
+
+
+def at_once(state: State, task: Task, now: int, fence: Fence) -> tuple[Event, Notice] | None:
+    """The assignment of a task that is just being accepted, if nobody else is to go first."""
+    if state.awake(now).hottest() is not None:
+        return None
+    worker = worker_for(state, task, now)
+    return None if worker is None else assignment(state, worker, task, now, fence)
+
+
+def next_in_line(state: State, worker: Worker, now: int, fence: Fence) -> tuple[Event, Notice] | None:
+    """Who gets the slot that this worker is just about to free; nobody else has room for those who wait."""
+    board = state.awake(now)
+    if worker.draining or len(worker.attempts) > worker.slots or board.hottest() is not None:
+        return None
+    task = board.best_for(worker)
+    return None if task is None else assignment(state, worker, task, now, fence)
+
+
+def next_dispatch(state: State, now: int) -> Dispatch | None:
+    lane = state.awake(now).hottest()
+    head = None if lane is None else lane.head()
+    if head is None or (seeded(bugs.DOUBLE_ASSIGN) and head[2].attempts > 1):
+        return None
+    return Dispatch(head[2].id)

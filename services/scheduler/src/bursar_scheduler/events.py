@@ -1,0 +1,78 @@
+"""What has happened, as it stands in the journal: short tuples of msgpack values, the kind first, the time second.
+
+| kind | then | means |
+|---|---|---|
+| ``s`` | task, class, kind, labels, band, payload, size, digest, then the times and counts of `task` | accepted |
+| ``o`` | as ``s``, and why | posted, but not accepted: set aside as a dead letter |
+| ``p`` | sequence, what became of it | a message of the inbox has been dealt with; what follows stands beside |
+| ``a`` | task, worker, token | assigned |
+| ``b`` | task | started (begun) |
+| ``w`` | task, why, error, not before | the attempt is over, the task waits again |
+| ``d`` | task, why, error | the task is a dead letter |
+| ``e`` | task, end, result, size, why, error | ended |
+| ``q`` | task | a dead letter waits again |
+| ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept, tokens void but running | registered |
+| ``f`` | worker, token | a slot is free: a void attempt has been stopped |
+| ``n`` | worker | drains: gets nothing new |
+| ``v`` | worker, why | gone; where its attempts went stands before |
+| ``c`` | digest of the settings or "", rules as a map | rules changed |
+| ``x`` | (nothing) | acknowledged entries were lost: what was live is a dead letter, in doubt |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ACCEPTED = "s"
+SET_ASIDE = "o"
+POSTED = "p"
+ASSIGNED = "a"
+STARTED = "b"
+WAITS = "w"
+DEAD = "d"
+ENDED = "e"
+REQUEUED = "q"
+REGISTERED = "r"
+FREED = "f"
+DRAINS = "n"
+GONE = "v"
+CONFIGURED = "c"
+LOST = "x"
+
+
+def in_words(event: tuple[Any, ...]) -> str:
+    """One line for an operator; payloads, results and errors are not shown."""
+    kind, at = event[0], event[1]
+    return f"{at} ms: {_WORDS[kind](*event[2:])}"
+
+
+def _accepted(task: str, task_class: str, kind: str, labels: Any, band: int, _: Any, size: int, *rest: Any) -> str:
+    needs = [kind] * bool(kind) + [f"{name}={value}" for name, value in labels]
+    return f"accepted {task}: {task_class}, band {band}, {size} bytes, needs {', '.join(needs) or 'nothing'}"
+
+
+def _registered(worker: str, session: str, kind: str, slots: int, classes: Any, *_: Any) -> str:
+    return f"registered {worker} ({session}): {kind}, {slots} slots, {', '.join(classes)}"
+
+
+def _waits(task: str, why: str, _: str, not_before: int) -> str:
+    return f"{task} waits again ({why})" + (f", not before {not_before} ms" if not_before else "")
+
+
+_WORDS: dict[str, Any] = {
+    ACCEPTED: _accepted,
+    SET_ASIDE: lambda task, *rest: f"set aside {task} ({rest[-1]})",
+    POSTED: lambda sequence, what: f"inbox message {sequence}: {what}",
+    ASSIGNED: lambda task, worker, token: f"assigned {task} to {worker} as {token}",
+    STARTED: lambda task: f"started {task}",
+    WAITS: _waits,
+    DEAD: lambda task, why, _: f"{task} is a dead letter ({why})",
+    ENDED: lambda task, end, _, size, why, __: f"{task} ended: {end} ({why}), {size} bytes",
+    REQUEUED: lambda task: f"dead letter {task} waits again",
+    REGISTERED: _registered,
+    FREED: lambda worker, token: f"{worker} has stopped {token}",
+    DRAINS: lambda worker: f"{worker} drains",
+    GONE: lambda worker, why: f"{worker} is gone ({why})",
+    CONFIGURED: lambda source, rules: f"rules{' from settings' if source else ''}: {rules}",
+    LOST: lambda: "entries lost: what was live is a dead letter, in doubt",
+}

@@ -1,0 +1,291 @@
+"""Applying events: the only writer of the durable state.
+
+Each change of a task goes through the table of `lifecycle`; the board, if there is one, is told afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Event
+from bursar_scheduler import bugs, events
+from bursar_scheduler.lifecycle import (
+    ASSIGNED,
+    DEAD,
+    FAIL,
+    FAIL_FOR_GOOD,
+    FAIL_LAST,
+    FINISH,
+    LOG_LOST,
+    LOSSES,
+    POST_REFUSED,
+    RELEASE,
+    RUNNING,
+    WAITING,
+    WORKER_GONE,
+)
+from bursar_scheduler.lifecycle import FAILURES as COUNTED
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Config, Ended, Task, Worker
+
+VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE})
+"""The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
+
+
+def apply_accepted(state: State, event: Event) -> None:
+    (
+        _,
+        now,
+        name,
+        task_class,
+        kind,
+        labels,
+        band,
+        payload,
+        size,
+        digest,
+        retries,
+        backoff,
+        lease,
+        timeout,
+        deadline,
+    ) = event
+    task = Task()
+    task.id, task.lane = name, (task_class, kind, tuple((key, value) for key, value in labels))
+    task.band, task.payload, task.size, task.digest = band, payload, size, bytes(digest)
+    task.retries, task.backoff_ms, task.lease_ms = retries, backoff, lease
+    task.timeout_ms, task.deadline_at = timeout, deadline
+    task.order, task.submitted_at = state.order, now
+    state.at = now
+    state.order += 1
+    state.counts["accepted"] += 1
+    state.add(task)
+    if state.board is not None:
+        state.board.place(task, now)
+
+
+def apply_posted(state: State, event: Event) -> None:
+    _, now, sequence, what = event
+    state.at = now
+    if not seeded(bugs.INBOX_POSITION_LOST):
+        state.position = sequence
+    state.counts[f"posts_{what}"] += 1
+
+
+def apply_assigned(state: State, event: Event) -> None:
+    _, now, name, worker_name, token = event
+    task, worker = state.tasks[name], state.workers[worker_name]
+    state.at = now
+    state.drawn += 1
+    task.token, task.worker, task.since = token, worker_name, now
+    task.attempts += 1
+    task.heard_until, task.told_at = 0, now
+    task.permille = task.note = None
+    if not seeded(bugs.DOUBLE_ASSIGN):
+        state.move(task, ASSIGNED)
+    worker.attempts[token] = name
+    state.counts["assigned"] += 1
+    board = state.board
+    if board is not None:
+        board.lane(task.lane).pool.last = worker.ordinal
+        board.note(worker)
+        board.place(task, now)
+
+
+def apply_started(state: State, event: Event) -> None:
+    _, now, name = event
+    task = state.tasks[name]
+    state.at = task.since = now
+    state.move(task, RUNNING)
+    if state.board is not None:
+        state.board.watch(task)
+
+
+def apply_waits(state: State, event: Event) -> None:
+    _, now, name, why, error, not_before = event
+    task = state.tasks[name]
+    state.at = now
+    _end_attempt(state, task, why)
+    _hold_against(state, task, why)
+    task.reason, task.error = why, error
+    task.not_before = not_before
+    state.move(task, WAITING)
+    state.counts["retried" if why in COUNTED else "returned"] += 1
+    if state.board is not None:
+        state.board.place(task, now)
+
+
+def apply_dead(state: State, event: Event) -> None:
+    _, now, name, why, error = event
+    task = state.tasks[name]
+    state.at = now
+    _end_attempt(state, task, why)
+    _hold_against(state, task, why)
+    _bury(state, task, why, error)
+
+
+def apply_ended(state: State, event: Event) -> None:
+    _, now, name, end, result, size, why, error = event
+    state.at = now
+    token, worker = "", ""
+    task = state.tasks.get(name)
+    if task is None:
+        task = state.unbury(name)
+    else:
+        token, worker = task.token, task.worker
+        _end_attempt(state, task, why)
+        state.remove(task)
+    task.state = end
+    if state.board is not None:
+        state.board.place(task, now)
+    state.counts[end] += 1
+    text = error or ("" if why in VOLUNTARY else task.error)
+    ended = Ended(end, now, task.digest, task.lane[0], token, worker, task.attempts, result, why, text, size)
+    state.keep(name, ended)
+
+
+def _end_attempt(state: State, task: Task, why: str) -> None:
+    """Its token is void. The slot is free if nothing of the attempt runs: a worker that is to stop it says when."""
+    if not task.token:
+        return
+    worker = state.workers.get(task.worker)
+    if worker is not None:
+        if why in VOLUNTARY:
+            worker.ended += 1
+        if why in VOLUNTARY or task.state == ASSIGNED or seeded(bugs.SLOTS_EXCEEDED):
+            worker.attempts.pop(task.token, None)
+            if state.board is not None:
+                state.board.note(worker)
+    task.token, task.worker = "", ""
+
+
+def _hold_against(state: State, task: Task, why: str) -> None:
+    if why in COUNTED:
+        task.failures += 1
+    elif why in LOSSES or (why == WORKER_GONE and task.state == RUNNING):
+        task.losses += 1
+        state.counts["lost"] += 1
+
+
+def _bury(state: State, task: Task, why: str, error: str) -> None:
+    state.remove(task)
+    task.state = DEAD
+    task.reason, task.error, task.token, task.worker = why, error, "", ""
+    if state.board is not None:
+        state.board.place(task, state.at)
+    state.bury(task)
+    state.counts["dead"] += 1
+
+
+def apply_requeued(state: State, event: Event) -> None:
+    """It waits as if it had been submitted at its time, with all its retries; its deadline is over and gone."""
+    _, now, name = event
+    task = state.unbury(name)
+    state.at = now
+    task.state, task.not_before, task.failures, task.losses, task.deadline_at = WAITING, 0, 0, 0, 0
+    task.reason = task.error = ""
+    state.counts["requeued"] += 1
+    state.add(task)
+    if state.board is not None:
+        state.board.place(task, now)
+
+
+def apply_registered(state: State, event: Event) -> None:
+    _, now, name, session, kind, slots, classes, labels, versions, kept, void = event
+    state.at = now
+    worker = state.workers.get(name)
+    if worker is None:
+        worker = state.workers[name] = Worker(name, state.ordinal)
+        state.ordinal += 1
+    elif state.board is not None:
+        state.board.unseat(worker)
+    attempts = worker.attempts
+    worker.session, worker.kind, worker.slots, worker.draining = session, kind, slots, False
+    worker.classes = tuple(classes)
+    worker.labels, worker.versions = dict(labels), dict(versions)
+    worker.attempts = {token: attempts[token] for token in kept} | dict.fromkeys(void, "")
+    state.counts["registered"] += 1
+    if state.board is not None:
+        state.board.heard_from(name, now)
+        state.board.seat(worker)
+
+
+def apply_freed(state: State, event: Event) -> None:
+    _, now, name, token = event
+    state.at = now
+    worker = state.workers[name]
+    del worker.attempts[token]
+    if state.board is not None:
+        state.board.note(worker)
+
+
+def apply_drains(state: State, event: Event) -> None:
+    _, now, name = event
+    state.at = now
+    worker = state.workers[name]
+    worker.draining = True
+    if state.board is not None:
+        state.board.note(worker)
+
+
+def apply_gone(state: State, event: Event) -> None:
+    _, now, name, why = event
+    state.at = now
+    worker = state.workers.pop(name)
+    state.counts[f"workers_{why}"] += 1
+    if state.board is not None:
+        state.board.gone(worker)
+
+
+def apply_configured(state: State, event: Event) -> None:
+    _, now, source, rules = event
+    state.at = now
+    state.source = source or state.source
+    state.config = Config(**rules)
+    if state.board is not None:
+        state.board.config = state.config
+
+
+def apply_lost(state: State, event: Event) -> None:
+    """See `recovery`."""
+    _, now = event
+    state.at = state.lost_at = now
+    if seeded(bugs.LOSS_RUNS_AGAIN):
+        for task in state.tasks.values():
+            task.token = task.worker = ""
+            state.move(task, WAITING)
+    else:
+        for task in list(state.tasks.values()):
+            _bury(state, task, LOG_LOST, "")
+    state.workers.clear()
+    state.board = None
+
+
+def buried_post(state: State, event: Event) -> None:
+    """A posted task that could not be accepted is a dead letter, so that it is not lost."""
+    name, why = event[2], event[-1]
+    apply_accepted(state, event[:-1])
+    task = state.tasks[name]
+    state.counts["accepted"] -= 1
+    _bury(state, task, f"{POST_REFUSED}: {why}", "")
+
+
+APPLY: dict[str, Callable[[State, Any], None]] = {
+    events.ACCEPTED: apply_accepted,
+    events.SET_ASIDE: buried_post,
+    events.POSTED: apply_posted,
+    events.ASSIGNED: apply_assigned,
+    events.STARTED: apply_started,
+    events.WAITS: apply_waits,
+    events.DEAD: apply_dead,
+    events.ENDED: apply_ended,
+    events.REQUEUED: apply_requeued,
+    events.REGISTERED: apply_registered,
+    events.FREED: apply_freed,
+    events.DRAINS: apply_drains,
+    events.GONE: apply_gone,
+    events.CONFIGURED: apply_configured,
+    events.LOST: apply_lost,
+}

@@ -1,0 +1,104 @@
+"""The life of a task, as a table; the diagram in the README is made from it.
+
+An end is reached once. A dead letter has not ended: nobody works on it until an operator decides.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WAITING: Final = "waiting"
+ASSIGNED: Final = "assigned"
+RUNNING: Final = "running"
+DEAD: Final = "dead"
+DONE: Final = "done"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+EXPIRED: Final = "expired"
+
+LIVE: Final = frozenset({WAITING, ASSIGNED, RUNNING})
+ENDS: Final = frozenset({DONE, FAILED, CANCELLED, EXPIRED})
+
+START: Final = "[*]"
+
+SUBMIT: Final = "submit"
+ASSIGN: Final = "assign"
+BEGIN: Final = "start"
+FINISH: Final = "finish"
+FAIL: Final = "fail"
+FAIL_LAST: Final = "fail, no retries left"
+FAIL_FOR_GOOD: Final = "fail, not retryable"
+TIME_OUT: Final = "time-out"
+TIME_OUT_LAST: Final = "time-out, no retries left"
+RELEASE: Final = "release"
+NOT_STARTED: Final = "not started in time"
+LEASE_LOST: Final = "lease lost"
+WORKER_GONE: Final = "worker gone"
+LOST_TOO_OFTEN: Final = "lost too often"
+CANCEL: Final = "cancel"
+DEADLINE: Final = "deadline passes"
+REQUEUE: Final = "requeue"
+LOG_LOST: Final = "log lost"
+POST_REFUSED: Final = "posted, not accepted"
+
+TRANSITIONS: Final[dict[tuple[str, str], str]] = {
+    (START, SUBMIT): WAITING,
+    (START, POST_REFUSED): DEAD,
+    (WAITING, ASSIGN): ASSIGNED,
+    (ASSIGNED, BEGIN): RUNNING,
+    (ASSIGNED, NOT_STARTED): WAITING,
+    (ASSIGNED, RELEASE): WAITING,
+    (ASSIGNED, WORKER_GONE): WAITING,
+    (RUNNING, FINISH): DONE,
+    (RUNNING, FAIL): WAITING,
+    (RUNNING, FAIL_LAST): DEAD,
+    (RUNNING, FAIL_FOR_GOOD): FAILED,
+    (RUNNING, TIME_OUT): WAITING,
+    (RUNNING, TIME_OUT_LAST): DEAD,
+    (RUNNING, RELEASE): WAITING,
+    (RUNNING, LEASE_LOST): WAITING,
+    (RUNNING, WORKER_GONE): WAITING,
+    (RUNNING, LOST_TOO_OFTEN): DEAD,
+    (WAITING, CANCEL): CANCELLED,
+    (ASSIGNED, CANCEL): CANCELLED,
+    (RUNNING, CANCEL): CANCELLED,
+    (DEAD, CANCEL): CANCELLED,
+    (WAITING, DEADLINE): EXPIRED,
+    (ASSIGNED, DEADLINE): EXPIRED,
+    (RUNNING, DEADLINE): EXPIRED,
+    (DEAD, REQUEUE): WAITING,
+    (WAITING, LOG_LOST): DEAD,
+    (ASSIGNED, LOG_LOST): DEAD,
+    (RUNNING, LOG_LOST): DEAD,
+}
+"""(state, what happens) -> next state. What is not in the table is refused and changes nothing."""
+
+NOTES: Final = {
+    WAITING: "for a worker, or for the end of a pause",
+    ASSIGNED: "a worker has been told, with a token",
+    RUNNING: "the worker has started; its lease is kept by heartbeats",
+    DEAD: "a dead letter: an operator decides",
+    DONE: "the one accepted end",
+    FAILED: "the worker said that trying again is in vain",
+    CANCELLED: "by its submitter",
+    EXPIRED: "its deadline has passed",
+}
+
+FAILURES: Final = frozenset({FAIL, FAIL_LAST, TIME_OUT, TIME_OUT_LAST})
+"""What counts against the retries of a task."""
+
+LOSSES: Final = frozenset({LEASE_LOST, LOST_TOO_OFTEN})
+"""What counts against ``max_losses``, beside a worker that goes while the task runs."""
+
+
+def next_state(state: str, what: str) -> str | None:
+    return TRANSITIONS.get((state, what))
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2"]
+    lines.extend(f"    {state}: {state} ({note})" for state, note in NOTES.items())
+    lines.extend(f"    {state} --> {after}: {what}" for (state, what), after in TRANSITIONS.items())
+    lines.extend(f"    {state} --> {START}" for state in NOTES if state in ENDS)
+    return "\n".join(lines)

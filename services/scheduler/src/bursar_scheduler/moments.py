@@ -1,0 +1,85 @@
+"""What the passing of time does to a task: it expires, its start is overdue, its lease or its time is over.
+
+Each task has one entry in the agenda, for the first of its moments. Signs of life only move the lease: the entry is met
+too early then, and set anew.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome
+from bursar_scheduler import bugs, events, telling
+from bursar_scheduler.attempts import failure
+from bursar_scheduler.board import lease_until, start_by
+from bursar_scheduler.lifecycle import (
+    ASSIGNED,
+    DEAD,
+    DEADLINE,
+    EXPIRED,
+    LEASE_LOST,
+    LOST_TOO_OFTEN,
+    NOT_STARTED,
+    RUNNING,
+    TIME_OUT,
+    TIME_OUT_LAST,
+)
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Config, Task
+
+
+class Moment(NamedTuple):
+    """A task's time has come."""
+
+    task: str
+    what: str
+
+
+def next_moment(state: State, now: int) -> Moment | None:
+    """The next task to which something happens now. Pauses that are over need no decision."""
+    board = state.awake(now)
+    while (task := board.next_due(now)) is not None:
+        board.place(task, now)
+        what = what_happens(task, state.config, now)
+        if what:
+            return Moment(task.id, what)
+    return None
+
+
+def what_happens(task: Task, config: Config, now: int) -> str:
+    if task.deadline_at and now >= task.deadline_at:
+        return DEADLINE
+    if task.state == ASSIGNED and now >= start_by(task, config):
+        return NOT_STARTED
+    if task.state != RUNNING:
+        return ""
+    if task.timeout_ms and now >= task.since + task.timeout_ms:
+        return TIME_OUT
+    return LEASE_LOST if now >= lease_until(task) and not seeded(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT) else ""
+
+
+def decide_moment(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Moment = command.body
+    task = state.tasks[body.task]
+    stop = telling.stop_of(task)
+    if body.what == DEADLINE:
+        event: Event = (events.ENDED, now, task.id, EXPIRED, None, 0, DEADLINE, "")
+        return Accept([event], {}, [*stop, telling.ended(task.id, EXPIRED, DEADLINE, task.error)])
+    if body.what == NOT_STARTED:
+        return Accept([(events.WAITS, now, task.id, NOT_STARTED, "", 0)], {}, stop)
+    if body.what == TIME_OUT:
+        event = failure(task, "the attempt took too long", now)
+        dead = [telling.ended(task.id, DEAD, TIME_OUT_LAST, event[4])] if event[0] == events.DEAD else []
+        return Accept([event], {}, [*stop, *dead])
+    event = loss(task, state.config, now, LEASE_LOST)
+    dead = [telling.ended(task.id, DEAD, LOST_TOO_OFTEN)] if event[0] == events.DEAD else []
+    return Accept([event], {}, [*stop, *dead])
+
+
+def loss(task: Task, config: Config, now: int, why: str) -> Event:
+    """An attempt that ran is lost: it waits again at once, unless that has happened too often (a task may kill its
+    workers)."""
+    if task.state == RUNNING and task.losses + 1 >= config.max_losses:
+        return (events.DEAD, now, task.id, LOST_TOO_OFTEN, "")
+    return (events.WAITS, now, task.id, why, "", 0)

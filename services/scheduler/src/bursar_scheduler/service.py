@@ -1,0 +1,58 @@
+"""The scheduler as the host sees it: its decider, its verbs and its inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bursar.contracts import scheduler as wire
+from bursar.contracts.base import Message
+from bursar.kernel.spec import Inbox, ServiceSpec, Verb
+from bursar_scheduler.configuring import ConfigureFromSettings, source_of
+from bursar_scheduler.core import SchedulerDecider
+from bursar_scheduler.settings import SchedulerSettings, rules_of
+from bursar_scheduler.state import State
+from bursar_scheduler.status import ListAll
+
+
+def start(settings: SchedulerSettings, state: State) -> Sequence[Message]:
+    """The rules of the settings, unless these were applied before."""
+    rules = rules_of(settings)
+    return [] if source_of(rules) == state.source else [ConfigureFromSettings(rules=rules)]
+
+
+def position(state: State) -> int:
+    return state.position
+
+
+SPEC = ServiceSpec(
+    name=wire.SERVICE,
+    version="0.1.0",
+    description="Tasks for GPU, CPU and remote workers: durable, fenced, one accepted end each.",
+    decider=SchedulerDecider,
+    verbs={
+        "submit": Verb(wire.Submit, strings=wire.MAX_VALUE_BYTES),
+        "cancel": Verb(wire.Cancel),
+        "find": Verb(wire.Find, query=True),
+        "ended": Verb(wire.Ended, query=True),
+        "list": Verb(wire.List, query=True),
+        "status": Verb(wire.Status, query=True),
+    },
+    admin={
+        "configure": Verb(wire.Configure),
+        "requeue": Verb(wire.Requeue),
+        "list-all": Verb(ListAll, query=True),
+    },
+    work={
+        "register": Verb(wire.Register),
+        "start": Verb(wire.Start),
+        "progress": Verb(wire.Progress, query=True),
+        "finish": Verb(wire.Finish, strings=wire.MAX_VALUE_BYTES),
+        "fail": Verb(wire.Fail),
+        "release": Verb(wire.Release),
+        "drain": Verb(wire.Drain),
+        "leave": Verb(wire.Leave),
+    },
+    observations={"heartbeat": Verb(wire.Heartbeat)},
+    inbox=Inbox(wire.Post, position, strings=wire.MAX_VALUE_BYTES),
+    start=start,
+)

@@ -1,0 +1,30 @@
+"""What the scheduler can be told, beyond what every service can."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bursar.contracts.scheduler import PolicyName
+from bursar.kernel.settings import ServiceSettings
+from bursar_scheduler.task import Config
+
+_DEFAULT = Config()
+
+
+class SchedulerSettings(ServiceSettings):
+    """Environment variables begin with ``BURSAR_``. They are applied once: an operator's `configure` stays until other
+    settings are given. `bursar.contracts.scheduler.Configure` says what each means."""
+
+    scheduler_policy: PolicyName = "least_loaded"
+    scheduler_max_tasks: int = Field(default=_DEFAULT.max_tasks, ge=1, le=1_000_000)
+    scheduler_max_tasks_per_principal: int = Field(default=_DEFAULT.max_tasks_per_principal, ge=1, le=1_000_000)
+    scheduler_max_bytes: int = Field(default=_DEFAULT.max_bytes, ge=1, le=4_294_967_296)
+    scheduler_start_within_ms: int = Field(default=_DEFAULT.start_within_ms, ge=100, le=600_000)
+    scheduler_worker_ttl_ms: int = Field(default=_DEFAULT.worker_ttl_ms, ge=500, le=600_000)
+    scheduler_keep_results_ms: int = Field(default=_DEFAULT.keep_results_ms, ge=1_000, le=86_400_000)
+    scheduler_max_losses: int = Field(default=_DEFAULT.max_losses, ge=1, le=100)
+
+
+def rules_of(settings: SchedulerSettings) -> dict[str, int | str]:
+    """The rules as the state keeps them."""
+    return {name: getattr(settings, f"scheduler_{name}") for name in Config._fields}

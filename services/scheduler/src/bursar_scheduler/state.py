@@ -1,0 +1,220 @@
+"""The scheduler's state: what the journal rebuilds, indexes that follow from it, and the volatile board.
+
+`dump` tells the durable part, the same for equal histories; `load` is its inverse; `validate` (in `validate.py`) checks
+what must hold between the parts.
+
+What is kept of tasks that have ended is a function of the events alone: each end drops the results that are too old or
+too many, and remembers their names in two generations, so that a name is known for at least an hour (or 100,000 ends)
+after its result is gone: a repeated submission is not run again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from bursar.kernel.bugs import seeded
+from bursar_scheduler import bugs
+from bursar_scheduler.board import Board
+from bursar_scheduler.task import Config, Ended, LaneKey, Task, Worker
+
+KEEP_COUNT: Final = 50_000
+KEEP_BYTES: Final = 67_108_864
+"""Ends that are kept with their results, and bytes of results, at most."""
+
+REMEMBER_MS: Final = 3_600_000
+REMEMBER_COUNT: Final = 100_000
+MAX_DEAD: Final = 100_000
+MAX_DEAD_BYTES: Final = 536_870_912
+"""Dead letters and their payloads; of more the oldest end as failed."""
+
+
+class Owner:
+    """What one principal has that has not ended: its tasks in their order, and how many have which needs."""
+
+    __slots__ = ("needs", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, None] = {}
+        self.needs: Counter[LaneKey] = Counter()
+
+
+class State:
+    """Durable: ``at`` (time of the last event), ``config`` and ``source`` (what settings it came from), ``tasks`` that
+    are live, ``dead`` letters, ``ended`` with results, ``names`` of ended ones (two generations), ``workers``,
+    ``position`` in the inbox, ``order`` (of the next task), ``ordinal`` (of the next worker), ``drawn`` (assignments so
+    far), ``lost_at`` (-1: nothing was ever lost), ``counts``. Derived: ``owners``, ``bytes``, ``dead_bytes``,
+    ``kept_bytes``, ``census``. Volatile: ``board``, ``refused``.
+    """
+
+    __slots__ = (
+        "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drawn", "ended", "kept_bytes",
+        "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position", "refused",
+        "source", "tasks", "workers",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.config = Config()
+        self.source = ""
+        self.tasks: dict[str, Task] = {}
+        self.dead: dict[str, Task] = {}
+        self.ended: dict[str, Ended] = {}
+        self.names: dict[str, tuple[bytes, str]] = {}
+        self.names_before: dict[str, tuple[bytes, str]] = {}
+        self.names_since = 0
+        self.workers: dict[str, Worker] = {}
+        self.position = 0
+        self.order = 1
+        self.ordinal = 1
+        self.drawn = 0
+        self.lost_at = -1
+        self.counts: Counter[str] = Counter()
+        self.owners: dict[str, Owner] = {}
+        self.bytes = 0
+        self.dead_bytes = 0
+        self.kept_bytes = 0
+        self.census: Counter[tuple[str, int, str]] = Counter()
+        self.board: Board | None = None
+        self.refused = 0
+
+    # ---- looking
+
+    def awake(self, now: int) -> Board:
+        """The board; made now if this instance has just become owner."""
+        if self.board is None:
+            self.board = Board.of(self.config, self.tasks, self.workers, now)
+        return self.board
+
+    def find(self, task: str) -> Task | None:
+        """A task that has not ended: live, or a dead letter."""
+        return self.tasks.get(task) or self.dead.get(task)
+
+    def known(self, task: str) -> tuple[bytes, str] | None:
+        """The digest of what was submitted under this name, and where it stands; None when it is not known."""
+        there = self.find(task)
+        if there is not None:
+            return there.digest, there.state
+        if seeded(bugs.ENDED_ID_FORGOTTEN):
+            return None
+        ended = self.ended.get(task)
+        if ended is not None:
+            return ended.digest, ended.state
+        return self.names.get(task) or self.names_before.get(task)
+
+    # ---- changing; only `evolve` calls these
+
+    def add(self, task: Task) -> None:
+        """A task that is live from now on."""
+        self.tasks[task.id] = task
+        owner = self.owners.setdefault(task.principal, Owner())
+        owner.tasks[task.id] = None
+        owner.needs[task.lane] += 1
+        self.bytes += task.size
+        self.census[task.lane[0], task.band, task.state] += 1
+
+    def remove(self, task: Task) -> None:
+        """It is live no more."""
+        del self.tasks[task.id]
+        name = task.principal
+        owner = self.owners[name]
+        del owner.tasks[task.id]
+        if owner.needs[task.lane] <= 1:
+            del owner.needs[task.lane]
+        else:
+            owner.needs[task.lane] -= 1
+        if not owner.tasks:
+            del self.owners[name]
+        self.bytes -= task.size
+        self._uncount(task)
+
+    def move(self, task: Task, state: str) -> None:
+        """It is in another state, live before and after."""
+        self._uncount(task)
+        task.state = state
+        self.census[task.lane[0], task.band, state] += 1
+
+    def _uncount(self, task: Task) -> None:
+        key = (task.lane[0], task.band, task.state)
+        if self.census[key] <= 1:
+            del self.census[key]
+        else:
+            self.census[key] -= 1
+
+    def bury(self, task: Task) -> None:
+        """It is a dead letter from now on; the oldest one makes room."""
+        self.dead[task.id] = task
+        self.dead_bytes += task.size
+        while len(self.dead) > MAX_DEAD or self.dead_bytes > MAX_DEAD_BYTES:
+            oldest = self.unbury(next(iter(self.dead)))
+            self.remember(oldest.id, oldest.digest, "failed", self.at)
+
+    def unbury(self, task: str) -> Task:
+        """It is a dead letter no more."""
+        found = self.dead.pop(task)
+        self.dead_bytes -= found.size
+        return found
+
+    def keep(self, task: str, ended: Ended) -> None:
+        """Keep how it ended, and forget what is too old or too much."""
+        self.ended[task] = ended
+        self.kept_bytes += ended.size
+        oldest_kept = ended.at - self.config.keep_results_ms
+        while self.ended:
+            first = next(iter(self.ended))
+            old = self.ended[first]
+            if old.at > oldest_kept and len(self.ended) <= KEEP_COUNT and self.kept_bytes <= KEEP_BYTES:
+                return
+            del self.ended[first]
+            self.kept_bytes -= old.size
+            self.remember(first, old.digest, old.state, ended.at)
+
+    def remember(self, task: str, digest: bytes, state: str, now: int) -> None:
+        if now - self.names_since >= REMEMBER_MS or len(self.names) >= REMEMBER_COUNT:
+            self.names_before, self.names, self.names_since = self.names, {}, now
+        self.names[task] = (digest, state)
+
+
+def dump(state: State) -> dict[str, Any]:
+    return {
+        "at": state.at,
+        "config": list(state.config),
+        "source": state.source,
+        "tasks": [task.dump() for task in state.tasks.values()],
+        "dead": [task.dump() for task in state.dead.values()],
+        "ended": [[name, *ended] for name, ended in state.ended.items()],
+        "names": [[name, *known] for name, known in state.names.items()],
+        "names_before": [[name, *known] for name, known in state.names_before.items()],
+        "names_since": state.names_since,
+        "workers": [worker.dump() for worker in state.workers.values()],
+        "position": state.position,
+        "order": state.order,
+        "ordinal": state.ordinal,
+        "drawn": state.drawn,
+        "lost_at": state.lost_at,
+        "counts": sorted(state.counts.items()),
+    }
+
+
+def load(value: Any) -> State:
+    state = State()
+    state.config = Config(*value["config"])
+    for name in ("at", "source", "names_since", "position", "order", "ordinal", "drawn", "lost_at"):
+        setattr(state, name, value[name])
+    for row in value["tasks"]:
+        state.add(Task.load(row))
+    for row in value["dead"]:
+        task = Task.load(row)
+        state.dead[task.id] = task
+        state.dead_bytes += task.size
+    for name, end, at, digest, *rest in value["ended"]:
+        ended = Ended(end, at, bytes(digest), *rest)
+        state.ended[name] = ended
+        state.kept_bytes += ended.size
+    for generation, rows in ((state.names, value["names"]), (state.names_before, value["names_before"])):
+        generation.update((name, (bytes(digest), end)) for name, digest, end in rows)
+    for row in value["workers"]:
+        worker = Worker.load_from(row)
+        state.workers[worker.name] = worker
+    state.counts.update(dict(value["counts"]))
+    return state

@@ -1,0 +1,179 @@
+"""A task, how one ended, a worker, the rules: the records that the state is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from bursar.contracts.scheduler import BANDS
+from bursar_scheduler.lifecycle import WAITING
+
+LaneKey = tuple[str, str, tuple[tuple[str, str], ...]]
+"""(class, kind or "", sorted labels): what decides which workers may have a task."""
+
+HEAD_START: Final = (0, 60_000, 300_000)
+"""Milliseconds by which a band stands behind the first one: strict priority, until somebody has waited for so long."""
+
+_SAVED: Final = (
+    "id", "lane", "band", "payload", "size", "digest", "retries", "backoff_ms", "lease_ms", "timeout_ms",
+    "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
+    "worker", "since", "reason", "error",
+)  # fmt: skip
+
+
+class Task:
+    """One task that has not ended.
+
+    Durable: the fields of `_SAVED`. ``band`` counts from 0; times are absolute ms; 0 stands for "none" in
+    ``timeout_ms`` and ``deadline_at``. ``order`` grows with every task. ``not_before``: the end of its pause.
+    ``attempts`` counts assignments, ``failures`` and ``losses`` what is held against it. ``token`` and ``worker`` are
+    those of the present attempt, "" when there is none; ``since``: when it was assigned, or started.
+
+    Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
+    ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``permille`` and ``note``.
+    """
+
+    __slots__ = (*_SAVED, "alarm", "heard_until", "listed", "note", "permille", "told_at")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.lane: LaneKey = ("", "", ())
+        self.band = 1
+        self.payload: Any = None
+        self.size = 0
+        self.digest = b""
+        self.retries = 0
+        self.backoff_ms = 0
+        self.lease_ms = 0
+        self.timeout_ms = 0
+        self.deadline_at = 0
+        self.order = 0
+        self.submitted_at = 0
+        self.state = WAITING
+        self.not_before = 0
+        self.attempts = 0
+        self.failures = 0
+        self.losses = 0
+        self.token = ""
+        self.worker = ""
+        self.since = 0
+        self.reason = ""
+        self.error = ""
+        self.alarm = 0
+        self.heard_until = 0
+        self.told_at = 0
+        self.listed = False
+        self.permille: int | None = None
+        self.note: str | None = None
+
+    @property
+    def principal(self) -> str:
+        return self.id.partition(".")[0]
+
+    @property
+    def rank(self) -> int:
+        """Who has the smaller one goes first: the time of the submission, put off by the band."""
+        return self.submitted_at + HEAD_START[self.band]
+
+    @property
+    def priority(self) -> str:
+        return BANDS[self.band]
+
+    def dump(self) -> list[Any]:
+        return [getattr(self, name) for name in _SAVED]
+
+    @classmethod
+    def load(cls, values: Any) -> Task:
+        task = cls()
+        for name, value in zip(_SAVED, values, strict=True):
+            setattr(task, name, value)
+        task_class, kind, labels = task.lane
+        task.lane = (task_class, kind, tuple((name, value) for name, value in labels))
+        task.digest = bytes(task.digest)
+        return task
+
+
+class Ended(NamedTuple):
+    """How a task ended. ``token``: of the attempt whose end was accepted, or that was running then."""
+
+    state: str
+    at: int
+    digest: bytes
+    task_class: str
+    token: str
+    worker: str
+    attempts: int
+    result: Any
+    reason: str
+    error: str
+    size: int
+
+
+class Worker:
+    """One worker that is registered. ``attempts``: the tokens that take its slots, with their tasks; a void one stays
+    there until the worker has released it, because it may still run. ``free`` is volatile: listed as having room."""
+
+    __slots__ = (
+        "attempts", "classes", "draining", "ended", "free", "kind", "labels", "lanes", "load", "name", "ordinal",
+        "session", "slots", "versions",
+    )  # fmt: skip
+
+    def __init__(self, name: str, ordinal: int) -> None:
+        self.name = name
+        self.ordinal = ordinal
+        self.session = ""
+        self.kind = "cpu"
+        self.slots = 1
+        self.classes: tuple[str, ...] = ()
+        self.labels: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        self.draining = False
+        self.ended = 0
+        self.attempts: dict[str, str] = {}
+        self.free = False
+        self.lanes: list[Any] = []
+        self.load: int | None = None
+
+    @property
+    def has_room(self) -> bool:
+        return not self.draining and len(self.attempts) < self.slots
+
+    @property
+    def fill(self) -> int:
+        """Taken slots, in millionths."""
+        return len(self.attempts) * 1_000_000 // self.slots
+
+    def serves(self, lane: LaneKey) -> bool:
+        task_class, kind, labels = lane
+        if kind and kind != self.kind:
+            return False
+        mine = self.labels
+        return task_class in self.classes and all(mine.get(name) == value for name, value in labels)
+
+    def dump(self) -> list[Any]:
+        return [
+            self.name, self.ordinal, self.session, self.kind, self.slots, list(self.classes),
+            list(self.labels.items()), list(self.versions.items()), self.draining, self.ended,
+            list(self.attempts.items()),
+        ]  # fmt: skip
+
+    @classmethod
+    def load_from(cls, values: Any) -> Worker:
+        name, ordinal, session, kind, slots, classes, labels, versions, draining, ended, attempts = values
+        worker = cls(name, ordinal)
+        worker.session, worker.kind, worker.slots, worker.draining, worker.ended = session, kind, slots, draining, ended
+        worker.classes = tuple(classes)
+        worker.labels, worker.versions, worker.attempts = dict(labels), dict(versions), dict(attempts)
+        return worker
+
+
+class Config(NamedTuple):
+    """The rules that an operator may change; `bursar.contracts.scheduler.Configure` says what they mean."""
+
+    policy: str = "least_loaded"
+    max_tasks: int = 100_000
+    max_tasks_per_principal: int = 20_000
+    max_bytes: int = 268_435_456
+    start_within_ms: int = 5_000
+    worker_ttl_ms: int = 3_000
+    keep_results_ms: int = 600_000
+    max_losses: int = 3

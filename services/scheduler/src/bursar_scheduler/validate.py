@@ -1,0 +1,76 @@
+"""What must hold between the parts of the state, and between the state and its board; for tests and audits."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bursar_scheduler.board import Board
+from bursar_scheduler.lifecycle import ASSIGNED, DEAD, ENDS, LIVE, RUNNING, WAITING
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Task
+
+
+def validate(state: State, now: int) -> None:
+    """Raise AssertionError unless the parts of the state agree with one another."""
+    _names(state)
+    for task in state.tasks.values():
+        _task(state, task)
+    for task in state.dead.values():
+        assert (task.state, task.token) == (DEAD, ""), f"{task.id}: a dead letter with an attempt"
+    for name, ended in state.ended.items():
+        assert ended.state in ENDS, f"{name} ended as {ended.state}"
+    census = Counter((task.lane[0], task.band, task.state) for task in state.tasks.values())
+    assert census == state.census, "the census"
+    assert state.bytes == sum(task.size for task in state.tasks.values()), "bytes of live tasks"
+    assert state.dead_bytes == sum(task.size for task in state.dead.values()), "bytes of dead letters"
+    assert state.kept_bytes == sum(ended.size for ended in state.ended.values()), "bytes of results"
+    _owners(state)
+    if state.board is not None:
+        _board(state, state.board, now)
+
+
+def _names(state: State) -> None:
+    live, dead, ended = state.tasks.keys(), state.dead.keys(), state.ended.keys()
+    assert not live & dead, "live and a dead letter"
+    assert not (live | dead) & (ended | state.names.keys() | state.names_before.keys()), "there and ended"
+
+
+def _task(state: State, task: Task) -> None:
+    assert task.state in LIVE, f"{task.id} is {task.state}"
+    has_attempt = task.state in (ASSIGNED, RUNNING)
+    assert bool(task.token) == bool(task.worker) == has_attempt, f"{task.id}: {task.state} with token {task.token!r}"
+    if has_attempt:
+        worker = state.workers.get(task.worker)
+        assert worker is not None, f"{task.id} is with {task.worker}, who is not there"
+        assert worker.attempts.get(task.token) == task.id, f"{task.id}: its attempt takes no slot"
+
+
+def _owners(state: State) -> None:
+    owned = [name for owner in state.owners.values() for name in owner.tasks]
+    assert sorted(owned) == sorted(state.tasks), "the owners' tasks"
+    for name, owner in state.owners.items():
+        assert owner.needs == Counter(state.tasks[task].lane for task in owner.tasks), f"needs of {name}"
+
+
+def _board(state: State, board: Board, now: int) -> None:
+    assert board.tasks is state.tasks
+    assert board.heard.keys() == state.workers.keys(), "who is heard"
+    for task in state.tasks.values():
+        waits = task.state == WAITING and task.not_before <= now
+        assert task.listed <= (task.state == WAITING), f"{task.id}: listed and {task.state}"
+        assert task.listed or not waits or task.alarm, f"{task.id} waits nowhere"
+        assert task.state == WAITING or task.alarm, f"{task.id} is {task.state} and nothing will look at it"
+    for lane in board.lanes.values():
+        members = [task for task in state.tasks.values() if task.listed and task.lane == lane.key]
+        assert lane.count == len(members), f"{lane.key}: count"
+        assert {entry[2].id for entry in lane.heap if entry[2].listed} == {task.id for task in members}
+        room = [worker.ordinal for worker in state.workers.values() if worker.has_room and worker.serves(lane.key)]
+        assert lane.pool.ordinals == sorted(room), f"{lane.key}: pool"
+        assert not (members and room) or lane.key in board.hot, f"{lane.key}: has both and is not hot"
+
+
+def is_conserving(state: State) -> bool:
+    """Whether no task waits for which there is a worker with a free slot."""
+    waiting = [task for task in state.tasks.values() if task.state == WAITING and task.not_before <= state.at]
+    free = [worker for worker in state.workers.values() if worker.has_room]
+    return not any(worker.serves(task.lane) for task in waiting for worker in free)

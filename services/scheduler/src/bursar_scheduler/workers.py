@@ -1,0 +1,238 @@
+"""Workers: they register, give signs of life, drain, leave, or fall silent.
+
+A worker's name is its principal, and a session is one life of its process. Heartbeats are observations: they extend the
+leases of what they list, are not journaled, and are forgotten by a take-over, after which everybody has a whole time to
+be heard from again. What follows from them is decided by commands that `due` hands out: silence for longer than the
+time to live and a tenth more (`Gone`), notices that seem to have been lost (`Tell`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from bursar.contracts.scheduler import Drain, Heartbeat, Leave, Register
+from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
+from bursar_scheduler import events, telling
+from bursar_scheduler.board import Board
+from bursar_scheduler.lifecycle import ASSIGNED, DEAD, LOST_TOO_OFTEN, RELEASE, WORKER_GONE
+from bursar_scheduler.moments import loss
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Config, Worker
+
+TELL_AGAIN_MS: Final = 700
+"""An assignment that a heartbeat does not list so long after it was sent is sent again."""
+
+MAX_STRANGERS: Final = 1_000
+
+LAPSED: Final = "lapsed"
+LEFT: Final = "left"
+
+
+class Gone(NamedTuple):
+    """A worker has been silent for too long."""
+
+    worker: str
+
+
+class Tell(NamedTuple):
+    """Notices to send (again): by token what; under "" that it should register."""
+
+    worker: str
+    what: dict[str, str]
+
+
+def decide_register(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """What the same session goes on with stays its own; what another session had, or this one does not know of any
+    more, goes to others."""
+    body: Register = command.body
+    worker = state.workers.get(command.principal)
+    kept, lost = _sort_out(state, worker, body)
+    void = [token for token in dict.fromkeys(body.running) if token not in kept]
+    found: list[Event] = []
+    told: list[Notice] = []
+    for name in lost:
+        _give_away(state, name, now, WORKER_GONE, found, told)
+    found.append(
+        (events.REGISTERED, now, command.principal, body.session, body.kind, body.slots, body.classes,
+         sorted(body.labels.items()), sorted(body.versions.items()), kept, void)
+    )  # fmt: skip
+    ttl = state.config.worker_ttl_ms
+    state.awake(now).heard_from(command.principal, now)
+    reply = {"ok": True, "worker": command.principal, "ttl_ms": ttl, "heartbeat_ms": ttl // 3, "void": void}
+    return Accept(found, reply, told)
+
+
+def _sort_out(state: State, worker: Worker | None, body: Register) -> tuple[list[str], list[str]]:
+    """Tokens that stay the worker's, and tasks that it has lost."""
+    kept: list[str] = []
+    lost: list[str] = []
+    for token, name in {} if worker is None else worker.attempts.items():
+        task = state.tasks.get(name)
+        if task is None or task.token != token:
+            continue
+        same = worker is not None and worker.session == body.session
+        if same and (token in body.running or task.state == ASSIGNED):
+            kept.append(token)
+        else:
+            lost.append(name)
+    return kept, lost
+
+
+def _give_away(state: State, name: str, now: int, why: str, found: list[Event], told: list[Notice]) -> None:
+    task = state.tasks[name]
+    event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(task, state.config, now, why)
+    found.append(event)
+    if event[0] == events.DEAD:
+        told.append(telling.ended(name, DEAD, LOST_TOO_OFTEN))
+
+
+def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """Volatile, all of it."""
+    body: Heartbeat = command.body
+    board = state.awake(now)
+    worker = state.workers.get(command.principal)
+    if worker is None:
+        _note_stranger(board, command.principal, now)
+        return Refuse({})
+    if worker.session != body.session:
+        return Refuse({})
+    if now - board.last_heard > state.config.worker_ttl_ms // 2:
+        board.everybody_is_heard(now)
+    board.heard_from(worker.name, now)
+    worker.load = body.load_permille
+    again = _extend(state, worker, body.running, now) | _unheard(state, worker, body.running, now)
+    if again:
+        board.tell[worker.name] = again
+    return Refuse({})
+
+
+def _extend(state: State, worker: Worker, running: tuple[str, ...], now: int) -> dict[str, str]:
+    """The leases of what it works on; and which of it is void."""
+    void = {}
+    for token in running:
+        name = worker.attempts.get(token, "")
+        task = state.tasks.get(name)
+        if task is not None and task.token == token:
+            task.heard_until = now + task.lease_ms
+        else:
+            void[token] = "stop"
+    return void
+
+
+def _unheard(state: State, worker: Worker, running: tuple[str, ...], now: int) -> dict[str, str]:
+    """What was assigned to it, and it seems not to know of."""
+    unheard = {}
+    for token, name in worker.attempts.items():
+        task = state.tasks.get(name)
+        if task is None or task.token != token or task.state != ASSIGNED or token in running:
+            continue
+        if now - task.told_at >= TELL_AGAIN_MS:
+            task.told_at = now
+            unheard[token] = "assign"
+    return unheard
+
+
+def _note_stranger(board: Board, name: str, now: int) -> None:
+    """It will be told to register, once a second at most."""
+    if now - board.strangers.get(name, -1_000) < 1_000:
+        return
+    if len(board.strangers) >= MAX_STRANGERS:
+        del board.strangers[next(iter(board.strangers))]
+    board.strangers[name] = now
+    board.tell[name] = {"": "register"}
+
+
+def next_tell(board: Board) -> Tell | None:
+    if not board.tell:
+        return None
+    name = next(iter(board.tell))
+    return Tell(name, board.tell.pop(name))
+
+
+def decide_tell(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Tell = command.body
+    if "" in body.what:
+        known = body.worker in state.workers
+        return Refuse({}) if known else Accept([], {}, [telling.register(body.worker)])
+    worker = state.workers.get(body.worker)
+    notices: list[Notice] = []
+    for token, what in body.what.items() if worker is not None else ():
+        assert worker is not None
+        name = worker.attempts.get(token, "")
+        task = state.tasks.get(name)
+        current = task is not None and task.token == token
+        if what == "stop" and not current:
+            notices.append(telling.stop(worker.name, name, token))
+        elif what == "assign" and current and task is not None and task.state == ASSIGNED:
+            notices.append(telling.assign(worker, task, token, task.attempts, state.config, now))
+    return Accept([], {}, notices) if notices else Refuse({})
+
+
+def decide_drain(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Drain = command.body
+    worker = _own(state, command.principal, body.session)
+    if isinstance(worker, Reject):
+        return worker
+    return Accept([(events.DRAINS, now, worker.name)], {"ok": True, "worker": worker.name, "returned": 0})
+
+
+def decide_leave(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """What it still has is given back without counting."""
+    body: Leave = command.body
+    worker = _own(state, command.principal, body.session)
+    if isinstance(worker, Reject):
+        return worker
+    found, told = _empty(state, worker, now, RELEASE)
+    reply = {"ok": True, "worker": worker.name, "returned": len(found)}
+    return Accept([*found, (events.GONE, now, worker.name, LEFT)], reply, told)
+
+
+def _own(state: State, name: str, session: str) -> Worker | Reject:
+    worker = state.workers.get(name)
+    if worker is None or worker.session != session:
+        return Reject("not_registered", "this session of the worker is not registered", {"worker": name})
+    return worker
+
+
+def silence(config: Config) -> int:
+    """How long a worker may be silent: its time to live, and a tenth more for the drift of clocks."""
+    return config.worker_ttl_ms + config.worker_ttl_ms // 10
+
+
+def next_gone(state: State, board: Board, now: int) -> Gone | None:
+    """Who has been silent for too long. When all are silent at once it is rather the network, or this service, that
+    was away: then three times as long is waited, and the first heartbeat that comes counts for everybody."""
+    silent = board.most_silent()
+    if silent is None or now < silent[1] + silence(state.config):
+        return None
+    all_silent = now - board.last_heard > state.config.worker_ttl_ms // 2
+    if all_silent and now < silent[1] + 3 * silence(state.config):
+        return None
+    return Gone(silent[0])
+
+
+def gone_at(state: State, board: Board) -> int | None:
+    """When `next_gone` has to be asked; after the first silence nothing but a heartbeat or the third one matters."""
+    silent = board.most_silent()
+    if silent is None:
+        return None
+    first = silent[1] + silence(state.config)
+    sure = board.last_heard + state.config.worker_ttl_ms // 2
+    return first if first <= sure else silent[1] + 3 * silence(state.config)
+
+
+def decide_gone(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """Its attempts are void; they go to others at once."""
+    worker = state.workers[command.body.worker]
+    found, told = _empty(state, worker, now, WORKER_GONE)
+    return Accept([*found, (events.GONE, now, worker.name, LAPSED)], {}, told)
+
+
+def _empty(state: State, worker: Worker, now: int, why: str) -> tuple[list[Event], list[Notice]]:
+    found: list[Event] = []
+    told: list[Notice] = []
+    for token, name in worker.attempts.items():
+        task = state.tasks.get(name)
+        if task is not None and task.token == token:
+            _give_away(state, name, now, why, found, told)
+    return found, told
