@@ -1,0 +1,18 @@
+"""Seeded bugs of the GPU manager: plausible mistakes, each at its place, off unless a test switches one on."""
+
+from __future__ import annotations
+
+from bursar.kernel.bugs import declare
+
+NAMES = (
+    "gpu_observed_ignored",
+    "gpu_reserve_ignored",
+    "gpu_expired_regranted_early",
+    "gpu_stale_fence_renews",
+    "gpu_partial_set_granted",
+    "gpu_lost_device_grants",
+    "gpu_ended_by_loss_is_free",
+    "gpu_unknown_counts_as_zero",
+)
+
+declare(*NAMES)

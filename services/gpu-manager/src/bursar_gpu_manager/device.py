@@ -1,0 +1,70 @@
+"""A device, a lease, and what a probe has seen of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bursar.contracts.gpu import DeviceReport
+
+Pid = tuple[int, int]
+"""(pid, ticks at which it started)."""
+
+
+class Lease(NamedTuple):
+    """``devices``: bytes by name of the device; ``taken``: why it was taken away, "" while it is held; ``adopted``:
+    it had been lost with the journal and its holder declared it."""
+
+    principal: str
+    ttl: int
+    expires_at: int
+    devices: tuple[tuple[str, int], ...]
+    processes: tuple[Pid, ...]
+    purpose: str
+    taken: str = ""
+    adopted: bool = False
+
+
+class View(NamedTuple):
+    """What a fresh report says of one device, digested. ``used`` None: unknown. ``processes``: those whose memory and
+    start are known."""
+
+    report: DeviceReport
+    processes: Mapping[Pid, int]
+
+    @property
+    def used(self) -> int | None:
+        return self.report.used
+
+
+def view_of(report: DeviceReport) -> View:
+    known = {
+        (process.pid, process.started): process.memory
+        for process in report.processes
+        if process.started is not None and process.memory is not None
+    }
+    return View(report, known)
+
+
+class Device:
+    """One card of the ledger. Durable: what it is, whether it is ``lost``, and ``unsure_until``: a report must be at
+    least as new as this, because somebody whose lease ended by time may have used memory until then. Derived:
+    ``leases`` (bytes by lease), and ``charge`` (None: to be computed)."""
+
+    __slots__ = ("charge", "host", "index", "leases", "lost", "model", "name", "total", "unsure_until", "uuid")
+
+    def __init__(self, host: str, uuid: str, index: int, model: str, total: int) -> None:
+        self.name = f"{host}/{uuid}"
+        self.host = host
+        self.uuid = uuid
+        self.index = index
+        self.model = model
+        self.total = total
+        self.lost = False
+        self.unsure_until = 0
+        self.leases: dict[str, int] = {}
+        self.charge: tuple[int, int, int] | None = None
+
+    @property
+    def row(self) -> tuple[str, int, str, int]:
+        return (self.uuid, self.index, self.model, self.total)

@@ -1,0 +1,110 @@
+"""What has happened, as it stands in the journal: short tuples of msgpack values, the kind first, the time second.
+
+| kind | then | means |
+|---|---|---|
+| ``a`` | host, labels as pairs, rows of [uuid, index, model, total] | devices announced: new, changed, or back |
+| ``l`` | device, why | a device is lost, and its capacity with it |
+| ``f`` | device | a lost device is forgotten |
+| ``g`` | lease, principal, ttl, expires, pairs [device, bytes], pairs [pid, started], purpose | granted |
+| ``n`` | lease, ttl, expires, pairs [pid, started] or nil | renewed |
+| ``r`` | lease | released by its holder |
+| ``x`` | lease | expired: ttl and margin have passed |
+| ``d`` | lease, why | taken away; it counts until it is released or has expired |
+| ``c`` | host or device, whether | cordoned or not |
+| ``s`` | settings as a map, digest of the environment's or "" | settings changed |
+| ``z`` | until | acknowledged entries were lost: nothing granted until then |
+| ``b`` | as ``g`` | a lease that was lost, adopted from its holder |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ANNOUNCED = "a"
+DEVICE_LOST = "l"
+FORGOTTEN = "f"
+GRANTED = "g"
+RENEWED = "n"
+RELEASED = "r"
+EXPIRED = "x"
+TAKEN = "d"
+CORDONED = "c"
+SETTINGS = "s"
+LOST = "z"
+ADOPTED = "b"
+
+
+def in_words(event: tuple[Any, ...]) -> str:
+    """One line for an operator."""
+    kind, at = event[0], event[1]
+    return f"{at} ms: {_WORDS[kind](*event[2:])}"
+
+
+def _announced(host: str, _: Any, rows: Any) -> str:
+    devices = ", ".join(f"{uuid} ({model or 'no name'}, {total} bytes)" for uuid, _, model, total in rows)
+    return f"host {host} announces {devices or 'labels'}"
+
+
+def _device_lost(device: str, why: str) -> str:
+    return f"device {device} is lost: {why}"
+
+
+def _forgotten(device: str) -> str:
+    return f"device {device} is forgotten"
+
+
+def _shares(devices: Any) -> str:
+    return ", ".join(f"{memory} bytes on {device}" for device, memory in devices)
+
+
+def _granted(lease: str, principal: str, ttl: int, expires: int, devices: Any, *_: Any) -> str:
+    return f"granted {lease} to {principal} for {ttl} ms, until {expires} ms: {_shares(devices)}"
+
+
+def _adopted(lease: str, principal: str, ttl: int, expires: int, devices: Any, *_: Any) -> str:
+    return f"adopted {lease} of {principal} for {ttl} ms, until {expires} ms: {_shares(devices)}"
+
+
+def _renewed(lease: str, ttl: int, expires: int, _: Any) -> str:
+    return f"renewed {lease} for {ttl} ms, until {expires} ms"
+
+
+def _released(lease: str) -> str:
+    return f"released {lease}"
+
+
+def _expired(lease: str) -> str:
+    return f"expired {lease}"
+
+
+def _taken(lease: str, why: str) -> str:
+    return f"taken away {lease}: {why}"
+
+
+def _cordoned(target: str, on: bool) -> str:
+    return f"{'cordoned' if on else 'uncordoned'} {target}"
+
+
+def _settings(settings: dict[str, Any], source: str) -> str:
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"settings{' from the environment' if source else ''}: {told}"
+
+
+def _lost(until: int) -> str:
+    return f"entries lost: nothing is granted until {until} ms"
+
+
+_WORDS: dict[str, Any] = {
+    ANNOUNCED: _announced,
+    DEVICE_LOST: _device_lost,
+    FORGOTTEN: _forgotten,
+    GRANTED: _granted,
+    RENEWED: _renewed,
+    RELEASED: _released,
+    EXPIRED: _expired,
+    TAKEN: _taken,
+    CORDONED: _cordoned,
+    SETTINGS: _settings,
+    LOST: _lost,
+    ADOPTED: _adopted,
+}

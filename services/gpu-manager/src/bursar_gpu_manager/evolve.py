@@ -1,0 +1,162 @@
+"""Applying events: the only writer of the durable state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bursar.kernel.bugs import seeded
+from bursar.kernel.decider import Event
+from bursar_gpu_manager import events
+from bursar_gpu_manager.device import Device, Lease
+from bursar_gpu_manager.lifecycle import DEVICE_LOST, DROPPED, EXPIRED, RELEASED
+from bursar_gpu_manager.operating import apply_settings
+from bursar_gpu_manager.recovery import apply_lost
+from bursar_gpu_manager.state import Ended, State
+
+
+def apply_announced(state: State, event: Event) -> None:
+    _, now, host, labels, rows = event
+    state.at = now
+    state.labels[host] = dict(labels)
+    for uuid, index, model, total in rows:
+        device = state.devices.get(f"{host}/{uuid}")
+        if device is None:
+            device = Device(host, uuid, index, model, total)
+            state.add(device)
+            _find_leases(state, device)
+        device.index, device.model, device.total, device.lost = index, model, total, False
+        device.charge = None
+    state.line.changed = True
+
+
+def _find_leases(state: State, device: Device) -> None:
+    """A device that was lost with the log may have leases that were adopted."""
+    for key, lease in state.leases.items():
+        for name, memory in lease.devices:
+            if name == device.name:
+                device.leases[key] = memory
+
+
+def apply_device_lost(state: State, event: Event) -> None:
+    _, now, name, _ = event
+    state.at = now
+    state.devices[name].lost = True
+    state.counts["devices_lost"] += 1
+    state.line.changed = True
+
+
+def apply_forgotten(state: State, event: Event) -> None:
+    _, now, name = event
+    state.at = now
+    device = state.devices.pop(name)
+    del state.hosts[device.host][name]
+    if not state.hosts[device.host]:
+        del state.hosts[device.host]
+        state.labels.pop(device.host, None)
+
+
+def apply_granted(state: State, event: Event) -> None:
+    _, now, key, principal, ttl, expires_at, devices, processes, purpose = event
+    state.counts["granted"] += 1
+    _hold(state, now, key, _lease(principal, ttl, expires_at, devices, processes, purpose))
+
+
+def apply_adopted(state: State, event: Event) -> None:
+    _, now, key, principal, ttl, expires_at, devices, processes, purpose = event
+    lease = _lease(principal, ttl, expires_at, devices, processes, purpose)
+    _hold(state, now, key, lease._replace(adopted=True))
+
+
+def _lease(principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, purpose: str) -> Lease:
+    shares = tuple((name, memory) for name, memory in devices)
+    return Lease(principal, ttl, expires_at, shares, _pids(processes), purpose)
+
+
+def _pids(processes: Event) -> tuple[tuple[int, int], ...]:
+    return tuple((pid, started) for pid, started in processes)
+
+
+def _hold(state: State, now: int, key: str, lease: Lease) -> None:
+    state.at = now
+    state.leases[key] = lease
+    for name, memory in lease.devices:
+        if name in state.devices:
+            state.devices[name].leases[key] = memory
+    state.touch(lease)
+    state.schedule(key, lease)
+
+
+def apply_renewed(state: State, event: Event) -> None:
+    _, now, key, ttl, expires_at, processes = event
+    state.at = now
+    lease = state.leases[key]._replace(ttl=ttl, expires_at=expires_at)
+    if processes is not None:
+        lease = lease._replace(processes=_pids(processes))
+        state.touch(lease)
+    state.leases[key] = lease
+    state.schedule(key, lease)
+
+
+def apply_released(state: State, event: Event) -> None:
+    _, now, key = event
+    state.counts["released"] += 1
+    _end(state, now, key, RELEASED)
+
+
+def apply_expired(state: State, event: Event) -> None:
+    """Its holder may have used memory until the very end: only a report from after it says that this is over."""
+    _, now, key = event
+    lease = state.leases[key]
+    for name, _ in lease.devices:
+        if name in state.devices:
+            device = state.devices[name]
+            device.unsure_until = max(device.unsure_until, lease.expires_at)
+    state.counts["expired"] += 1
+    _end(state, now, key, lease.taken or EXPIRED)
+
+
+def _end(state: State, now: int, key: str, outcome: str) -> None:
+    state.at = now
+    lease = state.leases.pop(key)
+    for name, _ in lease.devices:
+        if name in state.devices:
+            state.devices[name].leases.pop(key, None)
+    state.touch(lease)
+    state.remember(key, Ended(lease.principal, outcome))
+    state.line.changed = True
+
+
+def apply_taken(state: State, event: Event) -> None:
+    _, now, key, why = event
+    state.at = now
+    state.counts[DEVICE_LOST if why == DEVICE_LOST else DROPPED] += 1
+    if seeded("gpu_ended_by_loss_is_free"):
+        _end(state, now, key, why)
+        return
+    state.leases[key] = state.leases[key]._replace(taken=why)
+
+
+def apply_cordoned(state: State, event: Event) -> None:
+    _, now, target, on = event
+    state.at = now
+    if on:
+        state.cordoned[target] = True
+    else:
+        state.cordoned.pop(target, None)
+    state.line.changed = True
+
+
+APPLY: dict[str, Callable[[State, Event], None]] = {
+    events.ANNOUNCED: apply_announced,
+    events.DEVICE_LOST: apply_device_lost,
+    events.FORGOTTEN: apply_forgotten,
+    events.GRANTED: apply_granted,
+    events.RENEWED: apply_renewed,
+    events.RELEASED: apply_released,
+    events.EXPIRED: apply_expired,
+    events.TAKEN: apply_taken,
+    events.CORDONED: apply_cordoned,
+    events.SETTINGS: apply_settings,
+    events.LOST: apply_lost,
+    events.ADOPTED: apply_adopted,
+}

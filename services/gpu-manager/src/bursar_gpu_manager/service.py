@@ -1,0 +1,43 @@
+"""The GPU manager as the host sees it: its decider and its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bursar.contracts import gpu as wire
+from bursar.contracts.base import Message
+from bursar.kernel.spec import ServiceSpec, Verb
+from bursar_gpu_manager.core import GpuDecider
+from bursar_gpu_manager.operating import Adopt, digest
+from bursar_gpu_manager.settings import GpuSettings
+from bursar_gpu_manager.state import State
+
+
+def start(settings: GpuSettings, state: State) -> Sequence[Message]:
+    """The settings of the environment, unless they were applied before."""
+    rules = settings.rules()
+    return [] if digest(rules) == state.source else [Adopt(settings=rules)]
+
+
+SPEC = ServiceSpec(
+    name=wire.SERVICE,
+    version="0.1.0",
+    description="GPU memory that agents share: leases with a time to live, never more than the card has.",
+    decider=GpuDecider,
+    verbs={
+        "lease": Verb(wire.Lease),
+        "renew": Verb(wire.Renew, genuine=("fence",)),
+        "release": Verb(wire.Release, genuine=("fence",)),
+        "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
+        "status": Verb(wire.Status, query=True),
+    },
+    admin={
+        "cordon": Verb(wire.Cordon),
+        "uncordon": Verb(wire.Uncordon),
+        "drop": Verb(wire.Drop),
+        "forget": Verb(wire.Forget),
+        "configure": Verb(wire.Configure),
+    },
+    nodes={wire.OBSERVED: Verb(wire.Report)},
+    start=start,
+)

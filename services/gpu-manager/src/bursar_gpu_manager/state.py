@@ -1,0 +1,184 @@
+"""The manager's state: what the journal rebuilds, and beside it the volatile part (reports, the line, counters).
+
+`dump` is canonical: it tells the durable part as of the last event, so that equal histories give equal dumps,
+whatever was observed, asked and refused in between. `load` is its inverse. `validate` checks what must hold between
+the parts.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappush
+from typing import Any, NamedTuple
+
+from bursar.contracts.gpu import Settings
+from bursar_gpu_manager.device import Device, Lease, View
+from bursar_gpu_manager.waiting import Line
+
+REMEMBER_COUNT = 20_000
+"""So many ended leases are remembered at least, to tell a late holder how its lease ended."""
+
+COUNTED = ("granted", "released", "expired", "device_lost", "dropped", "devices_lost")
+
+
+class Ended(NamedTuple):
+    """How a lease ended, and whose it was."""
+
+    principal: str
+    outcome: str
+
+
+class Sight(NamedTuple):
+    """The last report of a host: the probe's boot and number, when it came; ``past``: boots that are over; ``views``:
+    what it says, by name of the device."""
+
+    boot: str
+    seq: int
+    at: int
+    past: tuple[str, ...]
+    views: dict[str, View]
+
+
+class State:
+    """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
+    lost; -1: never); the rest is volatile, or made from the durable part (``agenda``: the ends of leases; ``hosts``:
+    the devices by host). ``changed``: labels of hosts whose last report differs from the ledger."""
+
+    __slots__ = (
+        "agenda",
+        "at",
+        "changed",
+        "cordoned",
+        "counts",
+        "devices",
+        "ended",
+        "ended_before",
+        "heard",
+        "hosts",
+        "labels",
+        "leases",
+        "line",
+        "lost_at",
+        "old_reports",
+        "recovering_until",
+        "refused",
+        "scanned_at",
+        "settings",
+        "sights",
+        "silent",
+        "source",
+    )
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.settings = Settings()
+        self.source = ""
+        self.labels: dict[str, dict[str, str]] = {}
+        self.devices: dict[str, Device] = {}
+        self.leases: dict[str, Lease] = {}
+        self.cordoned: dict[str, bool] = {}
+        self.ended: dict[str, Ended] = {}
+        self.ended_before: dict[str, Ended] = {}
+        self.counts = dict.fromkeys(COUNTED, 0)
+        self.recovering_until = 0
+        self.lost_at = -1
+        self.agenda: list[tuple[int, str]] = []
+        self.hosts: dict[str, dict[str, Device]] = {}
+        self.sights: dict[str, Sight] = {}
+        self.heard: dict[str, int] = {}
+        self.scanned_at = -1
+        self.silent: list[str] = []
+        self.changed: dict[str, dict[str, str]] = {}
+        self.line = Line()
+        self.refused = 0
+        self.old_reports = 0
+
+    def how_ended(self, lease: str) -> Ended | None:
+        return self.ended.get(lease) or self.ended_before.get(lease)
+
+    def remember(self, lease: str, ended: Ended) -> None:
+        """Keep how it ended; two generations, so that forgetting costs nothing per entry."""
+        if len(self.ended) >= REMEMBER_COUNT:
+            self.ended_before, self.ended = self.ended, {}
+        self.ended[lease] = ended
+
+    def add(self, device: Device) -> None:
+        self.devices[device.name] = device
+        self.hosts.setdefault(device.host, {})[device.name] = device
+
+    def of_host(self, host: str) -> dict[str, Device]:
+        return self.hosts.get(host, {})
+
+    def view(self, device: Device) -> View | None:
+        """What the last report of its host says of a device."""
+        sight = self.sights.get(device.host)
+        return None if sight is None else sight.views.get(device.name)
+
+    def is_cordoned(self, device: Device) -> bool:
+        return bool(self.cordoned) and (device.host in self.cordoned or device.name in self.cordoned)
+
+    def schedule(self, key: str, lease: Lease) -> None:
+        heappush(self.agenda, (lease.expires_at, key))
+
+    def touch(self, lease: Lease) -> None:
+        """The charges of the lease's devices are to be computed anew."""
+        for name, _ in lease.devices:
+            device = self.devices.get(name)
+            if device is not None:
+                device.charge = None
+
+
+def dump(state: State) -> dict[str, Any]:
+    return {
+        "at": state.at,
+        "settings": state.settings.model_dump(),
+        "source": state.source,
+        "labels": [[host, sorted(labels.items())] for host, labels in state.labels.items()],
+        "devices": [[d.host, *d.row, d.lost, d.unsure_until] for d in state.devices.values()],
+        "leases": [[key, *lease] for key, lease in state.leases.items()],
+        "cordoned": list(state.cordoned),
+        "ended": [[key, *entry] for key, entry in state.ended.items()],
+        "ended_before": [[key, *entry] for key, entry in state.ended_before.items()],
+        "counts": [state.counts[name] for name in COUNTED],
+        "recovering_until": state.recovering_until,
+        "lost_at": state.lost_at,
+    }
+
+
+def load(value: Any) -> State:
+    state = State()
+    state.at, state.source = value["at"], value["source"]
+    state.settings = Settings.model_validate(value["settings"])
+    state.recovering_until, state.lost_at = value["recovering_until"], value["lost_at"]
+    state.labels = {host: dict(pairs) for host, pairs in value["labels"]}
+    state.cordoned = dict.fromkeys(value["cordoned"], True)
+    state.counts = dict(zip(COUNTED, value["counts"], strict=True))
+    state.ended = {key: Ended(*entry) for key, *entry in value["ended"]}
+    state.ended_before = {key: Ended(*entry) for key, *entry in value["ended_before"]}
+    for host, uuid, index, model, total, lost, unsure_until in value["devices"]:
+        device = Device(host, uuid, index, model, total)
+        device.lost, device.unsure_until = lost, unsure_until
+        state.add(device)
+    for key, principal, ttl, expires_at, devices, processes, purpose, taken, adopted in value["leases"]:
+        shares = tuple((name, memory) for name, memory in devices)
+        pids = tuple((pid, started) for pid, started in processes)
+        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, purpose, taken, adopted)
+        for name, memory in shares:
+            if name in state.devices:
+                state.devices[name].leases[key] = memory
+        state.agenda.append((expires_at, key))
+    heapify(state.agenda)
+    return state
+
+
+def validate(state: State, now: int) -> None:
+    """Raise AssertionError unless the parts of the state agree with one another."""
+    assert not state.leases.keys() & (state.ended.keys() | state.ended_before.keys()), "a lease lives and has ended"
+    for name, device in state.devices.items():
+        assert name == device.name
+        mine = {key: memory for key, lease in state.leases.items() for at, memory in lease.devices if at == name}
+        assert device.leases == mine, f"{name}: leases"
+    scheduled = set(state.agenda)
+    for key, lease in state.leases.items():
+        assert (lease.expires_at, key) in scheduled, f"{key} would never end"
+        assert len(dict(lease.devices)) == len(lease.devices) > 0, f"{key}: devices"
+    state.line.validate()

@@ -1,0 +1,99 @@
+"""The query: devices, leases, hosts, counters. It changes nothing and tells no fence."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Final
+
+from bursar.contracts.gpu import Status
+from bursar.kernel.decider import Command, Fence, Outcome, Refuse
+from bursar_gpu_manager.device import Device, Lease
+from bursar_gpu_manager.fitting import charge_of, is_fresh, observed_of, room_of
+from bursar_gpu_manager.lifecycle import ENDING, HELD
+from bursar_gpu_manager.state import State
+
+SHOWN: Final = 512
+"""Leases that are listed."""
+
+
+def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Status = command.body
+    hosts = list(state.hosts) if body.host is None else [body.host] if body.host in state.hosts else []
+    devices = [device for host in hosts for device in state.hosts[host].values()]
+    leases = state.leases
+    if body.host is not None:
+        leases = {key: state.leases[key] for device in devices for key in device.leases}
+    return Refuse(
+        {
+            "ok": True,
+            "now_ms": now,
+            "recovering": now < state.recovering_until,
+            "hosts": [_host(state, host, now) for host in hosts],
+            "devices": [_device(state, device, now) for device in devices],
+            "leases": [_lease(state, key, lease, now) for key, lease in islice(leases.items(), SHOWN)],
+            "leases_total": len(leases),
+            "waiting": len(state.line),
+            "counters": {**state.counts, "refused": state.refused},
+            "settings": state.settings.model_dump(),
+        }
+    )
+
+
+def _age(state: State, host: str, now: int) -> int | None:
+    sight = state.sights.get(host)
+    return None if sight is None else now - sight.at
+
+
+def _host(state: State, host: str, now: int) -> dict[str, Any]:
+    age = _age(state, host, now)
+    return {
+        "host": host,
+        "cordoned": host in state.cordoned,
+        "fresh": age is not None and age <= state.settings.fresh_ms,
+        "age_ms": age,
+        "labels": dict(state.labels.get(host, {})),
+    }
+
+
+def _device(state: State, device: Device, now: int) -> dict[str, Any]:
+    age, view, charge = _age(state, device.host, now), state.view(device), charge_of(state, device)
+    fresh = is_fresh(state, device, now) and not device.lost
+    report = view.report if view is not None and age is not None and age <= state.settings.fresh_ms else None
+    return {
+        "device": device.name,
+        "host": device.host,
+        "uuid": device.uuid,
+        "index": device.index,
+        "model": device.model,
+        "state": "lost" if device.lost else "ready",
+        "cordoned": state.is_cordoned(device),
+        "fresh": fresh,
+        "age_ms": age,
+        "total": device.total,
+        "reserved": 0 if view is None else view.report.reserved,
+        "used": None if report is None else report.used,
+        "granted": sum(device.leases.values()),
+        "charged": charge.charged,
+        "foreign": charge.foreign if report is not None else None,
+        "room": room_of(state, device) if fresh and now >= state.recovering_until else None,
+        "leases": len(device.leases),
+        "overused": charge.overused,
+        "utilisation": None if report is None else report.utilisation,
+        "temperature": None if report is None else report.temperature,
+        "power_mw": None if report is None else report.power_mw,
+    }
+
+
+def _lease(state: State, key: str, lease: Lease, now: int) -> dict[str, Any]:
+    known = [observed_of(state, state.devices[name]) for name, _ in lease.devices if name in state.devices]
+    observed = [row[key] for row in known if key in row]
+    return {
+        "lease": key,
+        "principal": lease.principal,
+        "purpose": lease.purpose,
+        "state": ENDING if lease.taken else HELD,
+        "devices": [name for name, _ in lease.devices],
+        "memory": sum(memory for _, memory in lease.devices),
+        "observed": sum(observed) if observed else None,
+        "expires_in_ms": max(0, lease.expires_at - now),
+    }
