@@ -38,7 +38,7 @@ SILENCE: Final = (500.0, 1_000.0, 2_000.0)
 NUDGE: Final = 20.0
 """Milliseconds; see the text above. ``NUDGE``: spread of the repeats after a take-over."""
 
-RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "internal", "too_many"})
+RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "journal_full", "internal", "too_many"})
 """Error codes that a later attempt may not meet."""
 
 FenceKey = tuple[int, int, int]
@@ -80,6 +80,11 @@ class Call:
         self._refused = 0
 
     @property
+    def number(self) -> int:
+        """The number of the request in its session; 0 for queries, and for requests that are over."""
+        return self._number
+
+    @property
     def was_sent(self) -> bool:
         """Whether the service may have heard of it."""
         return self._sent >= 0
@@ -90,7 +95,9 @@ class Call:
 
 
 class Caller:
-    """Asks one service as one principal. ``lost_data`` is called when answers show a higher incarnation."""
+    """Asks one service as one principal. ``lost_data`` is called when answers show a higher incarnation;
+    ``subject`` makes the subject of a request from service, verb and principal; ``unavailable`` is what is raised when
+    nobody answers in time."""
 
     def __init__(
         self,
@@ -101,9 +108,13 @@ class Caller:
         session: Session | None = None,
         spread: random.Random | None = None,
         lost_data: Callable[[], None] | None = None,
+        subject: Callable[[str, str, str], str] = request_subject,
+        unavailable: Callable[..., Exception] = LimiterUnavailable,
     ) -> None:
         self._bus = bus
         self._service = service
+        self._subject_of = subject
+        self._unavailable = unavailable
         self._clock = clock
         self._session = session or Session()
         self._random = spread or random.Random()
@@ -153,7 +164,7 @@ class Caller:
         message.update(fields)
         subject = self._subjects.get(verb)
         if subject is None:
-            subject = self._subjects[verb] = request_subject(self._service, verb, self._bus.principal)
+            subject = self._subjects[verb] = self._subject_of(self._service, verb, self._bus.principal)
         return Call(key, number, subject, _pack(message))
 
     async def run(self, call: Call, deadline: float) -> Reply:
@@ -169,7 +180,7 @@ class Caller:
             del self._open[call._key]
         answered = call._answered
         if answered is None:
-            raise LimiterUnavailable(f"{self._service} did not answer in time: {call._problem}", last=call._problem)
+            raise self._unavailable(f"{self._service} did not answer in time: {call._problem}", last=call._problem)
         self.give_up(call)
         if isinstance(answered, Exception):
             raise answered
