@@ -115,8 +115,13 @@ class Desk:
     # ---- short forms
 
     def report(self, target: str = "p", who: str = "ann", retry_after_ms: int | None = None, **counts: int) -> None:
-        outcome = self.ask(Report(deltas=(Delta(target=target, retry_after_ms=retry_after_ms, **counts),)), who)
-        assert isinstance(outcome, Refuse)
+        self.saw(counts, target, who, retry_after_ms)
+
+    def saw(
+        self, counts: dict[str, int], target: str = "p", who: str = "ann", retry_after_ms: int | None = None
+    ) -> None:
+        delta = Delta.model_validate({"target": target, "retry_after_ms": retry_after_ms, **counts})
+        assert isinstance(self.ask(Report(deltas=(delta,)), who), Refuse)
 
     def probe(self, target: str = "p", who: str = "ann") -> str:
         """The permit that must be given."""

@@ -27,7 +27,7 @@ def test_failures_of_a_fleet_of_one_open_the_circuit() -> None:
 def test_each_kind_of_fault_counts_towards_the_rate(kind: str) -> None:
     """Time-outs, 5xx and overload without a time follow the rate rule."""
     desk = Desk()
-    desk.report(**{kind: 4})
+    desk.saw({kind: 4})
     assert desk.state.circuits["p"].reason == FAILURE_RATE
 
 
@@ -36,7 +36,7 @@ def test_quota_and_cancelled_calls_do_not_trip(kind: str) -> None:
     """429 is the limiter's matter, and what the caller gave up says nothing about the target."""
     desk = Desk(rule(consecutive=2))
     for _ in range(5):
-        desk.report(**{kind: 50})
+        desk.saw({kind: 50})
     desk.report(ok=1)
     assert desk.state_of() == "closed"
     assert desk.status().circuits[0].counts[kind] == 250

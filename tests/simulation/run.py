@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tests.simulation.bank import BankWorkload
+from tests.simulation.breaker import BreakerWorkload
 from tests.simulation.limiter import LimiterWorkload
 from tests.simulation.workload import Workload
 from tests.simulation.world import History
 
-WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {"bank": BankWorkload, "limiter": LimiterWorkload}
+WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
+    "bank": BankWorkload,
+    "limiter": LimiterWorkload,
+    "breaker": BreakerWorkload,
+}
 
 
 def play(decider: str, seeds: Iterable[int]) -> Counter[str]:

@@ -11,6 +11,7 @@ reporters are counted together.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Delta, Rule, path_of
@@ -21,10 +22,12 @@ MAX_INTRODUCED: Final = 256
 MAX_CELLS: Final = 250_000
 SWEEP_MS: Final = 1_000
 
+_all_counts = attrgetter(*OUTCOMES)
+
 
 def counts_of(delta: Delta) -> Counts:
     """The counts that are not zero."""
-    found = [(at, count) for at, name in enumerate(OUTCOMES) if (count := getattr(delta, name))]
+    found = [(at, count) for at, count in enumerate(_all_counts(delta)) if count]
     if delta.retry_after_ms is not None and delta.overload:
         found.append((TOLD, delta.overload))
     return found

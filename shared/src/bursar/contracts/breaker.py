@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -287,6 +288,7 @@ def token_of(target: str) -> str:
     return target.replace("/", ":")
 
 
+@lru_cache(maxsize=8_192)
 def path_of(target: str) -> tuple[str, ...]:
     """The targets whose circuits stand in the way of a call, from the provider down to the target itself."""
     parts = target.split("/")
