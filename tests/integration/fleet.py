@@ -143,7 +143,7 @@ class Fleet:
         answer = msgpack.unpackb(reply.data)
         if "error" in answer:
             self.errors[answer["error"]["code"]] += 1
-            assert answer["error"]["code"] in {"not_ready", "failed_closed"}, answer
+            assert answer["error"]["code"] in {"not_ready", "failed_closed", "journal_full"}, answer
             return False
         operation.answered = time.monotonic()
         operation.n = answer["n"]

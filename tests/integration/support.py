@@ -26,6 +26,7 @@ from typing import Any, Self
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.server import NatsCluster, NatsServer, provision
 from bursar.bus.signing import Signer
+from bursar.contracts.base import log_stream
 from bursar.kernel.decider import Decider
 from bursar.kernel.entry import Entry, decode
 from bursar.kernel.fold import Folded, Follower
@@ -218,6 +219,16 @@ class Rig:
         bus = await connect((url or self.url).split(","), principal=principal)
         self._buses.append(bus)
         return bus
+
+    async def limit_journal(self, max_bytes: int) -> int:
+        """Let the journal hold no more than so many bytes (-1: as many as come); returns how many it has."""
+        admin = await self.bus("admin")
+        name = log_stream(self.service)
+        info = json.loads((await admin.request(f"$JS.API.STREAM.INFO.{name}", b"", 5.0)).data)
+        config = json.dumps({**info["config"], "max_bytes": max_bytes}).encode()
+        answer = json.loads((await admin.request(f"$JS.API.STREAM.UPDATE.{name}", config, 5.0)).data)
+        assert "error" not in answer, answer
+        return int(info["state"]["bytes"])
 
     async def journal(self) -> JetStreamJournal:
         return JetStreamJournal(await self.bus(f"reader-{len(self._buses)}"), self.service)

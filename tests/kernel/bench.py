@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from bursar.kernel.decider import Command
 from bursar.kernel.desk import Request, digest_of
 from bursar.kernel.effects import Answer, Append, Effect, Inspect, Load, WriteBase
-from bursar.kernel.errors import Conflict
+from bursar.kernel.errors import Conflict, JournalFull
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
 from bursar.kernel.loader import load
 from bursar.kernel.replica import Replica
@@ -95,6 +95,8 @@ class Bench:
             sequence = finish(self.journal.append(effect.expected, effect.payload))
         except Conflict as conflict:
             self.replica.refused(effect.token, conflict.facts["code"], self.mono)
+        except JournalFull:
+            self.replica.no_room(effect.token, self.mono)
         else:
             self.replica.appended(effect.token, sequence, self.mono)
 

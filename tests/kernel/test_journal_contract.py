@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bursar.kernel.errors import Conflict, OutcomeUnknown
+from bursar.kernel.errors import Conflict, JournalFull, OutcomeUnknown
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.journal.memory import CONFLICT_R3, MemoryJournal, MemoryStore
@@ -20,11 +21,12 @@ CONFLICTS = (10071, 10164)
 
 
 class Pair:
-    """Two shards of one service, on one stream."""
+    """Two shards of one service, on one stream; ``limit`` bounds its bytes."""
 
-    def __init__(self, first: Journal, second: Journal) -> None:
+    def __init__(self, first: Journal, second: Journal, limit: Callable[[int], Awaitable[Any]]) -> None:
         self.first = first
         self.second = second
+        self.limit = limit
 
 
 @pytest.fixture(
@@ -38,11 +40,16 @@ class Pair:
 async def journals(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     if request.param.startswith("memory"):
         store = MemoryStore(conflict_code=CONFLICT_R3) if "three" in request.param else MemoryStore()
-        yield Pair(MemoryJournal(store, 0), MemoryJournal(store, 1))
+
+        async def limit(max_bytes: int) -> None:
+            store.max_bytes = max_bytes
+
+        yield Pair(MemoryJournal(store, 0), MemoryJournal(store, 1), limit)
         return
     async with Rig(tmp_path, replicas=3 if request.param == "cluster" else 1) as rig:
         bus = await rig.bus("contract")
-        yield Pair(JetStreamJournal(bus, rig.service, 0, 10.0), JetStreamJournal(bus, rig.service, 1, 10.0))
+        first, second = (JetStreamJournal(bus, rig.service, shard, 10.0) for shard in (0, 1))
+        yield Pair(first, second, rig.limit_journal)
 
 
 async def rows(journal: Journal, after: int = 0) -> list[tuple[int, bytes]]:
@@ -155,3 +162,19 @@ async def test_leftovers_are_older_than_the_newest_manifest_and_have_none(journa
     assert await first.leftovers() == []
     assert await first.chunk("new", 0) == b"x"
     assert await second.leftovers() == []
+
+
+async def test_full_journal_says_so_and_has_room_again_after_a_purge(journals: Pair) -> None:
+    """No room is not a conflict: nothing is stored, what stands there stays, and the same append lands later."""
+    first = journals.first
+    for expected in range(4):
+        await first.append(expected, bytes(2_000))
+    await journals.limit(9_000)
+    for _ in range(2):
+        with pytest.raises(JournalFull):
+            await first.append(4, bytes(2_000))
+    with pytest.raises(Conflict):
+        await first.append(3, bytes(2_000))
+    assert len(await rows(first)) == 4
+    await first.purge_below(4)
+    assert await first.append(4, bytes(2_000)) == 5

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bursar.kernel.entry import BEAT, RECOVERY, chain_hash, encode
-from bursar.kernel.errors import Conflict
+from bursar.kernel.errors import Conflict, CorruptSnapshot
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
-from bursar.kernel.keeper import forget_old, store_snapshot, sweep
-from bursar.kernel.snapshot import KEEP, Manifest, base_after, base_id, manifest_of
+from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
+from bursar.kernel.snapshot import KEEP, Manifest, base_after, base_id, digest_of, manifest_of, split
 
 
 @pytest.fixture
@@ -187,3 +187,39 @@ async def test_base_of_a_recovery_that_another_came_before_is_swept(journal: Mem
 def test_base_is_named_after_what_it_follows(name: str, after: int | None) -> None:
     """A base says so in its name, and after which entry its recovery was to stand."""
     assert base_after(name) == after
+
+
+# ---- a full journal
+
+
+async def test_full_journal_is_purged_below_the_newest_snapshot(journal: MemoryJournal) -> None:
+    """Rather than below the oldest of three: its entry stays, and a start from it needs nothing that is gone."""
+    await _grow(journal, 50)
+    with pytest.raises(CorruptSnapshot):
+        await purge_in_need(journal)
+    for sequence in (10, 20):
+        await _store(journal, sequence)
+    assert await purge_in_need(journal) == 20
+    assert min(journal.store.entries) == 20
+
+
+async def test_full_journal_is_not_purged_on_the_word_of_a_snapshot_that_is_damaged_or_elsewhere(
+    journal: MemoryJournal,
+) -> None:
+    """The next older one that is whole stands for what goes; without any, all stays."""
+    await _grow(journal, 50)
+    for sequence in (10, 20, 30):
+        await _store(journal, sequence)
+    await journal.put_chunk("at-30", 0, b"not what it was")
+    await journal.drop_snapshot("at-20")
+    assert await purge_in_need(journal) == 10
+    del journal.store.entries[10]
+    with pytest.raises(CorruptSnapshot):
+        await purge_in_need(journal)
+    assert min(journal.store.entries) == 11
+
+
+async def _store(journal: MemoryJournal, sequence: int) -> None:
+    data = b"state"
+    manifest = _of(journal, sequence)._replace(size=len(data), digest=digest_of(data))
+    await store_snapshot(journal, manifest, list(split(data)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class Disasters:
         self._plan(faults.corrupt_every, self._corrupt)
         self._plan(faults.regress_every, self._regress)
         self._plan(faults.regress_every, self._keep_copy)
+        self._plan(faults.full_every, self._fill)
 
     def _plan(self, every: int, strike: Callable[[], None]) -> None:
         if every:
@@ -69,10 +71,13 @@ class Disasters:
         self.simulator.jump(ms)
 
     def _corrupt(self) -> None:
-        """Spoil one snapshot, as long as another one is whole."""
+        """Spoil one snapshot, as long as another one is whole and of use: not while a full journal is purged below the
+        newest."""
         world = self.world
+        if world.store.max_bytes < math.inf:
+            return
         manifests = [decode_manifest(raw) for raw in world.store.manifests.get(world.shard, [])]
-        whole = [manifest for manifest in manifests if manifest.id not in world.spoiled]
+        whole = [m for m in manifests if m.id not in world.spoiled and m.sequence in world.store.entries]
         if len(whole) < 2:
             return
         victim = self.simulator.random.choice(whole)
@@ -85,6 +90,13 @@ class Disasters:
             data = bytearray(world.store.chunks.get(key, b"\0"))
             data[self.simulator.between(0, len(data) - 1)] ^= 1 << self.simulator.between(0, 7)
             world.store.chunks[key] = bytes(data)
+
+    def _fill(self) -> None:
+        """The journal takes no more, or a few entries more, until somebody makes room or raises the limit."""
+        store = self.world.store
+        store.max_bytes = store.size + self.simulator.random.choice((0, 0, 1_000))
+        self.simulator.log("journal full at", store.max_bytes)
+        self.simulator.at(self.simulator.between(100, 6_000), self.world.give_room)
 
     # ---- loss of acknowledged entries
 

@@ -42,6 +42,8 @@ class Faults(NamedTuple):
     suspend_every: int = 0
     corrupt_every: int = 0
     regress_every: int = 0
+    full_every: int = 0
+    "The journal has no room for a while."
 
 
 CALM = Faults()
@@ -81,4 +83,5 @@ def draw(rng: random.Random, regressions: bool) -> Faults:
         suspend_every=every(6_000, 12_000),
         corrupt_every=every(3_000, 6_000),
         regress_every=rng.choice((4_000, 8_000)) if regressions else 0,
+        full_every=every(4_000, 8_000),
     )

@@ -89,6 +89,7 @@ class SimulatedJournal:
 
     async def drop_snapshot(self, snapshot_id: str) -> None:
         await self._travel()
+        self._world.checker.dropping(snapshot_id)
         await self._world.journal.drop_snapshot(snapshot_id)
         self._world.check_manifests()
         await self._travel()

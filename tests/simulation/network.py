@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bursar.kernel.decider import Fence
 from bursar.kernel.effects import Append, Heartbeat
-from bursar.kernel.errors import Conflict
-from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3
+from bursar.kernel.errors import Conflict, JournalFull
+from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3, FULL
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -59,8 +59,8 @@ class Network:
         else:
             try:
                 sequence = self.world.append(effect.expected, effect.payload)
-            except Conflict as conflict:
-                code = conflict.facts["code"]
+            except (Conflict, JournalFull) as refusal:
+                code = refusal.facts["code"]
         simulator.log(pending.process.name, "append", effect.token, effect.expected, sequence or f"refused {code}")
         if simulator.chance(faults.lost_ack):
             return
@@ -78,6 +78,9 @@ class Network:
         process, token = pending.process, pending.effect.token
         if sequence:
             process.replica.appended(token, sequence, process.mono)
+        elif code == FULL:
+            self.world.checker.count("appends_without_room")
+            process.replica.no_room(token, process.mono)
         else:
             process.replica.refused(token, code, process.mono)
 

@@ -29,7 +29,7 @@ from bursar.kernel.effects import (
 from bursar.kernel.entry import RECOVERY, decode
 from bursar.kernel.errors import CorruptSnapshot, KernelError, OutcomeUnknown
 from bursar.kernel.fencing import parse_fence
-from bursar.kernel.keeper import forget_old, store_snapshot, sweep
+from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
 from bursar.kernel.loader import load, read_snapshot
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Options, Role
@@ -155,6 +155,16 @@ class Process:
 
     def _tick_replica(self) -> None:
         self.replica.tick(self.mono)
+        if self.replica.is_full and self.replica.role is Role.OWNER and self.simulator.chance(0.1):
+            self._run(self._make_room())
+
+    async def _make_room(self) -> None:
+        await SUSPEND
+        try:
+            await purge_in_need(self.journal)
+            self.world.checker.count("purged_in_need")
+        except KernelError as error:
+            self.simulator.log(self.name, "not purged:", error.text)
 
     def _warn_others(self) -> None:
         """Nobody is to decide on a journal of which this instance knows that it has lost something."""
@@ -190,7 +200,7 @@ class Process:
         digest = digest_of(body) if call.request_id else b""
         acked = getattr(body, "acked", 0)
         request = Request(call, Command(call.principal, call.request_id, body), digest, acked)
-        if not replica.offer(request):
+        if replica.is_full or not replica.offer(request):
             self._refuse(call)
             return
         self._schedule_pump()

@@ -6,8 +6,11 @@ for progress, and the checks of the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 
+from bursar.kernel.errors import JournalFull
 from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3, MemoryJournal, MemoryStore
 from bursar.kernel.roles import Role
 from bursar.kernel.snapshot import decode_manifest
@@ -91,8 +94,12 @@ class World:
         sequence = self.store.append(self.shard, expected, payload)
         self.checker.landed(sequence, payload)
         if self.simulator.chance(0.1):
-            self.store.append(9, -1, b"another shard's entry")
+            with suppress(JournalFull):
+                self.store.append(9, -1, b"another shard's entry")
         return sequence
+
+    def give_room(self) -> None:
+        self.store.max_bytes = math.inf
 
     def check_manifests(self) -> None:
         self.checker.manifests(self.spoiled)
@@ -109,6 +116,7 @@ class World:
         simulator.log("healed")
         self.is_healed = True
         self.faults = CALM
+        self.give_room()
         self.clients.is_asking = False
         for name, process in self.processes.items():
             if process is None:

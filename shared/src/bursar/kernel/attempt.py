@@ -26,11 +26,13 @@ class Attempt:
 
     ``token`` stays the same over repetitions: any acknowledgement of any of them settles the attempt. For a recovery:
     ``left`` is what it found in the journal, ``base_data`` what it stores first, ``head`` what its entry follows.
+    ``is_full``: the journal had no room for it. ``may_land``: one that was sent has no known outcome, so that the entry
+    may be in the journal already.
     """
 
     __slots__ = (
-        "base_data", "batch", "expected", "head", "id", "kind", "left",
-        "payload", "phase", "retries", "retry_at", "sent_at", "token",
+        "base_data", "batch", "expected", "head", "id", "is_full", "kind", "left",
+        "may_land", "payload", "phase", "retries", "retry_at", "sent_at", "token",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class Attempt:
         self.base_data = b""
         self.phase = Phase.APPEND
         self.head: Head | None = None
+        self.is_full = False
+        self.may_land = False
 
     def back_off(self, mono: int, first_ms: int, most_ms: int) -> None:
         """Have it repeated after a wait that doubles."""

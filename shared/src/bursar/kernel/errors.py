@@ -30,6 +30,10 @@ class JournalError(KernelError):
     """The journal answered with an error that is neither success nor conflict."""
 
 
+class JournalFull(JournalError):
+    """The stream has no room for the append: nothing was stored, and more of the same is refused until there is."""
+
+
 class Conflict(KernelError):
     """The conditional append was refused: the subject's last sequence is another one. The refusal names no cause."""
 

@@ -13,9 +13,9 @@ from typing import Any
 from bursar.kernel.attempt import CONFLICT_CODES, Attempt, Phase
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
-from bursar.kernel.decider import Decider, Fence
+from bursar.kernel.decider import Decider, Fence, Reject
 from bursar.kernel.desk import Desk, Request
-from bursar.kernel.effects import Append, Effect, Inspect, Inspection, RoleChanged, WriteBase
+from bursar.kernel.effects import Answer, Append, Effect, Inspect, Inspection, RoleChanged, WriteBase
 from bursar.kernel.fold import Folded, Follower, Head
 from bursar.kernel.recovery import damage_in, id_of, was_passed
 from bursar.kernel.roles import TRANSITIONS, Options, Role
@@ -84,9 +84,14 @@ class Instance(ABC):
             return suspect
         return self._committed if self._damage else None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the journal had no room for what was decided last: nothing is to be offered until it has."""
+        return self._attempt is not None and self._attempt.is_full
+
     def wake_at(self, mono: int) -> int | None:
         """The reading of the monotonic clock at which the decider has something due; None when it has not."""
-        if self.role is not Role.OWNER:
+        if self.role is not Role.OWNER or self.is_full:
             return None
         due = self.decider.wake_at(self.folded.state)
         return None if due is None else mono + max(0, due - self._time.at(mono))
@@ -120,7 +125,32 @@ class Instance(ABC):
         """No acknowledgement came, or nothing could be sent or read: the same again, a little later."""
         attempt = self._attempt
         if attempt is not None and attempt.token == token:
+            attempt.may_land = True
             attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
+
+    def no_room(self, token: int, mono: int) -> None:
+        """The append was refused because the journal is full. It is repeated until there is room; meanwhile whoever
+        waits is told, nobody is asked to wait, and what was decided stays to be committed: who asks again then gets
+        his answer. The owner stays one, since no other could do better."""
+        attempt = self._attempt
+        if attempt is None or attempt.token != token:
+            return
+        attempt.is_full = True
+        if not attempt.may_land:
+            attempt.sent_at = mono
+        attempt.back_off(mono, self.options.retry_ms, self.options.max_retry_ms)
+        if self.role is Role.OWNER:
+            self._turn_away(attempt)
+
+    def _turn_away(self, attempt: Attempt) -> None:
+        tickets = [request.ticket for request in self.queue] + self.desk.send_away_parked()
+        self.queue.clear()
+        for batch in (attempt.batch, self.desk.batch):
+            if batch is not None:
+                tickets.extend(answer.ticket for answer in batch.answers)
+                batch.answers = []
+        error = Reject("journal_full", "the journal has no room; ask again")
+        self.effects.extend(Answer(ticket, error, self._committed) for ticket in tickets if ticket is not None)
 
     def refused(self, token: int, code: int, mono: int) -> None:
         """The append was refused with a JetStream error code."""

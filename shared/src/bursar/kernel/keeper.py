@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.entry import RECOVERY, chain_hash
-from bursar.kernel.errors import Conflict
+from bursar.kernel.errors import Conflict, CorruptSnapshot
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.recovery import read_entry
-from bursar.kernel.snapshot import KEEP, Manifest, base_after
+from bursar.kernel.snapshot import KEEP, Manifest, base_after, join
 
 
 async def store_snapshot(journal: Journal, manifest: Manifest, chunks: Sequence[bytes]) -> None:
@@ -71,6 +71,27 @@ async def forget_old(journal: Journal) -> None:
         if not await _stands(journal, manifest):
             return
     await journal.purge_below(min(manifest.sequence for manifest in kept))
+
+
+async def purge_in_need(journal: Journal) -> int:
+    """The journal is full: purge it below the newest snapshot that is whole, rather than below the oldest kept; returns
+    the sequence below which it is purged. Raises `CorruptSnapshot` when none can stand for what would go.
+
+    Until others have displaced them, older snapshots then are of no use any more.
+    """
+    for manifest in await journal.manifests():
+        if await _stands(journal, manifest) and await _is_whole(journal, manifest):
+            await journal.purge_below(manifest.sequence)
+            return manifest.sequence
+    raise CorruptSnapshot("there is no snapshot of what the journal holds")
+
+
+async def _is_whole(journal: Journal, manifest: Manifest) -> bool:
+    try:
+        join(manifest, [await journal.chunk(manifest.id, index) for index in range(manifest.chunks)])
+    except CorruptSnapshot:
+        return False
+    return True
 
 
 async def sweep(journal: Journal) -> list[str]:

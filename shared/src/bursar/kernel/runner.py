@@ -31,11 +31,11 @@ from bursar.kernel.effects import (
     WriteBase,
 )
 from bursar.kernel.entry import is_recovery
-from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
+from bursar.kernel.errors import Conflict, JournalFull, KernelError, OutcomeUnknown
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
-from bursar.kernel.keeper import forget_old, store_snapshot, sweep
+from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
 from bursar.kernel.loader import base_of, load
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
@@ -47,6 +47,7 @@ TICK_SECONDS = 0.02
 FLOOR_SECONDS = 1.0
 WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
+ROOM_SECONDS = 1.0
 SNAPSHOT_SECONDS = 300.0
 """A snapshot that takes longer is given up: without another one the journal would never be purged again."""
 
@@ -68,6 +69,10 @@ class Outlet(Protocol):
 
     def cork(self) -> None:
         """`write_out` follows in this turn of the loop."""
+        ...
+
+    def journal_full(self, is_full: bool) -> None:
+        """The journal has no room for anything more, or has room again."""
         ...
 
     def write_out(self) -> None:
@@ -93,6 +98,7 @@ class ShardRunner:
         self._pump_wanted = False
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
+        self._was_full = False
         self.snapshots = 0
 
     def start(self) -> None:
@@ -137,7 +143,7 @@ class ShardRunner:
 
     def take(self, request: Request) -> bool:
         """As `offer`, for a caller that says `pump_offered` when there is nothing more to take in this turn."""
-        taken = self.replica.offer(request)
+        taken = not self.replica.is_full and self.replica.offer(request)
         self._pump_wanted = self._pump_wanted or taken
         return taken
 
@@ -182,6 +188,8 @@ class ShardRunner:
             await asyncio.sleep(TICK_SECONDS)
             self.replica.tick(self._clock.monotonic_ms())
             self._carry_out()
+            if self.replica.is_full is not self._was_full:
+                self._fullness_changed()
 
     # ---- effects
 
@@ -256,10 +264,31 @@ class ShardRunner:
             self.replica.appended(token, result, mono)
         elif isinstance(result, Conflict):
             self.replica.refused(token, result.facts["code"], mono)
+        elif isinstance(result, JournalFull):
+            self.replica.no_room(token, mono)
         else:
             log.warning("append_unsettled", extra={"why": result.text, **result.facts})
             self.replica.unknown(token, mono)
         self._carry_out()
+
+    def _fullness_changed(self) -> None:
+        self._was_full = self.replica.is_full
+        self._outlet.journal_full(self._was_full)
+        if self._was_full:
+            log.error("journal_full", extra={"fence": self.replica.committed})
+            self._spawn(self._make_room())
+        else:
+            log.warning("journal_has_room")
+
+    async def _make_room(self) -> None:
+        """Nothing can be decided, so no newer snapshot comes that would let the journal be purged as usual."""
+        while self.replica.is_full and self.replica.role is Role.OWNER:
+            try:
+                below = await purge_in_need(self._journal)
+                log.warning("journal_purged_in_need", extra={"below": below})
+            except KernelError as error:
+                log.warning("journal_not_purged", extra={"why": error.text})
+            await asyncio.sleep(ROOM_SECONDS)
 
     async def _inspect(self, token: int, sequence: int) -> None:
         try:

@@ -18,7 +18,8 @@ Appended = Callable[[int | KernelError], None]
 
 class Journal(Protocol):
     async def append(self, expected: int, payload: bytes) -> int:
-        """Append if the last sequence is ``expected``; return the new one. Raises `Conflict`, `OutcomeUnknown`."""
+        """Append if the last sequence is ``expected``; return the new one. Raises `Conflict`, `JournalFull`,
+        `OutcomeUnknown`."""
         ...
 
     def start_append(self, expected: int, payload: bytes, then: Appended) -> None:

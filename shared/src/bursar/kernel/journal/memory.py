@@ -7,16 +7,18 @@ shard's view of it. No method ever suspends, so that a synchronous caller can ru
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.effects import Inspection
-from bursar.kernel.errors import Conflict, KernelError, OutcomeUnknown
+from bursar.kernel.errors import Conflict, JournalFull, KernelError, OutcomeUnknown
 from bursar.kernel.journal.base import Appended
 from bursar.kernel.snapshot import KEEP, Manifest, decode_manifest
 
 CONFLICT_R1 = 10071
 CONFLICT_R3 = 10164
+FULL = 10077
 
 
 class MemoryStore:
@@ -29,6 +31,7 @@ class MemoryStore:
         self.entries: dict[int, tuple[int, bytes]] = {}
         self.chunks: dict[tuple[int, str, int], bytes] = {}
         self.manifests: dict[int, list[bytes]] = {}
+        self.max_bytes: float = math.inf
         self.puts = 0
         self.first_put: dict[tuple[int, str], int] = {}
         self.manifest_put: dict[int, int] = {}
@@ -39,11 +42,17 @@ class MemoryStore:
                 return sequence, self.entries[sequence][1]
         return None
 
+    @property
+    def size(self) -> int:
+        return sum(len(payload) for _, payload in self.entries.values())
+
     def append(self, shard: int, expected: int, payload: bytes) -> int:
-        """Append if the shard's last sequence is as expected (-1: whatever it is); raises `Conflict`."""
+        """Append if the shard's last sequence is as expected (-1: whatever it is); raises `Conflict`, `JournalFull`."""
         last = self.last(shard)
         if expected not in (-1, last[0] if last else 0):
             raise Conflict("wrong last sequence", code=self.conflict_code)
+        if self.max_bytes < math.inf and self.size + len(payload) > self.max_bytes:
+            raise JournalFull("maximum bytes exceeded", code=FULL)
         self.last_sequence += 1
         self.entries[self.last_sequence] = (shard, payload)
         return self.last_sequence
@@ -73,8 +82,8 @@ class MemoryJournal:
         result: int | KernelError
         try:
             result = self.store.append(self.shard, expected, payload)
-        except Conflict as conflict:
-            result = conflict
+        except KernelError as error:
+            result = error
         asyncio.get_running_loop().call_soon(then, result)
 
     async def inspect(self, sequence: int) -> Inspection:
