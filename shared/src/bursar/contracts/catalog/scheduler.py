@@ -87,6 +87,14 @@ OPERATIONS: Final = (
         example={"task": _TASK},
     ),
     Operation(
+        "adm",
+        "list-all",
+        wire.List,
+        "The same as list, of all principals or of one.",
+        replies=(wire.ListReply,),
+        example={"dead": True, "limit": 20},
+    ),
+    Operation(
         "work",
         "register",
         wire.Register,
