@@ -39,6 +39,7 @@ CODES: dict[str, Meaning] = {
     "already_acked": Meaning(409, "caller", "The answer had arrived; use a fresh id for another request."),
     "unknown_budget": Meaning(404, "caller", "Use a budget that exists: ask for the limiter's status."),
     "bad_budget": Meaning(400, "caller", _FIX),
+    "bad_rule": Meaning(400, "caller", _FIX),
     "unknown_reservation": Meaning(404, "caller", "It never existed or was forgotten: settle sooner after the call."),
     "already_settled": Meaning(409, "caller", "A reservation ends once; nothing has to be done."),
     "not_yours": Meaning(403, "caller", "Only who reserved may settle."),
