@@ -61,8 +61,8 @@ async def test_letters_posted_while_the_service_is_down_are_taken_once_and_in_or
         folded, _ = await rig.walk()
         letters = folded.state.letters
     assert [sequence for sequence, _, _ in letters] == list(range(1, 501))
-    for agent in range(5):
-        assert [k for _, principal, k in letters if principal == f"a{agent}"] == list(range(agent, 500, 5))
+    for number in range(5):
+        assert [k for _, principal, k in letters if principal == f"a{number}"] == list(range(number, 500, 5))
 
 
 async def test_a_letter_is_taken_within_fifty_milliseconds(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Protocol
 
 from bursar.bus.codec import AGENT_LIMITS, decode
@@ -109,6 +110,8 @@ class InboxReader:
         self._keep = keep_ms
         self._marks: deque[Mark] = deque()
         self._purged = 0
+        self._offered = 0
+        self._seen_at = -1
         self._task: asyncio.Task[None] | None = None
         self.unreadable = 0
         self.delivered = 0
@@ -153,12 +156,17 @@ class InboxReader:
 
     async def _deliver(self) -> None:
         """Offer message by message; returns when one of them found no owner."""
-        after = self._owner.position()
-        async for mail in self._inbox.read(after):
+        self._offered = after = self._owner.position()
+        async with aclosing(self._inbox.read(after)) as mails:
+            await self._offer_all(mails)
+
+    async def _offer_all(self, mails: AsyncGenerator[Mail, None]) -> None:
+        async for mail in mails:
             while self._owner.waiting() >= WAITING:  # noqa: ASYNC110 - the line tells nobody when it is shorter
                 await asyncio.sleep(ROOM_PAUSE)
             if not self._owner.offer(Request(None, self._command(mail), b"", 0)):
                 return
+            self._offered = mail.sequence
             self.delivered += 1
 
     def _command(self, mail: Mail) -> Command:
@@ -177,10 +185,19 @@ class InboxReader:
     async def _purge_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            if self._was_passed_over():
+                log.warning("inbox_was_passed_over", extra={"position": self._owner.position()})
+                self.start()
             try:
                 await self.tidy()
             except KernelError as error:
                 log.info("inbox_not_purged", extra={"why": error.text})
+
+    def _was_passed_over(self) -> bool:
+        """Was something offered that is neither in line nor decided, and that for as long as from look to look?"""
+        position = self._owner.position()
+        still, self._seen_at = position == self._seen_at, position
+        return still and self._offered > position and self._owner.waiting() == 0
 
     async def tidy(self) -> None:
         """Note where the state is, and purge up to the newest position that has been committed for long enough."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final, NamedTuple, Protocol
 
 from bursar.bus.base import Bus, BusError
@@ -42,7 +42,7 @@ class Inbox(Protocol):
         """Raises `OutcomeUnknown` when it cannot be read now."""
         ...
 
-    def read(self, after: int) -> AsyncIterator[Mail]:
+    def read(self, after: int) -> AsyncGenerator[Mail, None]:
         """All messages after a sequence in order, and then the new ones as they come; never ends. Raises
         `OutcomeUnknown` when it breaks: start again after the last one seen."""
         ...
@@ -67,7 +67,7 @@ class JetStreamInbox:
         first, last = int(state["first_seq"]), int(state["last_seq"])
         return Extent(max(first, 1) if state["messages"] else last + 1, last)
 
-    async def read(self, after: int) -> AsyncIterator[Mail]:
+    async def read(self, after: int) -> AsyncGenerator[Mail, None]:
         reader = Reader(self._bus, self._stream, f"i{secrets.token_hex(8)}", self._timeout)
         await reader.open(self._subject, after)
         pull = {"batch": PREFETCH, "expires": 5 * _SECOND_NS, "idle_heartbeat": _SECOND_NS}
@@ -120,7 +120,7 @@ class MemoryInbox:
         self._check()
         return Extent(min(self.mail, default=self.last + 1), self.last)
 
-    async def read(self, after: int) -> AsyncIterator[Mail]:
+    async def read(self, after: int) -> AsyncGenerator[Mail, None]:
         while True:
             self._check()
             news = self._news
