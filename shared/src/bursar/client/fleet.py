@@ -20,6 +20,8 @@ from bursar.errors import CallerError
 if TYPE_CHECKING:
     import httpx2
 
+    from bursar.client.gpu import Gpu
+
 DRAIN: float = 5.0
 """Seconds that closing waits for settlements."""
 
@@ -36,6 +38,7 @@ class Fleet:
         self._clock = clock
         self._patience = patience
         self._limiter: Limiter | None = None
+        self._gpu: Gpu | None = None
 
     @property
     def principal(self) -> str:
@@ -47,6 +50,15 @@ class Fleet:
         if self._limiter is None:
             raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
         return self._limiter
+
+    @property
+    def gpu(self) -> Gpu:
+        """Leases of GPU memory."""
+        if self._gpu is None:
+            from bursar.client.gpu import Gpu  # noqa: PLC0415 - most agents need none
+
+            self._gpu = Gpu(self._open_bus, clock=self._clock, patience=self._patience)
+        return self._gpu
 
     @property
     def _open_bus(self) -> Bus:
@@ -68,6 +80,9 @@ class Fleet:
 
     async def close(self, drain: float = DRAIN) -> None:
         """Cancel what was never sent, finish the settlements (at most ``drain`` seconds), disconnect."""
+        gpu, self._gpu = self._gpu, None
+        if gpu is not None:
+            await gpu.close(drain)
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             await limiter.close(drain)
