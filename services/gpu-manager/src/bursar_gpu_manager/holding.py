@@ -35,7 +35,7 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
     if lease.taken or now >= lease.expires_at:
         return ended(body.lease, lease.taken or "expired")
     if lease.adopted and now >= state.recovering_until and _is_crowded(state, lease):
-        return ended(body.lease, "no room is left for an adopted lease")
+        return ended(body.lease, "crowded_out")
     ttl = min(body.ttl_ms or lease.ttl, state.settings.max_ttl_ms)
     expires_at = max(lease.expires_at, now + ttl)
     processes = None

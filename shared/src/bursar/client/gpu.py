@@ -1,0 +1,328 @@
+"""GPU memory as an agent sees it.
+
+::
+
+    async with fleet.gpu.lease(memory=12 << 30, wait=30) as lease:
+        load_the_model(lease.host, lease.device)
+        while work:
+            lease.check()           # raises LeaseLost: stop, free the memory
+            ...
+
+A lease is renewed in the background at a third of its time to live and given back at the end of the block. What is
+promised: a lease that is handed out holds; it never holds longer on this side than on the manager's; what was granted
+and cannot be used (the caller was cancelled meanwhile, the answer came too late) is given back; after the manager has
+lost data the leases that are held are declared to it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import ValidationError
+
+from bursar.bus.base import Bus, Msg, Subscription
+from bursar.client.background import Background
+from bursar.client.caller import Call, Caller, Reply
+from bursar.client.errors import BadReply
+from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
+from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
+from bursar.client.session import Session
+from bursar.client.time import Clock, SystemClock
+from bursar.contracts.base import notice_subject
+from bursar.contracts.gpu import SERVICE, StatusReply
+from bursar.errors import BursarError, CallerError
+
+PATIENCE: Final = 10.0
+"""Seconds to keep asking a manager that does not answer: longer than a restart or a take-over."""
+
+DEFAULT_TTL: Final = 10.0
+MAX_WAIT: Final = 600.0
+TOO_LATE: Final = 5
+"""Number of leases that may arrive too late, one after the other, before the manager counts as out of reach."""
+REAP: Final = 30_000.0
+"""Milliseconds in which the fate of an abandoned request is still looked for."""
+
+
+class Gpu:
+    """Made by `bursar.connect`: ``fleet.gpu``."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        clock: Clock | None = None,
+        background: Background | None = None,
+        session: Session | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.background = background or Background()
+        self.patience = patience
+        self._bus = bus
+        self.caller = Caller(
+            bus, SERVICE, self.clock, session=session, lost_data=self._data_was_lost, unavailable=GpuUnavailable
+        )
+        self._held: dict[str, GpuLease] = {}
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._starting: asyncio.Lock | None = None
+        self._notices: Subscription | None = None
+
+    async def start(self) -> None:
+        """Listen for answers and notices; the first use does it."""
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self._notices is None:
+                self._notices = await self._bus.subscribe(notice_subject(self._bus.principal), self._on_notice)
+                await self.caller.start()
+
+    async def close(self, timeout: float = 5.0) -> int:
+        """Release what is held; returns how many releases could not be finished."""
+        for lease in list(self._held.values()):
+            lease.release_soon()
+        unfinished = await self.background.drain(timeout)
+        notices, self._notices = self._notices, None
+        if notices is not None:
+            await notices.unsubscribe()
+            await self.caller.close()
+        return unfinished
+
+    @property
+    def leases(self) -> tuple[GpuLease, ...]:
+        """Those that were granted to this process and not released."""
+        return tuple(self._held.values())
+
+    def lease(
+        self,
+        memory: int,
+        *,
+        devices: int = 1,
+        model: str | None = None,
+        labels: dict[str, str] | None = None,
+        hosts: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        one_host: bool = True,
+        ttl: float = DEFAULT_TTL,
+        wait: float = 0.0,
+        purpose: str = "",
+        processes: Sequence[tuple[int, int]] | None = None,
+    ) -> Leasing:
+        """``memory`` bytes on each of so many ``devices``: use it with ``async with``, or ``await`` it.
+
+        ``model``: part of the card's name. ``labels``, ``hosts``: of the host. ``exclude``: hosts, uuids or devices
+        not to use. ``one_host``: all devices on the same. ``ttl``: seconds after which a holder that is gone has lost
+        it (0.1 to 600). ``wait``: seconds to stand in line (at most 600) instead of being refused at once.
+        ``processes``: (pid, start) of those that will allocate; this process if not given.
+
+        Entering raises `GpuRefused`, `GpuUnavailable`, or another `bursar.errors.BursarError`.
+        """
+        who = _own_process() if processes is None else processes
+        fields = {
+            "memory": memory,
+            "devices": devices,
+            "one_host": one_host,
+            "model": model,
+            "labels": dict(labels or {}),
+            "hosts": list(hosts),
+            "exclude": list(exclude),
+            "ttl_ms": int(ttl * 1000.0),
+            "processes": [{"pid": pid, "started": started} for pid, started in who],
+            "purpose": purpose,
+        }
+        return Leasing(self, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
+
+    async def status(self, host: str | None = None) -> StatusReply:
+        """Devices, leases and counters; of one host or of all."""
+        await self.start()
+        reply = await self.caller.run(self.caller.query("status", {"host": host}), self._deadline(0.0))
+        try:
+            return StatusReply.model_validate(reply.body)
+        except ValidationError as error:
+            raise BadReply("the status cannot be read", errors=error.error_count()) from None
+
+    # -- lease
+
+    async def grant(self, ask: Ask) -> GpuLease:
+        """A lease that holds now and is renewed from now on; see `lease`."""
+        await self.start()
+        wait_until = self.clock.now() + ask.wait * 1000.0
+        deadline = self._deadline(ask.wait)
+        for _ in range(TOO_LATE):
+            lease, is_lost = await self._ask(ask, wait_until - self.clock.now(), deadline)
+            if await self._is_good(lease, is_lost):
+                self._keeping[lease.id] = self.background.spawn(self._keep(lease))
+                return lease
+        raise GpuUnavailable("every lease came too late to be used")
+
+    async def _ask(self, ask: Ask, wait_ms: float, deadline: float) -> tuple[GpuLease, bool]:
+        call = self.caller.request("lease", {**ask.fields, "wait_ms": max(0, int(wait_ms))})
+        try:
+            reply = await self.caller.run(call, deadline)
+        except (asyncio.CancelledError, GpuUnavailable):
+            self._abandon(call, ask)
+            raise
+        if reply.body.get("ok") is not True:
+            raise _refused(reply)
+        return self._lease(ask, reply), reply.is_lost
+
+    def _lease(self, ask: Ask, reply: Reply) -> GpuLease:
+        try:
+            deadline = until(reply.sent, reply.body["ttl_ms"])
+            lease = GpuLease(self, reply.body, reply.fence, deadline, dict(ask.fields))
+        except (LookupError, TypeError):
+            raise BadReply("the lease cannot be read") from None
+        self._held[lease.id] = lease
+        return lease
+
+    async def _is_good(self, lease: GpuLease, is_lost: bool) -> bool:
+        """Whether a fresh lease holds. One that was waited for is old by the time of its request: it is renewed."""
+        try:
+            if is_lost and not await self._redeclare(lease):
+                lease.lose("lost_with_the_log")
+            elif lease.left < lease.ttl * 2 / 3:
+                await self.renew(lease, self.clock.now() + lease.ttl * 1000.0, old=True)
+        except BaseException:
+            lease.release_soon()
+            raise
+        if lease.held:
+            return True
+        lease.release_soon()
+        return False
+
+    def _abandon(self, call: Call, ask: Ask) -> None:
+        """Nobody waits for the answer any more; if it is a grant, it goes back."""
+        if call.was_sent:
+            self.background.spawn(self._reap(call, ask))
+        else:
+            self.caller.give_up(call)
+
+    async def _reap(self, call: Call, ask: Ask) -> None:
+        try:
+            reply = await self.caller.run(call, self.clock.now() + ask.wait * 1000.0 + REAP)
+        except BursarError:
+            self.caller.give_up(call)
+            return
+        if reply.body.get("ok") is True:
+            await self.release(self._lease(ask, reply))
+
+    # -- hold
+
+    async def _keep(self, lease: GpuLease) -> None:
+        """Renew at a third of the time to live, until the lease has ended."""
+        while lease.held:
+            try:
+                await asyncio.wait_for(lease.nudge.wait(), max(0.0, lease.left - lease.ttl * 2 / 3))
+            except TimeoutError:
+                await self.renew(lease, lease.deadline)
+        lease.lose(SILENT)
+
+    async def renew(self, lease: GpuLease, deadline: float, *, tell: bool = False, old: bool = False) -> None:
+        """Renew once, at most until ``deadline`` (local ms); the lease is lost if that fails. ``tell``: say who
+        allocates. ``old``: by its own clock it does not hold, but it was granted just now."""
+        if not (lease.held or old):
+            return
+        processes = lease.fields["processes"] if tell else None
+        fields = {"lease": lease.id, "fence": lease.fence, "ttl_ms": lease.fields["ttl_ms"], "processes": processes}
+        call = self.caller.request("renew", fields)
+        try:
+            reply = await self.caller.run(call, deadline)
+            lease.prolong(reply.sent, reply.body["ttl_ms"])
+            lease.overuse = reply.body["overuse"]
+        except CallerError as error:
+            if error.code != "unknown_lease" or not await self._redeclare(lease):
+                lease.lose(str(error.facts.get("why", error.code)))
+        except GpuUnavailable:
+            lease.lose(SILENT)
+        except (BursarError, LookupError, TypeError):
+            lease.lose("bad_reply")
+        finally:
+            self.caller.give_up(call)
+
+    async def release(self, lease: GpuLease) -> None:
+        """Say that the memory is free; nobody needs to hear it once the lease has expired by itself."""
+        if lease.ended:
+            return
+        lease.ended = True
+        lease.nudge.set()
+        keeping = self._keeping.pop(lease.id, None)
+        if keeping is not None:
+            keeping.cancel()
+        call = self.caller.request("release", {"lease": lease.id, "fence": lease.fence})
+        try:
+            await self.caller.run(call, self.clock.now() + (lease.ttl + self.patience) * 1000.0)
+        except BursarError:
+            pass  # it has ended, or will by its time
+        finally:
+            self.caller.give_up(call)
+            self._held.pop(lease.id, None)
+
+    def _on_notice(self, msg: Msg) -> None:
+        try:
+            body = msgpack.unpackb(msg.data)
+            if body["service"] == SERVICE and body["kind"] == "lease_lost":
+                lease = self._held.get(body["lease"])
+                if lease is not None:
+                    lease.lose(str(body["reason"]))
+        except (ValueError, TypeError, LookupError):
+            return  # another service's
+
+    # -- after data loss: nothing is granted to others until all that may be held has ended
+
+    def _data_was_lost(self) -> None:
+        for lease in list(self._held.values()):
+            self.background.spawn(self._declare(lease))
+
+    async def _declare(self, lease: GpuLease) -> None:
+        if lease.held and not await self._redeclare(lease):
+            lease.lose("lost_with_the_log")
+
+    async def _redeclare(self, lease: GpuLease) -> bool:
+        """Whether the manager knows of the lease (again)."""
+        fields = {
+            "lease": lease.id,
+            "fence": lease.fence,
+            "devices": [{"device": held.device, "memory": held.memory} for held in lease.devices],
+            "ttl_ms": lease.fields["ttl_ms"],
+            "processes": lease.fields["processes"],
+            "purpose": lease.fields["purpose"],
+        }
+        call = self.caller.request("redeclare", fields, seen=lease.fence)
+        try:
+            reply = await self.caller.run(call, self._deadline(0.0))
+        except BursarError:
+            return False
+        finally:
+            self.caller.give_up(call)
+        if reply.body.get("held") is not True:
+            return False
+        if reply.body.get("adopted") is True:
+            lease.prolong(reply.sent, int(reply.body["ttl_ms"]))
+        return True
+
+    def _deadline(self, wait: float) -> float:
+        return self.clock.now() + (wait + self.patience) * 1000.0
+
+
+def _refused(reply: Reply) -> BursarError:
+    try:
+        return GpuRefused(reply.body)
+    except (LookupError, TypeError):
+        return BadReply("the refusal cannot be read")
+
+
+def _own_process() -> list[tuple[int, int]]:
+    started = started_at(os.getpid())
+    return [] if started is None else [(os.getpid(), started)]
+
+
+def started_at(pid: int) -> int | None:
+    """When a process of this machine started, in ticks since the machine did (Linux); None when that is not known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
