@@ -30,9 +30,40 @@ if TYPE_CHECKING:
         UnknownBudget,
         connect,
     )
+    from bursar.client.scheduler_errors import (
+        QueueFull,
+        SchedulerUnavailable,
+        TaskCancelled,
+        TaskError,
+        TaskExpired,
+        TaskFailed,
+        TaskForgotten,
+        TaskInDoubt,
+    )
+    from bursar.client.worker import Worker
+    from bursar.client.worker_task import TaskRefused, WorkerTask
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
 
 _ERRORS = ("BursarError", "CallerError", "NetworkError", "ServiceError")
+
+_TASK_ERRORS = (
+    "QueueFull",
+    "SchedulerUnavailable",
+    "TaskCancelled",
+    "TaskError",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskForgotten",
+    "TaskInDoubt",
+)
+
+_MODULES = {
+    **dict.fromkeys(_ERRORS, "bursar.errors"),
+    **dict.fromkeys(_TASK_ERRORS, "bursar.client.scheduler_errors"),
+    **dict.fromkeys(("TaskRefused", "WorkerTask"), "bursar.client.worker_task"),
+    "Worker": "bursar.client.worker",
+}
+"""Names that are not loaded with `bursar.client`, and where they are."""
 
 __all__ = [
     "BadReply",
@@ -48,10 +79,21 @@ __all__ = [
     "Permit",
     "PermitEnded",
     "PermitVoid",
+    "QueueFull",
     "RateLimitHeaders",
     "Refused",
+    "SchedulerUnavailable",
     "ServiceError",
+    "TaskCancelled",
+    "TaskError",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskForgotten",
+    "TaskInDoubt",
+    "TaskRefused",
     "UnknownBudget",
+    "Worker",
+    "WorkerTask",
     "connect",
 ]
 
@@ -61,7 +103,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - only when a name is used
 
-    value = getattr(import_module("bursar.errors" if name in _ERRORS else "bursar.client"), name)
+    value = getattr(import_module(_MODULES.get(name, "bursar.client")), name)
     globals()[name] = value
     return value
 

@@ -200,25 +200,23 @@ def silence(config: Config) -> int:
 
 
 def next_gone(state: State, board: Board, now: int) -> Gone | None:
-    """Who has been silent for too long. When all are silent at once it is rather the network, or this service, that
-    was away: then three times as long is waited, and the first heartbeat that comes counts for everybody."""
+    at = gone_at(state, board)
     silent = board.most_silent()
-    if silent is None or now < silent[1] + silence(state.config):
-        return None
-    all_silent = now - board.last_heard > state.config.worker_ttl_ms // 2
-    if all_silent and now < silent[1] + 3 * silence(state.config):
-        return None
-    return Gone(silent[0])
+    return Gone(silent[0]) if at is not None and now >= at and silent is not None else None
 
 
 def gone_at(state: State, board: Board) -> int | None:
-    """When `next_gone` has to be asked; after the first silence nothing but a heartbeat or the third one matters."""
+    """When the most silent worker counts as gone, unless it is heard.
+
+    When all are silent at once it is rather the network, or this service, that was away: then three times as long is
+    waited, and the first heartbeat that comes counts for everybody.
+    """
     silent = board.most_silent()
     if silent is None:
         return None
-    first = silent[1] + silence(state.config)
-    sure = board.last_heard + state.config.worker_ttl_ms // 2
-    return first if first <= sure else silent[1] + 3 * silence(state.config)
+    wait = silence(state.config)
+    others_live = silent[1] + wait <= board.last_heard + state.config.worker_ttl_ms // 2
+    return silent[1] + (wait if others_live else 3 * wait)
 
 
 def decide_gone(state: State, command: Command, now: int, fence: Fence) -> Outcome:

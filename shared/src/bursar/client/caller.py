@@ -131,6 +131,11 @@ class Caller:
         self.stale = 0
         self.retries = 0
 
+    @property
+    def seen_text(self) -> str | None:
+        """The highest fence seen, as the service wrote it."""
+        return self._seen_text
+
     async def start(self) -> None:
         """Listen for answers; call once before the first request."""
         self._prefix = self._bus.new_inbox() + "."
@@ -258,7 +263,7 @@ class Caller:
 
     def _take(self, call: Call, body: dict[str, Any]) -> None:
         error = body.get("error")
-        if error is not None:
+        if type(error) is dict:  # an answer may have a text of that name: how a task has failed
             raised = from_wire(error)
             if raised.code in RETRYABLE:
                 self._try_again(call, f"{raised.code}: {raised.text}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from bursar.client.gpu import Gpu
+    from bursar.client.scheduler import Scheduler
 
 DRAIN: float = 5.0
 """Seconds that closing waits for settlements."""
@@ -39,6 +40,7 @@ class Fleet:
         self._patience = patience
         self._limiter: Limiter | None = None
         self._gpu: Gpu | None = None
+        self._scheduler: Scheduler | None = None
 
     @property
     def principal(self) -> str:
@@ -61,6 +63,15 @@ class Fleet:
         return self._gpu
 
     @property
+    def scheduler(self) -> Scheduler:
+        """Tasks for workers."""
+        if self._scheduler is None:
+            from bursar.client.scheduler import Scheduler  # noqa: PLC0415 - most agents need none
+
+            self._scheduler = Scheduler(self._open_bus, clock=self._clock, patience=self._patience)
+        return self._scheduler
+
+    @property
     def _open_bus(self) -> Bus:
         if self._bus is None:
             raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
@@ -80,6 +91,9 @@ class Fleet:
 
     async def close(self, drain: float = DRAIN) -> None:
         """Cancel what was never sent, finish the settlements (at most ``drain`` seconds), disconnect."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            await scheduler.close()
         gpu, self._gpu = self._gpu, None
         if gpu is not None:
             await gpu.close(drain)

@@ -1,0 +1,81 @@
+"""A task from its submitter's side: wait for its result, ask where it stands, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from bursar.client.scheduler_errors import TaskError, TaskForgotten, error_of
+from bursar.client.scheduler_values import unpack_value
+from bursar.contracts.scheduler import Found
+
+if TYPE_CHECKING:
+    from bursar.client.scheduler import Scheduler
+
+
+class Handle:
+    """Made by `Scheduler.submit` or `Scheduler.handle`. ``is_patient``: a task that is not known may still come."""
+
+    def __init__(self, scheduler: Scheduler, task: str, *, is_patient: bool = False, incarnation: int = 0) -> None:
+        self.id = task
+        self.is_patient = is_patient
+        self.incarnation = incarnation
+        self._scheduler = scheduler
+        self._over = asyncio.Event()
+        self._result: Any = None
+        self._error: TaskError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id}>"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end is known here; if not, the task may still have ended."""
+        return self._over.is_set()
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """What the worker returned; waits for it, at most ``timeout`` seconds.
+
+        Raises `TaskFailed`, `TaskInDoubt`, `TaskExpired`, `TaskCancelled`, `TaskForgotten`; or `TimeoutError`, which
+        says nothing about the task: it goes on.
+        """
+        if not self._over.is_set():
+            self._scheduler.watch(self)
+            async with asyncio.timeout(timeout):
+                await self._over.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    async def cancel(self) -> bool:
+        """End the task, wherever it stands; False when it had ended already."""
+        return await self._scheduler.cancel(self.id)
+
+    async def status(self) -> Found:
+        """Where it stands now, with the progress its worker has told."""
+        return await self._scheduler.find(self.id)
+
+    # ---- what the client has heard
+
+    def ended(self, state: str, result: Any, reason: str, error: str) -> None:
+        if self._over.is_set():
+            return
+        if state == "done":
+            self._result = unpack_value(result)
+        else:
+            self._error = error_of(self.id, state, reason, error)
+        self._over.set()
+
+    def lost(self, error: TaskError) -> None:
+        if not self._over.is_set():
+            self._error = error
+            self._over.set()
+
+    def found(self, found: Found) -> None:
+        """What a question has brought."""
+        if found.state in {"waiting", "assigned", "running"}:
+            return
+        if found.state == "done" and not found.kept:
+            self.lost(TaskForgotten(self.id, found.state, "its result is not kept any more"))
+        else:
+            self.ended(found.state, found.result, found.reason, found.error)

@@ -1,0 +1,169 @@
+"""One attempt in a worker: ask to start, run the function, tell the end until it is heard.
+
+The attempt is over, for the scheduler, when one of these was answered: finish, fail, or release. Until then it is
+listed in the heartbeats, and its slot is taken on both sides. A function in a thread cannot be cancelled; it is waited
+for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar.client.scheduler_errors import SchedulerUnavailable
+from bursar.client.scheduler_values import pack_value
+from bursar.client.worker_task import TaskRefused, WorkerTask
+from bursar.errors import BursarError, CallerError
+
+if TYPE_CHECKING:
+    from bursar.client.worker import Worker
+
+log = logging.getLogger("bursar.client")
+
+TELL_FOR: Final = 3_600_000.0
+"""Milliseconds for which an end is told again and again; a void attempt ends that before."""
+
+MAX_ERROR: Final = 500
+"""Characters of an exception that the submitter gets to see."""
+
+GONE: Final = frozenset({"stale_attempt", "already_ended", "unknown_task", "not_yours", "not_started"})
+
+
+class Attempt:
+    """See the module's text. ``lease_ms``: as the assignment says."""
+
+    def __init__(self, worker: Worker, notice: dict[str, Any]) -> None:
+        self.worker = worker
+        self.token: str = notice["token"]
+        self.lease_ms: int = notice["lease_ms"]
+        self.work = WorkerTask(notice, self._progress)
+        self._stopping = False
+        self._running: asyncio.Task[Any] | None = None
+        self._process = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """The attempt is void: cancel what runs, tell nothing but that the slot is free."""
+        if not self.work.is_void:
+            self.work.is_void = True
+            self._process.cancel()
+
+    def hand_back(self) -> None:
+        """The worker ends: stop, and give the task back."""
+        self._stopping = True
+        self._process.cancel()
+
+    async def wait(self) -> None:
+        await asyncio.wait([self._process])
+
+    # ---- the way of an attempt
+
+    async def _run(self) -> None:
+        release = True
+        try:
+            if not self.worker.is_draining:
+                async with self.worker.places:
+                    release = not await self._start_and_work()
+        except asyncio.CancelledError:
+            if not self.work.is_void and not self._stopping:
+                raise
+        except BursarError as error:
+            log.warning("attempt_not_told", extra={"code": error.code})
+        finally:
+            if release:
+                await self._release()
+            self.worker.is_over(self)
+
+    async def _start_and_work(self) -> bool:
+        """True when nothing has to be released any more."""
+        try:
+            await self._tell("start", {})
+        except CallerError as error:
+            if error.code not in GONE:
+                raise
+            return True
+        function = self.worker.functions[self.work.task_class]
+        try:
+            verb, fields = await self._outcome(function)
+        finally:
+            await self._until_stopped()
+        await self._end(verb, fields)
+        return True
+
+    async def _outcome(self, function: Callable[[WorkerTask], Any]) -> tuple[str, dict[str, Any]]:
+        """Run the function; what has to be told."""
+        self._running = asyncio.ensure_future(_call(function, self.work))
+        try:
+            result = await asyncio.shield(self._running)
+        except asyncio.CancelledError:
+            if not self._running.done() or self.work.is_void or self._stopping:
+                raise
+            return "fail", {"error": "the task cancelled itself", "retryable": True}
+        except TaskRefused as error:
+            return "fail", {"error": _in_words(error), "retryable": False}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
+            return "fail", {"error": _in_words(error), "retryable": True}
+        try:
+            return "finish", {"result": pack_value(result)}
+        except CallerError as error:
+            return "fail", {"error": f"the result cannot be sent: {error}", "retryable": False}
+
+    async def _until_stopped(self) -> None:
+        """Cancel the function if it still runs, and wait until it really has ended (a thread takes its time)."""
+        running = self._running
+        while running is not None and not running.done():
+            running.cancel()
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                continue
+
+    async def _end(self, verb: str, fields: dict[str, Any]) -> None:
+        try:
+            await self._tell(verb, fields)
+        except CallerError as error:
+            if error.code not in GONE:
+                raise
+            log.info("attempt_does_not_count", extra={"task": self.work.id, "code": error.code})
+
+    async def _tell(self, verb: str, fields: dict[str, Any]) -> None:
+        """One request, repeated with the same id until it is answered."""
+        await self.worker.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
+
+    async def _release(self) -> None:
+        """The slot is free: nothing of this attempt runs any more."""
+        try:
+            await self.worker.tell("release", {"task": self.work.id, "token": self.token}, 10_000.0)
+        except (BursarError, asyncio.CancelledError) as error:
+            log.info("not_released", extra={"task": self.work.id, "why": type(error).__name__})
+
+    async def _progress(self, part: float | None, note: str | None) -> None:
+        permille = None if part is None else max(0, min(1000, round(part * 1000)))
+        fields = {"task": self.work.id, "token": self.token, "permille": permille, "note": note and note[:200]}
+        try:
+            await self.worker.ask("progress", fields, 2_000.0)
+        except CallerError as error:
+            if error.code in GONE:
+                self.stop()
+                await asyncio.sleep(0)
+        except SchedulerUnavailable:
+            log.info("progress_not_told", extra={"task": self.work.id})
+
+
+async def _call(function: Callable[[WorkerTask], Any], work: WorkerTask) -> Any:
+    """A coroutine function here, any other in a thread."""
+    if inspect.iscoroutinefunction(function):
+        return await function(work)
+    thread = asyncio.ensure_future(asyncio.to_thread(function, work))
+    while not thread.done():
+        try:
+            await asyncio.wait([thread])
+        except asyncio.CancelledError:
+            work.is_void = True  # the thread cannot be cancelled, but it can look
+    return thread.result()
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_ERROR]
