@@ -42,9 +42,19 @@ if TYPE_CHECKING:
     )
     from bursar.client.worker import Worker
     from bursar.client.worker_task import TaskRefused, WorkerTask
+    from bursar.client.gpu import Gpu
+    from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
+    from bursar.client.gpu_lease import GpuLease
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
 
 _ERRORS = ("BursarError", "CallerError", "NetworkError", "ServiceError")
+_ELSEWHERE = {
+    **dict.fromkeys(_ERRORS, "bursar.errors"),
+    **dict.fromkeys(("GpuRefused", "GpuUnavailable", "LeaseLost"), "bursar.client.gpu_errors"),
+    "Gpu": "bursar.client.gpu",
+    "GpuLease": "bursar.client.gpu_lease",
+}
+"""Names that `bursar.client` does not import by itself, and their modules."""
 
 _TASK_ERRORS = (
     "QueueFull",
@@ -71,6 +81,11 @@ __all__ = [
     "CallerError",
     "Conflict",
     "Fleet",
+    "Gpu",
+    "GpuLease",
+    "GpuRefused",
+    "GpuUnavailable",
+    "LeaseLost",
     "Limiter",
     "LimiterUnavailable",
     "NetworkError",
