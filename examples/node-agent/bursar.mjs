@@ -90,7 +90,7 @@ export class Bursar {
         clearTimeout(timer);
         if (status === 503 && data.length === 0) return resolve({ problem: 'nobody listens' });
         const reply = decode(data);
-        resolve(reply.error ? { error: reply.error } : { reply });
+        resolve(typeof reply.error === 'object' && reply.error !== null ? { error: reply.error } : { reply });
       });
     });
   }

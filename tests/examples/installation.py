@@ -51,9 +51,12 @@ class Installation:
         return str(json.loads((self.home / "run" / "lock").read_text())["url"])
 
     def creds(self, principal: str) -> Path:
-        """The credentials of a principal; made when they are not there."""
+        """The credentials of a principal; made when they are not there, with the role that its name begins with."""
         home = load_home(self.home)
-        return home.creds(principal) if home.creds(principal).exists() else mint_agent(home, principal)
+        if home.creds(principal).exists():
+            return home.creds(principal)
+        role = principal.partition("-")[0]
+        return mint_agent(home, principal, role=role if role in {"worker", "node"} else "agent")
 
     def env(self, principal: str) -> dict[str, str]:
         """What a program of this principal needs in its environment."""

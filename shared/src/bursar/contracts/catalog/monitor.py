@@ -229,7 +229,9 @@ WORDS: Final = {
     "heard_ms": Word("Time since its last sign of life; null: not known.", "ms"),
     "silent": Word("No sample for longer than a sample may take."),
     "HostRow.cpu_permille": Word("Part of the time in which the processors were busy; null: not known.", _PERMILLE),
-    "pressure_permille": Word("The worst of the pressures; null: not known.", _PERMILLE),
+    "pressure_permille": Word(
+        "Part of the last ten seconds in which some task waited for a processor; null: not known.", _PERMILLE
+    ),
     "disk_total_bytes": Word("Size of the file system; null: not known.", "bytes"),
     "disk_used_bytes": Word("In use of it; null: not known.", "bytes"),
     "disk_bytes_per_s": Word("Read and written; null: not known.", "bytes per second"),

@@ -1,0 +1,200 @@
+"""What running services really answer, tell and broadcast is what the published schemas say.
+
+One story per service brings every answer, notice and broadcast of its catalogue about, in msgpack and JSON by turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bursar.bus.codec import JSON, MSGPACK, Encoding
+from bursar.contracts.catalog.base import ANSWERED
+from tests.examples.installation import Installation, running
+from tests.examples.talker import CATALOGUES, PRINCIPALS, Talker
+
+pytestmark = pytest.mark.integration
+GiB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def own_installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One of its own: the stories change rules and budgets."""
+    with running(tmp_path_factory.mktemp("answers") / "home") as started:
+        yield started
+
+
+@pytest.mark.parametrize("service", CATALOGUES)
+@pytest.mark.parametrize("encoding", [MSGPACK, JSON])
+async def test_example_of_every_request_is_answered_as_published(
+    own_installation: Installation, service: str, encoding: Encoding
+) -> None:
+    """Each request's example, as it stands in the documents, gets one of its answers or an error that it promises."""
+    async with Talker(own_installation) as talker:
+        for operation in CATALOGUES[service].operations:
+            example = {key: value for key, value in operation.example.items() if key != "wait_ms"}
+            if operation.kind in ANSWERED:
+                await talker.ask(service, operation.verb, operation.kind, encoding=encoding, **example)
+            else:
+                await talker.say(service, operation.kind, operation.verb, **example)
+        assert talker.wrong == []
+
+
+async def test_limiter_answers_as_published(own_installation: Installation) -> None:
+    """Permits, refusals, settlements, declarations, status, clock and new budgets."""
+    async with Talker(own_installation) as talker:
+        ask: dict[str, Any] = {"budget": "demo", "amounts": {"input_tokens": 100}}
+        granted = await talker.ask("limiter", "reserve", **ask)
+        await talker.ask("limiter", "reserve", budget="demo", amounts={"input_tokens": 10**9})
+        declared = {**ask, "reservation": granted["reservation"], "granted_at_ms": granted["granted_at_ms"]}
+        await talker.ask("limiter", "redeclare", **declared, ttl_ms=1000)
+        await talker.ask("limiter", "settle", reservation=granted["reservation"], usage={"input_tokens": 140})
+        await talker.ask("limiter", "status")
+        await talker.ask("limiter", "clock")
+        reload = talker.operation("limiter", "adm", "reload")
+        await talker.ask("limiter", "reload", "adm", **reload.example)
+        assert (talker.unheard(CATALOGUES["limiter"]), talker.wrong) == (set(), [])
+
+
+async def test_breaker_answers_as_published(own_installation: Installation) -> None:
+    """A circuit opens on reports, is probed and closes; an operator steers another."""
+    async with Talker(own_installation) as talker:
+        rule = {"target": "p", "consecutive": 1, "quorum": 1, "quorum_permille": 0, "open_ms": 10, "successes": 1}
+        await talker.ask("breaker", "configure", "adm", rules=[rule])
+        await talker.ask("breaker", "probe", target="p/x")
+
+        async def report_and_probe() -> dict[str, Any]:
+            await talker.say("breaker", "obs", "report", deltas=[{"target": "p/x", "error": 3}])
+            return await talker.ask("breaker", "probe", target="p/x")
+
+        granted = await talker.until("a probe", report_and_probe, lambda answer: bool(answer["ok"]))
+        await talker.ask("breaker", "query", revision=0, digest="")
+        await talker.ask("breaker", "status")
+        await talker.ask("breaker", "probed", lease=granted["lease"], outcome="ok")
+        await talker.ask("breaker", "force-open", "adm", target="q", note="test")
+        await talker.ask("breaker", "reset", "adm", target="q")
+        assert (talker.unheard(CATALOGUES["breaker"]), talker.wrong) == (set(), [])
+
+
+async def test_gpu_manager_answers_as_published(own_installation: Installation) -> None:
+    """A probe tells of two cards; leases are granted, renewed, given back, dropped; one card is lost and forgotten."""
+    async with Talker(own_installation) as talker:
+        host = PRINCIPALS["node"]
+        card = {"index": 0, "total": 8 * GiB, "used": 0}
+        sequence = iter(range(1, 10_000))
+
+        async def see(*lost: str) -> None:
+            cards = [{**card, "uuid": uuid, "lost": uuid in lost} for uuid in ("A", "B")]
+            await talker.say("gpu-manager", "node", "gpu", boot="abc", seq=next(sequence), devices=cards)
+
+        async def lease(memory: int = GiB) -> dict[str, Any]:
+            await see()
+            return await talker.ask("gpu-manager", "lease", memory=memory, hosts=[host])
+
+        first = await talker.until("a lease", lease, lambda answer: bool(answer["ok"]))
+        held = {"lease": first["lease"], "fence": first["fence"]}
+        await lease(64 * GiB)
+        await talker.ask("gpu-manager", "status")
+        await talker.ask("gpu-manager", "renew", **held)
+        shares = [{"device": first["devices"][0]["device"], "memory": GiB}]
+        await talker.ask("gpu-manager", "redeclare", **held, devices=shares, ttl_ms=1000)
+        await talker.ask("gpu-manager", "release", **held)
+        second = await lease()
+        await talker.ask("gpu-manager", "drop", "adm", lease=second["lease"])
+        await talker.notice("the lease is lost", lambda body: body.get("lease") == second["lease"])
+        await talker.ask("gpu-manager", "release", lease=second["lease"], fence=second["fence"])
+        await talker.ask("gpu-manager", "cordon", "adm", target=host)
+        await talker.ask("gpu-manager", "uncordon", "adm", target=host)
+        await talker.ask("gpu-manager", "configure", "adm", margin_ms=100)
+
+        async def forget() -> dict[str, Any]:
+            await see("B")
+            return await talker.ask("gpu-manager", "forget", "adm", device=f"{host}/B")
+
+        await talker.until("B is forgotten", forget, lambda answer: "error" not in answer)
+        assert (talker.unheard(CATALOGUES["gpu-manager"]), talker.wrong) == (set(), [])
+
+
+async def test_scheduler_answers_as_published(own_installation: Installation) -> None:
+    """A worker takes tasks; they end well, fail, become dead letters, are cancelled, are refused."""
+    async with Talker(own_installation) as talker:
+        session: dict[str, Any] = {"session": "s1"}
+        await talker.say("scheduler", "obs", "heartbeat", session="stranger")
+        await talker.ask("scheduler", "register", "work", **session, slots=4, classes=["echo"])
+
+        async def take(name: str, **fields: Any) -> dict[str, Any]:
+            await talker.ask("scheduler", "submit", key=name, task_class="echo", **fields)
+            told = await talker.notice(f"{name} is assigned", lambda b: b.get("task", "") == f"agent-1.{name}")
+            return {"task": told["task"], "token": told["token"]}
+
+        attempt = await take("well", payload=b"\x81\xa1a\x01")
+        await talker.ask("scheduler", "start", "work", **attempt)
+        await talker.ask("scheduler", "progress", "work", **attempt, permille=500)
+        await talker.ask("scheduler", "finish", "work", encoding=MSGPACK, **attempt, result=b"\x01")
+        await talker.notice("its end", lambda b: b.get("what") == "ended" and b["task"] == attempt["task"])
+        await talker.ask("scheduler", "find", task=attempt["task"])
+        await talker.ask("scheduler", "ended", tasks=[attempt["task"], "agent-1.none"])
+        await talker.say("scheduler", "inbox", "", name="posted", task_class="echo", payload={"n": 1})
+        await talker.notice("the posted task", lambda b: b.get("task") == "agent-1.posted")
+
+        dead = await take("dead", retries=0)
+        await talker.ask("scheduler", "start", "work", **dead)
+        await talker.ask("scheduler", "fail", "work", **dead, error="no", retryable=True)
+        await talker.ask("scheduler", "list-all", "adm", dead=True)
+        await talker.ask("scheduler", "requeue", "adm", task=dead["task"])
+
+        stopped = await take("stopped")
+        await talker.ask("scheduler", "start", "work", **stopped)
+        await talker.ask("scheduler", "cancel", task=stopped["task"])
+        await talker.notice("the worker is told to stop", lambda b: b.get("what") == "stop")
+        await talker.ask("scheduler", "list")
+        await talker.ask("scheduler", "status")
+        await talker.ask("scheduler", "drain", "work", **session)
+        await talker.ask("scheduler", "configure", "adm", max_tasks=1)
+        for name in ("one", "two"):
+            await talker.ask("scheduler", "submit", key=name, task_class="nobody-knows")
+        await talker.ask("scheduler", "leave", "work", **session)
+
+        async def beat() -> bool:
+            await talker.say("scheduler", "obs", "heartbeat", session="s2")
+            return "scheduler.RegisterAgain" in talker.seen
+
+        await talker.until("a stranger is told to register", beat, bool)
+        assert (talker.unheard(CATALOGUES["scheduler"]), talker.wrong) == (set(), [])
+
+
+async def test_monitor_answers_as_published(own_installation: Installation) -> None:
+    """A sample makes an alert fire; it is acknowledged, silenced, and forgotten with its host."""
+    async with Talker(own_installation) as talker:
+        rule = {"name": "busy", "signal": "cpu_permille", "at_least": 900, "hold_ms": 0, "clear_ms": 0}
+        await talker.ask("monitor", "set-rules", "adm", rules=[rule])
+        sequence = iter(range(1, 10_000))
+        sample = {"boot": "0123456789abcdef", "uptime_ms": 1, "cpu": {"used_permille": 990, "cores": 2}}
+
+        async def look() -> dict[str, Any]:
+            await talker.say("monitor", "node", "host", **sample, seq=next(sequence))
+            return await talker.ask("monitor", "status", only="alerts")
+
+        status = await talker.until("an alert", look, lambda answer: bool(answer["alerts"]))
+        await talker.ask("monitor", "status")
+        await talker.ask("monitor", "acknowledge", "adm", alert=status["alerts"][0]["alert"], note="seen")
+        silence = await talker.ask("monitor", "silence", "adm", for_ms=60_000)
+        await talker.ask("monitor", "unsilence", "adm", silence=silence["silence"])
+        await talker.ask("monitor", "forget", "adm", kind="host", name=PRINCIPALS["node"])
+
+        async def heard() -> set[str]:
+            return talker.unheard(CATALOGUES["monitor"])
+
+        await talker.until("everything", heard, lambda missing: not missing)
+        assert talker.wrong == []
+
+
+async def test_wrong_payload_gets_the_published_error(own_installation: Installation) -> None:
+    """What is no message, or has an unknown field, is answered by the error body with its code and headers."""
+    async with Talker(own_installation) as talker:
+        answer = await talker.ask("limiter", "clock", no_such_field=1)
+        assert answer["error"]["code"] == "bad_request"
+        answer = await talker.ask("limiter", "settle", reservation="1.1.999999999")
+        assert answer["error"]["code"] == "unknown_reservation"
