@@ -28,9 +28,9 @@ MAX_BATCH_BYTES: Final = 512 * 1024
 MAX_DECISION_BYTES: Final = 256 * 1024
 """Largest decision: with it a batch still fits into one message of the server (1 MB)."""
 
-MAX_IN_A_ROW: Final = 2_000
-"""Decisions, of whatever outcome, before the owner sees to its other duties: how long it may answer without an entry
-is measured from before them, so they must take far less than the lease leaves until another may have taken over."""
+MAX_IN_A_ROW: Final = 64
+"""Decisions, of whatever outcome, in one turn of the loop: a few milliseconds. Between turns the owner hears what has
+been committed, sends the answers, and starts the next append, instead of letting everybody wait for the whole queue."""
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
