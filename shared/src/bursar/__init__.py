@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         UnknownBudget,
         connect,
     )
+    from bursar.client.gpu import Gpu
+    from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
+    from bursar.client.gpu_lease import GpuLease
     from bursar.client.scheduler_errors import (
         QueueFull,
         SchedulerUnavailable,
@@ -42,20 +45,10 @@ if TYPE_CHECKING:
     )
     from bursar.client.worker import Worker
     from bursar.client.worker_task import TaskRefused, WorkerTask
-    from bursar.client.gpu import Gpu
-    from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
-    from bursar.client.gpu_lease import GpuLease
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
 
 _ERRORS = ("BursarError", "CallerError", "NetworkError", "ServiceError")
-_ELSEWHERE = {
-    **dict.fromkeys(_ERRORS, "bursar.errors"),
-    **dict.fromkeys(("GpuRefused", "GpuUnavailable", "LeaseLost"), "bursar.client.gpu_errors"),
-    "Gpu": "bursar.client.gpu",
-    "GpuLease": "bursar.client.gpu_lease",
-}
-"""Names that `bursar.client` does not import by itself, and their modules."""
-
+_GPU_ERRORS = ("GpuRefused", "GpuUnavailable", "LeaseLost")
 _TASK_ERRORS = (
     "QueueFull",
     "SchedulerUnavailable",
@@ -71,6 +64,9 @@ _MODULES = {
     **dict.fromkeys(_ERRORS, "bursar.errors"),
     **dict.fromkeys(_TASK_ERRORS, "bursar.client.scheduler_errors"),
     **dict.fromkeys(("TaskRefused", "WorkerTask"), "bursar.client.worker_task"),
+    **dict.fromkeys(_GPU_ERRORS, "bursar.client.gpu_errors"),
+    "Gpu": "bursar.client.gpu",
+    "GpuLease": "bursar.client.gpu_lease",
     "Worker": "bursar.client.worker",
 }
 """Names that are not loaded with `bursar.client`, and where they are."""
