@@ -199,7 +199,10 @@ class ShardRunner:
             effects, replica.effects = replica.effects, []
             self._outlet.cork()
             for effect in effects:
-                self._do(effect)
+                if type(effect) is Answer:  # nearly all are
+                    self._outlet.answer(effect)
+                else:
+                    self._do(effect)
             self._outlet.write_out()
         if replica.has_work:
             self._schedule_pump()
