@@ -84,19 +84,44 @@ async def test_second_server_on_a_store_is_refused_and_the_first_lives(tmp_path:
         pass
 
 
+STARTER = """
+import asyncio, os, pathlib, signal, sys
+from bursar.bus.server import NatsServer
+server = NatsServer.plain(pathlib.Path(sys.argv[1]))
+asyncio.run(server.start())  # the loop and its threads have ended when the process dies
+assert server.running
+if sys.argv[2] == "paused":
+    server.pause()
+print(server.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+async def _killed_starter(directory: Path, how: str) -> int:
+    """The process id of a server whose starter got kill -9."""
+    command = [sys.executable, "-c", STARTER, str(directory), how]
+    starter = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    return int(starter.stdout)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def test_server_ends_with_its_starter_even_by_kill_9(tmp_path: Path) -> None:
+    """No server is left behind, and the next start finds the store free."""
+    pid = await _killed_starter(tmp_path, "running")
+    await eventually(lambda: _has_ended(pid), 10)
+    async with NatsServer.plain(tmp_path):
+        pass
+
+
 async def test_store_stays_locked_while_a_server_outlives_its_starter(tmp_path: Path) -> None:
-    """kill -9 of the starting process leaves the server, and the next start says which process to end."""
-    program = (
-        "import asyncio, os, pathlib, sys; from bursar.bus.server import NatsServer\n"
-        "async def main():\n"
-        "    server = NatsServer.plain(pathlib.Path(sys.argv[1])); await server.start()\n"
-        "    print(server.pid, flush=True); os.kill(os.getpid(), 9)\n"
-        "asyncio.run(main())"
-    )
-    starter = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    pid = int(starter.stdout)
+    """As one that is stopped by SIGSTOP does: the next start says which process to end."""
+    pid = await _killed_starter(tmp_path, "paused")
     try:
         with pytest.raises(StoreInUse, match=f"kill {pid}"):
             await NatsServer.plain(tmp_path).start()

@@ -18,7 +18,7 @@ from bursar.bus.connection import connect
 from bursar.bus.identity import create_home, load_home, mint_agent
 from bursar.bus.server import NatsServer, StoreInUse
 from bursar.cli import up
-from bursar.cli.services import Installed
+from bursar.cli.services import Installed, discover
 from tests.bus.support import eventually
 
 pytestmark = pytest.mark.integration
@@ -208,3 +208,46 @@ async def test_server_without_authentication_can_be_used(bring_up: Callable[...,
     async with NatsServer.plain(tmp_path / "plain") as server:
         running = bring_up(nats=server.url)
         await running.said(f"Bursar is up: {server.url}")
+
+
+async def test_nothing_is_left_behind_by_kill_9(tmp_path: Path) -> None:
+    """The server and the services end with `bursar up`, even when it could not stop them, and a new start finds the
+    home free. With all services that are installed, so that this is also their first start together."""
+    home = tmp_path / "home"
+    command = [
+        sys.executable,
+        "-c",
+        "from bursar.cli.main import main; main()",
+        "up",
+        "--home",
+        str(home),
+        "--port",
+        "0",
+    ]
+    env = os.environ | {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(  # noqa: ASYNC220 - it is to be killed as a person does
+            command, stdout=said, stderr=said, env=env
+        )
+        try:
+            await eventually(lambda: "Bursar is up" in (tmp_path / "said").read_text(), 40)
+            left = {process.pid, json.loads((home / "run" / "lock").read_text())["server"], *_children(process.pid)}
+            assert len(left) >= 1 + 1 + len(discover())
+        finally:
+            process.kill()
+            process.wait()
+    await eventually(lambda: not any(map(_runs, left)), 20)
+    async with NatsServer(load_home(home)):
+        pass
+
+
+def _children(pid: int) -> set[int]:
+    found = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=False)
+    return {int(word) for word in found.stdout.split()}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -18,7 +18,8 @@ The rules behind the table:
   *imported as a service*: the server then replaces the reply subject by one that it makes up. Imported as a plain
   subject the message would keep the caller's reply subject, and a server whose stream cannot keep up answers "429" to
   it, in the account of the stream, even though the stream acknowledges nothing: an agent could so write into the
-  journal, or ask the JetStream API to delete a stream.
+  journal. As it is that answer, in words of the server's own, goes to the reply subject in the account of the agents:
+  who listens there takes it for a message that cannot be read.
 - A service has two principals. ``svc-X`` hears agents and cannot touch JetStream; ``svc-X-log`` writes the journal
   and hears nobody but JetStream. So whatever an agent gets a service to say, it is not said into a journal.
 - JetStream's own answers ignore permissions: a PubAck, an API answer or a push consumer's message goes to any subject

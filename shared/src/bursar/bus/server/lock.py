@@ -50,6 +50,14 @@ class StoreLock:
         self._descriptor = descriptor
         self.describe(server=None, url=None)
 
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether somebody holds the lock on behalf of a process that has died."""
+        try:
+            return not _alive(int(json.loads(self._path.read_text())["pid"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
     def describe(self, server: int | None, url: str | None) -> None:
         """Note for others who holds the lock: this process and the server it runs."""
         facts = json.dumps({"pid": os.getpid(), "server": server, "url": url}).encode()

@@ -10,6 +10,7 @@
 
 The server's port is free unless chosen, and stays the same over `restart`. `start` returns when JetStream is ready
 and the *running* server says that it fsyncs each append: a mistake in a file cannot turn the promise off silently.
+The server ends with the program that started it (`bursar.bus.server.spawn`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from bursar.bus.identity import Home
 from bursar.bus.identity.keys import write_private
 from bursar.bus.server.binary import ServerError, check_version, usable_binary
 from bursar.bus.server.config import ServerOptions, render
-from bursar.bus.server.lock import StoreLock
+from bursar.bus.server.lock import StoreInUse, StoreLock
+from bursar.bus.server.spawn import spawn
+
+ORPHAN_SECONDS = 3.0
+"""How long a start waits for a server that its dead starter has left and that is ending."""
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -166,8 +171,17 @@ class NatsServer:
         self._lock.describe(self.pid, self.url)
 
     def _hold_lock(self) -> None:
+        """Take the store; a server whose starter has died is about to end, and is given the time."""
         self._lock.release()
-        self._lock.acquire()
+        until = time.monotonic() + ORPHAN_SECONDS
+        while True:
+            try:
+                self._lock.acquire()
+                return
+            except StoreInUse:
+                if not self._lock.is_orphaned or time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
     def _launch(self, binary: Path) -> None:
         run_dir = self._options.run_dir
@@ -177,7 +191,7 @@ class NatsServer:
         trust = self._home.trust() if self._home else self._options.trust
         write_private(config, json.dumps(render(replace(self._options, trust=trust)), indent=2).encode())
         with (run_dir / "nats-server.err").open("wb") as output:
-            self._process = subprocess.Popen(
+            self._process = spawn(
                 [binary, "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
