@@ -143,7 +143,7 @@ class Worker:
     async def _work(self) -> None:
         beating = asyncio.get_running_loop().create_task(self._beat())
         try:
-            await self._until_ending(asyncio.ensure_future(self._register()))
+            await self._until_ending(asyncio.get_running_loop().create_task(self._register()))
             await self._ending.wait()
             await self._drain()
         finally:
@@ -152,15 +152,18 @@ class Worker:
                 attempt.hand_back()
             await asyncio.gather(beating, return_exceptions=True)
 
-    async def _until_ending(self, work: asyncio.Future[None]) -> None:
+    async def _until_ending(self, work: asyncio.Task[None]) -> None:
         """Wait for some work, unless the worker is to end before."""
-        ending = asyncio.ensure_future(self._ending.wait())
+        ending = asyncio.get_running_loop().create_task(self._wait_for_end())
         await asyncio.wait([work, ending], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
         if not work.done():
             work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
+
+    async def _wait_for_end(self) -> None:
+        await self._ending.wait()
 
     # ---- the scheduler
 
@@ -190,10 +193,10 @@ class Worker:
     async def _register(self) -> None:
         """Until it is answered; and stop what is void."""
         fields = {**self._offer, "classes": sorted(self.functions), "running": list(self._attempts)[:LISTED]}
-        while True:
+        reply: dict[str, Any] = {}
+        while not reply:
             try:
                 reply = await self.tell("register", fields, PATIENCE)
-                break
             except SchedulerUnavailable as error:
                 log.warning("not_registered_yet", extra={"worker": self.name, "why": error.text})
         self._ttl_ms = int(reply["ttl_ms"])
