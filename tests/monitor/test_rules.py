@@ -1,0 +1,87 @@
+"""Rules from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bursar_monitor.rules import BadRules, rules_of
+from bursar_monitor.service import start
+from bursar_monitor.settings import DEFAULT_RULES, MonitorSettings, read_rules
+from tests.monitor.fleet import Desk
+
+
+def test_the_rules_that_come_with_the_monitor_are_good() -> None:
+    """They look at every signal there is."""
+    rules = read_rules(DEFAULT_RULES)
+    assert len({rule.signal for rule in rules}) == 10
+    assert all(rule.clears_below <= rule.at_least for rule in rules)
+
+
+def test_units_are_those_that_people_write() -> None:
+    """A limit is a time, a percentage or a count, as its signal's name ends."""
+    table: dict[str, Any] = {
+        "a": {"signal": "host_silence_ms", "at_least": "1.5s", "hold": "2m", "clear": 250},
+        "b": {"signal": "cpu_permille", "at_least": "92.5%", "clear_below": "90%", "severity": "info"},
+        "c": {"signal": "queue_growth", "at_least": "40", "subjects": "reactive*"},
+    }
+    a, b, c = rules_of({"rules": table}, "f")
+    assert (a.at_least, a.hold_ms, a.clear_ms, a.clears_below) == (1_500, 120_000, 250, 1_500)
+    assert (b.at_least, b.clears_below, b.severity) == (925, 900, "info")
+    assert (c.at_least, c.subjects) == (40, "reactive*")
+    assert rules_of({}, "f") == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"rule": {}}, "unknown key 'rule'"),
+        ({"rules": []}, "tables"),
+        ({"rules": {"a": 1}}, "[rules.a]: must be a table"),
+        ({"rules": {"a": {"sgnal": 1}}}, "unknown key 'sgnal'"),
+        ({"rules": {"a": {"signal": "cpu_permille", "at_least": "90"}}}, "at_least = '90' must be a percentage"),
+        ({"rules": {"a": {"signal": "cpu_permille", "at_least": "90.05%"}}}, "come out whole"),
+        ({"rules": {"a": {"signal": "host_silence_ms", "at_least": True}}}, "must be a time"),
+        ({"rules": {"a": {"signal": "nonsense", "at_least": 1}}}, "signal:"),
+        ({"rules": {"A b": {"signal": "gpu_lost", "at_least": 1}}}, "name:"),
+        ({"rules": {"a": {"signal": "gpu_lost", "at_least": 1, "clear_below": 2}}}, "clear_below is above"),
+        ({"rules": {"a": {"signal": "gpu_lost", "at_least": 1, "hold": "soon"}}}, "hold = 'soon' must be a time"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(document: dict[str, Any], says: str) -> None:
+    """File, table, key, and what would be right."""
+    with pytest.raises(BadRules) as caught:
+        rules_of(document, "rules.toml")
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("rules.toml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Missing, or not TOML."""
+    with pytest.raises(BadRules, match="cannot be read"):
+        read_rules(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[rules")
+    with pytest.raises(BadRules, match=r"bad\.toml"):
+        read_rules(tmp_path / "bad.toml")
+
+
+def test_a_restart_does_not_undo_what_an_operator_has_set(tmp_path: Path) -> None:
+    """The content of the file is applied once; other content is applied again; a wrong file changes nothing."""
+    path = tmp_path / "rules.toml"
+    path.write_text('[rules.a]\nsignal = "gpu_lost"\nat_least = 1\n')
+    settings = MonitorSettings(rules=path)
+    desk = Desk()
+    for body in start(settings, desk.state):
+        desk.observe(body)
+    assert list(desk.state.rules) == ["a"]
+    assert start(settings, desk.state) == []
+    path.write_text('[rules.b]\nsignal = "gpu_lost"\nat_least = 1\n')
+    (again,) = start(settings, desk.state)
+    desk.observe(again)
+    desk.observe(again)
+    assert list(desk.state.rules) == ["b"]
+    path.write_text("[rules")
+    assert start(settings, desk.state) == []
+    desk.check()

@@ -1,0 +1,124 @@
+"""A test must be able to fail: each known mistake is switched on, and a check must object, for the right reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bursar.contracts.monitor import Silence
+from bursar.kernel import bugs
+from bursar_monitor.bugs import NAMES
+from tests.monitor.fleet import BUSY, SILENT, Desk, sample
+
+
+def samples_are_counted_once() -> None:
+    """Duplicates and reordering do not change how many there are."""
+    desk = Desk(SILENT)
+    for seq in (1, 2, 2, 4, 3, 3, 1):
+        desk.observe(sample(seq), "alpha")
+    host = desk.status().hosts[0]
+    assert (host.samples, host.repeated, host.late, host.missed) == (4, 3, 1, 0)
+
+
+def a_replayed_sample_is_no_sign_of_life() -> None:
+    """A host of which only old messages arrive is silent."""
+    desk = Desk(SILENT)
+    desk.samples(2)
+    for _ in range(12):
+        desk.observe(sample(2), "alpha")
+        desk.advance(1_000)
+    assert desk.firing == {("host-silent", "alpha")}
+
+
+def a_jumping_signal_makes_one_alert() -> None:
+    """Good for a moment is not over."""
+    desk = Desk(BUSY)
+    desk.samples(5, cpu=950)
+    for _ in range(5):
+        desk.samples(1, cpu=10)
+        desk.samples(5, cpu=950)
+    assert len(desk.told) == 1
+
+
+def a_short_peak_is_no_alert() -> None:
+    """Evidence has to hold."""
+    desk = Desk(BUSY)
+    desk.samples(2, cpu=950)
+    desk.samples(1, cpu=10)
+    assert not desk.told
+
+
+def a_silenced_alert_is_told_to_nobody() -> None:
+    """Not when it fires and not when it is over."""
+    desk = Desk(BUSY)
+    desk.must(Silence(id="s-1", rule="cpu-high", for_ms=3_600_000))
+    desk.samples(5, cpu=950)
+    desk.samples(6, cpu=10)
+    assert not desk.told
+
+
+def old_numbers_are_shown_as_old() -> None:
+    """Nothing is heard for four seconds: so old is everything."""
+    desk = Desk(SILENT)
+    desk.sample()
+    desk.advance(4_000)
+    assert desk.status().hosts[0].age_ms == 4_000
+    assert desk.status().sources["hosts"] == 4_000
+
+
+def who_was_told_is_told_the_end() -> None:
+    """Nobody is left with an alert that is over."""
+    desk = Desk(BUSY)
+    desk.samples(5, cpu=950)
+    desk.samples(6, cpu=10)
+    assert [state for state, _, _ in desk.stories()] == ["firing", "resolved"]
+
+
+def is_caught(bug: str, check: Callable[[], None]) -> bool:
+    """The check passes without the bug and fails with it."""
+    check()
+    with bugs.switched_on(bug), pytest.raises(AssertionError):
+        check()
+    return True
+
+
+def test_seeded_bug_monitor_sample_counted_twice_is_caught() -> None:
+    """A repeated sample must not be counted."""
+    assert is_caught("monitor_sample_counted_twice", samples_are_counted_once)
+
+
+def test_seeded_bug_monitor_replay_revives_host_is_caught() -> None:
+    """A repeated sample must not look like a sign of life."""
+    assert is_caught("monitor_replay_revives_host", a_replayed_sample_is_no_sign_of_life)
+
+
+def test_seeded_bug_monitor_flapping_alert_is_caught() -> None:
+    """An alert must not end at the first good reading."""
+    assert is_caught("monitor_flapping_alert", a_jumping_signal_makes_one_alert)
+
+
+def test_seeded_bug_monitor_hold_ignored_is_caught() -> None:
+    """An alert must not fire at the first bad reading."""
+    assert is_caught("monitor_hold_ignored", a_short_peak_is_no_alert)
+
+
+def test_seeded_bug_monitor_silence_ignored_is_caught() -> None:
+    """A silence must be looked at."""
+    assert is_caught("monitor_silence_ignored", a_silenced_alert_is_told_to_nobody)
+
+
+def test_seeded_bug_monitor_stale_shown_as_fresh_is_caught() -> None:
+    """An age must be that of the number, not of the answer."""
+    assert is_caught("monitor_stale_shown_as_fresh", old_numbers_are_shown_as_old)
+
+
+def test_seeded_bug_monitor_end_not_told_is_caught() -> None:
+    """An end must be told to whom the beginning was told."""
+    assert is_caught("monitor_end_not_told", who_was_told_is_told_the_end)
+
+
+def test_every_seeded_bug_has_its_test() -> None:
+    """None of the known mistakes goes without the test that shows that it is seen."""
+    for name in NAMES:
+        assert f"test_seeded_bug_{name}_is_caught" in globals(), name
