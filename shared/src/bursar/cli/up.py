@@ -259,6 +259,8 @@ Bursar is up: {url}, state in {home}
                   nats {reach} sub 'bursar.evt.>' --translate 'bursar decode'
                   nats {reach} micro ls
   Add an agent    bursar agent add alice --home {home}
+                  bursar agent add worker-1 --role worker --home {home}
+                  bursar agent add $(hostname -s) --role node --home {home}     # the probe of this host
   Use it          export BURSAR_URL={url} BURSAR_CREDS={home}/creds/alice.creds
 
                   async with bursar.connect() as fleet:

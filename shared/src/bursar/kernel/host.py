@@ -69,11 +69,11 @@ class Host:
         self._bus = bus
         self._fencer, self._signer = _keys(settings)
         self._verifier = Verifier({spec.name: self._signer.public_key})
-        metadata = {"shards": ",".join(map(str, settings.shards)), JOURNAL: "ok"}
+        metadata = {"shard": str(settings.shard), JOURNAL: "ok"}
         self.service = Service(bus, spec.name, spec.version, spec.description, metadata, instance=settings.instance)
         self.pauses = PauseMeter()
         self.service.about_process = self.pauses.facts
-        self._shard = settings.shards[0]
+        self._shard = settings.shard
         self._wanted = False
         self._switching = asyncio.Event()
         self._switch: asyncio.Task[None] | None = None

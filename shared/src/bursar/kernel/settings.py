@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bursar.contracts.base import SHARDS
 
 
 class ServiceSettings(BaseSettings):
@@ -27,8 +29,11 @@ class ServiceSettings(BaseSettings):
     """Directory of this instance for the highest fence that it knows. None: nothing is kept outside of NATS."""
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,40}$")] = ""
     """Name of this instance in listings; random if empty."""
-    shards: tuple[int, ...] = (0,)
-    """Shards that this instance serves (0-15)."""
+    shard: Annotated[int, Field(ge=0, lt=SHARDS)] = 0
+    """The shard whose journal this instance works on; all instances of a service have the same. Requests carry no
+    shard, so that two shards of one service would both answer them: more than one takes more than a setting."""
+    shards: None = None
+    """Refused: an instance has one shard."""
     takeover_ms: Annotated[int, Field(ge=300, le=60_000)] = 1000
     """Silence of the owner after which a standby takes over."""
     snapshot_ms: Annotated[int, Field(ge=100)] = 30_000
@@ -39,3 +44,9 @@ class ServiceSettings(BaseSettings):
     """How long SIGTERM waits for accepted requests to be answered."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _has_one(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("an instance serves one shard: use 'shard' (BURSAR_SHARD), a number from 0 to 15")
