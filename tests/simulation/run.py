@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.simulation.bank import BankWorkload
 from tests.simulation.breaker import BreakerWorkload
+from tests.simulation.gpu_manager import GpuWorkload
 from tests.simulation.limiter import LimiterWorkload
 from tests.simulation.workload import Workload
 from tests.simulation.world import History
@@ -16,6 +17,7 @@ WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "bank": BankWorkload,
     "limiter": LimiterWorkload,
     "breaker": BreakerWorkload,
+    "gpu-manager": GpuWorkload,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -55,6 +55,15 @@ class Workload(Protocol):
 
     def check_end(self, world: World) -> None:
         """Raise AssertionError when the whole history cannot be. The world is healed and idle."""
+        ...
+
+
+@runtime_checkable
+class Lively(Protocol):
+    """A workload in whose world things happen that no client asks for: hosts that report, say."""
+
+    def begin(self, world: World) -> None:
+        """The world is made; nothing has happened yet."""
         ...
 
 

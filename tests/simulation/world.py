@@ -20,7 +20,7 @@ from tests.simulation.faults import CALM, Faults, draw
 from tests.simulation.network import Network
 from tests.simulation.process import Process
 from tests.simulation.simulator import Simulator, Violation
-from tests.simulation.workload import Clients, Question, Workload
+from tests.simulation.workload import Clients, Lively, Question, Workload
 
 OWNER_WITHIN_MS = 2_000
 """After healing there is an owner within this time; three times as long after a loss of entries, because standbys
@@ -54,6 +54,8 @@ class World:
         for name in self.processes:
             simulator.at(simulator.between(0, 1_500), self.start, name)
         self.disasters = Disasters(self)
+        if isinstance(workload, Lively):
+            workload.begin(self)
 
     # ---- processes
 
