@@ -88,9 +88,10 @@ class Desk:
     def code(self, body: Any, principal: str = "ann") -> str:
         """The code of the error that this meets."""
         before = self.dump()
-        outcome = self.ask(body, principal)
+        outcome = self.decide(Command(principal, body.id if isinstance(body, Request) else "", body))
         assert isinstance(outcome, Reject), outcome
         assert self.dump() == before, "what is rejected changes nothing"
+        self.settle()
         return outcome.code
 
     # ---- agents
