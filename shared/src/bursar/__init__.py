@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bursar.client import (
         BadReply,
+        CircuitOpen,
         Conflict,
         Fleet,
         Limiter,
@@ -75,6 +76,7 @@ __all__ = [
     "BadReply",
     "BursarError",
     "CallerError",
+    "CircuitOpen",
     "Conflict",
     "Fleet",
     "Gpu",

@@ -1,5 +1,6 @@
 """What an agent uses. Nothing here imports the kernel or a service."""
 
+from bursar.client.breaker_errors import CircuitOpen
 from bursar.client.errors import (
     BadReply,
     Conflict,
@@ -18,6 +19,7 @@ from bursar.client.permit import Permit, Reservation, Settlement
 
 __all__ = [
     "BadReply",
+    "CircuitOpen",
     "Conflict",
     "Fleet",
     "Limiter",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +21,8 @@ from bursar.errors import CallerError
 if TYPE_CHECKING:
     import httpx2
 
+    from bursar.bus.signing import Verifier
+    from bursar.client.breaker import Breaker
     from bursar.client.gpu import Gpu
     from bursar.client.scheduler import Scheduler
 
@@ -31,14 +34,22 @@ class Fleet:
     """A connection to Bursar as one agent. Made by `connect`; enter it with ``async with``."""
 
     def __init__(
-        self, target: Target | None, *, bus: Bus | None = None, clock: Clock | None = None, patience: float = PATIENCE
+        self,
+        target: Target | None,
+        *,
+        bus: Bus | None = None,
+        clock: Clock | None = None,
+        patience: float = PATIENCE,
+        trust: Path | None = None,
     ) -> None:
         self._target = target
         self._bus = bus
         self._own_bus = bus is None
         self._clock = clock
         self._patience = patience
+        self._trust = trust
         self._limiter: Limiter | None = None
+        self._breaker: Breaker | None = None
         self._gpu: Gpu | None = None
         self._scheduler: Scheduler | None = None
 
@@ -52,6 +63,21 @@ class Fleet:
         if self._limiter is None:
             raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
         return self._limiter
+
+    @property
+    def breaker(self) -> Breaker:
+        """Circuit breakers. It begins to listen when it is first used, and works without a registry, too."""
+        if self._breaker is None:
+            from bursar.client.breaker import Breaker  # noqa: PLC0415 - whoever does not use it pays nothing
+
+            self._breaker = Breaker(self._open_bus, clock=self._clock, trust=self._verifier)
+            self._breaker.start()
+        return self._breaker
+
+    def _verifier(self) -> Verifier | None:
+        from bursar.client.trust import trust_file, verifier_of  # noqa: PLC0415 - as above
+
+        return verifier_of(self._trust or (trust_file(self._target.creds) if self._target else None))
 
     @property
     def gpu(self) -> Gpu:
@@ -97,6 +123,9 @@ class Fleet:
         gpu, self._gpu = self._gpu, None
         if gpu is not None:
             await gpu.close(drain)
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            await breaker.close()
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             await limiter.close(drain)
@@ -109,6 +138,8 @@ class Fleet:
         the official SDKs. Options: see `bursar.client.http.http_client`."""
         from bursar.client.http import http_client  # noqa: PLC0415 - httpx2 is an extra
 
+        if options.get("breaker") is not None:
+            options["circuits"] = self.breaker
         return http_client(self.limiter, budget, **options)
 
 

@@ -32,6 +32,8 @@ from typing import Any, Final, Literal, NamedTuple
 import httpx2
 
 from bursar.client import headers as rate_limits
+from bursar.client.breaker import Breaker
+from bursar.client.breaker_http import BreakerTransport
 from bursar.client.charges import Charges, charge_of, settle
 from bursar.client.errors import LimiterUnavailable, PermitVoid, Refused
 from bursar.client.estimate import Estimate, OutputMemory, estimate_call, read_body
@@ -318,6 +320,8 @@ def http_client(
     on_headers: Callable[[str, RateLimitHeaders], None] | None = None,
     on_refused: Literal["answer", "raise"] = "answer",
     transport: httpx2.AsyncBaseTransport | None = None,
+    breaker: Budget | None = None,
+    circuits: Breaker | None = None,
     **client: Any,
 ) -> httpx2.AsyncClient:
     """An ``httpx2.AsyncClient`` under ``budget`` (a name, or a function of the request).
@@ -327,6 +331,8 @@ def http_client(
     ``estimate``: improves the guess of a request's use. ``price``: for budgets in money. ``charges``: see
     `bursar.client.charges`. ``on_headers``: called with the budget and the rate-limit headers of each answer (the
     latest are in ``fleet.limiter.observed``). ``on_refused``: see the module's text. ``transport``: does the sending.
+    ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
+    a function of the request); see `bursar.client.breaker_http`. ``circuits``: the fleet's breaker.
 
     All else goes to ``httpx2.AsyncClient``, with the defaults of the official SDKs for time-outs (600 s, 5 s to
     connect) and redirects, and without a bound on connections, since the budget bounds the calls. Proxies of the
@@ -339,4 +345,7 @@ def http_client(
     inner = transport or httpx2.AsyncHTTPTransport(**network)
     client.setdefault("timeout", DEFAULT_TIMEOUT)
     client.setdefault("follow_redirects", True)
-    return httpx2.AsyncClient(transport=LimitedTransport(limiter, budget, inner, options), **client)
+    limited: httpx2.AsyncBaseTransport = LimitedTransport(limiter, budget, inner, options)
+    if breaker is not None and circuits is not None:
+        limited = BreakerTransport(circuits, breaker, limited, on_refused=on_refused)
+    return httpx2.AsyncClient(transport=limited, **client)
