@@ -22,6 +22,7 @@ from bursar.bus.identity import load_home, mint_agent
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 40
+ROLES = {"worker": "worker", "summariser": "worker", "node": "node"}
 
 
 class Installation:
@@ -55,8 +56,7 @@ class Installation:
         home = load_home(self.home)
         if home.creds(principal).exists():
             return home.creds(principal)
-        role = principal.partition("-")[0]
-        return mint_agent(home, principal, role=role if role in {"worker", "node"} else "agent")
+        return mint_agent(home, principal, role=ROLES.get(principal.partition("-")[0], "agent"))
 
     def env(self, principal: str) -> dict[str, str]:
         """What a program of this principal needs in its environment."""
@@ -76,6 +76,20 @@ class Installation:
         )
         assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    @contextlib.contextmanager
+    def started(self, principal: str, *command: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """A program that runs while the block runs, from its first line on; it must end well on SIGINT."""
+        words = list(map(str, command))
+        with subprocess.Popen(words, env=self.env(principal), stdout=subprocess.PIPE, text=True, cwd=ROOT) as program:
+            try:
+                assert program.stdout is not None
+                assert program.stdout.readline() == "ready\n"
+                yield program
+                program.send_signal(signal.SIGINT)
+                assert program.wait(15) == 0
+            finally:
+                program.kill()
 
     def kill_service(self, service: str) -> int:
         """kill -9 the process of a service, which `bursar up` starts again; its former pid."""

@@ -53,8 +53,9 @@ def faults(name: str, value: Any) -> list[str]:
 class Talker:
     """Connections of several principals; ``seen`` are the schemas that something valid was heard of."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, agent: str = "agent-1") -> None:
         self.installation = installation
+        self._agent = agent
         self.seen: set[str] = set()
         self.wrong: list[str] = []
         self.told: list[dict[str, Any]] = []
@@ -95,7 +96,7 @@ class Talker:
     async def say(self, service: str, kind: Kind, verb: str, /, **fields: Any) -> None:
         """A plain publish: an observation, a sample, a message into an inbox."""
         operation = self.operation(service, kind, verb)
-        bus = await self.bus(PRINCIPALS.get(kind, "agent-1"))
+        bus = await self.bus(PRINCIPALS.get(kind, self._agent))
         subject = operation.subject(service, bus.principal)
         bus.publish(subject, encode({"v": 1, **fields}, next(self._encodings)))
         await bus.flush()
@@ -106,7 +107,7 @@ class Talker:
         """A request and its valid answer, which may be an error that the catalogue promises; asked again while the
         service is not ready."""
         operation = self.operation(service, kind, verb)
-        bus = await self.bus(PRINCIPALS.get(kind, "agent-1"))
+        bus = await self.bus(PRINCIPALS.get(kind, self._agent))
         named = {"id": f"{self._session}-{next(self._numbers)}"} if issubclass(operation.request, Request) else {}
         payload = encode({"v": 1, **named, **fields}, next(self._encodings) if encoding is None else encoding)
         deadline = time.monotonic() + WITHIN

@@ -49,8 +49,9 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         granted = await talker.ask("limiter", "reserve", **ask)
         await talker.ask("limiter", "reserve", budget="demo", amounts={"input_tokens": 10**9})
         declared = {**ask, "reservation": granted["reservation"], "granted_at_ms": granted["granted_at_ms"]}
-        await talker.ask("limiter", "redeclare", **declared, ttl_ms=1000)
+        await talker.ask("limiter", "redeclare", **declared, fence=granted["fence"], ttl_ms=1000)
         await talker.ask("limiter", "settle", reservation=granted["reservation"], usage={"input_tokens": 140})
+        await talker.ask("limiter", "withdraw", budget="demo", request="never-1")
         await talker.ask("limiter", "status")
         await talker.ask("limiter", "clock")
         reload = talker.operation("limiter", "adm", "reload")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.demo.conftest import Provider, start_provider
 from tests.examples.installation import ROOT, Installation
+from tests.examples.talker import Talker
 
 __all__ = ["start_provider"]
 pytestmark = pytest.mark.integration
@@ -31,3 +32,28 @@ def test_agent_by_hand_reserves_and_settles(installation: Installation) -> None:
     output = installation.run("writer", sys.executable, EXAMPLES / "by_hand.py")
     assert "demo: {'requests': " in output
     assert "no: " not in output
+
+
+async def test_worker_does_what_is_submitted_and_posted(installation: Installation) -> None:
+    """A task that somebody awaits and one that nobody awaits; the worker ends well when it is asked to."""
+    with installation.started("summariser", sys.executable, EXAMPLES / "worker.py"):
+        output = installation.run("writer", sys.executable, EXAMPLES / "submit.py")
+        first, posted = output.splitlines()
+        assert first.startswith("writer.")
+        assert first.endswith("{'words': 16, 'summary': 'Hundreds of agent processes share'}")
+        async with Talker(installation, agent="writer") as talker:
+            task = posted.removeprefix("posted ")
+            await talker.until("it is done", lambda: state_of(talker, task), lambda state: state == "done")
+
+
+async def state_of(talker: Talker, task: str) -> str:
+    answer = await talker.ask("scheduler", "find", task=task)
+    return str(answer.get("state"))
+
+
+def test_worker_goes_on_after_kill_of_the_scheduler(installation: Installation) -> None:
+    """kill -9 of the scheduler: the worker is known to the one that is started again, and the next task is done."""
+    with installation.started("summariser", sys.executable, EXAMPLES / "worker.py"):
+        installation.run("writer", sys.executable, EXAMPLES / "submit.py")
+        installation.kill_service("scheduler")
+        assert "'words': 16" in installation.run("writer", sys.executable, EXAMPLES / "submit.py", within=60)

@@ -16,7 +16,7 @@ OPERATIONS: Final = (
         wire.Reserve,
         "Ask for a permit for one call, of all dimensions at once; may stand in line for it.",
         replies=(wire.Granted, wire.Refused),
-        errors=("unknown_budget",),
+        errors=("unknown_budget", "too_many"),
         example={
             "budget": "demo",
             "amounts": {"input_tokens": 900, "output_tokens": 400},
@@ -43,14 +43,23 @@ OPERATIONS: Final = (
         wire.Redeclare,
         "After the limiter has lost data: state a reservation that is still in use.",
         replies=(wire.Redeclared,),
-        errors=("unknown_budget", "unknown_reservation", "not_plausible"),
+        errors=("unknown_budget", "unknown_reservation", "not_plausible", "bad_fence"),
         example={
             "budget": "demo",
             "reservation": "1.1.7",
             "amounts": {"input_tokens": 900, "output_tokens": 400},
             "granted_at_ms": 81_250,
+            "fence": "1.1.7.0123456789abcdef",
             "ttl_ms": 60_000,
         },
+    ),
+    Operation(
+        "req",
+        "withdraw",
+        wire.Withdraw,
+        "Take back a reserve whose answer nobody waits for any more: it leaves the line, or its permit is cancelled.",
+        replies=(wire.Withdrawn,),
+        example={"budget": "demo", "request": "f3a9-16"},
     ),
     Operation(
         "req",
@@ -101,6 +110,7 @@ WORDS: Final = {
     # reserve, settle, redeclare
     "budget": Word("Name of the budget."),
     "amounts": Word("What to reserve of each dimension; also what counts when nothing is settled."),
+    "Redeclare.fence": Word("The fence that came with the reservation."),
     "Redeclare.amounts": Word("What was reserved of each dimension."),
     "wait_ms": Word("How long to stand in line instead of being refused at once; 0: not at all.", "ms"),
     "ttl_ms": Word("After so long without a settlement the reservation counts as used in full.", "ms"),
@@ -114,6 +124,8 @@ WORDS: Final = {
     "refunded": Word("What was given back, by dimension, in its unit.", "of the dimension"),
     "overage": Word("What was used beyond the reservation, by dimension, in its unit.", "of the dimension"),
     "adopted": Word("Whether it was taken over; false when it was known, has ended, or no longer matters."),
+    "request": Word("The id of the reserve."),
+    "Withdrawn.outcome": Word("What has become of it."),
     # refusal
     "reason": Word("Why not."),
     "dimension": Word("The dimension in the way; null when it is not a limit."),
