@@ -45,7 +45,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel soak simulate-nightly lock clean
+	lint format types coverage bench-kernel soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -107,6 +107,13 @@ simulate-nightly: $(STAMP) ## the simulator over many more seeds  [SEEDS=100000]
 	BURSAR_SEEDS=$(SEEDS) $(PYTEST) -n 2 -m simulation --override-ini timeout=28800 $(ARGS)
 
 ##@ House
+docs: $(STAMP) ## write the published contracts again: docs/asyncapi.yaml and docs/schemas/
+	$(BIN)/bursar contracts docs
+
+docs-check: $(STAMP) ## fail when the published contracts are not what the code says
+	$(BIN)/bursar contracts docs --check
+
+SERVICES = $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header $(if $(UPGRADE),--upgrade)
 
@@ -114,8 +121,11 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar \
-	  services/limiter/pyproject.toml -o requirements/limiter.txt
+	@for service in $(SERVICES); do \
+	  echo "$(COMPILE) services/$$service/pyproject.toml -o requirements/$$service.txt"; \
+	  $(COMPILE) -c requirements/dev.txt --no-emit-package bursar \
+	    services/$$service/pyproject.toml -o requirements/$$service.txt || exit 1; \
+	done
 
 clean: ## remove what was built and measured here; .venv, .bursar and the sources stay
 	rm -rf build dist bench/out demo-out htmlcov .coverage .coverage.* \
