@@ -218,7 +218,7 @@ def _host(view: HostView, now: int) -> Row:
         "disk_bytes_per_s": view.rates[0],
         "received_bytes_per_s": view.rates[1],
         "sent_bytes_per_s": view.rates[2],
-        "gpus": len(sample.gpus) if sample else 0,
+        "gpus": len(sample.gpus) if sample else None,
         "probe_cpu_ms": probe.cpu_ms if probe else None,
         "samples": view.samples,
         "repeated": view.repeated,

@@ -162,7 +162,7 @@ class HostRow(Message):
     disk_bytes_per_s: int | None = None
     received_bytes_per_s: int | None = None
     sent_bytes_per_s: int | None = None
-    gpus: int = 0
+    gpus: int | None = None
     probe_cpu_ms: int | None = None
     samples: int = 0
     repeated: int = 0
