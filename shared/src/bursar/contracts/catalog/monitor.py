@@ -237,7 +237,7 @@ WORDS: Final = {
     "disk_bytes_per_s": Word("Read and written; null: not known.", "bytes per second"),
     "received_bytes_per_s": Word("Received; null: not known.", "bytes per second"),
     "sent_bytes_per_s": Word("Sent; null: not known.", "bytes per second"),
-    "gpus": Word("Devices of the host.", "devices"),
+    "gpus": Word("Devices of the host; null: not known.", "devices"),
     "probe_cpu_ms": Word("Processor time that the probe has used; null: not known.", "ms"),
     "samples": Word("Samples received, each counted once.", "samples"),
     "repeated": Word("Samples that came again.", "samples"),
