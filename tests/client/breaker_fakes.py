@@ -1,0 +1,117 @@
+"""A registry in memory behind a small bus, which says what it is told to; its broadcasts are signed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import BaseModel
+
+from bursar.bus.signing import Signer, Verifier
+from bursar.client.breaker import Breaker
+from bursar.contracts import breaker as wire
+from bursar.contracts.base import event_subject
+from tests.client.fakes import FakeBus, Message
+from tests.client.virtual import LoopClock
+
+REQUESTS: dict[str, type[BaseModel]] = {"probe": wire.Probe, "probed": wire.Probed, "query": wire.Snapshot}
+
+
+class FakeRegistry:
+    """``circuits``: what it knows, by target; ``heard``: requests by verb; ``reports``: deltas as they came."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        self.bus = bus
+        self.signer = Signer.generate()
+        self.verifier = Verifier({"breaker": self.signer.public_key})
+        self.incarnation = 1
+        self.revision = 0
+        self.circuits: dict[str, dict[str, Any]] = {}
+        self.free = 1
+        self.is_deaf = False
+        self.is_mute = False
+        self.heard: list[tuple[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
+        bus.server = self.hear
+
+    def fence(self) -> str:
+        return f"{self.incarnation}.1.{self.revision + 1}.{'0' * 16}"
+
+    def change(self, target: str, state: str, remaining_ms: int | None = None, reason: str = "failure_rate") -> bytes:
+        """The next change; broadcast unless it is mute. Returns the broadcast."""
+        self.revision += 1
+        row = {
+            "target": target, "state": state, "revision": self.revision, "generation": self.revision,
+            "reason": reason, "remaining_ms": remaining_ms,
+        }  # fmt: skip
+        self.circuits[target] = row
+        told = self.signer.sign(wire.state_subject(target), {"v": 1, **row, "fence": self.fence()})
+        if not self.is_mute:
+            self.say(target, told)
+        return told
+
+    def say(self, target: str, told: bytes) -> None:
+        """Hand a broadcast to whoever listens."""
+        for sub in list(self.bus.subs):
+            if sub.subject == event_subject("breaker", "state", "*"):
+                asyncio.get_running_loop().call_soon(sub.handler, Message(wire.state_subject(target), "", told))
+
+    def hear(self, message: Message) -> None:
+        _, kind, service, verb, principal = message.subject.split(".")
+        assert (service, principal) == ("breaker", self.bus.principal)
+        if kind == "obs":
+            report = wire.Report.model_validate(msgpack.unpackb(message.data, use_list=False))
+            self.reports += [delta.model_dump(exclude_defaults=True) for delta in report.deltas]
+            return
+        request = REQUESTS[verb].model_validate(msgpack.unpackb(message.data))
+        self.heard.append((verb, request))
+        if not self.is_deaf:
+            body = getattr(self, f"_{verb}")(request)
+            self.bus.answer(Message(message.reply, "", msgpack.packb({"v": 1, **body, "fence": self.fence()})))
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [row for row in self.circuits.values() if row["state"] != "closed"]
+
+    def _query(self, _: wire.Snapshot) -> dict[str, Any]:
+        digest = wire.digest_of((r["target"], r["state"], r["revision"]) for r in self._rows())
+        return {"ok": True, "revision": self.revision, "digest": digest, "same": False, "circuits": self._rows()}
+
+    def _probe(self, request: wire.Probe) -> dict[str, Any]:
+        rows = [row for row in self._rows() if row["target"] in wire.path_of(request.target)]
+        if not rows:
+            return {"ok": False, "reason": "closed", "retry_in_ms": 0, "circuits": []}
+        if not self.free:
+            return {"ok": False, "reason": "busy", "retry_in_ms": 700, "circuits": rows}
+        self.free -= 1
+        return {"ok": True, "lease": f"1.1.{len(self.heard)}", "ttl_ms": 2_000, "circuits": rows}
+
+    def _probed(self, request: wire.Probed) -> dict[str, Any]:
+        self.free += 1
+        return {"ok": True, "reason": "counted", "circuits": []}
+
+    def results(self) -> list[str]:
+        return [request.outcome for verb, request in self.heard if verb == "probed"]
+
+    def count(self, verb: str) -> int:
+        return sum(heard == verb for heard, _ in self.heard)
+
+
+@asynccontextmanager
+async def breaker_and_registry(*, trusted: bool = True) -> AsyncIterator[tuple[Breaker, FakeRegistry, LoopClock]]:
+    bus, clock = FakeBus(), LoopClock()
+    there = FakeRegistry(bus)
+    breaker = Breaker(bus, clock=clock, trust=lambda: there.verifier if trusted else None)
+    breaker.start()
+    assert await breaker.ready()
+    try:
+        yield breaker, there, clock
+    finally:
+        await breaker.close()
+
+
+async def moment(seconds: float = 0.01) -> None:
+    """Let what is under way arrive; the loop's time is virtual."""
+    await asyncio.sleep(seconds)

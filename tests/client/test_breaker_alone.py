@@ -1,0 +1,167 @@
+"""The registry is away: its last word until its time, then what this process sees itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bursar.client.breaker import Breaker
+from bursar.client.breaker_errors import CircuitOpen
+from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment
+from tests.client.virtual import run
+
+
+async def fail(breaker: Breaker, target: str, times: int = 1) -> None:
+    for _ in range(times):
+        with pytest.raises(ConnectionError):
+            async with breaker.call(target):
+                raise ConnectionError
+
+
+async def gone(there: FakeRegistry) -> None:
+    """The registry falls silent, for so long that it counts as away."""
+    there.is_deaf = there.is_mute = True
+    await moment(8.0)
+
+
+def test_five_failures_in_a_row_shut_a_target_for_a_time_that_grows() -> None:
+    """Then one call at a time tries it; a success opens the way."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            await gone(there)
+            assert breaker.is_alone
+            await fail(breaker, "p", 4)
+            async with breaker.call("p"):
+                pass
+            await fail(breaker, "p", 5)
+            with pytest.raises(CircuitOpen) as error:
+                async with breaker.call("p/m"):
+                    pass
+            assert (error.value.state, error.value.circuit) == ("local", "p")
+            assert error.value.retry_in == pytest.approx(1.0)
+            assert breaker.allows("q")
+            await moment(1.0)
+            async with breaker.call("p") as call:
+                assert call.is_probe
+                assert not breaker.allows("p"), "one at a time"
+                call.failed("error")
+            assert not breaker.allows("p")
+            await moment(1.9)
+            assert not breaker.allows("p"), "twice as long"
+            await moment(0.2)
+            async with breaker.call("p"):
+                pass
+            assert breaker.allows("p")
+
+    run(history())
+
+
+def test_while_the_registry_is_there_it_decides() -> None:
+    """However many failures this process sees: one reporter alone trips nothing."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, _, _):
+            await fail(breaker, "p", 50)
+            assert breaker.allows("p")
+
+    run(history())
+
+
+def test_the_last_word_holds_until_its_time_and_is_then_tried_here() -> None:
+    """One call at a time; its success is believed although the last word was another."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "open", 10_000)
+            there.change("q", "half_open")
+            there.change("r", "forced_open")
+            await gone(there)
+            assert not breaker.allows("p")
+            assert not breaker.allows("r/x")
+            await moment(2.1)
+            async with breaker.call("p") as call:
+                assert call.is_probe
+                assert not breaker.allows("p")
+            assert breaker.allows("p")
+            async with breaker.call("p") as call:
+                assert not call.is_probe
+            await fail(breaker, "q")
+            assert not breaker.allows("q")
+            assert not breaker.allows("r")
+
+    run(history())
+
+
+def test_a_trial_that_was_given_up_lets_the_next_one_try() -> None:
+    """It says nothing about the target."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            await gone(there)
+            await fail(breaker, "p", 5)
+            await moment(1.0)
+            with pytest.raises(asyncio.CancelledError):
+                async with breaker.call("p"):
+                    raise asyncio.CancelledError
+            async with breaker.call("p") as call:
+                assert call.is_probe
+
+    run(history())
+
+
+def test_an_overloaded_target_is_left_alone_for_as_long_as_it_asks() -> None:
+    """The later deadline wins here, too."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            await gone(there)
+            breaker.record("p", "overload", retry_after=3)
+            breaker.record("p", "overload", retry_after=9)
+            breaker.record("p", "overload", retry_after=1)
+            await moment(8.9)
+            assert not breaker.allows("p")
+            await moment(0.2)
+            assert breaker.allows("p")
+
+    run(history())
+
+
+def test_when_the_registry_is_back_its_word_counts() -> None:
+    """What was shut here alone is open again, what it says is open is shut."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            await gone(there)
+            await fail(breaker, "p", 5)
+            assert not breaker.allows("p")
+            there.is_deaf = there.is_mute = False
+            there.change("q", "open", 60_000)
+            await moment(3.0)
+            assert not breaker.is_alone
+            assert breaker.allows("p")
+            assert not breaker.allows("q")
+
+    run(history())
+
+
+def test_a_half_open_target_without_a_registry_costs_one_second_once() -> None:
+    """Until it counts as away; then it is tried here."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            there.is_deaf = there.is_mute = True
+            began = asyncio.get_running_loop().time()
+            for _ in range(20):
+                with pytest.raises(CircuitOpen):
+                    async with breaker.call("p"):
+                        pass
+            assert asyncio.get_running_loop().time() - began == pytest.approx(1.0, abs=0.1)
+            await moment(8.0)
+            async with breaker.call("p") as call:
+                assert call.is_probe
+
+    run(history())
