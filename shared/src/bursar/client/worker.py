@@ -88,6 +88,7 @@ class Worker:
         self._ending = asyncio.Event()
         self._registering: asyncio.Task[None] | None = None
         self._beat_every = 1.0
+        self._is_registered = False
         self._ttl_ms = 3_000
         self._caller: Caller | None = None
 
@@ -111,6 +112,11 @@ class Worker:
     def name(self) -> str:
         """The principal, as the credentials say."""
         return self._fleet.principal
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the scheduler has answered a registration of this worker."""
+        return self._is_registered
 
     @property
     def running(self) -> int:
@@ -199,6 +205,7 @@ class Worker:
                 reply = await self.tell("register", fields, PATIENCE)
             except SchedulerUnavailable as error:
                 log.warning("not_registered_yet", extra={"worker": self.name, "why": error.text})
+        self._is_registered = True
         self._ttl_ms = int(reply["ttl_ms"])
         self._beat_every = reply["heartbeat_ms"] / 1000.0
         for token in reply["void"]:
