@@ -79,6 +79,14 @@ def test_agent_survives_kill_of_the_limiter(installation: Installation) -> None:
     assert said[2]["granted"] == said[2]["again"]
 
 
+def test_agent_keeps_the_rules_of_the_wire() -> None:
+    """Retries, ids, watermark, fences, stale answers, signatures: the tests in JavaScript, on a made-up network."""
+    command = [str(NODE), "--test", str(Path(__file__).with_name("bursar.test.mjs"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=AGENT)
+    assert done.returncode == 0, done.stdout
+    assert "pass 10" in done.stdout
+
+
 def test_agent_needs_nothing_but_node() -> None:
     """No package to fetch: its imports are Node's and its own files."""
     package = json.loads((AGENT / "package.json").read_text())
