@@ -110,7 +110,7 @@ def apply_expired(state: State, event: Event) -> None:
     for name, _ in lease.devices:
         if name in state.devices:
             device = state.devices[name]
-            device.unsure_until = max(device.unsure_until, lease.expires_at)
+            device.unsure_until = max(device.unsure_until, min(now, lease.expires_at))
     state.counts["expired"] += 1
     _end(state, now, key, lease.taken or EXPIRED)
 

@@ -1,0 +1,113 @@
+"""NVIDIA's cards behind the port: what the driver says, what it cannot say, and what befalls it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bursar.bus.codec import decode, encode
+from bursar.contracts import gpu as wire
+from bursar_gpu_manager.nvml import Nvml, started_at
+from bursar_gpu_manager.port import Card, DeviceLost, Memory, NoDevices, ProcessUse, Sensors
+from bursar_gpu_manager.reporting import report
+from tests.gpu_manager.fake_nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, MIB, NOT_SUPPORTED, FakeNvml
+
+
+def test_a_healthy_card_is_read_as_it_is(tmp_path: Path) -> None:
+    """Memory without what the driver keeps, sensors, and processes with their start."""
+    (tmp_path / "41").mkdir()
+    (tmp_path / "41" / "stat").write_text(f"41 (a name) with ) S {' '.join(str(n) for n in range(4, 60))}")
+    library = FakeNvml()
+    library.running, library.drawing = [(41, 500 * MIB), (42, 10 * MIB)], [(42, 20 * MIB), (43, None)]
+    nvml = Nvml(library, tmp_path)
+    assert list(nvml.cards()) == [Card("GPU-0", 0, "NVIDIA Test Card"), Card("GPU-1", 1, "NVIDIA Test Card")]
+    assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 300 * MIB, 700 * MIB, 15_000 * MIB)
+    assert nvml.sensors("GPU-1") == Sensors(37, 61, 123_456)
+    assert list(nvml.processes("GPU-0")) == [
+        ProcessUse(41, 22, 500 * MIB),
+        ProcessUse(42, None, 20 * MIB),
+        ProcessUse(43, None, None),
+    ]
+    nvml.close()
+    assert not library.is_open
+
+
+@pytest.mark.parametrize(
+    ("used", "free", "expected"),
+    [(700, 15_000, 700), (1_000, 15_000, 700), (400, 15_000, 700), (9_000, 15_000, 9_000)],
+)
+def test_whether_used_includes_what_the_driver_keeps_is_found_out(used: int, free: int, expected: int) -> None:
+    """By adding up; the larger figure when neither way adds up."""
+    library = FakeNvml()
+    library.memory |= {"used": used * MIB, "free": free * MIB}
+    nvml = Nvml(library)
+    nvml.cards()
+    assert nvml.memory("GPU-0").used == expected * MIB
+
+
+def test_what_is_not_supported_is_unknown_and_never_zero() -> None:
+    """Each call by itself; version 1 of the memory call stands in for version 2."""
+    library = FakeNvml()
+    nvml = Nvml(library)
+    nvml.cards()
+    library.fails = dict.fromkeys(["utilisation", "temperature", "power", "memory_v2"], NOT_SUPPORTED)
+    assert nvml.sensors("GPU-0") == Sensors(None, None, None)
+    assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 0, 1_000 * MIB, 15_000 * MIB)
+    library.fails["memory_v1"] = NOT_SUPPORTED
+    assert nvml.memory("GPU-0").used is None
+    library.fails["processes"] = NOT_SUPPORTED
+    assert list(nvml.processes("GPU-0")) == []
+    fields = report(nvml, "b0", 1, {"GPU-0": 16_000 * MIB}, {})
+    said, _ = decode(wire.Report, encode(fields))
+    assert (said.devices[0].total, said.devices[0].used, said.devices[0].temperature) == (16_000 * MIB, None, None)
+
+
+def test_a_card_that_has_fallen_off_the_bus_is_lost_and_still_named() -> None:
+    """At whatever call it shows; the others go on."""
+    library = FakeNvml()
+    nvml = Nvml(library)
+    totals: dict[str, int] = {}
+    report(nvml, "b0", 1, totals, {})
+    library.fails = {"memory_v2:0": GPU_IS_LOST}
+    with pytest.raises(DeviceLost):
+        nvml.memory("GPU-0")
+    said, _ = decode(wire.Report, encode(report(nvml, "b0", 2, totals, {})))
+    assert [(row.uuid, row.lost, row.total) for row in said.devices] == [
+        ("GPU-0", True, 16_000 * MIB),
+        ("GPU-1", False, 16_000 * MIB),
+    ]
+    library.fails = {"nvmlDeviceGetHandleByIndex:1": GPU_IS_LOST, "memory_v2:1": GPU_IS_LOST}
+    assert [card.uuid for card in nvml.cards()] == ["GPU-0", "GPU-1"]
+    with pytest.raises(DeviceLost):
+        nvml.memory("GPU-1")
+    with pytest.raises(DeviceLost):
+        nvml.sensors("GPU-9")
+
+
+def test_without_a_driver_or_the_library_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typed error, not a trace."""
+    library = FakeNvml()
+    library.fails["nvmlInit"] = DRIVER_NOT_LOADED
+    with pytest.raises(NoDevices, match="NVML does not start"):
+        Nvml(library)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(NoDevices, match="not installed"):
+        Nvml()
+
+
+def test_the_real_library_has_the_names_that_are_called() -> None:
+    """The adapter is written against nvidia-ml-py as it is installed."""
+    import pynvml  # type: ignore[import-untyped]
+
+    for name in vars(FakeNvml):
+        if name.startswith(("nvml", "NVML")):
+            assert hasattr(pynvml, name), name
+
+
+def test_the_start_of_a_process_tells_it_from_a_later_one() -> None:
+    """Of this process it is known, of none that does not exist."""
+    assert (started_at(os.getpid()) or 0) > 0
+    assert started_at(2**22 + 1) is None

@@ -1,0 +1,107 @@
+"""A test must be able to fail: each known mistake is switched on, and a checker must object."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from bursar.contracts import gpu as wire
+from bursar.kernel import bugs
+from bursar.kernel.decider import Accept
+from bursar_gpu_manager.bugs import NAMES
+from bursar_gpu_manager.simulated import GIB
+from tests.gpu_manager.desk import Desk
+from tests.gpu_manager.test_machine import Machine
+from tests.simulation.run import WORKLOADS
+from tests.simulation.simulator import Violation
+from tests.simulation.world import History
+
+SEEDS = 150
+SEARCH = settings(
+    max_examples=300, stateful_step_count=30, deadline=None, database=None, phases=[Phase.generate], derandomize=True
+)
+
+
+def histories_object(bug: str, *words: str) -> bool:
+    """Whether, with the bug in place, some history of the simulator breaks a promise of the manager, in these words."""
+    with bugs.switched_on(bug):
+        for seed in range(SEEDS):
+            try:
+                History(seed, WORKLOADS["gpu-manager"]).play()
+            except Violation as violation:
+                if violation.kind == "gpu-manager" and any(word in str(violation) for word in words):
+                    return True
+    return False
+
+
+def oracle_objects(bug: str) -> bool:
+    """Whether, with the bug in place, the property test against the oracle fails."""
+    with bugs.switched_on(bug):
+        try:
+            run_state_machine_as_test(Machine, settings=SEARCH)
+        except AssertionError:
+            return True
+    return False
+
+
+@pytest.mark.property
+def test_seeded_bug_gpu_observed_ignored_is_caught() -> None:
+    """What a holder uses beyond its lease must leave less for others."""
+    assert oracle_objects("gpu_observed_ignored")
+
+
+@pytest.mark.property
+def test_seeded_bug_gpu_reserve_ignored_is_caught() -> None:
+    """The reserve is nobody's."""
+    assert oracle_objects("gpu_reserve_ignored")
+
+
+@pytest.mark.simulation
+def test_seeded_bug_gpu_expired_regranted_early_is_caught() -> None:
+    """A holder believes in its lease until its own deadline."""
+    assert histories_object("gpu_expired_regranted_early", " of 16000", " at ")
+
+
+@pytest.mark.simulation
+def test_seeded_bug_gpu_stale_fence_renews_is_caught() -> None:
+    """Another lease's fence proves nothing."""
+    assert histories_object("gpu_stale_fence_renews", "renewed")
+
+
+@pytest.mark.simulation
+def test_seeded_bug_gpu_partial_set_granted_is_caught() -> None:
+    """A set is whole or it is not granted."""
+    assert histories_object("gpu_partial_set_granted", "devices were asked for")
+
+
+@pytest.mark.simulation
+def test_seeded_bug_gpu_lost_device_grants_is_caught() -> None:
+    """A lost card has no capacity."""
+    assert histories_object("gpu_lost_device_grants", "granted on a lost card")
+
+
+@pytest.mark.simulation
+def test_seeded_bug_gpu_ended_by_loss_is_free_is_caught() -> None:
+    """Who was not told that its device was lost still uses it when it is back."""
+    assert histories_object("gpu_ended_by_loss_is_free", " of 16000", " at ")
+
+
+def test_seeded_bug_gpu_unknown_counts_as_zero_is_caught() -> None:
+    """A card that cannot say what is in use gets no leases."""
+    unknown = wire.DeviceReport(uuid="u", index=0, total=16 * GIB)
+
+    def grants() -> bool:
+        desk = Desk()
+        desk.say("h1", wire.Report(boot="b0", seq=1, devices=(unknown,)))
+        return isinstance(desk.lease(GIB), Accept)
+
+    assert not grants()
+    with bugs.switched_on("gpu_unknown_counts_as_zero"):
+        assert grants()
+
+
+def test_every_seeded_bug_has_its_test() -> None:
+    """None of the known mistakes goes without the test that shows that it is seen."""
+    for name in NAMES:
+        assert f"test_seeded_bug_{name}_is_caught" in globals(), name
