@@ -24,6 +24,9 @@ BAR: Final = 8
 FIRST: Final = 22
 """Least width of a first column, so that the tables line up."""
 NOTHING: Final = "–"
+WRONG: Final = "red not dim"
+NEAR: Final = "yellow not dim"
+"""What needs a person is not dimmed with its row."""
 MONEY: Final = "usd_micros"
 
 
@@ -88,7 +91,7 @@ def span(ms: Any) -> str:
     return f"{seconds / 60:.0f}m" if seconds < 7_200 else f"{seconds / 3_600:.0f}h"
 
 
-def bar(used: Any, limit: Any, good: float = 0.9, bad: float = 0.97) -> Text:
+def bar(used: Any, limit: Any, good: float, bad: float) -> Text:
     """A share as a bar and a percentage; a dash when it is not known."""
     if used is None or not limit:
         return Text(NOTHING.rjust(BAR + 5), style="dim")
@@ -107,14 +110,14 @@ def permille(value: Any) -> str:
 def word(text: str, **colours: tuple[str, ...]) -> Text:
     """A state, in the colour that it is listed under."""
     colour = next((name for name, words in colours.items() if text in words), "")
-    return Text(text, style=colour)
+    return Text(text, style=f"{colour} not dim" if colour else "")
 
 
 def age(row: Row) -> Text:
     ms = row.get("age_ms")
     if ms is None:
-        return Text("never", style="red")
-    return Text(span(ms), style="red" if ms >= OLD_MS else "yellow" if ms >= FRESH_MS else "dim")
+        return Text("never", style=WRONG)
+    return Text(span(ms), style=WRONG if ms >= OLD_MS else NEAR if ms >= FRESH_MS else "dim")
 
 
 def is_old(row: Row) -> bool:
@@ -132,7 +135,7 @@ def _used(row: Row, used: str, limit: str) -> str:
 
 def _role(row: Row) -> Text:
     if not row["is_here"]:
-        return Text("gone", style="red")
+        return Text("gone", style=WRONG)
     return Text("owner", style="green") if row["owner"] else Text("standby", style="dim")
 
 
@@ -189,7 +192,7 @@ TABLES: Final[tuple[Section, ...]] = (
     Section("budgets", "Budgets", (
         Column("budget", _get("budget"), False, 1),
         Column("of", _budget_unit, False),
-        Column("used", lambda row: bar(row["used"], row["limit"]), False),
+        Column("used", lambda row: bar(row["used"], row["limit"], 0.955, 0.99), False),
         Column("now", _amount("used")),
         Column("limit", _amount("limit")),
         Column("in flight", _amount("in_flight")),
@@ -274,11 +277,12 @@ def header(frame: Frame) -> RenderableType:
     if not frame.is_connected:
         line.append("   not connected", style="bold red")
     away = [name for name in FLEET if not frame.answers.get(name)]
-    here = [name for name in FLEET if frame.answers.get(name)]
-    if here:
-        line.append(f"   {len(here)} of {len(FLEET)} services answer", style="yellow" if away else "green")
-    else:
+    if len(away) == len(FLEET):
         line.append("   no service answers", style="red")
+    elif away:
+        line.append(f"   no answer from {', '.join(away)}", style="yellow")
+    else:
+        line.append("   all services answer", style="green")
     return line
 
 

@@ -1,0 +1,158 @@
+"""How `bursar top` looks: ages, unknown numbers, states in words, and that it fits."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bursar.cli.top_frame import Frame, Row
+from bursar.cli.top_view import TABLES, bar, count, latency, lines, screen, size, span
+from bursar.contracts.base import Message
+from bursar.contracts.monitor import FLEET
+from bursar.contracts.monitor_picture import (
+    AlertRow,
+    BudgetRow,
+    CircuitRow,
+    DeviceRow,
+    HostRow,
+    InstanceRow,
+    QueueRow,
+    WorkerRow,
+)
+
+G = 2**30
+
+
+def row(message: Message, age: int | None = 400, **more: Any) -> Row:
+    return {**message.model_dump(), "age_ms": age, **more}
+
+
+def instance(name: str, *, owner: bool = True, here: bool = True, age: int = 300) -> Row:
+    made = InstanceRow(
+        service="limiter", instance=name, version="0.1.0", owner=owner, requests=18_234, errors=2, open=1, p50_us=900,
+        p99_us=2_345, rss_bytes=58 * 2**20, cpu_ms=None,
+    )  # fmt: skip
+    return row(made, age, is_here=here)
+
+
+def sections() -> dict[str, list[Row]]:
+    alert = AlertRow(
+        alert="1.1.9", rule="host-silent", subject="g2", severity="critical", value=9_000, at_least=5_000, since_ms=1,
+        for_ms=44_000, silenced=False, acknowledged_by="ops", age_ms=1, text="Host g2 has sent no sample for 9 s.",
+    )  # fmt: skip
+    numbers = {"limit": 4_000, "used": 3_620, "in_flight": 12, "headroom": 380, "waiting": 3, "window_ms": 60_000}
+    budget = BudgetRow.model_validate({"budget": "provider-a/eu", "dimension": "requests", **numbers})
+    money = BudgetRow.model_validate({**numbers, "budget": "provider-a/eu", "dimension": "usd_micros", "window_ms": 0})
+    return {
+        "alerts": [row(alert)],
+        "services": [instance("limiter-1"), instance("limiter-2", owner=False), instance("old", here=False, age=9_000)],
+        "budgets": [row(budget), row(money)],
+        "circuits": [row(CircuitRow(target="provider-a", state="half_open", cause="probing"), 6_000)],
+        "devices": [row(DeviceRow(host="g1", device="GPU-5d2f1c3a-77aa", state="lost", total_bytes=12 * G,
+                                  granted_bytes=4 * G, leases=1), 22_000)],
+        "queues": [row(QueueRow(queue="reactive", waiting=12, running=8))],
+        "workers": [row(WorkerRow(worker="w", kind="gpu", state="up", slots=4, running=3, heard_ms=300))],
+        "hosts": [row(HostRow(host="new-host", silent=True), None)],
+    }  # fmt: skip
+
+
+def frame(shown: dict[str, list[Row]], *away: str) -> Frame:
+    return Frame("ops", "nats://here", shown, {name: name not in away for name in FLEET})
+
+
+def drawn(shown: Frame, width: int = 100, height: int | None = None) -> str:
+    """As plain text."""
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(screen(shown, height))
+    return out.getvalue()
+
+
+def line_of(text: str, word: str) -> str:
+    return next(line for line in text.splitlines() if word in line)
+
+
+def test_a_frame_shows_every_section_within_a_hundred_columns() -> None:
+    """Nothing is cut, nothing wraps."""
+    text = drawn(frame(sections()))
+    assert all(len(line.rstrip()) <= 100 for line in text.splitlines())
+    for table in TABLES:
+        assert table.title in text
+    assert "…" not in text
+    assert "all services answer" in text
+
+
+def test_states_are_words_and_ages_are_numbers() -> None:
+    """Nothing rests on colour: owner, gone, lost, and at the right edge how old it is."""
+    text = drawn(frame(sections()))
+    assert "owner" in line_of(text, "limiter-1")
+    assert "standby" in line_of(text, "limiter-2")
+    assert "gone" in line_of(text, "old ")
+    assert line_of(text, "old ").endswith("9.0s")
+    assert "lost" in line_of(text, "g1/GPU-5d2f1c3a")
+    assert line_of(text, "g1/GPU-5d2f1c3a").endswith("22s")
+    assert line_of(text, "new-host").endswith("never")
+    assert "critical (ack ops)" in text
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    """A host that has never been heard shows no zeros."""
+    assert not any(char.isdigit() for char in line_of(drawn(frame(sections())), "new-host"))
+
+
+def test_a_budget_is_named_once_and_money_is_money() -> None:
+    """Rows of one budget stand together; an amount that is spent once has no window."""
+    text = drawn(frame(sections()))
+    assert text.count("provider-a/eu") == 1
+    assert "requests/1m" in text
+    assert "$0.00" in line_of(text, "dollars")
+
+
+def test_a_service_that_is_away_is_named() -> None:
+    """In the head, and where its section would be; its last rows stay and grow old."""
+    text = drawn(frame({"circuits": sections()["circuits"]}, "breaker", "scheduler", "monitor"))
+    assert "no answer from breaker, scheduler, monitor" in text
+    assert "the scheduler does not answer" in text
+    assert "the monitor does not answer" in line_of(text, "Hosts")
+    assert "half_open" in text
+    nobody = frame({}, *FLEET)
+    nobody.is_connected = False
+    assert "not connected   no service answers" in drawn(nobody)
+
+
+@pytest.mark.parametrize("height", [24, 40, 60])
+def test_a_frame_fits_into_its_terminal(height: int) -> None:
+    """Long sections are cut first, and say how much is left out."""
+    shown = sections()
+    shown["hosts"] = [row(HostRow(host=f"host-{n}", silent=False)) for n in range(300)]
+    made = frame(shown)
+    made.left_out = {"hosts": 700}
+    text = drawn(made, 100, height)
+    longest = next(most for most in range(40, 0, -1) if lines(made, most) <= height or most == 1)
+    assert len(text.splitlines()) <= max(height, lines(made, longest))
+    assert f"… {1_000 - text.count('host-')} more" in text
+
+
+def test_narrow_terminals_cut_and_do_not_wrap() -> None:
+    """Eighty columns: each row stays one line."""
+    wide, narrow = drawn(frame(sections()), 100), drawn(frame(sections()), 80)
+    assert len(narrow.splitlines()) == len(wide.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (count(None), "–"), (count(0), "0"), (count(9_999), "9999"), (count(18_234), "18.2k"),
+        (count(1_234_567), "1.23M"), (count(25_000_000_000), "25G"),
+        (size(None), "–"), (size(512), "512 B"), (size(5 * 2**20), "5.0 MiB"), (size(12 * G), "12 GiB"),
+        (latency(None), "–"), (latency(2_345), "2.35 ms"), (latency(1_500_000), "1.5 s"),
+        (span(None), "–"), (span(400), "0.4s"), (span(44_000), "44s"), (span(600_000), "10m"), (span(9_000_000), "2h"),
+        (bar(50, 100, 0.9, 1).plain, "████      50%"), (bar(None, 100, 0.9, 1).plain.strip(), "–"),
+        (bar(1, 0, 0.9, 1).plain.strip(), "–"), (bar(300, 100, 0.9, 1).plain, "████████ 300%"),
+    ],
+)  # fmt: skip
+def test_numbers_are_short(shown: str, expected: str) -> None:
+    """As people read them; what is not known is a dash."""
+    assert shown == expected
