@@ -92,9 +92,7 @@ async def shown(rig: Rig, target: str, check: Callable[[CircuitStatus], bool]) -
     bus, payload = await rig.bus("viewer"), msgpack.packb({"target": target})
     deadline = time.monotonic() + 5
     while True:
-        answer = await bus.request(
-            request_subject("breaker", "status", "viewer"), msgpack.packb({"target": target}), 5.0
-        )
+        answer = await bus.request(request_subject("breaker", "status", "viewer"), payload, 5.0)
         rows = StatusReply.model_validate(msgpack.unpackb(answer.data)).circuits
         for row in rows:
             if row.target == target and check(row):
