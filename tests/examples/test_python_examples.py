@@ -57,3 +57,12 @@ def test_worker_goes_on_after_kill_of_the_scheduler(installation: Installation) 
         installation.run("writer", sys.executable, EXAMPLES / "submit.py")
         installation.kill_service("scheduler")
         assert "'words': 16" in installation.run("writer", sys.executable, EXAMPLES / "submit.py", within=60)
+
+
+def test_every_example_is_run() -> None:
+    """Whoever adds an example adds its test, and its line in the list."""
+    run = {"agent.py", "by_hand.py", "worker.py", "submit.py", "nats-cli.sh", "node-agent"}
+    there = {path.name for path in EXAMPLES.iterdir() if path.name not in {"README.md", "__pycache__"}}
+    assert there == run
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in page for name in there)
