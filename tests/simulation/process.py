@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bursar.kernel.decider import Command, Fence, Reject
 from bursar.kernel.desk import Request, digest_of
 from bursar.kernel.effects import (
+    Announce,
     Answer,
     Append,
     Drop,
@@ -244,6 +245,8 @@ class Process:
                 self.world.clients.reply(effect.ticket, effect)
             case Drop():
                 pass
+            case Announce(broadcasts, _):
+                self.world.announced(broadcasts)
             case Faulted(errors):
                 raise errors[0]
             case Heartbeat():

@@ -7,9 +7,10 @@ for progress, and the checks of the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from bursar.kernel.decider import Broadcast, Notice
 from bursar.kernel.errors import JournalFull
 from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3, MemoryJournal, MemoryStore
 from bursar.kernel.roles import Role
@@ -88,6 +89,12 @@ class World:
     def took_office(self, process: Process) -> None:
         self.owned_at = self.simulator.now
         self.checker.count("take_overs")
+
+    def announced(self, broadcasts: Sequence[Broadcast | Notice]) -> None:
+        """An owner has told somebody something, after the commit; workloads that care have a method for it."""
+        hear = getattr(self.workload, "announced", None)
+        if hear is not None:
+            hear(self, broadcasts)
 
     # ---- the store
 
