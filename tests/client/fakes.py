@@ -130,6 +130,7 @@ REQUESTS: dict[str, type[BaseModel]] = {
     "reserve": wire.Reserve,
     "settle": wire.Settle,
     "redeclare": wire.Redeclare,
+    "withdraw": wire.Withdraw,
     "status": wire.Status,
     "clock": wire.Clock,
 }
@@ -151,6 +152,7 @@ class FakeLimiter:
     settled: dict[str, tuple[str, dict[str, int] | None]] = field(default_factory=dict)
     answered: dict[str, dict[str, Any]] = field(default_factory=dict)
     line: dict[str, Line] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
     heard: list[tuple[str, Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refuse_with: str | None = None
@@ -170,6 +172,7 @@ class FakeLimiter:
         self.epoch += 1
         self.zero -= 400
         self.line.clear()
+        self.withdrawn.clear()
         if lost:
             self.incarnation += 1
             self.epoch = 1
@@ -205,7 +208,9 @@ class FakeLimiter:
         self.say(reply, self.answered[request.id])
 
     def _reserve(self, request: wire.Reserve, reply: str) -> None:
-        if self.refuse_with is not None or (len(self.open) >= self.slots and request.wait_ms == 0):
+        if request.id in self.withdrawn:
+            self._refuse(request, reply, "withdrawn")
+        elif self.refuse_with is not None or (len(self.open) >= self.slots and request.wait_ms == 0):
             self._refuse(request, reply, self.refuse_with or "over_limit")
         elif len(self.open) >= self.slots:
             self.line[request.id] = Line(request, reply)
@@ -233,7 +238,7 @@ class FakeLimiter:
 
     def _settle(self, request: wire.Settle, reply: str) -> None:
         if request.reservation not in self.open:
-            self.fail(reply, "unknown")
+            self.fail(reply, "unknown_reservation")
             return
         self.number += 1
         del self.open[request.reservation]
@@ -247,6 +252,14 @@ class FakeLimiter:
         if self.line:
             waiting = self.line.pop(next(iter(self.line)))
             self._grant(waiting.request, waiting.reply)
+
+    def _withdraw(self, request: wire.Withdraw, reply: str) -> None:
+        waiting = self.line.pop(request.request, None)
+        self.withdrawn.add(request.request)
+        outcome: Any = "unknown" if waiting is None else "withdrawn"
+        self.say(reply, wire.Withdrawn(request=request.request, outcome=outcome, fence=self.fence()).model_dump())
+        if waiting is not None:
+            self._refuse(waiting.request, waiting.reply, "withdrawn")
 
     def _redeclare(self, request: wire.Redeclare, reply: str) -> None:
         self.number += 1

@@ -35,7 +35,8 @@ SPEC = ServiceSpec(
     verbs={
         "reserve": Verb(wire.Reserve),
         "settle": Verb(wire.Settle),
-        "redeclare": Verb(wire.Redeclare),
+        "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
+        "withdraw": Verb(wire.Withdraw),
         "status": Verb(wire.Status, query=True),
         "clock": Verb(wire.Clock, query=True),
     },

@@ -133,10 +133,28 @@ def test_the_grant_of_a_cancelled_caller_goes_back() -> None:
             await asyncio.sleep(1)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
+            await limiter.background.drain(1.0)
+            assert not there.line
             await first.settle()
             await limiter.background.drain(1.0)
             assert not there.open
             assert limiter.outstanding == 0
+            assert limiter.background.failed == 0
+
+
+def test_a_grant_that_crosses_the_cancellation_goes_back() -> None:
+    """The caller gives up while the grant is on its way."""
+
+    async def main() -> None:
+        async with fleet_and_limiter() as (limiter, there, _):
+            asking = asyncio.ensure_future(limiter.acquire("b", wait=30))
+            await asyncio.sleep(there.bus.delay * 1.5)  # type: ignore[union-attr]
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await limiter.background.drain(1.0)
+            assert not there.open
+            assert list(there.settled.values()) == [("cancelled", None)]
+            assert limiter.caller._session.acked == limiter.caller._session._next - 1
 
     run(main())
 

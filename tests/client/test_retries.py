@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bursar.client.errors import LimiterUnavailable, Refused
+from bursar.errors import CallerError
 from tests.client.fakes import fleet_and_limiter, network
 from tests.client.virtual import run
 
@@ -130,8 +131,8 @@ def test_nobody_listening_and_no_connection_are_waited_out() -> None:
     run(main())
 
 
-def test_silence_beyond_the_patience_is_an_error_and_a_late_grant_goes_back() -> None:
-    """LimiterUnavailable says what happened last; what is granted later is cancelled, not leaked."""
+def test_silence_beyond_the_patience_is_an_error_and_nothing_is_granted_later() -> None:
+    """LimiterUnavailable says what happened last; a limiter that wakes up later is told that nobody waits any more."""
 
     async def main() -> None:
         async with fleet_and_limiter() as (limiter, there, clock):
@@ -141,6 +142,25 @@ def test_silence_beyond_the_patience_is_an_error_and_a_late_grant_goes_back() ->
                 await limiter.acquire("b", wait=3)
             assert 12_900 <= clock.now() - begun < 13_500
             there.deaf = False
+            await asyncio.sleep(3)
+            assert not there.open
+            assert not there.line
+            assert not there.settled
+
+    run(main())
+
+
+def test_a_grant_that_was_never_heard_of_goes_back() -> None:
+    """Beyond the patience, too: what the limiter had granted is cancelled, not leaked."""
+
+    async def main() -> None:
+        async with fleet_and_limiter() as (limiter, there, _):
+            deliver = there.bus.answer
+            there.bus.answer = lambda _: None  # type: ignore[method-assign, assignment]
+            with pytest.raises(LimiterUnavailable, match="no answer"):
+                await limiter.acquire("b", wait=3)
+            assert len(there.open) == 1
+            there.bus.answer = deliver  # type: ignore[method-assign]
             await asyncio.sleep(3)
             assert not there.open
             assert list(there.settled.values()) == [("cancelled", None)]
@@ -232,10 +252,63 @@ def test_permits_are_declared_again_after_data_loss() -> None:
             await asyncio.sleep(0.1)
             declared = [r for verb, r in there.heard if verb == "redeclare"]
             assert [r.reservation for r in declared] == [permit.reservation]
-            assert declared[0].seen == permit.fence_text
+            assert declared[0].fence == permit.fence_text
             assert there.open[permit.reservation]["input_tokens"] == 5
             permit.check()
             assert (await permit.settle()).outcome == "used"
+
+    run(main())
+
+
+def test_a_settlement_that_comes_before_its_declaration_makes_it() -> None:
+    """In flight when the data is lost: it finds nothing, declares the reservation and settles it again; nothing stays
+    behind that would count until it times out."""
+
+    async def main() -> None:
+        async with fleet_and_limiter() as (limiter, there, _):
+            permit = await limiter.acquire("b", input_tokens=5)
+            there.deaf = True
+            settling = permit.settle_soon(input_tokens=3)
+            await asyncio.sleep(0.1)
+            there.deaf = False
+            there.take_over(lost=True)
+            await limiter.status()
+            assert (await settling).outcome == "used"
+            assert not there.open
+            verbs = [verb for verb, _ in there.heard if verb in {"settle", "redeclare"}]
+            assert verbs[-3:] == ["settle", "redeclare", "settle"]
+            assert verbs.count("redeclare") == 1
+            assert limiter.outstanding == 0
+
+    run(main())
+
+
+def test_a_settlement_waits_for_the_declaration_of_its_permit() -> None:
+    """The other order: declared in the background when the call ends."""
+
+    async def main() -> None:
+        async with fleet_and_limiter() as (limiter, there, _):
+            permit = await limiter.acquire("b", input_tokens=5)
+            there.take_over(lost=True)
+            await limiter.status()
+            assert (await permit.settle(input_tokens=3)).outcome == "used"
+            assert [verb for verb, _ in there.heard if verb in {"settle", "redeclare"}] == ["redeclare", "settle"]
+            assert not there.open
+
+    run(main())
+
+
+def test_a_settlement_of_what_nobody_remembers_is_an_error() -> None:
+    """Without a loss there is nothing to declare."""
+
+    async def main() -> None:
+        async with fleet_and_limiter() as (limiter, there, _):
+            permit = await limiter.acquire("b")
+            there.open.clear()
+            with pytest.raises(CallerError) as unknown:
+                await permit.settle()
+            assert unknown.value.code == "unknown_reservation"
+            assert limiter.outstanding == 0
 
     run(main())
 

@@ -17,18 +17,19 @@ def ask(name: str, wait_ms: int = 0, calls: int = 1, ttl_ms: int = 60_000) -> Re
 
 
 def test_a_line_whose_deadlines_come_from_the_end_is_not_counted_again_for_each() -> None:
-    """Each who gives up is told of at least so many before it, and of as many as there are when they are few."""
+    """Each who gives up is told how many others stand in line; how long it would have had to wait is estimated from no
+    more than so many of its own before it."""
     desk = Desk(CALLS)
     desk.must(ask("all", calls=10, ttl_ms=600_000))
     line = 3 * COUNTED
     for number in range(line):
         assert isinstance(desk.ask(ask(f"w-{number}", wait_ms=60_000 - number)), Park)
+    waiting = desk.state.budgets["b"].line
+    assert waiting.before("agent", waiting.waiters["agent", f"w-{line - 1}"])[3] == COUNTED
     desk.advance(60_000)
 
     told = [desk.answers["agent", f"w-{number}"] for number in range(line)]
-    assert [outcome.reply["ahead"] for outcome in told if isinstance(outcome, Refuse)] == [
-        min(number, COUNTED) for number in range(line)
-    ]
+    assert [outcome.reply["ahead"] for outcome in told if isinstance(outcome, Refuse)] == list(range(line))
 
 
 def test_reservations_that_hold_nothing_are_not_searched_for_ever() -> None:

@@ -22,6 +22,7 @@ from bursar.contracts.limiter import (
     Reserve,
     Settle,
     Usage,
+    Withdraw,
 )
 from bursar.kernel.decider import Accept, Park, Refuse, Reject
 from tests.limiter.fleet import Desk
@@ -109,6 +110,8 @@ class Machine(RuleBasedStateMachine):
         assert self.desk.dump() == before, "a request that was not granted changed the state"
         if isinstance(outcome, Park):
             self.parked[who, body.id] = body
+            self.desk.settle_due()  # who had to make place is told so
+            self.note_answers()
         else:
             assert isinstance(outcome, Refuse)
             self.note_refusal(who, body, outcome, waiting)
@@ -122,6 +125,23 @@ class Machine(RuleBasedStateMachine):
         line = len(self.desk.state.budgets[body.budget].line)
         assert isinstance(self.desk.ask(body, key[0]), Park)
         assert len(self.desk.state.budgets[body.budget].line) == line
+
+    @precondition(lambda self: self.parked)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        """Who stands in line leaves it, and is not let in again; nothing durable changes."""
+        who, name = data.draw(st.sampled_from(sorted(self.parked)))
+        body = self.parked[who, name]
+        before = self.desk.dump()
+        answer = self.desk.ask(Withdraw(id=self.desk.new_id(), budget=body.budget, request=name), who)
+        assert isinstance(answer, Refuse)
+        assert answer.reply["outcome"] == "withdrawn"
+        assert self.desk.dump() == before
+        self.desk.settle_due()
+        told = self.desk.answers[who, name]
+        assert isinstance(told, Refuse)
+        assert told.reply["reason"] in {"withdrawn", "never_fits"}
+        self.note_answers()
 
     @precondition(lambda self: self.truth.calls)
     @rule(data=st.data(), usage=used, outcome=st.sampled_from(["used", "used", "cancelled", "unknown"]),
@@ -195,6 +215,7 @@ class Machine(RuleBasedStateMachine):
             id=self.desk.new_id(),
             budget=call.budget,
             reservation=key,
+            fence=f"{key}.0123456789abcdef",
             amounts=Amounts.model_validate(call.reserved),
             granted_at_ms=call.granted_at,
             ttl_ms=max(100, call.expires_at - call.granted_at),

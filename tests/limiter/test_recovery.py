@@ -12,7 +12,8 @@ from bursar.kernel.decider import Accept, Outcome, Park, Refuse
 from tests.limiter.fleet import Desk
 from tests.limiter.truth import Call, Truth
 
-FENCE = "1.1.1.0123456789abcdef"
+MAC = "0123456789abcdef"
+FENCE = f"1.1.1.{MAC}"
 SPEC = BudgetSpec(
     name="b",
     limits={
@@ -41,8 +42,9 @@ def lose(desk: Desk, entries: int) -> None:
 def redeclare(desk: Desk, reservation: str, principal: str = "agent", budget: str = "b", **amounts: int) -> Outcome:
     given = Amounts.model_validate({"requests": 0, "concurrent": 0, **amounts})
     body = Redeclare(
-        id=desk.new_id(), budget=budget, reservation=reservation, amounts=given, granted_at_ms=0, ttl_ms=4000
-    )
+        id=desk.new_id(), budget=budget, reservation=reservation, fence=f"{reservation}.{MAC}", amounts=given,
+        granted_at_ms=0, ttl_ms=4000,
+    )  # fmt: skip
     return desk.ask(body, principal)
 
 
@@ -155,6 +157,19 @@ def test_more_than_the_limits_allow_is_not_adopted() -> None:
         assert adopted(redeclare(desk, f"1.1.{number}", concurrent=1))
     assert desk.rejected(redeclare(desk, "1.1.9", concurrent=1)) == "not_plausible"
     assert desk.rejected(redeclare(desk, "1.1.9", input_tokens=1001)) == "not_plausible"
+
+
+def test_reservation_is_adopted_only_with_the_fence_that_came_with_it() -> None:
+    """A genuine fence of another decision proves nothing about this one."""
+    desk = Desk(SPEC)
+    call = desk.granted(concurrent=1)
+    lose(desk, 1)
+    body = Redeclare(
+        id="x-1", budget="b", reservation=call, fence=FENCE, amounts=Amounts(), granted_at_ms=0, ttl_ms=900
+    )
+    assert call != "1.1.1"
+    assert desk.rejected(desk.ask(body)) == "bad_fence"
+    assert not desk.state.live
 
 
 def test_adopted_reservations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

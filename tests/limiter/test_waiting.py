@@ -77,7 +77,7 @@ def test_nobody_overtakes_the_line() -> None:
     parked(wait(desk, "large", 5000, 500))
     refused = Refused(**desk.refused(input_tokens=1), fence=FENCE)
     assert (refused.reason, refused.ahead) == ("over_limit", 1)
-    assert "1 stand in line before it" in refused.text
+    assert "Requests in line: 1." in refused.text
     parked(wait(desk, "small", 5000, 1))
     desk.advance(2000)
     assert list(desk.answers) == [("agent", "large"), ("agent", "small")]

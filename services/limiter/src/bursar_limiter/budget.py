@@ -15,6 +15,9 @@ from bursar_limiter.waiting import Line
 MAX_LIVE = 100_000
 """Most reservations of one budget that may be in flight: bounds the memory whatever the limits are."""
 
+MAX_HELD = MAX_LIVE // 4
+"""Most of these that one principal may have, so that the rest is there for others."""
+
 LOOKED_AT = 1_000
 """Time-outs that are looked at to say when enough will have ended."""
 
@@ -34,7 +37,8 @@ class Reservation(NamedTuple):
 
 class Budget:
     """``good_for``: how long a permit may wait for its call. ``retired``: no longer offered, kept because something
-    in it still counts. ``recovering_until``: nothing is granted before. ``agenda_at``: the time-out for which this
+    in it still counts. ``recovering_until``: nothing is granted before. ``count``: reservations in flight, ``held``: by
+    principal. ``agenda_at``: the time-out for which this
     budget stands in the state's agenda (0: none)."""
 
     __slots__ = (
@@ -44,6 +48,7 @@ class Budget:
         "expiries",
         "good_for",
         "granted",
+        "held",
         "line",
         "live",
         "max_ttl",
@@ -62,6 +67,7 @@ class Budget:
         self.expiries: list[tuple[int, str]] = []
         self.agenda_at = 0
         self.count = 0
+        self.held: dict[str, int] = {}
         self.granted = 0
         self.refused = 0
         self.recovering_until = 0
@@ -85,6 +91,15 @@ class Budget:
             if amount and not meter.fits(now, amount):
                 return False
         return True
+
+    def hold(self, principal: str, more: int) -> None:
+        """One reservation of a principal begins (1) or ends (-1)."""
+        self.count += more
+        held = self.held.get(principal, 0) + more
+        if held:
+            self.held[principal] = held
+        else:
+            del self.held[principal]
 
     def track(self, expires_at: int, reservation: str) -> None:
         """Note when a reservation times out."""

@@ -8,7 +8,7 @@ an estimate of all of them at once; after it, it settles what was really used. T
 2. All dimensions are taken, or none.
 3. A reservation ends once: used, cancelled, or timed out, which counts as used (`lifecycle` has the table).
 4. A refusal says what is in the way and when it will be gone: to the millisecond, when nobody stands in line before.
-5. Who waits in line is not overtaken, however large the request.
+5. Who waits in line gets its turn, however large the request and however many others ask (`turns` has the bounds).
 6. After a loss of acknowledged entries nothing is granted until all that they may have granted is over.
 
 `decide` reads and `evolve` writes; the kernel journals in between. Waiting lines and counters of refusals are
@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status
+from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_limiter import events, recovery, reloading, reserving, settling, status
+from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
 from bursar_limiter.evolve import APPLY
 from bursar_limiter.state import State, dump, load
 from bursar_limiter.waiting import NEVER
@@ -40,6 +40,7 @@ class LimiterDecider:
             Settle: settling.decide_settle,
             settling.Expire: settling.decide_expire,
             Redeclare: recovery.decide_redeclare,
+            Withdraw: withdrawing.decide_withdraw,
             Reload: reloading.decide_reload,
             reloading.LoadFile: reloading.decide_load_file,
             Status: status.decide_status,
@@ -56,7 +57,7 @@ class LimiterDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: time-outs, heads of lines that fit, waiters whose deadline has come."""
+        """In this order: time-outs, who was sent away, heads of lines that fit, waiters whose deadline has come."""
         state.handed = None
         expired = settling.next_expired(state, now)
         if expired is not None:

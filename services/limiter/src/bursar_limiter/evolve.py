@@ -26,7 +26,7 @@ def apply_granted(state: State, event: Event) -> None:
         if amount:
             meter.take(now, amount)
     state.live[key] = Reservation(name, principal, now, expires_at, amounts, budget.charged)
-    budget.count += 1
+    budget.hold(principal, 1)
     budget.granted += 1
     budget.track(expires_at, key)
     if budget.agenda_at == 0 or expires_at < budget.agenda_at:
@@ -58,7 +58,7 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
         reserved, actual = amounts[index], used[index]
         if reserved or actual:
             meter.end(now, granted_at, reserved, actual, charged >> index & 1)
-    budget.count -= 1
+    budget.hold(principal, -1)
     budget.line.head_at = UNKNOWN
     state.remember(key, Ended(principal, how, now, name, amounts if how is TIMED_OUT else NOTHING))
 

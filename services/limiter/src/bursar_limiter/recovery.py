@@ -13,8 +13,9 @@ Grants may have been lost, and nobody knows how many. But they obeyed the limits
 
 A budget that was itself lost, and is offered again from the file or by an operator, is treated so from then on.
 
-Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them;
-an adopted reservation counts in flight, while what it took from the windows is part of what is feared lost already.
+Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them.
+They show the fence that came with the grant: the host has seen that it is genuine, so a decision of that number was
+made. An adopted reservation counts in flight, while what it took from the windows is part of what is feared lost.
 Those of its amounts that can be checked are: more than the limit cannot have been in flight. Nor can it have been
 granted after the loss, so it ends ``max_ttl_ms`` after that at the latest: whoever declares what it never had keeps
 nobody waiting for longer than the recovery does.
@@ -25,7 +26,7 @@ from __future__ import annotations
 from bursar.contracts.limiter import Redeclare
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
-from bursar_limiter.budget import MAX_LIVE, Budget, Reservation
+from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
 from bursar_limiter.settling import unknown_budget, unknown_reservation
 from bursar_limiter.state import State
@@ -71,6 +72,8 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     if budget is None:
         return unknown_budget(state, body.budget)
     key = body.reservation
+    if body.fence.rpartition(".")[0] != key:
+        return Reject("bad_fence", "The fence is not the one that came with this reservation.", {"reservation": key})
     if key in state.live or state.how_ended(key) is not None:
         return Refuse(_reply(key, adopted=False))
     if int(key.split(".", 1)[0]) >= fence[0]:
@@ -78,7 +81,7 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     if now >= budget.recovering_until:
         return Refuse(_reply(key, adopted=False))
     amounts = from_amounts(body.amounts)
-    if not _plausible(budget, amounts):
+    if budget.held.get(command.principal, 0) >= MAX_HELD or not _plausible(budget, amounts):
         facts = {"budget": budget.name, "reservation": key}
         return Reject("not_plausible", "So much cannot have been in flight under the limits.", facts)
     longest = budget.spec.max_ttl_ms
@@ -95,7 +98,7 @@ def apply_adopted(state: State, event: Event) -> None:
     for meter in budget.meters:
         meter.in_flight += amounts[meter.index]
     state.live[reservation] = Reservation(name, principal, now, expires_at, amounts, 0)
-    budget.count += 1
+    budget.hold(principal, 1)
     budget.track(expires_at, reservation)
     state.schedule(budget)
     budget.line.head_at = UNKNOWN

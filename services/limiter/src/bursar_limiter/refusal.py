@@ -73,7 +73,7 @@ def refused(budget: Budget, reason: str, amounts: Quantities, now: int, ahead: i
 
 def _sentence(budget: Budget, reason: str, amounts: Quantities, now: int, ahead: int, what: Obstacle) -> str:
     why = _why(budget, reason, amounts, now, what)
-    line = f" {ahead} stand in line before it." if ahead else ""
+    line = f" Requests in line: {ahead}." if ahead else ""
     if reason == "never_fits":
         return f"{why}{line} Ask for less, or have the limit raised."
     if what.retry_at is None:
@@ -85,6 +85,8 @@ def _why(budget: Budget, reason: str, amounts: Quantities, now: int, what: Obsta
     meter = what.meter
     if reason == "recovering":
         return f"Budget {budget.name} is recovering: the log lost entries, so all that they may have granted counts."
+    if reason == "withdrawn":
+        return "The request was withdrawn."
     if reason == "queue_full":
         return f"The line of budget {budget.name} is full ({budget.spec.max_waiting})."
     if meter is None:

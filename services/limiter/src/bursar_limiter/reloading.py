@@ -116,9 +116,7 @@ def _retire(state: State, budget: Budget, now: int) -> None:
     """No longer offer a budget; who stands in its line is told so (`due` hands them out)."""
     budget.retired = True
     for waiter in list(budget.line.waiters.values()):
-        budget.line.leave(waiter)
-        state.orphans.append(waiter)
-    state.standing.pop(budget.name, None)
+        state.send_away(budget, waiter, "")
     if budget.idle(now):
         del state.budgets[budget.name]
 

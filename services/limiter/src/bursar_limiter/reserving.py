@@ -5,22 +5,28 @@ from __future__ import annotations
 from heapq import heappop
 
 from bursar.contracts.limiter import Reserve
-from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse
+from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse, Reject
 from bursar_limiter import events
-from bursar_limiter.budget import Budget
+from bursar_limiter.budget import MAX_HELD, Budget
 from bursar_limiter.dimensions import Quantities, from_amounts
 from bursar_limiter.refusal import Obstacle, obstacle, refused, soonest, too_large
 from bursar_limiter.settling import unknown_budget
-from bursar_limiter.state import NOTHING, State
+from bursar_limiter.state import NOTHING, WITHDRAWN, State
 from bursar_limiter.waiting import NEVER, UNKNOWN, Waiter
+
+WHOLE = 1_000_000
+"""The cost of a request that takes a whole limit."""
 
 
 def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Reserve = command.body
     budget = state.budgets.get(body.budget)
-    if budget is None or budget.retired or _is_orphan(state, command):
+    sent_away = state.handed is not None and _handed_out(state, command)
+    if budget is None or budget.retired or (sent_away and not sent_away.why):
         return unknown_budget(state, body.budget)
     amounts = from_amounts(body.amounts)
+    if sent_away:
+        return _refuse(budget, command, amounts, now, sent_away.why)
     if budget.line.waiters:
         return _in_line(state, budget, command, amounts, now, fence)
     if budget.fits(now, amounts):
@@ -28,18 +34,21 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     return _stand_in_line(state, budget, command, amounts, now)
 
 
-def _is_orphan(state: State, command: Command) -> bool:
-    """Whether `due` has handed out one whose budget was removed; it is told so even if the budget is there again,
-    since it may have been asked again and granted meanwhile."""
+def _handed_out(state: State, command: Command) -> Waiter | None:
+    """Whom `due` has handed out because he was sent away from a line. He is told so even if the removed budget that he
+    waited for is there again, since he may have asked again and been granted meanwhile."""
     handed = state.handed
     if handed is None or not handed.gone or handed.command[:2] != command[:2]:
-        return False
+        return None
     state.handed = None
-    return True
+    return handed
 
 
-def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept:
+def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept | Reject:
     """The permit is good for the send time, or for J or the time to live if one of these is shorter."""
+    if budget.held.get(command.principal, 0) >= MAX_HELD:
+        facts = {"budget": budget.name, "held": MAX_HELD}
+        return Reject("too_many", f"{MAX_HELD} reservations of {budget.name} are yours and have not ended.", facts)
     reservation = f"{fence[0]}.{fence[1]}.{fence[2]}"
     ttl, good_for = command.body.ttl_ms, budget.good_for
     if ttl > budget.max_ttl:  # noqa: PLR1730 - the hot path
@@ -67,61 +76,80 @@ def _in_line(state: State, budget: Budget, command: Command, amounts: Quantities
     state.handed = None
     head = budget.line.head() is waiter
     if head and budget.fits(now, waiter.amounts):
-        _leave(state, budget, waiter)
-        return _grant(budget, command, waiter.amounts, now, fence)
+        return _grant_head(state, budget, waiter, now, fence)
     hopeless = too_large(budget, waiter.amounts) is not None
     if now >= waiter.deadline or hopeless:
-        ahead, sums = budget.line.ahead_of(waiter)
+        others = budget.line.before(command.principal, waiter)
         _leave(state, budget, waiter)
-        return _refuse(budget, command, waiter.amounts, now, ahead, sums)
+        return _refuse(budget, command, waiter.amounts, now, "wait_too_long", others)
     if head:
         budget.line.head_at = max(_head_at(budget, now), now + 1)
     return Park()
 
 
+def _grant_head(state: State, budget: Budget, waiter: Waiter, now: int, fence: Fence) -> Outcome:
+    outcome = _grant(budget, waiter.command, waiter.amounts, now, fence)
+    _leave(state, budget, waiter, granted=isinstance(outcome, Accept))
+    if isinstance(outcome, Accept):
+        state.note(waiter.command[:2], outcome.reply["reservation"])
+    return outcome
+
+
 def _stand_in_line(state: State, budget: Budget, command: Command, amounts: Quantities, now: int) -> Outcome:
-    """Join the end of the line, unless that is full, or certain to be in vain."""
-    ahead, sums = budget.line.ahead_of(None)
-    wait = command.body.wait_ms
-    if not wait or too_large(budget, amounts) is not None or ahead >= budget.spec.max_waiting:
-        return _refuse(budget, command, amounts, now, ahead, sums)
+    """Join the line, unless that is full, or certain to be in vain."""
+    principal, request_id, body = command
+    if state.decided.get((principal, request_id)) == WITHDRAWN:
+        return _refuse(budget, command, amounts, now, "withdrawn")
+    if not body.wait_ms or too_large(budget, amounts) is not None:
+        return _refuse(budget, command, amounts, now, "over_limit")
     first = soonest(budget, amounts, now)
-    if first is None or first > now + wait:
-        return _refuse(budget, command, amounts, now, ahead, sums)
+    if first is None or first > now + body.wait_ms:
+        return _refuse(budget, command, amounts, now, "wait_too_long")
+    if len(budget.line) >= budget.spec.max_waiting:
+        last = budget.line.makes_place(principal)
+        if last is None:
+            return _refuse(budget, command, amounts, now, "queue_full")
+        state.send_away(budget, last, "queue_full")
     state.order += 1
-    waiter = Waiter(command, amounts, now + wait, state.order)
+    waiter = Waiter(command, amounts, now + body.wait_ms, state.order, _cost(budget, amounts))
     budget.line.join(waiter)
     state.wait(budget, waiter)
     return Park()
 
 
-def _leave(state: State, budget: Budget, waiter: Waiter) -> None:
-    budget.line.leave(waiter)
-    if not budget.line.waiters:
+def _cost(budget: Budget, amounts: Quantities) -> int:
+    """The largest share of a limit, in parts of `WHOLE`; at least one."""
+    return max((amounts[meter.index] * WHOLE // meter.limit for meter in budget.meters), default=0) + 1
+
+
+def _leave(state: State, budget: Budget, waiter: Waiter, *, granted: bool = False) -> None:
+    budget.line.leave(waiter, granted=granted)
+    if not budget.line:
         del state.standing[budget.name]
 
 
-def _refuse(budget: Budget, command: Command, amounts: Quantities, now: int, ahead: int, sums: Quantities) -> Refuse:
+def _refuse(
+    budget: Budget, command: Command, amounts: Quantities, now: int, reason: str, others: Quantities | None = None
+) -> Refuse:
+    """``others``: what is certain to go before it, if it stood in line until now."""
     budget.refused += 1
+    ahead = len(budget.line)
     large = too_large(budget, amounts)
     if large is not None:
         return Refuse(refused(budget, "never_fits", amounts, now, ahead, Obstacle(None, large)))
-    reason = _reason(budget, command, now, ahead)
-    return Refuse(refused(budget, reason, amounts, now, ahead, obstacle(budget, amounts, now, sums)))
-
-
-def _reason(budget: Budget, command: Command, now: int, ahead: int) -> str:
-    if now < budget.recovering_until:
-        return "recovering"
-    if not command.body.wait_ms:
-        return "over_limit"
-    return "queue_full" if ahead >= budget.spec.max_waiting else "wait_too_long"
+    if now < budget.recovering_until and reason != "withdrawn":
+        reason = "recovering"
+    others = others or budget.line.before(command.principal)
+    return Refuse(refused(budget, reason, amounts, now, ahead, obstacle(budget, amounts, now, others)))
 
 
 def next_waiter(state: State, now: int) -> Waiter | None:
-    """Who in any line is to be decided now: waiters of a removed budget, heads that fit, waiters past the deadline."""
-    if state.orphans:
-        return state.orphans.popleft()
+    """Who in any line is to be decided now: those sent away, heads that fit, waiters past the deadline."""
+    while state.orphans:
+        waiter = state.orphans.popleft()
+        budget = state.budgets.get(waiter.command.body.budget)
+        if not waiter.why or budget is None or budget.line.find(waiter.command) is None:
+            return waiter  # and otherwise he has asked again meanwhile, and got another place
     for budget in state.standing.values():
         line = budget.line
         if line.head_at == UNKNOWN:

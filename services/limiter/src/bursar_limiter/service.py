@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from bursar.contracts.base import Message
-from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status
+from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
@@ -35,7 +35,8 @@ SPEC = ServiceSpec(
     verbs={
         "reserve": Verb(Reserve),
         "settle": Verb(Settle),
-        "redeclare": Verb(Redeclare),
+        "redeclare": Verb(Redeclare, genuine=("fence",)),
+        "withdraw": Verb(Withdraw),
         "status": Verb(Status, query=True),
         "clock": Verb(Clock, query=True),
     },

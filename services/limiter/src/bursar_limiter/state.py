@@ -6,7 +6,7 @@ whatever was asked and refused in between. `load` is its inverse. `validate` che
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from heapq import heapify, heappush
 from typing import Any, NamedTuple
 
@@ -19,6 +19,12 @@ REMEMBER_MS = 600_000
 """Ended reservations are remembered for at least so long (unless more end than `REMEMBER_COUNT`)."""
 
 REMEMBER_COUNT = 50_000
+
+NOTED = 10_000
+"""So many requests that left a line are remembered, for their withdrawal."""
+
+WITHDRAWN = ""
+"""In place of a reservation: the request was withdrawn."""
 
 NOTHING: Quantities = (0, 0, 0, 0, 0)
 
@@ -36,13 +42,14 @@ class Ended(NamedTuple):
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
     lost; -1: never); the rest is volatile or made from the durable part (``agenda``: the next time-out of each
-    budget)."""
+    budget; ``decided``: see `note`; ``orphans``: who has been sent away from a line and is to be told so)."""
 
     __slots__ = (
         "agenda",
         "at",
         "budgets",
         "deadlines",
+        "decided",
         "ended",
         "ended_before",
         "ended_since",
@@ -67,6 +74,7 @@ class State:
         self.lost_at = -1
         self.agenda: list[tuple[int, str]] = []
         self.deadlines: list[tuple[int, int, Waiter]] = []
+        self.decided: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.standing: dict[str, Budget] = {}
         self.orphans: deque[Waiter] = deque()
         self.handed: Waiter | None = None
@@ -90,6 +98,20 @@ class State:
             heapify(self.deadlines)
             self.tidy_at = 2 * len(self.deadlines) + 64
         heappush(self.deadlines, (waiter.deadline, waiter.order, waiter))
+
+    def send_away(self, budget: Budget, waiter: Waiter, why: str) -> None:
+        """Take somebody out of line; `due` hands him out, to be told why."""
+        budget.line.leave(waiter)
+        if not budget.line:
+            del self.standing[budget.name]
+        waiter.why = why
+        self.orphans.append(waiter)
+
+    def note(self, key: tuple[str, str], what: str) -> None:
+        """What has become of a request that stood, or might yet stand, in line: a reservation, or `WITHDRAWN`."""
+        self.decided[key] = what
+        if len(self.decided) > NOTED:
+            self.decided.popitem(last=False)
 
     def schedule(self, budget: Budget) -> None:
         """See to it that the agenda has the next time-out of this budget."""
@@ -128,7 +150,7 @@ def load(value: Any) -> State:
         state.budgets[budget.name] = budget
     for key, reservation in state.live.items():
         budget = state.budgets[reservation.budget]
-        budget.count += 1
+        budget.hold(reservation.principal, 1)
         budget.expiries.append((reservation.expires_at, key))
         for meter in budget.meters:
             meter.in_flight += reservation.amounts[meter.index]
@@ -165,7 +187,6 @@ def validate(state: State, now: int) -> None:
             flying = sum(entry.amounts[meter.index] for entry in mine)
             assert meter.in_flight == flying, f"{budget.name}: in flight of dimension {meter.index}"
             meter.validate(now)
-        waiting = [waiter.amounts for waiter in budget.line.waiters.values()]
-        assert budget.line.sums == [sum(column) for column in zip(*waiting, strict=True)] or not waiting
-        assert waiting or budget.line.sums == [0, 0, 0, 0, 0], f"{budget.name}: sums of the line"
-        assert (budget.name in state.standing) == bool(waiting), f"{budget.name}: standing"
+        assert budget.held == Counter(entry.principal for entry in mine), f"{budget.name}: who holds how many"
+        budget.line.validate()
+        assert (budget.name in state.standing) == bool(budget.line), f"{budget.name}: standing"

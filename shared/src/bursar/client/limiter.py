@@ -24,7 +24,7 @@ from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
 from bursar.client.headers import RateLimitHeaders
-from bursar.client.permit import HELD, Ask, Permit, Reservation, Settlement
+from bursar.client.permit import ENDED, HELD, Ask, Permit, Reservation, Settlement
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.limiter import DIMENSIONS, SERVICE, StatusReply
@@ -57,8 +57,10 @@ class Limiter:
         self.background = background or Background()
         self.patience = patience
         self.observed: dict[str, RateLimitHeaders] = {}
-        self.caller = Caller(bus, SERVICE, self.clock, session=session, lost_data=self._data_was_lost)
+        self._session = session or Session()
+        self.caller = Caller(bus, SERVICE, self.clock, session=self._session, lost_data=self._data_was_lost)
         self._outstanding: dict[str, Permit] = {}
+        self._declared: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         await self.caller.start()
@@ -204,7 +206,7 @@ class Limiter:
             self.caller.offsets.of(reply.epoch).learn(reply.sent, now)
 
     def _abandon(self, call: Call, ask: Ask) -> None:
-        """Nobody waits for the answer any more; if it is a grant, it goes back."""
+        """Nobody waits for the answer any more: the place in line is given up; if it is a grant, it goes back."""
         if call.was_sent:
             self.background.spawn(self._reap(call, ask))
         else:
@@ -212,49 +214,81 @@ class Limiter:
 
     async def _reap(self, call: Call, ask: Ask) -> None:
         try:
+            if ask.wait > 0 and await self._withdraw(call, ask) != "unknown":
+                return
             reply = await self.caller.run(call, self.clock.now() + ask.wait * 1000.0 + REAP)
         except BursarError:
-            self.caller.give_up(call)
             return
+        finally:
+            self.caller.give_up(call)
         if reply.body.get("ok") is True:
             await self._permit(ask, reply).cancel()
+
+    async def _withdraw(self, reserve: Call, ask: Ask) -> str:
+        """What the limiter says has become of a request; "unknown" when its own answer has to tell."""
+        fields = {"budget": ask.budget, "request": self._session.id_of(reserve.number)}
+        call = self.caller.request("withdraw", fields)
+        try:
+            reply = await self.caller.run(call, self._deadline(0.0))
+        finally:
+            self.caller.give_up(call)
+        return str(reply.body.get("outcome"))
 
     # -- settle
 
     async def settle(self, permit: Permit, fields: dict[str, Any]) -> Settlement:
         """Repeat a settlement until the limiter has it, or the reservation has surely timed out."""
-        call = self.caller.request("settle", fields)
         try:
-            reply = await self.caller.run(call, self._deadline(permit.ask.ttl))
+            body = await self._settle_declared(permit, fields)
         finally:
-            self.caller.give_up(call)
             self._outstanding.pop(permit.reservation, None)
-        body = reply.body
         try:
             return Settlement(str(body["outcome"]), dict(body["refunded"]), dict(body["overage"]))
         except (LookupError, TypeError, ValueError):
             raise BadReply("the settlement cannot be read") from None
 
+    async def _settle_declared(self, permit: Permit, fields: dict[str, Any]) -> dict[str, Any]:
+        """After a loss a settlement must not come before the declaration: it would find nothing, and the declared
+        reservation would stay until it times out."""
+        declaring = self._declared.get(permit.reservation)
+        if declaring is not None:
+            await asyncio.wait((declaring,))
+        try:
+            return await self._run("settle", fields, permit)
+        except BursarError as error:
+            was_lost = error.code == "unknown_reservation" and permit.fence[0] < self.caller.seen[0]
+            if not was_lost or declaring is not None:
+                raise
+        await self._redeclare(permit)
+        return await self._run("settle", fields, permit)
+
+    async def _run(self, verb: str, fields: dict[str, Any], permit: Permit) -> dict[str, Any]:
+        call = self.caller.request(verb, fields)
+        try:
+            return (await self.caller.run(call, self._deadline(permit.ask.ttl))).body
+        finally:
+            self.caller.give_up(call)
+
     # -- after data loss: declared, so that their settlements find them; what was granted stays good, since the limiter
     # grants nothing new until all that it may have lost is over
 
     def _data_was_lost(self) -> None:
-        for permit in list(self._outstanding.values()):
-            self.background.spawn(self._redeclare(permit))
+        """A permit that is being settled is declared by its settlement, if that finds nothing."""
+        for name, permit in self._outstanding.items():
+            if permit.state != ENDED:
+                declaring = self._declared[name] = self.background.spawn(self._redeclare(permit))
+                declaring.add_done_callback(lambda _, name=name: self._declared.pop(name, None))
 
     async def _redeclare(self, permit: Permit) -> None:
         fields = {
             "budget": permit.budget,
             "reservation": permit.reservation,
+            "fence": permit.fence_text,
             "amounts": {name: permit.amounts[name] for name in DIMENSIONS},
             "granted_at_ms": permit.granted_at_ms,
             "ttl_ms": int(permit.ask.ttl * 1000.0),
         }
-        call = self.caller.request("redeclare", fields, seen=permit.fence_text)
-        try:
-            await self.caller.run(call, self._deadline(permit.ask.ttl))
-        finally:
-            self.caller.give_up(call)
+        await self._run("redeclare", fields, permit)
 
     def _deadline(self, wait: float) -> float:
         return self.clock.now() + (wait + self.patience) * 1000.0

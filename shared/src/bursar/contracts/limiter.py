@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bursar.contracts.base import Amount, Message, Name, Query, Request
+from bursar.contracts.base import REQUEST_ID, Amount, Fence, Message, Name, Query, Request
 
 SERVICE = "limiter"
 
@@ -64,10 +64,10 @@ class Granted(Message):
 
 
 class Refused(Message):
-    """Not now, or never: ``retry_at_ms`` is None when no waiting helps."""
+    """Not now, or never: ``retry_at_ms`` is None when no waiting helps. ``ahead``: how many others stand in line."""
 
     ok: Literal[False] = False
-    reason: Literal["over_limit", "wait_too_long", "never_fits", "recovering", "queue_full"]
+    reason: Literal["over_limit", "wait_too_long", "never_fits", "recovering", "queue_full", "withdrawn"]
     budget: str
     dimension: str | None
     limit: int | None
@@ -100,10 +100,12 @@ class Settled(Message):
 
 
 class Redeclare(Request):
-    """After the limiter lost data: a holder states a reservation it still has, with the fence it was given."""
+    """After the limiter lost data: a holder states a reservation it still has, with the fence that came with the grant:
+    another is refused with ``bad_fence``."""
 
     budget: Name
     reservation: ReservationId
+    fence: Fence
     amounts: Amounts
     granted_at_ms: int
     ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)]
@@ -115,6 +117,24 @@ class Redeclared(Message):
     ok: Literal[True] = True
     reservation: ReservationId
     adopted: bool
+    fence: str
+
+
+class Withdraw(Request):
+    """Take back a `Reserve` whose answer nobody waits for any more; ``request`` is its id."""
+
+    budget: Name
+    request: Annotated[str, Field(pattern=REQUEST_ID, max_length=56)]
+
+
+class Withdrawn(Message):
+    """What has become of the request. ``withdrawn``: it has left the line, and is not let in again. ``cancelled``: it
+    had been granted and was ended without use. ``over``: that reservation has ended. ``unknown``: it does not stand in
+    line (any more); if it was decided before, asking once more with its own id tells how, and if not, it is refused."""
+
+    ok: Literal[True] = True
+    request: str
+    outcome: Literal["withdrawn", "cancelled", "over", "unknown"]
     fence: str
 
 
