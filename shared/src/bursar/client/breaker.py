@@ -44,6 +44,7 @@ FIRST_LOOK: Final = 0.25
 """Seconds that the very first call waits, at most, to hear what is open."""
 
 MAX_CLEAR: Final = 8_192
+MAX_NAME: Final = 256
 MAX_SPAN: Final = 86_400.0
 _NAME: Final = re.compile(NAME)
 
@@ -67,6 +68,7 @@ class Breaker:
         self._subject = observation_subject(SERVICE, "report", bus.principal)
         self._deltas = Deltas()
         self._clear: dict[str, Verdict] = {}
+        self._paths: dict[str, tuple[str, ...]] = {}
         self._ask_after: dict[str, float] = {}
         self._flush_at: asyncio.TimerHandle | None = None
         self._flush_due = math.inf
@@ -122,9 +124,8 @@ class Breaker:
         self._ask_after.clear()
 
     def _look(self, target: str) -> Verdict:
-        if not _NAME.fullmatch(target) or len(target) > 256:
-            raise CallerError("bad_request", "a target is a name such as provider/region/model/key", target=target[:64])
-        now, names, alone = self.clock.now(), path_of(target), self.is_alone
+        names = self._paths.get(target) or self._path(target)
+        now, alone = self.clock.now(), self.is_alone
         stopped = self._said(target, names, now, alone=alone)
         if alone and stopped is None:
             stopped = self._seen(target, names, now)
@@ -135,6 +136,15 @@ class Breaker:
                 self._clear.clear()
             self._clear[target] = GO
         return GO
+
+    def _path(self, target: str) -> tuple[str, ...]:
+        """What stands in the way of a target, once it is known to be a name."""
+        if not _NAME.fullmatch(target) or len(target) > MAX_NAME:
+            raise CallerError("bad_request", "a target is a name such as provider/region/model/key", target=target[:64])
+        if len(self._paths) >= MAX_CLEAR:
+            self._paths.clear()
+        self._paths[target] = path_of(target)
+        return self._paths[target]
 
     def _said(self, target: str, names: tuple[str, ...], now: float, *, alone: bool) -> Stopped | None:
         """What the registry has said; an open time that is over here stands for half-open."""
