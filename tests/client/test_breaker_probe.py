@@ -1,0 +1,132 @@
+"""Half-open: permits of the registry, as a client uses them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bursar.client.breaker_errors import CircuitOpen
+from tests.client.breaker_fakes import breaker_and_registry, moment
+from tests.client.virtual import run
+
+
+def test_a_half_open_target_is_tried_with_a_permit() -> None:
+    """Its result goes back as that of the probe, not into the windows."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            verdict = breaker.allows("p/m")
+            assert not verdict
+            assert verdict.may_probe
+            async with breaker.call("p/m") as call:
+                assert call.is_probe
+                assert call.left == pytest.approx(1.999, abs=0.01)
+                await moment(0.1)
+            with pytest.raises(ConnectionError):
+                async with breaker.call("p"):
+                    raise ConnectionError
+            await moment(0.3)
+            assert there.results() == ["ok", "error"]
+            assert there.reports == []
+
+    run(history())
+
+
+def test_who_gets_no_permit_is_refused_and_does_not_ask_again_at_once() -> None:
+    """Not before the time that it was told, or until something changes."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.free = 0
+            there.change("p", "half_open")
+            await moment()
+            for _ in range(5):
+                with pytest.raises(CircuitOpen) as error:
+                    async with breaker.call("p"):
+                        pass
+                assert error.value.state == "half_open"
+            assert there.count("probe") == 1
+            await moment(0.75)
+            there.free = 1
+            async with breaker.call("p"):
+                pass
+            assert there.count("probe") == 2
+
+    run(history())
+
+
+def test_a_probe_is_cut_off_when_its_permit_is_over() -> None:
+    """Another may be trying by then; it counts as a time-out."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            with pytest.raises(TimeoutError):
+                async with breaker.call("p"):
+                    await asyncio.sleep(60)
+            await moment()
+            assert there.results() == ["timeout"]
+
+    run(history())
+
+
+def test_a_permit_that_nobody_waits_for_goes_back() -> None:
+    """The caller was cancelled while the permit was on its way."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+
+            async def attempt() -> None:
+                async with breaker.call("p"):
+                    raise AssertionError("it was cancelled before")
+
+            asking = asyncio.ensure_future(attempt())
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await moment(0.2)
+            assert there.results() == ["cancelled"]
+
+    run(history())
+
+
+def test_a_permit_that_comes_too_late_is_not_used() -> None:
+    """Its time counts from before it was asked for."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, clock):
+            there.change("p", "half_open")
+            await moment()
+
+            async def pause() -> None:
+                clock.ahead += 2_500.0
+
+            with pytest.raises(CircuitOpen):
+                await asyncio.gather(breaker.enter("p"), pause())
+            await moment()
+            assert there.results() == ["cancelled"]
+
+    run(history())
+
+
+def test_a_circuit_that_has_closed_meanwhile_needs_no_permit() -> None:
+    """The broadcast was lost; the answer to the question tells."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            there.is_mute = True
+            there.change("p", "closed")
+            async with breaker.call("p") as call:
+                assert not call.is_probe
+            await moment(0.2)
+            assert breaker.allows("p")
+
+    run(history())
