@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from bursar.kernel.effects import Inspection
-from bursar.kernel.errors import OutcomeUnknown
+from bursar.kernel.errors import KernelError, OutcomeUnknown
 from bursar.kernel.journal.base import Appended
+from bursar.kernel.keeper import purge_in_need
 from bursar.kernel.snapshot import Manifest
 from tests.simulation.simulator import SUSPEND
 
@@ -99,6 +100,15 @@ class SimulatedJournal:
         found = await self._world.journal.leftovers()
         await self._travel()
         return found
+
+    async def make_room(self) -> None:
+        """The journal is full: do what `bursar.kernel.room` does."""
+        await SUSPEND
+        try:
+            await purge_in_need(self)
+            self._world.checker.count("purged_in_need")
+        except KernelError as error:
+            self._world.simulator.log(self._process.name, "not purged:", error.text)
 
     async def _travel(self) -> None:
         await SUSPEND

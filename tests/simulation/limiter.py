@@ -17,6 +17,7 @@ from bursar.contracts.limiter import (
     Settle,
     Status,
     Usage,
+    Withdraw,
 )
 from bursar.kernel.decider import Decider, Fence
 from bursar_limiter.core import LimiterDecider
@@ -63,6 +64,7 @@ class LimiterWorkload:
     def __init__(self) -> None:
         self.charges: list[Charge] = []
         self.void = 0
+        self.withdrawn: set[tuple[str, str]] = set()
         self.offsets: dict[tuple[Any, ...], int] = {}
 
     def decider(self) -> Decider[Any]:
@@ -77,6 +79,10 @@ class LimiterWorkload:
         if client.todo:
             return Settle, client.todo.pop(0), False
         number = client.number * 5 + client.queries * 3
+        waiting = [question for question in client.open.values() if getattr(question.body, "wait_ms", 0)]
+        if waiting and number % 4 == 0:
+            self.withdrawn.add((client.name, waiting[0].request_id))
+            return Withdraw, {"budget": waiting[0].body.budget, "request": waiting[0].request_id}, False
         if number % 11 == 0:
             client.queries -= 1
             return (Status, {}, True) if number % 2 else (Clock, {}, True)
@@ -108,6 +114,9 @@ class LimiterWorkload:
         bound = question.asked_at - (reply["granted_at_ms"] + 1)
         bound = self.offsets[clock] = max(bound, self.offsets.get(clock, bound))
         reservation = reply["reservation"]
+        if (client.name, question.request_id) in self.withdrawn:  # it may have been cancelled: nobody may use it
+            client.todo.append({"reservation": reservation, "outcome": "cancelled"})
+            return
         sends_at = simulator.now + simulator.between(0, 40)
         if sends_at > reply["send_by_at_ms"] + bound:
             self.void += 1

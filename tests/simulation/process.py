@@ -30,7 +30,7 @@ from bursar.kernel.effects import (
 from bursar.kernel.entry import RECOVERY, decode
 from bursar.kernel.errors import CorruptSnapshot, KernelError, OutcomeUnknown
 from bursar.kernel.fencing import parse_fence
-from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
+from bursar.kernel.keeper import forget_old, store_snapshot, sweep
 from bursar.kernel.loader import load, read_snapshot
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Options, Role
@@ -157,15 +157,7 @@ class Process:
     def _tick_replica(self) -> None:
         self.replica.tick(self.mono)
         if self.replica.is_full and self.replica.role is Role.OWNER and self.simulator.chance(0.1):
-            self._run(self._make_room())
-
-    async def _make_room(self) -> None:
-        await SUSPEND
-        try:
-            await purge_in_need(self.journal)
-            self.world.checker.count("purged_in_need")
-        except KernelError as error:
-            self.simulator.log(self.name, "not purged:", error.text)
+            self._run(self.journal.make_room())
 
     def _warn_others(self) -> None:
         """Nobody is to decide on a journal of which this instance knows that it has lost something."""
@@ -195,16 +187,13 @@ class Process:
     def _request(self, call: Call) -> None:
         body, replica = call.body, self.replica
         seen = parse_fence(body.seen) if isinstance(body.seen, str) else body.seen
-        if seen is not None and replica.saw(seen, self.mono):
-            self._refuse(call)
-            return
+        is_behind = seen is not None and replica.saw(seen, self.mono)
         digest = digest_of(body) if call.request_id else b""
-        acked = getattr(body, "acked", 0)
-        request = Request(call, Command(call.principal, call.request_id, body), digest, acked)
-        if replica.is_full or not replica.offer(request):
+        request = Request(call, Command(call.principal, call.request_id, body), digest, getattr(body, "acked", 0))
+        if not is_behind and not replica.is_full and replica.offer(request):
+            self._schedule_pump()
+        else:
             self._refuse(call)
-            return
-        self._schedule_pump()
 
     def _refuse(self, call: Call) -> None:
         self.world.clients.reply(call, Answer(call, Reject("not_ready", "not now"), self.replica.fence))

@@ -35,10 +35,11 @@ from bursar.kernel.errors import Conflict, JournalFull, KernelError, OutcomeUnkn
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
-from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
+from bursar.kernel.keeper import forget_old, store_snapshot, sweep
 from bursar.kernel.loader import base_of, load
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
+from bursar.kernel.room import Room
 from bursar.kernel.snapshot import Manifest, base_id, manifest_of, split
 
 log = logging.getLogger("bursar.kernel")
@@ -47,7 +48,6 @@ TICK_SECONDS = 0.02
 FLOOR_SECONDS = 1.0
 WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
-ROOM_SECONDS = 1.0
 SNAPSHOT_SECONDS = 300.0
 """A snapshot that takes longer is given up: without another one the journal would never be purged again."""
 
@@ -98,7 +98,7 @@ class ShardRunner:
         self._pump_wanted = False
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
-        self._was_full = False
+        self._room = Room(replica, journal, outlet.journal_full, self._spawn)
         self.snapshots = 0
 
     def start(self) -> None:
@@ -188,8 +188,7 @@ class ShardRunner:
             await asyncio.sleep(TICK_SECONDS)
             self.replica.tick(self._clock.monotonic_ms())
             self._carry_out()
-            if self.replica.is_full is not self._was_full:
-                self._fullness_changed()
+            self._room.look()
 
     # ---- effects
 
@@ -273,25 +272,6 @@ class ShardRunner:
             log.warning("append_unsettled", extra={"why": result.text, **result.facts})
             self.replica.unknown(token, mono)
         self._carry_out()
-
-    def _fullness_changed(self) -> None:
-        self._was_full = self.replica.is_full
-        self._outlet.journal_full(self._was_full)
-        if self._was_full:
-            log.error("journal_full", extra={"fence": self.replica.committed})
-            self._spawn(self._make_room())
-        else:
-            log.warning("journal_has_room")
-
-    async def _make_room(self) -> None:
-        """Nothing can be decided, so no newer snapshot comes that would let the journal be purged as usual."""
-        while self.replica.is_full and self.replica.role is Role.OWNER:
-            try:
-                below = await purge_in_need(self._journal)
-                log.warning("journal_purged_in_need", extra={"below": below})
-            except KernelError as error:
-                log.warning("journal_not_purged", extra={"why": error.text})
-            await asyncio.sleep(ROOM_SECONDS)
 
     async def _inspect(self, token: int, sequence: int) -> None:
         try:
