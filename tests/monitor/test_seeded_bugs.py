@@ -10,6 +10,9 @@ from bursar.contracts.monitor import Silence
 from bursar.kernel import bugs
 from bursar_monitor.bugs import NAMES
 from tests.monitor.fleet import BUSY, SILENT, Desk, sample
+from tests.simulation.monitor import MonitorWorkload
+from tests.simulation.simulator import Violation
+from tests.simulation.world import History
 
 
 def samples_are_counted_once() -> None:
@@ -81,6 +84,34 @@ def is_caught(bug: str, check: Callable[[], None]) -> bool:
     with bugs.switched_on(bug), pytest.raises(AssertionError):
         check()
     return True
+
+
+def is_caught_by_histories(bug: str, words: str, seeds: int = 40) -> bool:
+    """Whether, with the bug in place, some history of the simulator breaks the promise that these words name."""
+    with bugs.switched_on(bug):
+        for seed in range(seeds):
+            try:
+                History(seed, MonitorWorkload).play()
+            except Violation as violation:
+                if words in str(violation):
+                    return True
+    return False
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize(
+    ("bug", "words"),
+    [
+        ("monitor_sample_counted_twice", "counted twice"),
+        ("monitor_flapping_alert", "over before its time"),
+        ("monitor_hold_ignored", "without its hold"),
+        ("monitor_silence_ignored", "silenced and told"),
+        ("monitor_stale_shown_as_fresh", "ms old"),
+    ],
+)
+def test_histories_catch_the_mistake_too(bug: str, words: str) -> None:
+    """The simulator's checks can fail, each for the right reason."""
+    assert is_caught_by_histories(bug, words)
 
 
 def test_seeded_bug_monitor_sample_counted_twice_is_caught() -> None:

@@ -159,7 +159,9 @@ class Rule(Message):
 class AlertChanged(Message):
     """An alert fires or is over. ``again``: it was told before, and something in between may have been missed.
 
-    ``why`` of an end: "cleared", "forgotten" (nothing was heard of its subject for long), "rule removed"."""
+    Of two messages about one alert the one with the later ``at_ms`` counts: an owner that was replaced may say late
+    what it had committed before. ``why`` of an end: "cleared", "forgotten" (nothing was heard of its subject for long,
+    or an operator said so), "rule removed"."""
 
     alert: AlertId
     rule: str
