@@ -10,6 +10,7 @@ from tests.simulation.bank import BankWorkload
 from tests.simulation.breaker import BreakerWorkload
 from tests.simulation.gpu_manager import GpuWorkload
 from tests.simulation.limiter import LimiterWorkload
+from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.workload import Workload
 from tests.simulation.world import History
 
@@ -18,6 +19,7 @@ WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "limiter": LimiterWorkload,
     "breaker": BreakerWorkload,
     "gpu-manager": GpuWorkload,
+    "monitor": MonitorWorkload,
 }
 
 
