@@ -26,7 +26,7 @@ class Desk:
         self.sequence = 0
         self.journal: list[Event] = []
         self.told: list[Notice] = []
-        self.tokens: list[tuple[int, ...]] = []
+        self.sizes: list[int] = []
         if rules:
             self.must(wire.Configure(id=self.new_id(), **rules), "ops")
 
@@ -50,8 +50,13 @@ class Desk:
             for event in outcome.events:
                 self.decider.evolve(self.state, event)
                 self.journal.append(event)
+            self.sizes.append(len(outcome.events))
             self.told.extend(notice for notice in outcome.broadcasts if isinstance(notice, Notice))
         return outcome
+
+    def decide_only(self, body: Any, principal: str = "ann") -> Outcome:
+        """Decide one command, and nothing that is due."""
+        return self.decide(Command(principal, body.id if isinstance(body, Request) else "", body))
 
     def settle(self) -> None:
         """Hand out everything that is due now."""
@@ -88,7 +93,7 @@ class Desk:
     def code(self, body: Any, principal: str = "ann") -> str:
         """The code of the error that this meets."""
         before = self.dump()
-        outcome = self.decide(Command(principal, body.id if isinstance(body, Request) else "", body))
+        outcome = self.decide_only(body, principal)
         assert isinstance(outcome, Reject), outcome
         assert self.dump() == before, "what is rejected changes nothing"
         self.settle()
@@ -166,7 +171,7 @@ class Desk:
     def lose(self, entries: int) -> None:
         """The journal comes back without its last events, and a new incarnation begins."""
         kept = self.journal[: max(0, len(self.journal) - entries)]
-        self.state, self.journal = self.decider.initial(), []
+        self.state, self.journal, self.sizes = self.decider.initial(), [], []
         self.incarnation += 1
         self._replay(kept)
         self._replay(list(self.decider.recover(self.state, self.now)))

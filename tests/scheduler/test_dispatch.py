@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_task_that_comes_back_keeps_its_place() -> None:
         ({}, {"classes": ("other", "work")}, True),
     ],
 )
-def test_a_worker_gets_what_it_serves(needs: dict[str, object], offer: dict[str, object], fits: bool) -> None:
+def test_a_worker_gets_what_it_serves(needs: dict[str, Any], offer: dict[str, Any], fits: bool) -> None:
     """Class, kind and all labels; whoever comes first, task or worker."""
     for worker_first in (True, False):
         desk = Desk()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bursar.contracts import scheduler as wire
 from bursar.kernel.decider import Accept, Refuse
 from tests.scheduler.desk import Desk
@@ -58,7 +60,7 @@ def test_an_operator_who_knows_has_it_run_again() -> None:
     desk.check()
 
 
-def submit(number: int, **fields: object) -> wire.Submit:
+def submit(number: int, **fields: Any) -> wire.Submit:
     return wire.Submit.model_validate({"id": f"n-{number}", "task_class": "work", **fields})
 
 

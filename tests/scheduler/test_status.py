@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.base import Query, Request
 from bursar_scheduler import events
 from bursar_scheduler.configuring import ConfigureFromSettings
 from bursar_scheduler.service import SPEC, position, start
@@ -99,7 +102,12 @@ def test_every_answer_fits_its_contract() -> None:
     desk.finish(task)
     wire.Found.model_validate({**desk.find(task), "fence": FENCE})
     desk.cancel(desk.submit())
-    models = {"assign": wire.Assign, "stop": wire.Stop, "register": wire.RegisterAgain, "ended": wire.TaskEnded}
+    models: dict[str, Any] = {
+        "assign": wire.Assign,
+        "stop": wire.Stop,
+        "register": wire.RegisterAgain,
+        "ended": wire.TaskEnded,
+    }
     for notice in desk.told:
         models[notice.body["what"]].model_validate({**notice.body, "fence": FENCE})
 
@@ -156,8 +164,8 @@ def test_the_service_listens_to_every_message_of_the_contract() -> None:
         verb.message for verbs in (SPEC.verbs, SPEC.admin, SPEC.work, SPEC.observations) for verb in verbs.values()
     }
     requests = {kind for kind in vars(wire).values()
-                if isinstance(kind, type) and issubclass(kind, wire.Request | wire.Query)
-                and kind not in (wire.Request, wire.Query)}  # fmt: skip
+                if isinstance(kind, type) and issubclass(kind, Request | Query)
+                and kind not in (Request, Query)}  # fmt: skip
     assert requests <= heard
     assert SPEC.inbox is not None
     assert SPEC.inbox.message is wire.Post

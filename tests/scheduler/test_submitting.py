@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bursar.contracts import scheduler as wire
@@ -10,7 +12,7 @@ from bursar_scheduler import state as bounds
 from tests.scheduler.desk import Desk
 
 
-def submit(number: int, **fields: object) -> wire.Submit:
+def submit(number: int, **fields: Any) -> wire.Submit:
     return wire.Submit.model_validate({"id": f"t-{number}", "task_class": "work", **fields})
 
 
@@ -101,7 +103,7 @@ def test_results_are_bounded_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_full_queue_refuses_and_says_what_is_full(
-    rules: dict[str, int], fields: dict[str, object], dimension: str, scope: str
+    rules: dict[str, int], fields: dict[str, Any], dimension: str, scope: str
 ) -> None:
     """Nothing changes, and there is room again when something has ended."""
     desk = Desk(**rules)

@@ -11,6 +11,7 @@ from tests.simulation.breaker import BreakerWorkload
 from tests.simulation.gpu_manager import GpuWorkload
 from tests.simulation.limiter import LimiterWorkload
 from tests.simulation.monitor import MonitorWorkload
+from tests.simulation.scheduler import SchedulerWorkload
 from tests.simulation.workload import Workload
 from tests.simulation.world import History
 
@@ -20,6 +21,7 @@ WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "breaker": BreakerWorkload,
     "gpu-manager": GpuWorkload,
     "monitor": MonitorWorkload,
+    "scheduler": SchedulerWorkload,
 }
 
 

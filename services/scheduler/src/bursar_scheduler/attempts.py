@@ -96,8 +96,7 @@ def failure(task: Task, error: str, now: int, why: str = TIME_OUT, last: str = T
     if task.failures >= task.retries:
         return (events.DEAD, now, task.id, last, error)
     pause = pause_of(task.backoff_ms, task.failures + 1, task.order)
-    not_before = now if seeded(bugs.BACKOFF_IGNORED) else now + pause
-    return (events.WAITS, now, task.id, why, error, not_before)
+    return (events.WAITS, now, task.id, why, error, now + pause)
 
 
 def decide_release(state: State, command: Command, now: int, fence: Fence) -> Outcome:

@@ -16,6 +16,8 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
+from bursar.kernel.bugs import seeded
+from bursar_scheduler import bugs
 from bursar_scheduler.lifecycle import ASSIGNED, RUNNING, WAITING
 from bursar_scheduler.pool import Pool
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
@@ -101,7 +103,7 @@ class Board:
 
     def place(self, task: Task, now: int) -> None:
         """A task is new here or in another state: into its lane or out of it, and into the agenda."""
-        waits = task.state == WAITING and task.not_before <= now
+        waits = task.state == WAITING and (task.not_before <= now or seeded(bugs.BACKOFF_IGNORED))
         if waits != task.listed:
             lane = self.lane(task.lane)
             if waits:
@@ -256,4 +258,6 @@ def start_by(task: Task, config: Config) -> int:
 
 
 def lease_until(task: Task) -> int:
+    if seeded(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT):
+        return 1 << 53
     return max(task.since + task.lease_ms, task.heard_until)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome
-from bursar_scheduler import bugs, events, telling
+from bursar_scheduler import events, telling
 from bursar_scheduler.attempts import failure
 from bursar_scheduler.board import lease_until, start_by
 from bursar_scheduler.lifecycle import (
@@ -56,7 +55,7 @@ def what_happens(task: Task, config: Config, now: int) -> str:
         return ""
     if task.timeout_ms and now >= task.since + task.timeout_ms:
         return TIME_OUT
-    return LEASE_LOST if now >= lease_until(task) and not seeded(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT) else ""
+    return LEASE_LOST if now >= lease_until(task) else ""
 
 
 def decide_moment(state: State, command: Command, now: int, fence: Fence) -> Outcome:

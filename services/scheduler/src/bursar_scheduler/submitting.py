@@ -16,10 +16,11 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.contracts.scheduler import BANDS, Post, Submit, size_of
 from bursar.contracts.scheduler import Task as Told
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar.kernel.inbox import Delivered
-from bursar_scheduler import dispatch, events, telling
-from bursar_scheduler.lifecycle import DEAD, POST_REFUSED
+from bursar_scheduler import bugs, dispatch, events, telling
+from bursar_scheduler.lifecycle import DEAD, ENDS, POST_REFUSED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import LaneKey, Task
 
@@ -43,7 +44,7 @@ def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Out
     body: Submit = command.body
     name = f"{command.principal}.{body.key or command.request_id}"
     task = draft(name, body, now)
-    known = state.known(name)
+    known = _known(state, name)
     if known is not None:
         return _again(name, known, task.digest)
     if is_doubtful(state, body.seen, now, fence, named=body.key is not None):
@@ -76,7 +77,7 @@ def decide_delivered(state: State, command: Command, now: int, fence: Fence) -> 
 def _post(state: State, principal: str, sequence: int, post: Post, now: int, fence: Fence) -> Outcome:
     name = f"{principal}.{post.name}"
     task = draft(name, post, now)
-    known = state.known(name)
+    known = _known(state, name)
     if known is not None:
         what = "repeated" if known[0] == task.digest else "name_reused"
         return Accept([(events.POSTED, now, sequence, what)], {})
@@ -130,6 +131,11 @@ def is_doubtful(state: State, seen: str | None, now: int, fence: Fence, *, named
     if seen is not None and int(seen.partition(".")[0]) < fence[0]:
         return True
     return (seen is None or named) and now < state.lost_at + DOUBT_MS
+
+
+def _known(state: State, name: str) -> tuple[bytes, str] | None:
+    known = state.known(name)
+    return None if known is not None and known[1] in ENDS and seeded(bugs.ENDED_ID_FORGOTTEN) else known
 
 
 def what_is_full(state: State, principal: str, task: Task) -> Full | None:

@@ -1,0 +1,98 @@
+"""What must hold of a whole journal of the scheduler, and of any state that it may lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bursar.kernel.decider import Event
+from bursar_scheduler import events
+from bursar_scheduler.lifecycle import ENDS, LIVE, TRANSITIONS
+from bursar_scheduler.state import State
+from bursar_scheduler.task import Task
+from tests.scheduler.desk import Desk
+from tests.scheduler.truth import Key, key_of
+
+ROUNDS = 400
+
+
+def follow(states: dict[str, str], event: Event) -> None:
+    """Move a task along the table; KeyError when there is no such move."""
+    kind = event[0]
+    if kind == events.ACCEPTED:
+        states[event[2]] = "waiting"
+    elif kind == events.SET_ASIDE:
+        states[event[2]] = "dead"
+    elif kind == events.LOST:
+        states.update({name: "dead" for name, where in states.items() if where in LIVE})
+    else:
+        what = {events.ASSIGNED: "assign", events.STARTED: "start", events.REQUEUED: "requeue"}.get(kind)
+        what = event[3] if kind in {events.WAITS, events.DEAD} else event[6] if kind == events.ENDED else what
+        if what is not None:
+            states[event[2]] = TRANSITIONS[states[event[2]], what]
+
+
+def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:
+    """Every task follows the table and is accepted once, tokens grow, pauses are kept, each message of the inbox is
+    decided once and in order (``posted``: so many at the end, with no gap). Returns where each task stands."""
+    states: dict[str, str] = {}
+    tokens: dict[str, Key] = {}
+    pauses: dict[str, int] = {}
+    position = 0
+    for event in happened:
+        kind, at = event[0], event[1]
+        if kind in {events.ACCEPTED, events.SET_ASIDE}:
+            assert event[2] not in states, f"{event[2]} was accepted twice"
+        elif kind == events.POSTED:
+            assert event[2] > position, f"inbox message {event[2]} after {position}"
+            assert event[2] == position + 1 or not posted, f"inbox message {position + 1} was passed over"
+            position = event[2]
+        elif kind == events.ASSIGNED:
+            token = key_of(event[4])
+            assert token > tokens.get(event[2], (0,)), f"{event[2]}: token {token} after {tokens[event[2]]}"
+            assert at >= pauses.get(event[2], 0), f"{event[2]} was assigned {pauses[event[2]] - at} ms too early"
+            tokens[event[2]] = token
+        elif kind == events.WAITS:
+            pauses[event[2]] = event[5]
+        try:
+            follow(states, event)
+        except KeyError as error:
+            raise AssertionError(f"{event} is not in the table: {error}") from error
+    assert position >= posted, f"{posted - position} messages of the inbox are not decided"
+    return states
+
+
+def finish_everything(state: State, now: int) -> None:
+    """Faultless workers take over whatever there is: all tasks end, without anybody's help."""
+    desk = Desk(now)
+    desk.state = desk.decider.load(desk.decider.dump(state))
+    desk.incarnation, desk.number = 1_000_000, 0  # above every token
+    for name in ("fresh1", "fresh2"):
+        desk.register(name, 4, classes=("work", "other"))
+    waits = {name for name, task in desk.state.tasks.items() if not serves(task)}
+    for _ in range(ROUNDS):
+        if not desk.state.tasks.keys() - waits:
+            return
+        desk.advance(500)
+        for name in ("fresh1", "fresh2"):
+            desk.beat(name, *[t.token for t in desk.state.tasks.values() if t.worker == name])
+        for task in list(desk.state.tasks.values()):
+            if task.worker.startswith("fresh") and task.state == "assigned":
+                desk.start(task.id)
+                desk.finish(task.id)
+    left = {task.id: (task.state, task.worker) for task in desk.state.tasks.values()}
+    raise AssertionError(f"with faultless workers these do not end: {left}")
+
+
+def serves(task: Task) -> bool:
+    """Whether the fresh workers may have a task."""
+    task_class, kind, labels = task.lane
+    return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels
+
+
+def accepted_ends(happened: Iterable[Event]) -> dict[str, int]:
+    """How many ends of each task stand in the journal."""
+    counts: dict[str, int] = {}
+    for event in happened:
+        if event[0] == events.ENDED and event[3] in ENDS:
+            counts[event[2]] = counts.get(event[2], 0) + 1
+    return counts

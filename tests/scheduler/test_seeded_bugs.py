@@ -1,0 +1,83 @@
+"""A test must be able to fail: each known mistake is switched on, and the state machine must object, for its reason."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from bursar.kernel.bugs import switched_on
+from bursar_scheduler import bugs
+from tests.scheduler.test_machine import Machine
+
+pytestmark = pytest.mark.property
+
+QUICK = settings(
+    max_examples=400,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate,),
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def objection(bug: str) -> str:
+    """What the state machine says with the bug in place."""
+    with switched_on(bug), pytest.raises((AssertionError, KeyError)) as caught:
+        run_state_machine_as_test(Machine, settings=QUICK)
+    return str(caught.value)
+
+
+def test_seeded_bug_scheduler_stale_token_finishes_is_caught() -> None:
+    """An attempt that is void must not end its task."""
+    assert "did not run" in objection(bugs.STALE_TOKEN_FINISHES)
+
+
+def test_seeded_bug_scheduler_lease_expiry_keeps_attempt_is_caught() -> None:
+    """A task must not stay with a worker of which nothing is heard."""
+    assert "runs on without a sign of life" in objection(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT)
+
+
+def test_seeded_bug_scheduler_double_assign_is_caught() -> None:
+    """Who is assigned does not wait any more."""
+    assert "with token" in objection(bugs.DOUBLE_ASSIGN)
+
+
+def test_seeded_bug_scheduler_slots_exceeded_is_caught() -> None:
+    """A cancelled attempt runs until its worker has stopped it."""
+    assert "slots" in objection(bugs.SLOTS_EXCEEDED)
+
+
+def test_seeded_bug_scheduler_backoff_ignored_is_caught() -> None:
+    """A pause is kept."""
+    assert "waits nowhere" in objection(bugs.BACKOFF_IGNORED) or "too early" in objection(bugs.BACKOFF_IGNORED)
+
+
+def test_seeded_bug_scheduler_inbox_position_lost_is_caught() -> None:
+    """What was decided is not read again."""
+    assert "position" in objection(bugs.INBOX_POSITION_LOST)
+
+
+def test_seeded_bug_scheduler_cancelled_task_runs_is_caught() -> None:
+    """A cancellation that was answered holds."""
+    assert "worked on" in objection(bugs.CANCELLED_TASK_RUNS)
+
+
+def test_seeded_bug_scheduler_ended_id_forgotten_is_caught() -> None:
+    """A name that has ended is not accepted again."""
+    assert "there and ended" in objection(bugs.ENDED_ID_FORGOTTEN)
+
+
+def test_seeded_bug_scheduler_loss_runs_again_is_caught() -> None:
+    """After a loss of entries a task that may have ended does not run."""
+    said = objection(bugs.LOSS_RUNS_AGAIN)
+    assert "second end" in said or "worked on" in said or "waiting" in said
+
+
+def test_every_seeded_bug_has_its_test() -> None:
+    """None of the known mistakes goes without the test that shows that it is seen."""
+    for name in bugs.NAMES:
+        assert f"test_seeded_bug_{name}_is_caught" in globals(), name
