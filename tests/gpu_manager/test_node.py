@@ -79,7 +79,7 @@ async def test_processes_use_simulated_cards_over_the_control_port(tmp_path: Pat
     address = await control.start("127.0.0.1:0" if kind == "port" else str(tmp_path / "control"))
     cards = await SimulatedCards.connect(address)
     async with SimulatedProcess.on(address, "gpu-1") as process:
-        assert process.identity == (1_001, 100_100)
+        assert process.identity == (1_001, host.started[1_001])
         await process.allocate("SIM-gpu-1-0", 12 * GIB)
         with pytest.raises(ServiceError, match="out_of_memory"):
             await process.allocate("SIM-gpu-1-0", 5 * GIB)

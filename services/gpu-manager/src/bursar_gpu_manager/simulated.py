@@ -11,6 +11,7 @@ Deterministic: no clock, no randomness; pids count up. All amounts are bytes.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -81,7 +82,7 @@ class SimulatedHost:
         """A new process: its pid and start (ticks)."""
         self._pids += 1
         pid = self._pids
-        self.started[pid] = pid * 100
+        self.started[pid] = zlib.crc32(self.name.encode()) + pid  # no process of another host
         if foreign:
             self.foreign.add(pid)
         return (pid, self.started[pid])
