@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
@@ -169,6 +172,29 @@ async def test_bursar_top_prints_one_frame_of_a_real_fleet(tmp_path: Path) -> No
         text = await _top(site)
         assert HOST in text
         assert "l-1" in text
+        await asyncio.to_thread(_watch_and_quit, site)
+
+
+def _watch_and_quit(site: Site) -> None:
+    """In a terminal it draws frame after frame until somebody presses q."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "bursar.cli.main", "top", "--interval", "0.2", "--url", site.server.url]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    command += ["--home", str(site.home.path)]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env=env) as process:
+        os.close(slave)
+        screen, deadline = b"", time.monotonic() + 15
+        while screen.count(b"bursar top") < 3 and time.monotonic() < deadline:
+            if select.select([master], [], [], 0.2)[0]:
+                screen += os.read(master, 65_536)
+        assert screen.count(b"bursar top") >= 3, screen[-500:]
+        os.write(master, b"q")
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([master], [], [], 0.05)[0]:
+                with contextlib.suppress(OSError):
+                    os.read(master, 65_536)
+        assert process.wait(1) == 0
+    os.close(master)
 
 
 async def _top(site: Site, *options: str) -> str:

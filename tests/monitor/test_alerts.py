@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from bursar.contracts.monitor import AlertChanged, Forget, GpuSample, Rule, SetRules
+from bursar.contracts.base import Message
+from bursar.contracts.monitor import AlertChanged, Forget, GpuSample, Rule, SetRules, Silence
 from bursar.contracts.monitor_picture import BudgetRow, CircuitRow, DeviceRow, QueueRow
-from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN
-from bursar_monitor.track import FORGET_MS
+from bursar.kernel.decider import Refuse
+from bursar_monitor import alerting
+from bursar_monitor.observing import MAX_HOSTS
+from bursar_monitor.samples import HostView
+from bursar_monitor.signals import MAX_QUEUES
+from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN, MAX_TRACKS
+from bursar_monitor.track import FORGET_MS, Track
 from tests.monitor.fleet import BUSY, FENCE, GONE, OPEN, OWNERLESS, SILENT, Desk, full, instance
 
 
@@ -245,3 +251,52 @@ def test_services_of_others_are_not_expected() -> None:
     desk.sweep(instance("unheard-of", "x", owner=False))
     assert not desk.state.known
     assert not desk.status().services
+
+
+def test_what_has_been_overtaken_changes_nothing() -> None:
+    """Something due that is no longer so: no evidence any more, told meanwhile, known or dropped meanwhile."""
+    desk = Desk(BUSY)
+    desk.samples(5, cpu=950)
+    (alert,) = desk.state.alerts
+    before = list(desk.journal)
+    for body in (
+        alerting.Look("cpu-high", "alpha"),
+        alerting.Look("cpu-high", "nobody"),
+        alerting.Look("no-such-rule", "alpha"),
+        alerting.Tell(alert),
+        alerting.Tell("9.9.9"),
+        alerting.Expect("host", "alpha"),
+        alerting.Drop("host", "nobody"),
+    ):
+        assert isinstance(desk.ask(body, ""), Refuse)
+    desk.take_over()
+    desk.state.tracks.clear()
+    assert isinstance(desk.ask(alerting.Look("cpu-high", "alpha"), ""), Refuse)
+    assert desk.journal == before
+
+
+def test_the_monitor_wakes_up_for_what_is_due() -> None:
+    """At once when something is to be looked at, else once a second or when a silence ends."""
+    desk = Desk(BUSY)
+    assert desk.decider.wake_at(desk.state) == desk.state.tick_at
+    desk.must(Silence(id=desk.id(), for_ms=1_000))
+    desk.advance(500)
+    assert desk.decider.wake_at(desk.state) == desk.now + 500
+    desk.state.look["cpu-high", "alpha"] = None
+    wake = desk.decider.wake_at(desk.state)
+    assert wake is not None
+    assert wake <= desk.now
+
+
+def test_hosts_and_evidence_beyond_the_bounds_are_left_out() -> None:
+    """So many hosts, so many tracks."""
+    desk = Desk(BUSY.model_copy(update={"hold_ms": 0}))
+    desk.state.tracks = {("cpu-high", f"s-{n}"): Track(desk.now) for n in range(MAX_TRACKS)}
+    desk.sample("alpha", cpu=950)
+    assert not desk.firing
+    desk.state.hosts = {f"h-{n}": HostView(f"h-{n}", 0) for n in range(MAX_HOSTS)}
+    desk.sample("beta", cpu=950)
+    assert "beta" not in desk.state.hosts
+    queues: list[Message] = [QueueRow(queue=f"q-{n}", waiting=1, running=0) for n in range(MAX_QUEUES + 5)]
+    desk.page("scheduler", queues=queues)
+    assert len(desk.state.queues) == MAX_QUEUES

@@ -137,4 +137,4 @@ class Fleet(RuleBasedStateMachine):
 
 
 TestFleet = Fleet.TestCase
-TestFleet.settings = settings(TestFleet.settings, max_examples=150, stateful_step_count=30, deadline=None)
+TestFleet.settings = settings(TestFleet.settings, max_examples=80, stateful_step_count=30, deadline=None)

@@ -41,6 +41,19 @@ def test_what_is_no_statistics_is_no_instance(data: bytes) -> None:
     assert instance_of(data) is None
 
 
+def test_observations_have_no_latency() -> None:
+    """An endpoint that answers nobody says nothing about how long answers take."""
+    page = {"name": "x", "id": "y", "version": "1"}
+    heard = {"name": "host", "num_requests": 900, "num_errors": 0, "data": {"p50_ns": 0, "p99_ns": 0}}
+    asked = {"name": "status", "num_requests": 5, "num_errors": 0, "data": {"p50_ns": 2_000_000, "p99_ns": 3_000_000}}
+    row = instance_of(json.dumps({**page, "endpoints": [heard, asked]}).encode())
+    assert row is not None
+    assert (row.requests, row.p50_us, row.p99_us) == (905, 2_000, 3_000)
+    alone = instance_of(json.dumps({**page, "endpoints": [heard]}).encode())
+    assert alone is not None
+    assert (alone.p50_us, alone.p99_us) == (None, None)
+
+
 def test_a_service_without_endpoints_or_requests_knows_no_latency() -> None:
     """None, not 0."""
     row = instance_of(b'{"name":"x","id":"y","version":"1","endpoints":[]}')

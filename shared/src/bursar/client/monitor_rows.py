@@ -39,7 +39,7 @@ def instance_of(data: bytes) -> InstanceRow | None:
             errors=sum(endpoint.errors for endpoint in endpoints),
             open=sum(endpoint.open for endpoint in endpoints),
             p50_us=_busiest(endpoints),
-            p99_us=max((endpoint.p99_us for endpoint in endpoints if endpoint.requests), default=None),
+            p99_us=max((endpoint.p99_us for endpoint in _answering(endpoints)), default=None),
             rss_bytes=_count(process.get("rss_bytes")),
             cpu_ms=_count(process.get("cpu_ms")),
         )
@@ -68,10 +68,15 @@ class _Endpoint(NamedTuple):
         )
 
 
+def _answering(endpoints: Sequence[_Endpoint]) -> list[_Endpoint]:
+    """Those that have answered somebody; to observations there is no answer, and so no latency."""
+    return [endpoint for endpoint in endpoints if endpoint.requests and endpoint.p99_us]
+
+
 def _busiest(endpoints: Sequence[_Endpoint]) -> int | None:
     """The median latency of the endpoint with the most requests."""
-    busiest = max(endpoints, key=lambda endpoint: endpoint.requests, default=None)
-    return busiest.p50_us if busiest is not None and busiest.requests else None
+    busiest = max(_answering(endpoints), key=lambda endpoint: endpoint.requests, default=None)
+    return None if busiest is None else busiest.p50_us
 
 
 def _count(value: Any) -> int | None:
