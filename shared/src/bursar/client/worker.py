@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.base import BusError
+from bursar.client.background import Background
 from bursar.client.caller import Caller
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.worker_attempt import Attempt
@@ -87,6 +88,8 @@ class Worker:
         self._attempts: dict[str, Attempt] = {}
         self._ending = asyncio.Event()
         self._registering: asyncio.Task[None] | None = None
+        self._registered = asyncio.Event()
+        self._releases = Background()
         self._beat_every = 1.0
         self._is_registered = False
         self._ttl_ms = 3_000
@@ -154,6 +157,7 @@ class Worker:
             await self._drain()
         finally:
             beating.cancel()
+            await self._releases.drain(1.0)
             for attempt in list(self._attempts.values()):
                 attempt.hand_back()
             await asyncio.gather(beating, return_exceptions=True)
@@ -196,8 +200,13 @@ class Worker:
     def _now(self) -> float:
         return self._fleet.scheduler.clock.now()
 
+    async def registered(self) -> None:
+        """Return when no registration is under way: it says what runs here, so nothing is started meanwhile."""
+        await self._registered.wait()
+
     async def _register(self) -> None:
         """Until it is answered; and stop what is void."""
+        self._registered.clear()
         fields = {**self._offer, "classes": sorted(self.functions), "running": list(self._attempts)[:LISTED]}
         reply: dict[str, Any] = {}
         while not reply:
@@ -210,6 +219,7 @@ class Worker:
         self._beat_every = reply["heartbeat_ms"] / 1000.0
         for token in reply["void"]:
             self._stop(token)
+        self._registered.set()
         log.info("registered", extra={"worker": self.name, "void": len(reply["void"])})
 
     async def _beat(self) -> None:
@@ -247,9 +257,16 @@ class Worker:
         self._stop(notice["token"])
 
     def _stop(self, token: str) -> None:
+        """Stop an attempt; of one that is not there (any more), say that its slot is free."""
         attempt = self._attempts.get(token)
         if attempt is not None:
             attempt.stop()
+        elif len(self._releases) < LISTED:
+            self._releases.spawn(self._release(token))
+
+    async def _release(self, token: str) -> None:
+        with contextlib.suppress(SchedulerUnavailable):
+            await self.tell("release", {"token": token}, PATIENCE)
 
     def _on_register(self, _: dict[str, Any]) -> None:
         """The scheduler does not know this worker (any more)."""

@@ -78,6 +78,7 @@ class Attempt:
 
     async def _start_and_work(self) -> bool:
         """True when nothing has to be released any more."""
+        await self.worker.registered()
         try:
             await self._tell("start", {})
         except CallerError as error:
