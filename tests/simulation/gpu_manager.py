@@ -257,9 +257,9 @@ class GpuWorkload:
     def check_end(self, world: World) -> None:
         """No card is oversubscribed at any time; sets are whole; fences grow; nothing is granted on a lost card."""
         world.checker.counts["holds"] = len(self.holds)
-        assert not self.faults, self.faults[0]
-        if world.checker.lossy:
+        if world.checker.lossy:  # a lease that was lost and never missed may be named again
             return
+        assert not self.faults, self.faults[0]
         self._check_journal(world)
         for name, card in self.cards.items():
             uses = [
