@@ -122,9 +122,9 @@ class Worker:
         return self._is_registered
 
     @property
-    def running(self) -> int:
-        """Number of attempts that are not over."""
-        return len(self._attempts)
+    def running(self) -> list[str]:
+        """The tokens of the attempts that are not over, oldest first."""
+        return list(self._attempts)
 
     async def run(self, *, signals: bool = True) -> None:
         """Work until `stop`, or with ``signals`` until SIGTERM or SIGINT. Raises what makes working impossible, such as
@@ -207,7 +207,7 @@ class Worker:
     async def _register(self) -> None:
         """Until it is answered; and stop what is void."""
         self._registered.clear()
-        fields = {**self._offer, "classes": sorted(self.functions), "running": list(self._attempts)[:LISTED]}
+        fields = {**self._offer, "classes": sorted(self.functions), "running": self.running[:LISTED]}
         reply: dict[str, Any] = {}
         while not reply:
             try:
@@ -237,7 +237,7 @@ class Worker:
     def _send_beat(self) -> bool:
         """One heartbeat; False when it could not be sent."""
         bus = self._fleet.scheduler.bus
-        body = {"v": 1, "session": self.session, "running": list(self._attempts)[:LISTED]}
+        body = {"v": 1, "session": self.session, "running": self.running[:LISTED]}
         try:
             bus.publish(observation_subject(SERVICE, "heartbeat", bus.principal), msgpack.packb(body))
         except BusError:
