@@ -56,6 +56,7 @@ class Collector:
         finally:
             if server is not None:
                 server.shutdown()
+                server.server_close()
 
     async def _start_watch(self) -> None:
         while True:

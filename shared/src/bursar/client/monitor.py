@@ -68,7 +68,7 @@ class FleetWatch:
         try:
             msg = await self._ask(service, timeout)
             return source.rows(decode_reply(source.reply, msg.data, msg.headers))
-        except BursarError:
+        except (BursarError, ValueError):  # a row that cannot be: the service has another version
             return None
 
     async def picture(self, timeout: float = STATUS_SECONDS) -> StatusReply | None:
