@@ -112,6 +112,8 @@ def test_heartbeats_of_another_session_are_not_heard() -> None:
     desk = Desk()
     desk.register(session="new")
     desk.register("w2")
+    desk.beat("w1", "3.3.3", session="old")
+    assert [notice["token"] for notice in desk.notices("w1", "stop")] == ["3.3.3"], "it is to stop what it does"
     for _ in range(4):
         desk.advance(1_000)
         desk.beat("w1", session="old")

@@ -95,6 +95,9 @@ def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> 
         _note_stranger(board, command.principal, now)
         return Refuse({})
     if worker.session != body.session:
+        void = {token: "stop" for token in body.running if token not in worker.attempts}
+        if void:  # a process that was replaced still works on these
+            board.tell.setdefault(worker.name, {}).update(void)
         return Refuse({})
     if now - board.last_heard > state.config.worker_ttl_ms // 2:
         board.everybody_is_heard(now)
@@ -102,7 +105,7 @@ def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> 
     worker.load = body.load_permille
     again = _extend(state, worker, body.running, now) | _unheard(state, worker, body.running, now)
     if again:
-        board.tell[worker.name] = again
+        board.tell.setdefault(worker.name, {}).update(again)
     return Refuse({})
 
 

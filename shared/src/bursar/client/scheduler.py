@@ -253,7 +253,7 @@ class Scheduler:
         """Ask which of the awaited tasks have ended, as long as there are any."""
         while self._watched:
             await asyncio.sleep(self._random.uniform(*POLL))
-            alive = [task for task in self._watched if (h := self._handles.get(task)) is not None and not h.is_over]
+            alive = [task for task in self._watched if (h := self._handles.get(task)) is not None and h.is_awaited]
             self._watched = dict.fromkeys(alive)
             for start in range(0, len(alive), POLLED):
                 try:

@@ -22,6 +22,7 @@ class Handle:
         self.incarnation = incarnation
         self._scheduler = scheduler
         self._over = asyncio.Event()
+        self._waiting = 0
         self._result: Any = None
         self._error: TaskError | None = None
 
@@ -33,6 +34,11 @@ class Handle:
         """Whether the end is known here; if not, the task may still have ended."""
         return self._over.is_set()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for an end that is not known here yet."""
+        return self._waiting > 0 and not self._over.is_set()
+
     async def result(self, timeout: float | None = None) -> Any:
         """What the worker returned; waits for it, at most ``timeout`` seconds.
 
@@ -40,9 +46,13 @@ class Handle:
         says nothing about the task: it goes on.
         """
         if not self._over.is_set():
+            self._waiting += 1
             self._scheduler.watch(self)
-            async with asyncio.timeout(timeout):
-                await self._over.wait()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._over.wait()
+            finally:
+                self._waiting -= 1
         if self._error is not None:
             raise self._error
         return self._result
