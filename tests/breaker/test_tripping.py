@@ -95,6 +95,28 @@ def test_consecutive_failures_trip_below_the_minimum_of_calls() -> None:
     assert desk.state.circuits["p"].reason == CONSECUTIVE
 
 
+def test_a_sudden_outage_opens_at_once_though_the_window_is_full_of_successes() -> None:
+    """The streak asks who has failed since the last success, not whose rate is bad by now."""
+    desk = Desk(rule(consecutive=5))
+    for who in ("ann", "bob"):
+        desk.report(who=who, ok=500)
+    desk.report(who="ann", error=40)
+    assert desk.state_of() == "closed"
+    desk.report(who="bob", error=1)
+    assert desk.state.circuits["p"].reason == CONSECUTIVE
+
+
+def test_a_streak_of_one_reporter_is_no_quorum() -> None:
+    """Whoever has failed before the last success has no voice in the streak after it."""
+    desk = Desk(rule(consecutive=5))
+    for who in ("ann", "bob", "eve"):
+        desk.report(who=who, ok=500)
+    desk.report(who="bob", error=1)
+    desk.report(who="eve", ok=1)
+    desk.report(who="ann", error=400)
+    assert desk.state_of() == "closed"
+
+
 def test_slow_calls_trip_by_their_own_rate() -> None:
     """They are no failures: the failure rate stays at nothing."""
     desk = Desk(rule(slow_permille=600))

@@ -1,8 +1,9 @@
 """When is a target down? The rules, over the sums of its window.
 
-*Quorum.* A reporter counts as a voice when what it saw itself says so. At least `Rule.quorum` voices are needed, and
-`Rule.quorum_permille` of those who reported within the window; but never more than there are reporters, so that a
-fleet of one can trip. One reporter among others that succeed trips nothing, however much it reports.
+*Quorum.* A reporter counts as a voice when what it saw itself says so: a rate of its own, or (for the streak) a failure
+since anybody's last success. At least `Rule.quorum` voices are needed, and `Rule.quorum_permille` of those who reported
+within the window; but never more than there are reporters, so that a fleet of one can trip. One reporter among others
+that succeed trips nothing, however much it reports.
 
 *Causes.* Time-outs and 5xx follow the rates and the streak. An overloaded target that names a time opens at once, for
 that time. 429 is the limiter's matter and counts for nothing here, nor does what the caller gave up. 401, 402 and 403
@@ -49,8 +50,9 @@ def judge(seen: Window, *, is_named: bool, names_key: bool) -> tuple[str, Eviden
     if is_named and total[TOLD] and seen.counts[TOLD_OFF] >= quorum:
         cause, voices = lifecycle.OVERLOAD, seen.counts[TOLD_OFF]
     elif failed and seen.counts[FAILING] >= quorum and _fails(seen, made, failed):
-        is_rate = made >= rule.minimum_calls and failed * 1000 >= rule.failure_permille * made
-        cause, voices = lifecycle.FAILURE_RATE if is_rate else lifecycle.CONSECUTIVE, seen.counts[FAILING]
+        cause, voices = lifecycle.FAILURE_RATE, seen.counts[FAILING]
+    elif rule.consecutive and seen.streak >= rule.consecutive and len(seen.streak_of) >= quorum:
+        cause, voices = lifecycle.CONSECUTIVE, len(seen.streak_of)
     elif total[SLOW] and seen.counts[SLOWED] >= quorum and _drags(seen, made):
         cause, voices = lifecycle.SLOW_RATE, seen.counts[SLOWED]
     elif is_named and names_key and seen.counts[LOCKED_OUT] >= quorum and _is_shut(seen):
@@ -61,9 +63,7 @@ def judge(seen: Window, *, is_named: bool, names_key: bool) -> tuple[str, Eviden
 
 
 def _fails(seen: Window, made: int, failed: int) -> bool:
-    rule = seen.rule
-    by_rate = made >= rule.minimum_calls and failed * 1000 >= rule.failure_permille * made
-    return by_rate or bool(rule.consecutive and seen.streak >= rule.consecutive)
+    return made >= seen.rule.minimum_calls and failed * 1000 >= seen.rule.failure_permille * made
 
 
 def _drags(seen: Window, made: int) -> bool:

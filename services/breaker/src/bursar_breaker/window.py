@@ -76,11 +76,11 @@ class Bucket:
 
 
 class Window:
-    """See the module's text. ``streak``: failures since the last success, by the order of arrival.
-    ``retry_until``: the latest moment that the target has asked to be left alone until."""
+    """See the module's text. ``streak``: failures since the last success, by the order of arrival, and ``streak_of``:
+    who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until."""
 
     __slots__ = ("buckets", "cells", "counts", "length", "reporters", "retry_until", "rule", "seen_at", "streak",
-                 "total")  # fmt: skip
+                 "streak_of", "total")  # fmt: skip
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -91,6 +91,7 @@ class Window:
         self.total = [0] * SIZE
         self.cells = 0
         self.streak = 0
+        self.streak_of: set[str] = set()
         self.retry_until = 0
         self.seen_at = 0
 
@@ -118,14 +119,22 @@ class Window:
         for at, count in counts:
             cell[at] += count
         self._move(reporter, counts, 1)
-        self._follow(counts)
+        self._follow(reporter, counts)
 
-    def _follow(self, counts: Counts) -> None:
+    def _follow(self, reporter: str, counts: Counts) -> None:
         """A report has no order within it: one with any success ends the streak."""
         delta = [0] * SIZE
         for at, count in counts:
             delta[at] = count
-        self.streak = 0 if good(delta) else self.streak + failed(delta)
+        if good(delta):
+            self._end_streak()
+        elif failed(delta):
+            self.streak += failed(delta)
+            self.streak_of.add(reporter)
+
+    def _end_streak(self) -> None:
+        self.streak = 0
+        self.streak_of.clear()
 
     def _move(self, reporter: str, counts: Counts, sign: int) -> None:
         """Add to the sums or take away from them, and count the voices anew."""
@@ -155,7 +164,7 @@ class Window:
                 self._move(reporter, [(at, count) for at, count in enumerate(cell) if count], -1)
         self.cells -= gone
         if not buckets:
-            self.streak = 0
+            self._end_streak()
         return gone
 
     def named(self) -> dict[str, int]:
