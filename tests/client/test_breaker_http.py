@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +30,9 @@ class Rig(NamedTuple):
 
 
 @asynccontextmanager
-async def provider(*statuses: int, on_refused: Literal["answer", "raise"] = "answer") -> AsyncIterator[Rig]:
+async def provider(
+    *statuses: int, on_refused: Literal["answer", "raise"] = "answer", wait: float = 0.0, slow_after: float | None = None
+) -> AsyncIterator[Rig]:
     """A client under both; the provider answers with these statuses in turn."""
     seen: list[str] = []
     answers = iter(statuses)
@@ -41,8 +44,9 @@ async def provider(*statuses: int, on_refused: Literal["answer", "raise"] = "ans
     async with breaker_and_registry() as (breaker, there, _), fleet_and_limiter(slots=2) as (limiter, limits, _):
         transport = httpx2.MockTransport(answer)
         async with http_client(
-            limiter, "b", wait=0.0, breaker="p/m", circuits=breaker, on_refused=on_refused, transport=transport
-        ) as client:
+            limiter, "b", wait=wait, breaker="p/m", circuits=breaker, on_refused=on_refused, slow_after=slow_after,
+            transport=transport,
+        ) as client:  # fmt: skip
             yield Rig(client, there, limits, seen)
 
 
@@ -105,6 +109,43 @@ def test_what_the_limiter_refuses_says_nothing_about_the_target() -> None:
             await moment(0.3)
             assert seen == []
             assert there.reports == []
+
+    run(history())
+
+
+@pytest.mark.parametrize("on_refused", ["answer", "raise"])
+def test_a_call_that_has_waited_in_line_asks_again_before_it_goes(on_refused: Literal["answer", "raise"]) -> None:
+    """The circuit has opened meanwhile: nothing is sent, and the reservation is given back."""
+
+    async def history() -> None:
+        async with provider(200, on_refused=on_refused, wait=5.0) as (client, there, limits, seen):
+            limits.slots = 0
+            call = asyncio.ensure_future(client.post("http://x/v1/chat", json={}))
+            await moment(0.1)
+            there.change("p/m", "open", 3_000)
+            await moment()
+            waiting = limits.line.pop(next(iter(limits.line)))
+            limits._grant(waiting.request, waiting.reply)
+            if on_refused == "raise":
+                with pytest.raises(CircuitOpen):
+                    await call
+            else:
+                assert (await call).status_code == 503
+            await moment(0.1)
+            assert seen == []
+            assert [outcome for outcome, _ in limits.settled.values()] == ["cancelled"]
+
+    run(history())
+
+
+def test_a_slow_answer_is_reported_as_such() -> None:
+    """By the time to its headers."""
+
+    async def history() -> None:
+        async with provider(200, slow_after=-1.0) as (client, there, _, _):
+            await client.post("http://x/v1/chat", json={})
+            await moment(0.3)
+            assert there.reports == [{"target": "p/m", "slow": 1}]
 
     run(history())
 

@@ -1,61 +1,95 @@
-"""Provider calls under the breaker: an httpx2 transport around another.
+"""Provider calls under the breaker: two httpx2 transports, one on each side of the limiter's.
 
-It stands outside of the limiter's, so that nothing is reserved for a target that is down, and reports what came back:
-the status, or the error. When the target is not to be called, the SDK gets an answer that it understands: 503 with the
-reason in the body and ``x-should-retry: false`` (``on_refused="raise"``: `bursar.CircuitOpen` is raised instead).
-What the limiter refuses says nothing about the target.
+`BreakerGate` stands outside, so that nothing is reserved for a target that is down. `BreakerTransport` stands inside,
+next to the network: a call that has waited in the limiter's line asks again (and asks for a probe's permit) when it is
+about to go, and what came back is reported: the status, or the error. A call that is refused there gives its
+reservation back.
+
+When the target is not to be called, the SDK gets an answer that it understands: 503 with the reason in the body and
+``x-should-retry: false`` (``on_refused="raise"``: `bursar.CircuitOpen` is raised instead).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 import httpx2
 
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_errors import CircuitOpen
+from bursar.client.breaker_verdict import Stopped
 
 Target = str | Callable[[httpx2.Request], str]
 
+LEAVE: Final = "bursar_leave"
+"""Extension of a request: to be called right before it is sent, where the network does not say so itself."""
 
-class BreakerTransport(httpx2.AsyncBaseTransport):
-    """Wraps ``inner``. ``target``: a name, or a function of the request. ``slow_after``: seconds to the answer's
-    headers after which a call counts as slow."""
+
+class _Wrapper(httpx2.AsyncBaseTransport):
+    """Wraps ``inner``. ``target``: a name, or a function of the request."""
 
     def __init__(
         self,
         breaker: Breaker,
         target: Target,
         inner: httpx2.AsyncBaseTransport,
-        *,
         on_refused: Literal["answer", "raise"] = "answer",
-        slow_after: float | None = None,
     ) -> None:
         self._breaker = breaker
         self._target = target
         self._inner = inner
         self._on_refused = on_refused
-        self._slow_after = slow_after
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        target = self._target if isinstance(self._target, str) else self._target(request)
-        try:
-            async with self._breaker.call(target, slow_after=self._slow_after) as call:
-                response = await self._inner.handle_async_request(request)
-                if "bursar" in response.extensions:
-                    call.ignore()  # it was refused before it was sent
-                else:
-                    call.answered(response.status_code, response.headers)
-                return response
-        except CircuitOpen as error:
-            if self._on_refused == "raise":
-                raise
-            return _answer(request, error)
+    def _target_of(self, request: httpx2.Request) -> str:
+        return self._target if isinstance(self._target, str) else self._target(request)
+
+    def _refuse(self, request: httpx2.Request, error: CircuitOpen) -> httpx2.Response:
+        if self._on_refused == "raise":
+            raise error
+        return _answer(request, error)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class BreakerGate(_Wrapper):
+    """Turns away what is not to be called; a look-up, nothing is sent."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        verdict = self._breaker.allows(self._target_of(request))
+        if isinstance(verdict, Stopped) and not verdict.may_probe:
+            return self._refuse(request, verdict.error())
+        return await self._inner.handle_async_request(request)
+
+
+class BreakerTransport(_Wrapper):
+    """Makes the call, if it is allowed, and reports it. ``slow_after``: seconds to the answer's headers after which a
+    call counts as slow."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        target: Target,
+        inner: httpx2.AsyncBaseTransport,
+        on_refused: Literal["answer", "raise"] = "answer",
+        slow_after: float | None = None,
+    ) -> None:
+        super().__init__(breaker, target, inner, on_refused)
+        self._slow_after = slow_after
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            async with self._breaker.call(self._target_of(request), slow_after=self._slow_after) as call:
+                leave = request.extensions.get(LEAVE)
+                if leave is not None and not isinstance(self._inner, httpx2.AsyncHTTPTransport):
+                    leave()
+                response = await self._inner.handle_async_request(request)
+                call.answered(response.status_code, response.headers)
+                return response
+        except CircuitOpen as error:
+            return self._refuse(request, error)
 
 
 def _answer(request: httpx2.Request, refused: CircuitOpen) -> httpx2.Response:

@@ -33,7 +33,7 @@ import httpx2
 
 from bursar.client import headers as rate_limits
 from bursar.client.breaker import Breaker
-from bursar.client.breaker_http import BreakerTransport
+from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport
 from bursar.client.charges import Charges, charge_of, settle
 from bursar.client.errors import LimiterUnavailable, PermitVoid, Refused
 from bursar.client.estimate import Estimate, OutputMemory, estimate_call, read_body
@@ -198,9 +198,9 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
 
     async def _send(self, request: httpx2.Request, flight: _Flight, budget: str) -> httpx2.Response:
         given = request.extensions
-        request.extensions = {**given, "trace": _watch(flight, given.get("trace"))}
+        request.extensions = {**given, "trace": _watch(flight, given.get("trace")), LEAVE: flight.leave}
         try:
-            if not isinstance(self._inner, httpx2.AsyncHTTPTransport):
+            if not isinstance(self._inner, httpx2.AsyncHTTPTransport | BreakerTransport):
                 flight.leave()  # no other transport says when it begins to send
             response = await self._inner.handle_async_request(request)
         except BaseException as error:
@@ -210,6 +210,9 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
             raise
         finally:
             request.extensions = given
+        if "bursar" in response.extensions:  # refused by the breaker, before it was sent
+            flight.end()
+            return response
         flight.status = response.status_code
         self._observe(response, budget)
         _meter(response, flight)
@@ -321,6 +324,7 @@ def http_client(
     on_refused: Literal["answer", "raise"] = "answer",
     transport: httpx2.AsyncBaseTransport | None = None,
     breaker: Budget | None = None,
+    slow_after: float | None = None,
     circuits: Breaker | None = None,
     **client: Any,
 ) -> httpx2.AsyncClient:
@@ -332,7 +336,8 @@ def http_client(
     `bursar.client.charges`. ``on_headers``: called with the budget and the rate-limit headers of each answer (the
     latest are in ``fleet.limiter.observed``). ``on_refused``: see the module's text. ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
-    a function of the request); see `bursar.client.breaker_http`. ``circuits``: the fleet's breaker.
+    a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
+    which the breaker counts the call as slow. ``circuits``: the fleet's breaker.
 
     All else goes to ``httpx2.AsyncClient``, with the defaults of the official SDKs for time-outs (600 s, 5 s to
     connect) and redirects, and without a bound on connections, since the budget bounds the calls. Proxies of the
@@ -345,7 +350,8 @@ def http_client(
     inner = transport or httpx2.AsyncHTTPTransport(**network)
     client.setdefault("timeout", DEFAULT_TIMEOUT)
     client.setdefault("follow_redirects", True)
-    limited: httpx2.AsyncBaseTransport = LimitedTransport(limiter, budget, inner, options)
-    if breaker is not None and circuits is not None:
-        limited = BreakerTransport(circuits, breaker, limited, on_refused=on_refused)
-    return httpx2.AsyncClient(transport=limited, **client)
+    if breaker is None or circuits is None:
+        return httpx2.AsyncClient(transport=LimitedTransport(limiter, budget, inner, options), **client)
+    inner = BreakerTransport(circuits, breaker, inner, on_refused, slow_after)
+    limited = LimitedTransport(limiter, budget, inner, options)
+    return httpx2.AsyncClient(transport=BreakerGate(circuits, breaker, limited, on_refused), **client)
