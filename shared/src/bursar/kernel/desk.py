@@ -175,8 +175,9 @@ class Desk:
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome.reply, fence, reply))
         elif isinstance(outcome, Park):
-            self._unpark(request)
-            self.parked[command.principal, command.request_id] = request
+            if command.request_id:  # who has no id cannot be answered later
+                self._unpark(request)
+                self.parked[command.principal, command.request_id] = request
             return
         else:
             if seeded("refusal_changes_state"):

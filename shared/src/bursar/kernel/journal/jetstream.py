@@ -17,7 +17,7 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from bursar.bus.base import Bus, BusError, Msg
+from bursar.bus.base import Bus, BusError, HotBus, Msg
 from bursar.contracts.base import checkpoint_stream, checkpoint_subject, log_stream, log_subject
 from bursar.kernel.attempt import CONFLICT_CODES
 from bursar.kernel.bugs import seeded
@@ -44,7 +44,7 @@ _UNREADABLE: Final = "?"
 class JetStreamJournal:
     """One shard's journal. ``timeout`` (s) bounds every request: after it the outcome is unknown."""
 
-    def __init__(self, bus: Bus, service: str, shard: int = 0, timeout: float = 2.0) -> None:
+    def __init__(self, bus: HotBus, service: str, shard: int = 0, timeout: float = 2.0) -> None:
         self._bus = bus
         self._timeout = timeout
         self._stream = log_stream(service)
