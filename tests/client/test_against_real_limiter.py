@@ -7,11 +7,13 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from bursar.client.errors import NeverFits, Refused, UnknownBudget
 from bursar.client.fleet import Fleet
 from bursar.client.limiter import Limiter
+from bursar.client.permit import Permit
 from bursar.contracts.limiter import SERVICE, BudgetStatus
 from bursar_limiter.core import LimiterDecider
 from tests.integration.support import Rig, until
@@ -124,3 +126,46 @@ async def test_a_restart_without_a_standby_is_waited_out(rig: Rig) -> None:
         assert (await settling).outcome == "used"
         await (await asking).cancel()
         assert (await budget(fleet.limiter, "wide")).dimensions["input_tokens"].used == 9
+
+
+async def test_who_gives_up_leaves_the_line_at_once(rig: Rig) -> None:
+    """Not at the deadline; and what was granted in that moment does not stay behind."""
+    async with Fleet(None, bus=await rig.bus("agent-1")) as fleet:
+        one, two = [await fleet.limiter.acquire("narrow") for _ in range(2)]
+        waiting = [asyncio.ensure_future(fleet.limiter.acquire("narrow", wait=300)) for _ in range(20)]
+        await until_waiting(fleet.limiter, 20)
+        for task in waiting[:10]:
+            task.cancel()
+        await one.cancel()
+        for task in waiting[10:]:
+            task.cancel()
+        for permit in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(permit, Permit):  # it was granted before its caller gave up
+                await permit.cancel()
+        await until_waiting(fleet.limiter, 0)
+        await two.cancel()
+        await fleet.limiter.background.drain(5.0)
+        assert fleet.limiter.background.failed == 0
+        assert (await budget(fleet.limiter, "narrow")).reservations == 0
+
+
+async def test_declaration_with_a_forged_fence_is_refused(rig: Rig) -> None:
+    """The MAC is checked at the border, the number by the limiter: one that is known proves nothing of another."""
+    bus = await rig.bus("agent-1")
+    async with Fleet(None, bus=bus) as fleet:
+        permit, other = [await fleet.limiter.acquire("wide") for _ in range(2)]
+        fields = {"budget": "wide", "amounts": {}, "granted_at_ms": 0, "ttl_ms": 1000}
+        invented = permit.fence_text.rpartition(".")[2]
+        codes = []
+        for number, (reservation, fence) in enumerate(
+            [
+                ("1.1.999", f"1.1.999.{invented}"),
+                (other.reservation, permit.fence_text),
+                (permit.reservation, permit.fence_text),
+            ]
+        ):
+            body = {"id": f"x-{number + 1}", "reservation": reservation, "fence": fence, **fields}
+            reply = await bus.request("bursar.req.limiter.redeclare.agent-1", msgpack.packb(body), 2.0)
+            answer = msgpack.unpackb(reply.data)
+            codes.append(answer["error"]["code"] if "error" in answer else answer["adopted"])
+        assert codes == ["bad_fence", "bad_fence", False]

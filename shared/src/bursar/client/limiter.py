@@ -15,6 +15,7 @@ limiter has it; after the limiter has lost data, the permits in use are declared
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -277,7 +278,10 @@ class Limiter:
         for name, permit in self._outstanding.items():
             if permit.state != ENDED:
                 declaring = self._declared[name] = self.background.spawn(self._redeclare(permit))
-                declaring.add_done_callback(lambda _, name=name: self._declared.pop(name, None))
+                declaring.add_done_callback(partial(self._has_declared, name))
+
+    def _has_declared(self, reservation: str, _: asyncio.Task[None]) -> None:
+        self._declared.pop(reservation, None)
 
     async def _redeclare(self, permit: Permit) -> None:
         fields = {
