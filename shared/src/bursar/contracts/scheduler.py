@@ -11,61 +11,123 @@ Values (payloads and results) are opaque to the scheduler: bytes, a text, or a m
 convention (the Python client packs whatever it is given), so that no limit of the wire's shape applies to it.
 
 Notices are sent on ``bursar.assign.<principal>``, after the commit; they may be lost, and each has a way that repairs
-it (`Ended` queries; heartbeats). Their models stand at the end; each has ``what`` and the ``fence`` of the decision.
+it (`Ended` queries; heartbeats); each has ``what`` and the ``fence`` of the decision. They and what workers say stand
+in `bursar.contracts.scheduler_work`, the words of both in `bursar.contracts.scheduler_words`; all are found here.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-import msgpack  # type: ignore[import-untyped]
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from bursar.contracts.base import Amount, Fence, Message, Query, Request
+from bursar.contracts.base import Fence, Message, Query, Request
+from bursar.contracts.scheduler_words import (
+    BANDS,
+    LIVE,
+    MAX_SLOTS,
+    MAX_VALUE_BYTES,
+    Band,
+    Label,
+    Labels,
+    LabelValue,
+    PolicyName,
+    Principal,
+    SessionName,
+    TaskClass,
+    TaskId,
+    TaskName,
+    TaskState,
+    Token,
+    Value,
+    WorkerKind,
+    size_of,
+)
+from bursar.contracts.scheduler_work import (
+    Assign,
+    AttemptEnded,
+    Drain,
+    Fail,
+    Finish,
+    Heartbeat,
+    Leave,
+    Progress,
+    Progressed,
+    Register,
+    RegisterAgain,
+    Registered,
+    Release,
+    Start,
+    Started,
+    Stop,
+    TaskEnded,
+    WorkerReply,
+)
+
+__all__ = [
+    "BANDS",
+    "LIVE",
+    "MAX_SLOTS",
+    "MAX_VALUE_BYTES",
+    "SERVICE",
+    "Assign",
+    "AttemptEnded",
+    "Band",
+    "Cancel",
+    "Cancelled",
+    "Configure",
+    "Configured",
+    "Drain",
+    "Ended",
+    "EndedReply",
+    "Fail",
+    "Find",
+    "Finish",
+    "Found",
+    "Heartbeat",
+    "Label",
+    "LabelValue",
+    "Labels",
+    "Leave",
+    "List",
+    "ListReply",
+    "Listed",
+    "Needs",
+    "PolicyName",
+    "Post",
+    "Principal",
+    "Progress",
+    "Progressed",
+    "Refused",
+    "Register",
+    "RegisterAgain",
+    "Registered",
+    "Release",
+    "Requeue",
+    "Requeued",
+    "SessionName",
+    "Start",
+    "Started",
+    "Status",
+    "StatusReply",
+    "Stop",
+    "Submit",
+    "Submitted",
+    "Task",
+    "TaskClass",
+    "TaskEnded",
+    "TaskId",
+    "TaskName",
+    "TaskState",
+    "Token",
+    "Value",
+    "WorkerKind",
+    "WorkerReply",
+    "WorkerStatus",
+    "size_of",
+]  # fmt: skip
 
 SERVICE: Final = "scheduler"
-
-MAX_VALUE_BYTES: Final = 32_768
-"""Largest payload or result; what is larger belongs into a store, with a reference in the payload."""
-
-MAX_SLOTS: Final = 256
-
-Band = Literal["reactive", "standard", "proactive"]
-BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
-WorkerKind = Literal["gpu", "cpu", "remote"]
-PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
-TaskState = Literal["waiting", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
-LIVE: Final = ("waiting", "assigned", "running")
-"""States of a task that somebody still works on; ``dead`` waits for an operator; the others are ends."""
-
-_KEY = r"[A-Za-z0-9_][A-Za-z0-9_:/-]{0,79}"
-TaskClass = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_/-]{0,63}$", max_length=64)]
-TaskName = Annotated[str, Field(pattern=f"^{_KEY}$", max_length=80)]
-TaskId = Annotated[str, Field(pattern=rf"^[a-z0-9][a-z0-9-]{{0,63}}\.{_KEY}$", max_length=145)]
-Token = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
-Principal = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)]
-SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$", max_length=40)]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$", max_length=63)]
-LabelValue = Annotated[str, Field(max_length=63)]
-Labels = Annotated[dict[Label, LabelValue], Field(max_length=16)]
-
-
-def size_of(value: bytes | str | dict[str, Any] | None) -> int:
-    """How many bytes a value counts for."""
-    if value is None:
-        return 0
-    if isinstance(value, dict):
-        return len(msgpack.packb(value))
-    return len(value.encode()) if isinstance(value, str) else len(value)
-
-
-def _of_allowed_size(value: Any) -> Any:
-    if size_of(value) > MAX_VALUE_BYTES:
-        raise ValueError("too large")
-    return value
-
-
-Value = Annotated[bytes | str | dict[str, Any] | None, AfterValidator(_of_allowed_size)]
 
 
 class Needs(Message):
@@ -296,174 +358,4 @@ class Requeued(Message):
     ok: Literal[True] = True
     task: TaskId
     state: Literal["waiting"] = "waiting"
-    fence: str
-
-
-# ---- workers
-
-
-class Register(Request):
-    """A worker says what it can do; its name is its principal. ``session`` names this life of its process: another
-    one ends the attempts of the one before. ``running``: tokens that it is working on now."""
-
-    session: SessionName
-    kind: WorkerKind = "cpu"
-    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
-    classes: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=64)]
-    labels: Labels = Field(default_factory=dict)
-    versions: Labels = Field(default_factory=dict)
-    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
-
-
-class Registered(Message):
-    """``void``: those of ``running`` that are not to go on: stop them, then release them."""
-
-    ok: Literal[True] = True
-    worker: str
-    ttl_ms: int
-    heartbeat_ms: int
-    void: list[str]
-    fence: str
-
-
-class Heartbeat(Message):
-    """An observation, once a second: the worker lives, and works on these tokens (those it is starting included)."""
-
-    session: SessionName
-    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
-    load_permille: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-
-
-class Start(Request):
-    """The assignment has arrived and a slot is free: may it run? Answered by `Started` or the error ``stale_attempt``
-    (do not run it)."""
-
-    task: TaskId
-    token: Token
-
-
-class Started(Message):
-    ok: Literal[True] = True
-    task: TaskId
-    token: Token
-    lease_ms: int
-    fence: str
-
-
-class Progress(Query):
-    """A sign of life of one attempt, and how far it is; it extends the lease. Not durable."""
-
-    task: TaskId
-    token: Token
-    permille: Annotated[int, Field(ge=0, le=1000)] | None = None
-    note: Annotated[str, Field(max_length=200)] | None = None
-
-
-class Progressed(Message):
-    ok: Literal[True] = True
-    lease_ms: int
-    fence: str
-
-
-class Finish(Request):
-    """The attempt has ended well. Answered by `AttemptEnded`; ``stale_attempt`` or ``already_ended``: the result does
-    not count."""
-
-    task: TaskId
-    token: Token
-    result: Value = None
-
-
-class Fail(Request):
-    """The attempt has failed; not ``retryable``: the task ends as ``failed``."""
-
-    task: TaskId
-    token: Token
-    error: Annotated[str, Field(max_length=2_000)] = ""
-    retryable: bool = True
-
-
-class Release(Request):
-    """The worker has stopped an attempt: one that it gives back without counting, or one that had become void. Its
-    slot is free from now on. (Without it the slot of a void attempt stays taken, since it may still run.)"""
-
-    task: TaskId | None = None
-    token: Token
-
-
-class AttemptEnded(Message):
-    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits. (A release of an
-    attempt that is not known is answered with ``unknown``: nothing has to be done.)"""
-
-    ok: Literal[True] = True
-    task: TaskId | None
-    state: TaskState | Literal["unknown"]
-    retry_in_ms: int | None
-    fence: str
-
-
-class Drain(Request):
-    """Give this worker nothing new; what it has goes on."""
-
-    session: SessionName
-
-
-class Leave(Request):
-    """The worker ends: what it still has goes to others at once."""
-
-    session: SessionName
-
-
-class WorkerReply(Message):
-    ok: Literal[True] = True
-    worker: str
-    returned: int
-    fence: str
-
-
-# ---- notices
-
-
-class Assign(Message):
-    """To a worker: start this. ``start_within_ms``: after so long it is given to another."""
-
-    what: Literal["assign"] = "assign"
-    session: SessionName
-    task: TaskId
-    token: Token
-    task_class: TaskClass
-    payload: bytes | str | dict[str, Any] | None
-    attempt: int
-    lease_ms: Amount
-    start_within_ms: Amount
-    deadline_in_ms: int | None
-    fence: str
-
-
-class Stop(Message):
-    """To a worker: this attempt is void; stop it and release it. ``task``: None when the scheduler knows only the
-    token."""
-
-    what: Literal["stop"] = "stop"
-    task: TaskId | None
-    token: Token
-    fence: str
-
-
-class RegisterAgain(Message):
-    """To somebody who sends heartbeats and is not (or no longer) known as a worker."""
-
-    what: Literal["register"] = "register"
-    fence: str
-
-
-class TaskEnded(Message):
-    """To who submitted the task: how it ended, or that it is a dead letter."""
-
-    what: Literal["ended"] = "ended"
-    task: TaskId
-    state: TaskState
-    result: bytes | str | dict[str, Any] | None
-    reason: str
-    error: str
     fence: str

@@ -1,0 +1,50 @@
+"""The words of the scheduler's messages: names, tokens, values, bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgpack  # type: ignore[import-untyped]
+from pydantic import AfterValidator, Field
+
+MAX_VALUE_BYTES: Final = 32_768
+"""Largest payload or result; what is larger belongs into a store, with a reference in the payload."""
+
+MAX_SLOTS: Final = 256
+
+Band = Literal["reactive", "standard", "proactive"]
+BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
+WorkerKind = Literal["gpu", "cpu", "remote"]
+PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
+TaskState = Literal["waiting", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
+LIVE: Final = ("waiting", "assigned", "running")
+"""States of a task that somebody still works on; ``dead`` waits for an operator; the others are ends."""
+
+_KEY = r"[A-Za-z0-9_][A-Za-z0-9_:/-]{0,79}"
+TaskClass = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_/-]{0,63}$", max_length=64)]
+TaskName = Annotated[str, Field(pattern=f"^{_KEY}$", max_length=80)]
+TaskId = Annotated[str, Field(pattern=rf"^[a-z0-9][a-z0-9-]{{0,63}}\.{_KEY}$", max_length=145)]
+Token = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
+Principal = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)]
+SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$", max_length=40)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$", max_length=63)]
+LabelValue = Annotated[str, Field(max_length=63)]
+Labels = Annotated[dict[Label, LabelValue], Field(max_length=16)]
+
+
+def size_of(value: bytes | str | dict[str, Any] | None) -> int:
+    """How many bytes a value counts for."""
+    if value is None:
+        return 0
+    if isinstance(value, dict):
+        return len(msgpack.packb(value))
+    return len(value.encode()) if isinstance(value, str) else len(value)
+
+
+def _of_allowed_size(value: Any) -> Any:
+    if size_of(value) > MAX_VALUE_BYTES:
+        raise ValueError("too large")
+    return value
+
+
+Value = Annotated[bytes | str | dict[str, Any] | None, AfterValidator(_of_allowed_size)]

@@ -1,0 +1,191 @@
+"""The scheduler and its workers: what they ask, what is observed of them, what they and the submitters are told.
+
+The order of an attempt: `Assign` (a notice), `Start`, heartbeats and `Progress`, then `Finish` or `Fail`; `Stop` (a
+notice) and `Release` when it is void or given back. `bursar.contracts.scheduler` tells the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bursar.contracts.base import Amount, Message, Query, Request
+from bursar.contracts.scheduler_words import (
+    MAX_SLOTS,
+    Labels,
+    SessionName,
+    TaskClass,
+    TaskId,
+    TaskState,
+    Token,
+    Value,
+    WorkerKind,
+)
+
+
+class Register(Request):
+    """A worker says what it can do; its name is its principal. ``session`` names this life of its process: another
+    one ends the attempts of the one before. ``running``: tokens that it is working on now."""
+
+    session: SessionName
+    kind: WorkerKind = "cpu"
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 1
+    classes: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=64)]
+    labels: Labels = Field(default_factory=dict)
+    versions: Labels = Field(default_factory=dict)
+    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
+
+
+class Registered(Message):
+    """``void``: those of ``running`` that are not to go on: stop them, then release them."""
+
+    ok: Literal[True] = True
+    worker: str
+    ttl_ms: int
+    heartbeat_ms: int
+    void: list[str]
+    fence: str
+
+
+class Heartbeat(Message):
+    """An observation, once a second: the worker lives, and works on these tokens (those it is starting included)."""
+
+    session: SessionName
+    running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
+    load_permille: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+
+
+class Start(Request):
+    """The assignment has arrived and a slot is free: may it run? Answered by `Started` or the error ``stale_attempt``
+    (do not run it)."""
+
+    task: TaskId
+    token: Token
+
+
+class Started(Message):
+    ok: Literal[True] = True
+    task: TaskId
+    token: Token
+    lease_ms: int
+    fence: str
+
+
+class Progress(Query):
+    """A sign of life of one attempt, and how far it is; it extends the lease. Not durable."""
+
+    task: TaskId
+    token: Token
+    permille: Annotated[int, Field(ge=0, le=1000)] | None = None
+    note: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Progressed(Message):
+    ok: Literal[True] = True
+    lease_ms: int
+    fence: str
+
+
+class Finish(Request):
+    """The attempt has ended well. Answered by `AttemptEnded`; ``stale_attempt`` or ``already_ended``: the result does
+    not count."""
+
+    task: TaskId
+    token: Token
+    result: Value = None
+
+
+class Fail(Request):
+    """The attempt has failed; not ``retryable``: the task ends as ``failed``."""
+
+    task: TaskId
+    token: Token
+    error: Annotated[str, Field(max_length=2_000)] = ""
+    retryable: bool = True
+
+
+class Release(Request):
+    """The worker has stopped an attempt: one that it gives back without counting, or one that had become void. Its
+    slot is free from now on. (Without it the slot of a void attempt stays taken, since it may still run.)"""
+
+    task: TaskId | None = None
+    token: Token
+
+
+class AttemptEnded(Message):
+    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits. (A release of an
+    attempt that is not known is answered with ``unknown``: nothing has to be done.)"""
+
+    ok: Literal[True] = True
+    task: TaskId | None
+    state: TaskState | Literal["unknown"]
+    retry_in_ms: int | None
+    fence: str
+
+
+class Drain(Request):
+    """Give this worker nothing new; what it has goes on."""
+
+    session: SessionName
+
+
+class Leave(Request):
+    """The worker ends: what it still has goes to others at once."""
+
+    session: SessionName
+
+
+class WorkerReply(Message):
+    ok: Literal[True] = True
+    worker: str
+    returned: int
+    fence: str
+
+
+# ---- notices
+
+
+class Assign(Message):
+    """To a worker: start this. ``start_within_ms``: after so long it is given to another."""
+
+    what: Literal["assign"] = "assign"
+    session: SessionName
+    task: TaskId
+    token: Token
+    task_class: TaskClass
+    payload: bytes | str | dict[str, Any] | None
+    attempt: int
+    lease_ms: Amount
+    start_within_ms: Amount
+    deadline_in_ms: int | None
+    fence: str
+
+
+class Stop(Message):
+    """To a worker: this attempt is void; stop it and release it. ``task``: None when the scheduler knows only the
+    token."""
+
+    what: Literal["stop"] = "stop"
+    task: TaskId | None
+    token: Token
+    fence: str
+
+
+class RegisterAgain(Message):
+    """To somebody who sends heartbeats and is not (or no longer) known as a worker."""
+
+    what: Literal["register"] = "register"
+    fence: str
+
+
+class TaskEnded(Message):
+    """To who submitted the task: how it ended, or that it is a dead letter."""
+
+    what: Literal["ended"] = "ended"
+    task: TaskId
+    state: TaskState
+    result: bytes | str | dict[str, Any] | None
+    reason: str
+    error: str
+    fence: str
