@@ -145,7 +145,7 @@ def lose(state: State, names: list[str], why: str, now: int) -> tuple[list[Event
 
 def notice(state: State, key: str, reason: str) -> Notice:
     """What the holder of a lease is told; the kernel adds the fence."""
-    body = {"v": 1, "service": wire.SERVICE, "kind": "lease_lost", "lease": key, "reason": reason}
+    body = {"v": 1, "service": wire.SERVICE, "what": "lease_lost", "lease": key, "reason": reason}
     return Notice(state.leases[key].principal, body)
 
 

@@ -263,7 +263,7 @@ class Gpu:
     def _on_notice(self, msg: Msg) -> None:
         try:
             body = msgpack.unpackb(msg.data)
-            if body["service"] == SERVICE and body["kind"] == "lease_lost":
+            if body["what"] == "lease_lost":
                 lease = self._held.get(body["lease"])
                 if lease is not None:
                     lease.lose(str(body["reason"]))

@@ -190,7 +190,7 @@ class Lost(Message):
     """What a holder is told at ``bursar.assign.<principal>``: the lease has ended; free the memory and release it."""
 
     service: Literal["gpu-manager"] = "gpu-manager"
-    kind: Literal["lease_lost"] = "lease_lost"
+    what: Literal["lease_lost"] = "lease_lost"
     lease: LeaseId
     reason: LossReason
     fence: str
