@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,14 +37,16 @@ def demo(
     agents: Annotated[int, typer.Option(min=1, help="Agents in each arm.")] = Wishes.agents,
     processes: Annotated[int, typer.Option(min=1, max=32, help="Processes of each arm.")] = Wishes.processes,
     window: Annotated[str, typer.Option(help="How the provider counts: rolling, clock or bucket.")] = "rolling",
-    kills: Annotated[int, typer.Option(min=0, max=5, help="How often the limiter is killed.")] = Wishes.kills,
+    kills: Annotated[int, typer.Option(min=0, max=3, help="How often each service is killed.")] = Wishes.kills,
     seed: Annotated[int, typer.Option(help="Seed of the generated trace and of the provider.")] = 1,
 ) -> None:
     """See what Bursar does: the same requests, at the same time, by two fleets on two keys of one strict provider.
 
-    One fleet is unmanaged (the SDK retries as it does by default), the other runs under the limiter. During the run the
-    provider has an outage and the limiter is killed with kill -9. At the end: a table, a picture and a page. The exit
-    status is 1 when a promise was broken.
+    One fleet is unmanaged (the SDK retries as it does by default; GPUs are taken as they look free), the other runs
+    under all five services: every request is a task, done by workers that call the provider under limiter and breaker,
+    or compute on simulated GPUs under leases. During the run the provider is down once and overloaded once, a GPU is
+    lost, and limiter, scheduler, GPU manager, breaker and a worker are killed with kill -9. At the end: a table, a
+    picture and a page. The exit status is 1 when a promise was broken.
 
     \b
     Examples:
@@ -156,9 +159,32 @@ def _tell(console: Console, result: Result, out: Path) -> None:
         table.add_row(*row)
     console.print()
     console.print(table)
-    recoveries = ", ".join(f"{seconds:.2f} s" for seconds in result.kill_recovery_s) or "not killed"
-    spans = [f"p{int(q * 100)} {quantile(result.coordination_ms, q):.1f}" for q in (0.5, 0.95, 0.99)]
-    inner = [f"p{int(q * 100)} {quantile(result.agent_reserve_ms, q):.1f}" for q in (0.5, 0.95, 0.99)]
-    console.print(f"\nkill -9 of the limiter: next grant after {recoveries}")
-    console.print(f"coordination (separate probe): {', '.join(spans)} ms; inside the agents: {', '.join(inner)} ms")
+    console.print()
+    console.print(_services(result))
+    everywhere = [ms for values in result.coordination_ms.values() for ms in values]
+    console.print(f"\ncoordination (separate probe, all services): {_quantiles(everywhere)} ms; "
+                  f"inside the agents: {_quantiles(result.inside_agents_ms)} ms")  # fmt: skip
+    trips = f"{quantile(result.trips_ms, 0.99):.0f} ms after the first failed call, at the latest"
+    states = ", ".join(f"{state.replace('_', '-')} {start:.1f}-{end:.1f} s" for start, end, state in result.circuit)
+    console.print(f"circuit of the provider: {states or 'always closed'}")
+    console.print(f"every worker knew that it was open {trips if result.trips_ms else 'never'}")
     console.print(f"picture: {out / 'demo.png'}, page: {out / 'demo.html'}")
+
+
+def _services(result: Result) -> Table:
+    """Each service: what its kill did, how fast it answers, what it uses when idle."""
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("", "kill -9: back after", "answers p50 / p95 / p99", "idle CPU", "memory"):
+        table.add_column(name, justify="left" if not name else "right")
+    for service in sorted({*result.footprint, *(recovery.what for recovery in result.recoveries)}):
+        back = [f"{recovery.seconds:.2f} s" for recovery in result.recoveries if recovery.what == service]
+        latencies = result.coordination_ms.get(service, ())
+        spans = " / ".join(f"{quantile(latencies, q):.1f}" for q in (0.5, 0.95, 0.99)) + " ms" if latencies else ""
+        used = result.footprint.get(service)
+        footprint = (f"{used.idle_cores:.1%} of a core", f"{used.rss / 1e6:.0f} MB") if used else ("", "")
+        table.add_row(service, ", ".join(back), spans, *footprint)
+    return table
+
+
+def _quantiles(values: Sequence[float]) -> str:
+    return ", ".join(f"p{int(q * 100)} {quantile(values, q):.1f}" for q in (0.5, 0.95, 0.99))

@@ -1,11 +1,12 @@
-"""A crew: the processes of one arm, or the probe. ``python -m bursar.demo.crew WORK_FOLDER NAME``.
+"""A crew: processes of one kind. ``python -m bursar.demo.crew WORK_FOLDER NAME``.
 
 The SDK is imported and warmed up once, then the processes are forked from this one. Everything goes through files of
 the work folder: ``NAME.json`` says what to do; ``go`` appears when work begins and holds that moment
 (`time.monotonic`, which is one clock for all processes of a machine); ``NAME-<process>.json`` is what each process
-found. On standard output each process writes a JSON line when it is ready, and one each second while it works.
+found, and ``NAME-<process>.log`` what it noted while it worked. On standard output each process writes a JSON line when
+it is ready, and one each second while it works.
 
-SIGTERM ends the work: what is not done by then is lost.
+SIGTERM ends the work: what is not done by then is lost. A crew whose processes ``may_be_killed`` does not mind that.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ from typing import Any, Final
 import uvloop
 
 import bursar
-from bursar.demo.agents import Crew, Shift, clients_of
-from bursar.demo.plan import BUDGET, Job
-from bursar.demo.probe import Probe
+from bursar.demo import workers
+from bursar.demo.managed import managed
+from bursar.demo.notes import Notes
+from bursar.demo.plan import Job
+from bursar.demo.probe import Probe, questions
+from bursar.demo.shift import Shift
+from bursar.demo.unmanaged import unmanaged
 from bursar.demo.warm import warm_up
 
 GO_POLL_S: Final = 0.02
@@ -36,32 +41,77 @@ TELL_S: Final = 1.0
 Work = Callable[[Path, str, dict[str, Any], int], Coroutine[Any, Any, dict[str, Any]]]
 
 
-async def agents(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
-    """The agents of one process, from ready to done."""
-    crew = Crew(**{**config, "jobs": [Job(*job) for job in config["jobs"]]})
-    async with clients_of(crew, process) as (clients, probe):
-        shift = Shift(crew, process, clients)
-        begin = await _begin(folder, name, process)
-        helpers = [asyncio.create_task(_tell_progress(shift, name, process))]
-        if probe is not None:
-            helpers.append(asyncio.create_task(probe.run()))
-        await _until_stopped(shift.work(begin))
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
-    probed = probe.found if probe is not None else []
-    return {"outcomes": shift.outcomes, "open": shift.open, "unavailable": shift.unavailable, "probed": probed}
+async def unmanaged_agents(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
+    """The unmanaged agents of one process, from ready to done."""
+    async with unmanaged(config) as arm:
+        shift = Shift(_jobs(config), config["agents"], config["processes"], process, arm.do_job)
+        await _work(shift, folder, name, process)
+        return {"outcomes": shift.outcomes, "open": shift.open, "out_of_memory": arm.out_of_memory}
+
+
+async def managed_agents(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
+    """The agents of one process under Bursar, from ready to done."""
+    async with managed(config, process) as arm:
+        shift = Shift(_jobs(config), config["agents"], config["processes"], process, arm.do_job)
+        await _work(shift, folder, name, process)
+        return {
+            "outcomes": shift.outcomes,
+            "open": shift.open,
+            "unavailable": arm.unavailable,
+            "submits": arm.submits,
+            "ended_twice": [task for task, fences in arm.ends.items() if len(fences) > 1],
+        }
+
+
+async def remote_worker(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
+    """A worker that calls the provider, until stopped."""
+    return await _worker(workers.remote, folder, name, config, process)
+
+
+async def local_worker(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
+    """A worker on simulated cards, until stopped."""
+    return await _worker(workers.local, folder, name, config, process)
 
 
 async def probing(folder: Path, name: str, config: dict[str, Any], process: int) -> dict[str, Any]:
-    """The separate probe: asks until stopped."""
-    async with bursar.connect(config["nats"], creds=config["creds"][process]) as fleet:
-        found = Probe(fleet, config["rate"])
-        begin = await _begin(folder, name, process)
-        await _until_stopped(found.run())
-        status = await fleet.limiter.status(BUDGET)
-    granted = status.budgets[0].granted
-    return {"begin": begin, "probed": found.found, "errors": found.errors, "granted": granted}
+    """The separate probe: asks every service until stopped."""
+    async with (
+        bursar.connect(config["nats"], creds=config["creds"][process]) as fleet,
+        questions(fleet, config["hosts"]) as asks,
+    ):
+        probes = {service: Probe(ask, config["rate"]) for service, ask in asks.items()}
+        await _begin(folder, name, process)
+        await _until_stopped(asyncio.gather(*(probe.run() for probe in probes.values())))
+        counts = (await fleet.scheduler.status()).counts
+    return {
+        "probed": {service: probe.found for service, probe in probes.items()},
+        "errors": {service: probe.errors[:20] for service, probe in probes.items()},
+        "scheduler": counts,
+    }
+
+
+def _jobs(config: dict[str, Any]) -> list[Job]:
+    return [Job(*job) for job in config["jobs"]]
+
+
+async def _work(shift: Shift, folder: Path, name: str, process: int) -> None:
+    begin = await _begin(folder, name, process)
+    telling = asyncio.create_task(_tell_progress(shift, name, process))
+    await _until_stopped(shift.work(begin))
+    telling.cancel()
+
+
+async def _worker(
+    work: Callable[..., Awaitable[None]], folder: Path, name: str, config: dict[str, Any], process: int
+) -> dict[str, Any]:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    notes = Notes(folder / f"{name}-{process}.log")
+    try:
+        await work(config, process, notes, lambda: _begin(folder, name, process), stopped)
+    finally:
+        notes.close()
+    return {}
 
 
 async def _begin(folder: Path, name: str, process: int) -> float:
@@ -69,14 +119,14 @@ async def _begin(folder: Path, name: str, process: int) -> float:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 100, 100)
-    _tell({"crew": name, "process": process, "ready": True})
+    _tell({"crew": name, "process": process, "ready": True, "pid": os.getpid()})
     go = folder / "go"
     while not go.exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(GO_POLL_S)
     return float(go.read_text(encoding="ascii"))
 
 
-async def _until_stopped(work: Awaitable[None]) -> None:
+async def _until_stopped(work: Awaitable[Any]) -> None:
     """Do the work, or as much of it as there is time for before SIGTERM."""
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -95,7 +145,14 @@ def _tell(line: dict[str, Any]) -> None:
     os.write(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
 
 
-WORK: Final[dict[str, Work]] = {"agents": agents, "probe": probing}
+WORK: Final[dict[str, Work]] = {
+    "unmanaged": unmanaged_agents,
+    "managed": managed_agents,
+    "remote": remote_worker,
+    "local": local_worker,
+    "probe": probing,
+}
+CALLS_THE_PROVIDER: Final = frozenset({"unmanaged", "remote"})
 
 
 def _run_one(folder: Path, name: str, process: int) -> int:
@@ -111,7 +168,8 @@ def _run_one(folder: Path, name: str, process: int) -> int:
 
 def _pass_on(children: list[int]) -> None:
     for child in children:
-        os.kill(child, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
 
 
 def main() -> int:
@@ -120,7 +178,7 @@ def main() -> int:
     config = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     children: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: _pass_on(children))
-    if config["work"] == "agents":
+    if config["work"] in CALLS_THE_PROVIDER:
         warm_up()
     gc.collect()
     gc.freeze()
@@ -134,7 +192,8 @@ def main() -> int:
     while children:
         child, status = os.waitpid(children[0], 0)
         children.remove(child)
-        bad |= os.waitstatus_to_exitcode(status) != 0
+        code = os.waitstatus_to_exitcode(status)
+        bad |= code != 0 and not (code == -signal.SIGKILL and config["config"].get("may_be_killed", False))
     return bad
 
 

@@ -4,8 +4,8 @@
 repeated waits until the repetition) amount to more than the quota lets through in one step of `STEP_MS`. *Utilisation*
 is what the judge admitted in the stretches in which work waited for at least one window (pauses of up to a second are
 part of them), as a share of what the quota lets through in that time. A stretch that follows a quiet time may be above
-100 %: it uses what was saved up. The outage of the provider and the kill of the limiter are not left out: what could
-not be used because of them counts as unused.
+100 %: it uses what was saved up. The provider's bad times and the kills are not left out: what could not be used
+because of them counts as unused.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final, Literal
 
+from bursar.demo import control
 from bursar.demo.plan import MANAGED_KEY, UNMANAGED_KEY, USD_PER_M_INPUT, USD_PER_M_OUTPUT, Plan
 from bursar.demo.recheck import over_limit, used_at
-from bursar.demo.result import Arm, Happening, Result, Span, quantile
+from bursar.demo.result import Arm, Result, Span
 from bursar.demo.run import Recording
 
 STEP_MS: Final = 100
@@ -28,10 +29,7 @@ LABELS: Final = {"managed": "With Bursar", "unmanaged": "Without: the SDK's own 
 def result_of(recording: Recording, wall_s: float) -> Result:
     """All figures of a run; ``wall_s``: how long everything took, start and end included."""
     plan = recording.plan
-    recoveries = [recovery(recording.probe["probed"], recording.begin + at) for at in recording.kills]
-    outages = [Happening("outage", start, stop - start, "provider down") for start, stop in recording.outages]
-    kills = [Happening("kill", at, 0.0, "kill -9 limiter") for at in recording.kills]
-    inner = [probed for found in recording.arms["managed"] for probed in found["probed"]]
+    submits = [seconds for found in recording.arms["managed"] for _, seconds in found["submits"]]
     return Result(
         trace=plan.source,
         agents=plan.agents,
@@ -42,10 +40,18 @@ def result_of(recording: Recording, wall_s: float) -> Result:
         seconds=wall_s,
         unmanaged=arm_of(recording, "unmanaged"),
         managed=arm_of(recording, "managed"),
-        happenings=[*outages, *kills],
-        kill_recovery_s=recoveries,
-        coordination_ms=[1000 * granted for _, granted, _ in recording.probe["probed"] if granted >= 0],
-        agent_reserve_ms=[1000 * granted for _, granted, _ in inner if granted >= 0],
+        happenings=control.happenings(recording),
+        recoveries=control.recoveries(recording),
+        coordination_ms={
+            service: [1000 * answered for _, answered in probed if answered >= 0]
+            for service, probed in recording.probe["probed"].items()
+        },
+        inside_agents_ms=[1000 * seconds for seconds in submits],
+        circuit=control.circuit(recording),
+        trips_ms=control.trips_ms(recording),
+        tasks=control.tasks(recording),
+        gpu=control.gpu(recording),
+        footprint=recording.footprint,
         extra=_extra(recording),
     )
 
@@ -100,6 +106,8 @@ def waiting(plan: Plan, log: dict[str, Any], begin_ms: int, end_ms: int) -> list
     steps = end_ms // STEP_MS + 1
     change = [0] * (steps + 1)
     for number, job in enumerate(plan.jobs):
+        if job.local:
+            continue
         due = min(steps, round(job.at * 1000) // STEP_MS + 1)
         gone = min(steps, max(0, admitted_at.get(f"job-{number}", end_ms)) // STEP_MS)
         if gone > due:
@@ -146,12 +154,6 @@ def spans(waits: Sequence[bool]) -> list[Span]:
     return found
 
 
-def recovery(probed: Sequence[Sequence[float]], killed_at: float) -> float:
-    """Seconds from the kill to the first grant of a probe that was sent after it; infinite when there was none."""
-    grants = [sent + granted for sent, granted, _ in probed if sent > killed_at and granted >= 0]
-    return min(grants, default=float("inf")) - killed_at
-
-
 def _used(plan: Plan, log: dict[str, Any], begin_ms: int, end_ms: int) -> list[tuple[float, float]]:
     times = list(range(0, end_ms + STEP_MS, STEP_MS))
     charges = [(at, tokens) for at, tokens, *_ in log["admitted"]]
@@ -162,18 +164,16 @@ def _used(plan: Plan, log: dict[str, Any], begin_ms: int, end_ms: int) -> list[t
 
 def _extra(recording: Recording) -> dict[str, Any]:
     """Figures beside the main ones."""
-    probed = recording.probe["probed"]
-    settled = [1000 * settled for _, granted, settled in probed if granted >= 0]
+    probed = [found for service in recording.probe["probed"].values() for found in service]
     extra: dict[str, Any] = {
         "run_s": recording.elapsed,
         "sdk_retries": recording.plan.retries,
-        "largest_request_share": max(job.input_tokens for job in recording.plan.jobs)
+        "largest_request_share": max(job.input_tokens for job in recording.plan.remote)
         / recording.plan.quota.input_tokens,
-        "managed_permits": recording.probe["granted"],
         "probes": len(probed),
-        "probes_without_grant": sum(granted < 0 for _, granted, _ in probed),
-        "coordination_settle_p95_ms": quantile(settled, 0.95),
-        "managed_permits_not_had": sum(found["unavailable"] for found in recording.arms["managed"]),
+        "probes_without_answer": sum(answered < 0 for _, answered in probed),
+        "managed_submits_repeated": sum(found["unavailable"] for found in recording.arms["managed"]),
+        "unmanaged_gpu_out_of_memory": sum(found["out_of_memory"] for found in recording.arms["unmanaged"]),
     }
     for name, key in KEYS.items():
         stats = recording.stats["keys"][key]

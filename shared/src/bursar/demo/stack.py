@@ -1,5 +1,6 @@
-"""What the fleet runs against: a whole installation by the code of ``bursar up`` (embedded NATS server, limiter and a
-standby) in a home of its own, and the judge in another process. And the hand that kills the limiter.
+"""What the fleet runs against: a whole installation by the code of ``bursar up`` (embedded NATS server, every service
+with a standby) in a home of its own; the judge, and the probes of the hosts with simulated cards, in other processes.
+And the hand that kills.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,8 @@ import psutil
 from bursar.bus.identity import load_home, mint_agent
 from bursar.cli.up import UpOptions
 from bursar.cli.up import run as run_up
-from bursar.demo.plan import Plan
+from bursar.client.gpu_simulated import SimulatedCards
+from bursar.demo.plan import GPU_CARDS, WORKER_TTL_MS, Plan
 
 REPLICAS: Final = 2
 START_TIMEOUT_S: Final = 40.0
@@ -33,12 +36,12 @@ class StackError(RuntimeError):
 
 @dataclass
 class Stack:
-    """``owner`` is the limiter's instance that decides now, as its own log says; ``log`` is everything that the
+    """``owners``: of each service the instance that decides now, as its own log says; ``log`` is everything that the
     services have written."""
 
     url: str = ""
     home: Path = Path()
-    owner: str = ""
+    owners: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,29 +56,45 @@ class Stack:
 
     def _event(self, event: dict[str, Any]) -> None:
         if event.get("event") == "role_changed" and event.get("role") == "owner":
-            self.owner = str(event["instance"])
+            instance = str(event["instance"])
+            self.owners[instance.rpartition("-")[0]] = instance
 
-    def credentials(self, *names: str) -> list[str]:
-        """Fresh credentials for agents of these names."""
+    def credentials(self, *names: str, role: str = "agent") -> list[str]:
+        """Fresh credentials for principals of these names."""
         home = load_home(self.home)
-        return [str(mint_agent(home, name)) for name in names]
+        return [str(mint_agent(home, name, role=role)) for name in names]
 
-    def kill_owner(self) -> str:
-        """``kill -9`` the instance that decides; its name."""
+    def processes(self) -> dict[str, psutil.Process]:
+        """The processes of the services, by instance."""
+        found: dict[str, psutil.Process] = {}
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("BURSAR_INSTANCE") == self.owner:
-                    os.kill(process.pid, signal.SIGKILL)
-                    return self.owner
-        raise StackError(f"the limiter's owner {self.owner!r} is not running")
+                instance = process.environ().get("BURSAR_INSTANCE")
+                if instance:
+                    found[instance] = process
+        return found
+
+    def kill_owner(self, service: str) -> str:
+        """``kill -9`` the instance of a service that decides; its name."""
+        owner = self.owners.get(service, "")
+        process = self.processes().get(owner)
+        if process is None:
+            raise StackError(f"the owner of {service}, {owner!r}, is not running")
+        os.kill(process.pid, signal.SIGKILL)
+        return owner
 
 
 @contextlib.asynccontextmanager
 async def running_stack(plan: Plan, home: Path) -> AsyncIterator[Stack]:
     """Bring everything up in ``home``; taken down at the end. Raises `StackError`."""
-    budgets = _write_budgets(plan, home)
+    budgets, circuits = _write_settings(plan, home)
     stack, stop = Stack(home=home), asyncio.Event()
     options = UpOptions(home=home, port=0, replicas=REPLICAS, budgets=budgets, context="")
+    os.environ |= {
+        "BURSAR_CIRCUITS": str(circuits),
+        "BURSAR_SCHEDULER_WORKER_TTL_MS": str(WORKER_TTL_MS),
+        "BURSAR_METRICS_PORT": "0",
+    }
     up = asyncio.create_task(run_up(options, stack.heard, stop))
     ready = asyncio.create_task(stack.ready.wait())
     try:
@@ -91,11 +110,12 @@ async def running_stack(plan: Plan, home: Path) -> AsyncIterator[Stack]:
             await up
 
 
-def _write_budgets(plan: Plan, home: Path) -> Path:
+def _write_settings(plan: Plan, home: Path) -> tuple[Path, Path]:
     home.mkdir(parents=True)
-    budgets = home / "budgets.toml"
+    budgets, circuits = home / "budgets.toml", home / "circuits.toml"
     budgets.write_text(plan.budgets_toml(), encoding="utf-8")
-    return budgets
+    circuits.write_text(plan.circuits_toml(), encoding="utf-8")
+    return budgets, circuits
 
 
 def _last(up: asyncio.Task[None], log: list[str]) -> str:
@@ -117,10 +137,10 @@ class Judge:
         page: dict[str, Any] = answer.json()
         return page
 
-    async def outage(self, seconds: float) -> None:
-        (
-            await self._client.post(f"{self.base}/admin/episode", json={"kind": "outage", "seconds": seconds})
-        ).raise_for_status()
+    async def episode(self, kind: str, seconds: float) -> None:
+        """A bad time begins now: ``outage`` or ``overload``."""
+        answer = await self._client.post(f"{self.base}/admin/episode", json={"kind": kind, "seconds": seconds})
+        answer.raise_for_status()
 
 
 @contextlib.asynccontextmanager
@@ -134,6 +154,27 @@ async def running_judge(plan: Plan) -> AsyncIterator[Judge]:
             raise StackError(f"the provider ended at once, with status {await process.wait()}")
         async with httpx2.AsyncClient(timeout=10.0) as client:
             yield Judge(f"http://127.0.0.1:{json.loads(line)['port']}", client)
+    finally:
+        await end(process)
+
+
+@contextlib.asynccontextmanager
+async def running_cards(stack: Stack, hosts: Sequence[str], socket: Path) -> AsyncIterator[SimulatedCards]:
+    """The probe of some hosts with simulated cards, whose port is at ``socket``; a connection to it."""
+    creds = stack.credentials(*hosts, role="node")
+    arguments = [part for path in creds for part in ("--creds", path)]
+    process = await _start(
+        "bursar_gpu_manager.node", "--url", stack.url, "--simulate", GPU_CARDS, "--control", str(socket), *arguments
+    )
+    try:
+        until = time.monotonic() + START_TIMEOUT_S
+        while not socket.exists():  # noqa: ASYNC240 - a look, now and then
+            if process.returncode is not None or time.monotonic() > until:
+                raise StackError("the probe of the simulated cards did not start")
+            await asyncio.sleep(0.02)
+        cards = await SimulatedCards.connect(str(socket))
+        yield cards
+        await cards.close()
     finally:
         await end(process)
 
