@@ -1,7 +1,8 @@
 """The picture of a run: use of the limit over time, one panel an arm, on one axis of time; PNG, and HTML around it.
 
-Read top down: the unmanaged fleet above, the managed one below, what happened to both marked across. Colours are those
-of Okabe and Ito, told apart by colour-blind readers; every line is named where it is.
+Read top down: the unmanaged fleet, the managed one, and a strip with what was done to both and how soon it was made up
+for; its lines go through all panels. Colours are those of Okabe and Ito, told apart by colour-blind readers; every line
+is named where it is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ORANGE: Final = "#D55E00"
 BLUE: Final = "#0072B2"
 BAND: Final = "#009E73"
 COLOURS: Final = {"unmanaged": ORANGE, "managed": BLUE}
+CIRCUIT: Final = {"open": ORANGE, "half_open": "#E69F00"}
 _STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -41,16 +43,16 @@ _PLATE: Final[Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
 def draw(result: Result, path: Path) -> None:
-    """Write the picture as a PNG, 1600 x 1000 pixels."""
+    """Write the picture as a PNG, 1600 x 1152 pixels."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 6.25), dpi=160, facecolor="white")
-        panels: Any = figure.subplots(2, 1, sharex=True, sharey=True, gridspec_kw={"hspace": 0.42})
-        figure.subplots_adjust(left=0.065, right=0.925, top=0.785, bottom=0.085)
-        figure.text(0.02, 0.95, headline(result), fontsize=15, fontweight="bold", color=INK)
-        figure.text(0.02, 0.93, subtitle(result), fontsize=9, color=QUIET, va="top", linespacing=1.4)
-        for panel, arm in zip(panels, (result.unmanaged, result.managed), strict=True):
+        figure = Figure(figsize=(10, 7.2), dpi=160, facecolor="white")
+        panels: Any = figure.subplots(3, 1, sharex=True, gridspec_kw={"hspace": 0.5, "height_ratios": (1, 1, 0.52)})
+        figure.subplots_adjust(left=0.085, right=0.925, top=0.8, bottom=0.075)
+        figure.text(0.02, 0.955, headline(result), fontsize=15, fontweight="bold", color=INK)
+        figure.text(0.02, 0.935, subtitle(result), fontsize=9, color=QUIET, va="top", linespacing=1.4)
+        for panel, arm in zip(panels, (result.unmanaged, result.managed), strict=False):
             _panel(panel, arm, result)
-        panels[1].set_xlabel("seconds")
+        _strip(panels[2], result)
         figure.savefig(path, dpi=160)
 
 
@@ -58,7 +60,9 @@ def headline(result: Result) -> str:
     """The finding in one line."""
     managed, unmanaged = result.managed, result.unmanaged
     refusals = f"{_many(managed.violations, '429')} instead of {unmanaged.violations:,}"
-    return f"Under Bursar: {refusals}, {_many(managed.lost, 'request')} lost instead of {unmanaged.lost:,}"
+    lost = f"{_many(managed.lost, 'request')} lost instead of {unmanaged.lost:,}"
+    memory = f"{_many(result.gpu.oversubscribed, 'GPU overcommit')} instead of {result.gpu.unmanaged_failed:,}"
+    return f"Under Bursar: {refusals}, {lost}, {memory}"
 
 
 def subtitle(result: Result) -> str:
@@ -78,7 +82,7 @@ def _panel(panel: Any, arm: Arm, result: Result) -> None:
     shares = [100 * share for _, share in arm.used]
     end = max(result.unmanaged.finished_at, result.managed.finished_at)
     panel.set_xlim(0, end)
-    panel.set_ylim(0, 118)
+    panel.set_ylim(0, 108)
     panel.set_yticks([0, 50, 100], ["0", "50", "100 %"])
     panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
@@ -90,7 +94,7 @@ def _panel(panel: Any, arm: Arm, result: Result) -> None:
     panel.plot(times, shares, color=colour, linewidth=1.9)
     _happenings(panel, result)
     panel.set_title(f"{arm.label}   ", loc="left", fontsize=11, fontweight="bold", color=colour, pad=20)
-    panel.text(0, 1.05, summary(arm), transform=panel.transAxes, fontsize=9, color=INK)
+    panel.text(0, 1.06, summary(arm), transform=panel.transAxes, fontsize=9, color=INK)
     panel.text(end * 1.008, 101, "limit", va="center", fontsize=8, color=INK)
     panel.text(end * 1.008, 89, "85-95 %", va="center", fontsize=8, color=BAND)
     panel.text(end * 1.008, 2.5, "work waits", va="center", fontsize=8, color=QUIET)
@@ -100,11 +104,31 @@ def _happenings(panel: Any, result: Result) -> None:
     for happening in result.happenings:
         if happening.seconds > 0:
             panel.axvspan(happening.at, happening.at + happening.seconds, color=QUIET, alpha=0.16, linewidth=0)
-            middle = happening.at + happening.seconds / 2
         else:
-            panel.axvline(happening.at, color=INK, linewidth=1, linestyle=(0, (2, 2)))
-            middle = happening.at
-        panel.text(middle, 110, happening.label, ha="center", va="center", fontsize=8, color=INK, bbox=_PLATE)
+            panel.axvline(happening.at, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.7)
+
+
+def _strip(panel: Any, result: Result) -> None:
+    """Below the panels: the circuit; what was killed, with the time until it was made up for; what else befell."""
+    panel.set_ylim(0, 4)
+    panel.set_yticks([3.5, 2.0, 0.5], ["circuit", "kill -9:\nback after", "provider,\ncards"], fontsize=8)
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    panel.set_xlabel("seconds")
+    _happenings(panel, result)
+    end = max(result.unmanaged.finished_at, result.managed.finished_at)
+    panel.barh(3.5, end, height=0.34, color=GRID)
+    for start, stop, state in result.circuit:
+        panel.barh(3.5, stop - start, left=start, height=0.34, color=CIRCUIT.get(state, QUIET))
+    for key, (state, place) in zip(("open", "half-open"), (("open", 1.0), ("half_open", 0.955)), strict=True):
+        panel.text(1.008, 0.93 - (1 - place) * 2.6, key, transform=panel.transAxes, fontsize=8, color=CIRCUIT[state])
+    for number, recovery in enumerate(result.recoveries):
+        words = f"{recovery.what} {recovery.seconds:.1f} s"
+        panel.text(recovery.at, 2.45 - 0.9 * (number % 2), words, ha="center", va="center", fontsize=8, bbox=_PLATE)
+    for happening in result.happenings:
+        if happening.kind != "kill":
+            middle = happening.at + happening.seconds / 2
+            panel.text(middle, 0.5, happening.label, ha="center", va="center", fontsize=8, bbox=_PLATE)
 
 
 def summary(arm: Arm) -> str:
@@ -173,4 +197,12 @@ def table_rows(result: Result) -> Sequence[tuple[str, str, str]]:
         both("completion p95", lambda a: f"{quantile(a.completion_s, 0.95):.2f} s"),
         both("completion p99", lambda a: f"{quantile(a.completion_s, 0.99):.2f} s"),
         both("tokens wasted", lambda a: f"{a.wasted_tokens:,} (${a.wasted_usd:,.2f})"),
-    ]
+        ("GPU allocations that failed", f"{result.gpu.unmanaged_failed:,} of {_tries(result):,}",
+         f"{result.gpu.oversubscribed:,} of {result.gpu.allocations:,}"),
+        ("accepted tasks lost", "-", f"{result.tasks.accepted - result.tasks.done:,} of {result.tasks.accepted:,}"),
+        ("tasks with a second accepted end", "-", f"{result.tasks.ended_twice:,}"),
+    ]  # fmt: skip
+
+
+def _tries(result: Result) -> int:
+    return result.gpu.unmanaged_allocations + result.gpu.unmanaged_failed
