@@ -280,8 +280,9 @@ class Limiter:
                 declaring = self._declared[name] = self.background.spawn(self._redeclare(permit))
                 declaring.add_done_callback(partial(self._has_declared, name))
 
-    def _has_declared(self, reservation: str, _: asyncio.Task[None]) -> None:
-        self._declared.pop(reservation, None)
+    def _has_declared(self, reservation: str, task: asyncio.Task[None]) -> None:
+        if self._declared.get(reservation) is task:
+            del self._declared[reservation]
 
     async def _redeclare(self, permit: Permit) -> None:
         fields = {
