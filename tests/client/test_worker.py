@@ -56,7 +56,7 @@ async def site(slots: int = 2, grace: float = 5.0) -> AsyncIterator[Site]:
         Fleet(None, bus=network.connect("ann"), clock=clock) as agent,
         Fleet(None, bus=bus, clock=clock) as at_work,
     ):
-        worker = Worker(at_work, slots=slots, grace=grace, labels={"zone": "a"}, versions={"app": "1"})
+        worker = Worker(at_work, "first", slots=slots, grace=grace, labels={"zone": "a"}, versions={"app": "1"})
         made = Site(agent, there, worker, bus)
         running = asyncio.ensure_future(worker.run(signals=False))
         await asyncio.sleep(0.1)
@@ -84,7 +84,7 @@ def test_a_worker_does_tasks_up_to_its_slots() -> None:
         assert site.log == ["begins 2", "begins 3"]
         assert [await handle.result(20) for handle in handles] == [2, 3, 4]
         (worker,) = site.there.state.workers.values()
-        assert (worker.slots, worker.labels, worker.versions) == (2, {"zone": "a"}, {"app": "1"})
+        assert (worker.slots, worker.labels, worker.versions) == (2, {"zone": "a"}, {"name": "first", "app": "1"})
         await asyncio.sleep(0.1)
         assert site.worker.running == []
 

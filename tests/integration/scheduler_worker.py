@@ -28,7 +28,7 @@ def equip(worker: Worker, say: Any = None) -> Worker:
     async def nap(task: WorkerTask) -> dict[str, Any]:
         tell(task)
         await asyncio.sleep(task.payload["s"])
-        return {"who": worker.name, "fence": task.fence, "n": task.payload.get("n")}
+        return {"who": worker.principal, "fence": task.fence, "n": task.payload.get("n")}
 
     @worker.task("echo")
     async def echo(task: WorkerTask) -> Any:

@@ -148,6 +148,12 @@ def test_an_assignment_that_is_listed_is_being_started() -> None:
         desk.advance(900)
         desk.beat("w1", token)
     assert desk.token(task) == token
+    desk.register("w2")
+    for _ in range(10):
+        desk.advance(900)
+        desk.beat("w1", token)
+        desk.beat("w2")
+    assert desk.token(task) != token, "who says for ever that it is starting has not got it"
 
 
 def test_a_void_attempt_that_is_listed_is_told_to_stop_again() -> None:

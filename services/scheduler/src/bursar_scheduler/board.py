@@ -254,7 +254,9 @@ def next_moment(task: Task, config: Config) -> int:
 
 
 def start_by(task: Task, config: Config) -> int:
-    return max(task.since + config.start_within_ms, task.heard_until)
+    """Signs of life put it off, while the start is on its way; for three leases at most."""
+    first = task.since + config.start_within_ms
+    return max(first, min(task.heard_until, first + 3 * task.lease_ms))
 
 
 def lease_until(task: Task) -> int:

@@ -59,12 +59,14 @@ Function = TypeVar("Function", bound=Callable[[WorkerTask], Any])
 
 
 class Worker:
-    """See the module's text. ``slots``: tasks at a time (1 to 256). ``kind``: gpu, cpu or remote. ``labels``: what
+    """See the module's text. ``name``: what operators see beside the principal, which is what the scheduler knows the
+    worker by. ``slots``: tasks at a time (1 to 256). ``kind``: gpu, cpu or remote. ``labels``: what
     tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the worker ends."""
 
     def __init__(
         self,
         fleet: Fleet,
+        name: str | None = None,
         *,
         slots: int = 1,
         kind: str = "cpu",
@@ -74,6 +76,7 @@ class Worker:
     ) -> None:
         if not 1 <= slots <= MAX_SLOTS:
             raise CallerError("bad_request", f"a worker has 1 to {MAX_SLOTS} slots", slots=slots)
+        self.name = name
         self.slots = slots
         self.session = secrets.token_hex(8)
         self.functions: dict[str, Callable[[WorkerTask], Any]] = {}
@@ -82,7 +85,7 @@ class Worker:
         self._fleet = fleet
         self._offer = {
             "session": self.session, "kind": kind, "slots": slots,
-            "labels": dict(labels or {}), "versions": dict(versions or {}),
+            "labels": dict(labels or {}), "versions": {**({} if name is None else {"name": name}), **(versions or {})},
         }  # fmt: skip
         self._grace = grace
         self._attempts: dict[str, Attempt] = {}
@@ -112,8 +115,8 @@ class Worker:
         self._ending.set()
 
     @property
-    def name(self) -> str:
-        """The principal, as the credentials say."""
+    def principal(self) -> str:
+        """Who the worker is, as its credentials say."""
         return self._fleet.principal
 
     @property
@@ -213,14 +216,14 @@ class Worker:
             try:
                 reply = await self.tell("register", fields, PATIENCE)
             except SchedulerUnavailable as error:
-                log.warning("not_registered_yet", extra={"worker": self.name, "why": error.text})
+                log.warning("not_registered_yet", extra={"worker": self.principal, "why": error.text})
         self._is_registered = True
         self._ttl_ms = int(reply["ttl_ms"])
         self._beat_every = reply["heartbeat_ms"] / 1000.0
         for token in reply["void"]:
             self._stop(token)
         self._registered.set()
-        log.info("registered", extra={"worker": self.name, "void": len(reply["void"])})
+        log.info("registered", extra={"worker": self.principal, "void": len(reply["void"])})
 
     async def _beat(self) -> None:
         """Heartbeats; and when they cannot be sent for so long that a lease must be lost, its attempt is stopped."""
