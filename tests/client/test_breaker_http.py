@@ -31,7 +31,10 @@ class Rig(NamedTuple):
 
 @asynccontextmanager
 async def provider(
-    *statuses: int, on_refused: Literal["answer", "raise"] = "answer", wait: float = 0.0, slow_after: float | None = None
+    *statuses: int,
+    on_refused: Literal["answer", "raise"] = "answer",
+    wait: float = 0.0,
+    slow_after: float | None = None,
 ) -> AsyncIterator[Rig]:
     """A client under both; the provider answers with these statuses in turn."""
     seen: list[str] = []

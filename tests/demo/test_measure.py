@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bursar.demo.measure import arm_of, backlogged, over_windows, recovery, spans, utilisation, waiting
+from bursar.demo.measure import arm_of, backlogged, over_windows, spans, utilisation, waiting
 from bursar.demo.plan import MANAGED_KEY, Job, Plan, Quota
 from bursar.demo.run import Recording
 
@@ -23,7 +23,11 @@ PLAN = Plan(
     quota=Quota(requests=10, input_tokens=400, output_tokens=100, concurrency=10),
     outage_at=5.0,
     outage_s=1.0,
-    kills_at=(),
+    overload_at=7.0,
+    overload_s=1.0,
+    kills=(),
+    worker_kill_at=9.0,
+    card_lost_at=8.0,
     give_up_at=30.0,
     seed=1,
     source="by hand",
@@ -57,12 +61,18 @@ def recording() -> Recording:
         begin=50.0,
         begin_ms=BEGIN,
         elapsed=2.0,
-        outages=[],
+        bad_times=[],
         kills=[],
+        worker_killed_at=0.0,
+        victim="",
+        card_lost_at=0.0,
         stats={"keys": {MANAGED_KEY: STATS}},
         log={"keys": {MANAGED_KEY: LOG}},
-        arms={"managed": [{"outcomes": outcomes, "open": 0, "unavailable": 0, "probed": []}]},
-        probe={"probed": []},
+        arms={"managed": [{"outcomes": outcomes, "open": 0, "unavailable": 0, "submits": [], "ended_twice": []}]},
+        probe={"probed": {}, "scheduler": {}},
+        notes={},
+        cards={},
+        footprint={},
         events=[],
         services_log=[],
     )
@@ -112,8 +122,7 @@ def test_a_window_that_the_judge_let_go_over_is_a_violation() -> None:
     assert over_windows(PLAN, over) == 1
 
 
-def test_recovery_is_the_first_grant_of_a_probe_sent_after_the_kill() -> None:
-    """A grant that was on its way already says nothing; no grant at all is no recovery."""
-    probed = [(9.99, 0.02, 0.0), (10.05, 1.4, 0.0), (10.10, -1.0, 0.0), (11.30, 0.01, 0.0)]
-    assert recovery(probed, 10.0) == pytest.approx(1.31)
-    assert recovery(probed[:1], 10.0) == float("inf")
+def test_jobs_of_the_cards_do_not_wait_for_the_provider() -> None:
+    """They are never admitted there."""
+    local = replace(PLAN, jobs=[Job(0.0, 300, 5, 16, local=True)])
+    assert not any(waiting(local, {"admitted": []}, BEGIN, 2000))

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 
 import pytest
 
-from bursar.demo.plan import MANAGED_KEY, UNMANAGED_KEY, UTILISATION, PlanError, Wishes, make_plan
+from bursar.contracts.gpu import DEFAULT_RESERVE
+from bursar.demo.plan import (
+    GIB,
+    LOCAL_EVERY,
+    MANAGED_KEY,
+    UNMANAGED_KEY,
+    UTILISATION,
+    PlanError,
+    Wishes,
+    make_plan,
+)
 from bursar.demo.provider.settings import from_dict
 from bursar.demo.trace import Arrival, generate
 
@@ -16,7 +27,7 @@ ARRIVALS = generate(1)
 def test_demand_is_above_the_limit_and_still_fits_into_the_run() -> None:
     """While requests arrive there is more work than the pace allows; in the whole run there is not."""
     plan = make_plan(ARRIVALS, "generated", Wishes())
-    total = sum(job.input_tokens for job in plan.jobs)
+    total = sum(job.input_tokens for job in plan.remote)
     pace = plan.quota.input_tokens * UTILISATION / plan.window_s
     assert total > pace * plan.jobs[-1].at
     assert total < pace * (plan.seconds - plan.outage_s)
@@ -32,12 +43,34 @@ def test_every_request_is_kept_with_its_size() -> None:
 
 
 def test_faults_fall_into_the_time_of_the_arrivals() -> None:
-    """The outage ends before the first kill, and the last kill comes while requests still arrive."""
+    """The outage ends before the first kill, and the last fault comes while requests still arrive."""
     plan = make_plan(ARRIVALS, "generated", Wishes(kills=3))
-    assert plan.outage_at + plan.outage_s < plan.kills_at[0]
-    assert list(plan.kills_at) == sorted(plan.kills_at)
-    assert len(plan.kills_at) == 3
-    assert plan.kills_at[-1] < plan.jobs[-1].at
+    times = [kill.at for kill in plan.kills]
+    assert plan.outage_at + plan.outage_s < times[0]
+    assert times == sorted(times)
+    assert max(times[-1], plan.worker_kill_at, plan.card_lost_at, plan.overload_at + plan.overload_s) < plan.jobs[-1].at
+
+
+def test_every_service_that_decides_for_agents_is_killed_equally_often() -> None:
+    """Each round kills all four; no round kills nobody."""
+    for rounds in (0, 1, 2):
+        killed = Counter(kill.service for kill in make_plan(ARRIVALS, "generated", Wishes(kills=rounds)).kills)
+        assert set(killed.values()) <= {rounds}
+        assert len(killed) == (4 if rounds else 0)
+
+
+def test_every_job_of_a_card_fits_on_a_card() -> None:
+    """With the reserve that the manager keeps free; and some are too large to be beside another."""
+    plan = make_plan(ARRIVALS, "generated", Wishes())
+    local = [job for job in plan.jobs if job.local]
+    assert len(local) + len(plan.remote) == len(plan.jobs)
+    assert len(local) == len(plan.jobs) // LOCAL_EVERY
+    assert max(job.gpu_bytes for job in local) <= 12 * GIB - DEFAULT_RESERVE
+
+
+def test_the_breaker_can_read_its_rules() -> None:
+    """They stand in the file that the service is given."""
+    assert tomllib.loads(make_plan(ARRIVALS, "generated", Wishes()).circuits_toml())["default"]["quorum"] == 2
 
 
 def test_the_judge_and_the_limiter_are_told_the_same_limits() -> None:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
+from bursar.demo.footprint import Footprint
 from bursar.demo.picture import draw, headline, table_rows, write_html
-from bursar.demo.result import Arm, Happening, Result, broken_promises, flat, not_promised
+from bursar.demo.result import (
+    Arm,
+    Gpu,
+    Happening,
+    Recovery,
+    Result,
+    Tasks,
+    broken_promises,
+    flat,
+    not_promised,
+)
 
 
 def arm(name: Literal["unmanaged", "managed"]) -> Arm:
@@ -45,9 +56,14 @@ def result() -> Result:
         unmanaged=replace(arm("unmanaged"), violations=7, completed=90),
         managed=arm("managed"),
         happenings=[Happening("outage", 0.5, 0.4, "outage"), Happening("kill", 1.5, 0, "kill -9")],
-        kill_recovery_s=[1.1, 1.3],
-        coordination_ms=[float(n) for n in range(100)],
-        agent_reserve_ms=[1.0],
+        recoveries=[Recovery("limiter", 10.0, 1.1), Recovery("scheduler", 20.0, 1.3), Recovery("worker", 25.0, 1.2)],
+        coordination_ms={"limiter": [float(n) for n in range(100)]},
+        inside_agents_ms=[1.0],
+        circuit=[(0.6, 0.9, "open"), (0.9, 1.0, "half_open")],
+        trips_ms=[80.0, 120.0],
+        tasks=Tasks(accepted=100, done=100, ended_twice=0, retried=3),
+        gpu=Gpu(oversubscribed=0, allocations=12, unmanaged_failed=4, unmanaged_allocations=12),
+        footprint={"limiter": Footprint(0.02, 90_000_000, 2), "gpu-manager": Footprint(0.03, 80_000_000, 2)},
     )
 
 
@@ -63,6 +79,14 @@ def test_the_flat_figures_have_the_keys_that_others_read() -> None:
     assert figures["unmanaged_lost"] == 10
     assert figures["kill_recovery_max_s"] == 1.3
     assert figures["coordination_p95_ms"] == 95.0
+    assert figures["gpu_oversubscribed"] == 0
+    assert figures["tasks_lost"] == 0
+    assert figures["tasks_ended_twice"] == 0
+    assert figures["breaker_trip_p99_ms"] == 120.0
+    assert figures["services_killed"] == 2
+    assert figures["recoveries_over_3s"] == 0
+    assert figures["idle_cpu_cores_all"] == pytest.approx(0.05)
+    assert figures["rss_mb_all"] == pytest.approx(170.0)
     assert json.loads(json.dumps(figures)) == figures
 
 
@@ -102,10 +126,30 @@ def test_use_of_the_limit_is_not_promised_for_large_requests_or_little_work() ->
     assert broken_promises(large) == broken_promises(little) == []
 
 
-@pytest.mark.parametrize(("recoveries", "says"), [([], "not killed"), ([1.0, 4.0], "4.0 s from the kill")])
-def test_a_recovery_must_be_seen_and_quick(recoveries: list[float], says: str) -> None:
+@pytest.mark.parametrize(
+    ("recoveries", "says"),
+    [
+        ([], "nothing was killed"),
+        ([Recovery("breaker", 1.0, 1.0), Recovery("worker", 2.0, 4.0)], "4.0 s until the worker was made up for"),
+    ],
+)
+def test_a_recovery_must_be_seen_and_quick(recoveries: list[Recovery], says: str) -> None:
     """No kill, no claim about recovery; a slow one is a broken promise."""
-    assert says in broken_promises(replace(result(), kill_recovery_s=recoveries))[0]
+    assert says in broken_promises(replace(result(), recoveries=recoveries))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tasks": Tasks(100, 99, 0, 0)}, "1 accepted tasks were lost"),
+        ({"tasks": Tasks(100, 100, 2, 0)}, "2 tasks with more than one accepted end"),
+        ({"gpu": Gpu(3, 12, 0, 12)}, "3 allocations beyond"),
+    ],
+)
+def test_lost_tasks_second_ends_and_full_cards_are_broken_promises(change: dict[str, Any], says: str) -> None:
+    """As the other fleet's are not."""
+    (broken,) = broken_promises(replace(result(), **change))
+    assert says in broken
 
 
 def test_the_picture_and_the_page_are_made_and_need_nothing_else(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def draw(result: Result, path: Path) -> None:
     """Write the picture as a PNG, 1600 x 1152 pixels."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 7.2), dpi=160, facecolor="white")
-        panels: Any = figure.subplots(3, 1, sharex=True, gridspec_kw={"hspace": 0.5, "height_ratios": (1, 1, 0.52)})
+        panels: Any = figure.subplots(3, 1, sharex=True, gridspec_kw={"hspace": 0.44, "height_ratios": (1, 1, 0.62)})
         figure.subplots_adjust(left=0.085, right=0.925, top=0.8, bottom=0.075)
         figure.text(0.02, 0.955, headline(result), fontsize=15, fontweight="bold", color=INK)
         figure.text(0.02, 0.935, subtitle(result), fontsize=9, color=QUIET, va="top", linespacing=1.4)
@@ -60,9 +60,7 @@ def headline(result: Result) -> str:
     """The finding in one line."""
     managed, unmanaged = result.managed, result.unmanaged
     refusals = f"{_many(managed.violations, '429')} instead of {unmanaged.violations:,}"
-    lost = f"{_many(managed.lost, 'request')} lost instead of {unmanaged.lost:,}"
-    memory = f"{_many(result.gpu.oversubscribed, 'GPU overcommit')} instead of {result.gpu.unmanaged_failed:,}"
-    return f"Under Bursar: {refusals}, {lost}, {memory}"
+    return f"Under Bursar: {refusals}, {_many(managed.lost, 'request')} lost instead of {unmanaged.lost:,}"
 
 
 def subtitle(result: Result) -> str:
@@ -120,8 +118,9 @@ def _strip(panel: Any, result: Result) -> None:
     panel.barh(3.5, end, height=0.34, color=GRID)
     for start, stop, state in result.circuit:
         panel.barh(3.5, stop - start, left=start, height=0.34, color=CIRCUIT.get(state, QUIET))
-    for key, (state, place) in zip(("open", "half-open"), (("open", 1.0), ("half_open", 0.955)), strict=True):
-        panel.text(1.008, 0.93 - (1 - place) * 2.6, key, transform=panel.transAxes, fontsize=8, color=CIRCUIT[state])
+    for place, state in ((0.97, "open"), (0.8, "half_open")):
+        words = state.replace("_", "-")
+        panel.text(1.008, place, words, va="top", transform=panel.transAxes, fontsize=8, color=CIRCUIT[state])
     for number, recovery in enumerate(result.recoveries):
         words = f"{recovery.what} {recovery.seconds:.1f} s"
         panel.text(recovery.at, 2.45 - 0.9 * (number % 2), words, ha="center", va="center", fontsize=8, bbox=_PLATE)

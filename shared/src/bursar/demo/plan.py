@@ -29,7 +29,7 @@ PROBE_BUDGET: Final = "demo/probe"
 TARGET: Final = "demo-provider"
 """The circuit that stands before the provider."""
 
-LOCAL_EVERY: Final = 10
+LOCAL_EVERY: Final = 12
 GPU_HOSTS: Final = ("gpu-a", "gpu-b")
 PLAIN_HOSTS: Final = ("plain-a", "plain-b")
 """The hosts of the fleet under Bursar, and those of the unmanaged one; they are alike."""
@@ -79,7 +79,7 @@ class Job(NamedTuple):
     @property
     def gpu_bytes(self) -> int:
         """What it takes on a card: the model's weights and a cache that grows with the text."""
-        return 2 * GIB + min(self.input_tokens + self.output_tokens, 8 * 1024) * 1024**2
+        return GIB + min(self.input_tokens + self.output_tokens, 8 * 1024) * 1024**2
 
     @property
     def gpu_seconds(self) -> float:

@@ -64,8 +64,7 @@ class Recovery(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
-class Tasks:
+class Tasks(NamedTuple):
     """What became of the tasks under Bursar. ``accepted``: submitted and durable; ``ended_twice``: with more than one
     accepted end; ``retried``: attempts beyond the first."""
 
@@ -75,8 +74,7 @@ class Tasks:
     retried: int
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """The simulated cards, as their drivers counted. ``oversubscribed``: allocations beyond what leases may promise,
     and those that failed, of the fleet under Bursar; ``unmanaged_failed``: allocations that found no memory without."""
 

@@ -164,7 +164,16 @@ async def running_cards(stack: Stack, hosts: Sequence[str], socket: Path) -> Asy
     creds = stack.credentials(*hosts, role="node")
     arguments = [part for path in creds for part in ("--creds", path)]
     process = await _start(
-        "bursar_gpu_manager.node", "--url", stack.url, "--simulate", GPU_CARDS, "--control", str(socket), *arguments
+        "bursar_gpu_manager.node",
+        "--url",
+        stack.url,
+        "--simulate",
+        GPU_CARDS,
+        "--interval",
+        "0.2",
+        "--control",
+        str(socket),
+        *arguments,
     )
     try:
         until = time.monotonic() + START_TIMEOUT_S

@@ -175,9 +175,7 @@ class Desk:
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome.reply, fence, reply))
         elif isinstance(outcome, Park):
-            if command.request_id:  # who has no id cannot be answered later
-                self._unpark(request)
-                self.parked[command.principal, command.request_id] = request
+            self._park(request)
             return
         else:
             if seeded("refusal_changes_state"):
@@ -186,6 +184,12 @@ class Desk:
                 batch.answers.append(Answer(request.ticket, outcome, folded.fence))
         if self.parked and command.request_id:
             self._unpark(request)
+
+    def _park(self, request: Request) -> None:
+        """Who has no id cannot be answered later."""
+        if request.command.request_id:
+            self._unpark(request)
+            self.parked[request.command[:2]] = request
 
     def _unpark(self, request: Request) -> None:
         """Take it out of those who wait; a ticket that it had before is not going to be answered."""

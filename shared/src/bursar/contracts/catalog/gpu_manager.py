@@ -179,7 +179,7 @@ WORDS: Final = {
     "reason": Word("Why not."),
     "Lost.reason": Word("Why the lease has ended."),
     "Lost.service": Word("Who tells."),
-    "Lost.kind": Word("What is told."),
+    "Lost.what": Word("What is told."),
     "closest": Word("The device that came closest."),
     "missing": Word("How many bytes it lacks.", "bytes"),
     "waiting": Word("Requests that stand in line.", "requests"),
