@@ -46,7 +46,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel soak simulate-nightly docs docs-check lock clean
+	lint format types coverage bench-kernel bench-breaker bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -106,6 +106,14 @@ coverage: $(STAMP) ## branch coverage of the pure cores, with a gate at 95 % (a 
 bench-kernel: $(STAMP) ## durable decisions against the raw echo, cold start, take-over -> bench/out/kernel.json  [QUICK=1]
 	@mkdir -p bench/out
 	$(PY) -m bench.kernel $(if $(QUICK),--quick) --json bench/out/kernel.json $(ARGS)
+
+bench-breaker: $(STAMP) ## how soon all agents know of an open circuit, cost of a look-up -> bench/out/breaker.json
+	@mkdir -p bench/out
+	$(PY) -m bench.breaker --json bench/out/breaker.json $(ARGS)
+
+bench-scheduler: $(STAMP) ## tasks per second, time from submission to start -> bench/out/scheduler.json
+	@mkdir -p bench/out
+	$(PY) -m bench.scheduler --out bench/out/scheduler.json $(ARGS)
 
 soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or so)  [SOAK_SEEDS=20000]
 	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \
