@@ -28,6 +28,7 @@ KERNEL_SHELL = (
     "keeper.py",  # writes snapshots into the journal
     "loader.py",  # reads them, and the journal
     "pauses.py",  # measures the process
+    "pulse.py",  # waits between what an owner says again and again
     "room.py",  # purges the journal
     "runner.py",  # carries out what the replica says
     "settings.py",  # reads the environment

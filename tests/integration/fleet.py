@@ -56,7 +56,7 @@ class Fleet:
     done: list[Operation] = field(default_factory=list)
     open: dict[int, Operation] = field(default_factory=dict)
     errors: Tally[str] = field(default_factory=Tally)
-    seen: str = ""
+    seen: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     pause: float = PAUSE_SECONDS
@@ -125,8 +125,8 @@ class Fleet:
         if verb == "add":
             body = {"id": operation.name.partition("/")[2], "acked": max(0, number - 4)}
         while True:
-            if remembers and self.seen:
-                body["seen"] = self.seen
+            if remembers and bus.principal in self.seen:
+                body["seen"] = self.seen[bus.principal]
             operation.tries += 1
             try:
                 reply = await bus.request(subject, msgpack.packb(body), TRY_SECONDS)
@@ -134,12 +134,12 @@ class Fleet:
                 self.errors[error.code] += 1
                 await asyncio.sleep(0.02 if isinstance(error, NoResponders) else 0.05)
                 continue
-            if self._take(operation, reply):
+            if self._take(operation, bus.principal, reply):
                 break
             await asyncio.sleep(0.02)
         del self.open[worker]
 
-    def _take(self, operation: Operation, reply: Msg) -> bool:
+    def _take(self, operation: Operation, principal: str, reply: Msg) -> bool:
         answer = msgpack.unpackb(reply.data)
         if "error" in answer:
             self.errors[answer["error"]["code"]] += 1
@@ -148,8 +148,8 @@ class Fleet:
         operation.answered = time.monotonic()
         operation.n = answer["n"]
         operation.fence = parse_fence(answer["fence"])
-        if not self.seen or operation.fence > parse_fence(self.seen):
-            self.seen = answer["fence"]
+        if principal not in self.seen or operation.fence > parse_fence(self.seen[principal]):
+            self.seen[principal] = answer["fence"]
         self.done.append(operation)
         return True
 

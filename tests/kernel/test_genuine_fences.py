@@ -13,7 +13,7 @@ from bursar.bus.memory import MemoryNetwork
 from bursar.bus.signing import Signer
 from bursar.contracts.base import Fence, Request
 from bursar.kernel.doors import open_doors
-from bursar.kernel.fencing import Fencer
+from bursar.kernel.fencing import EVERYBODY, Fencer
 from bursar.kernel.host import Host
 from bursar.kernel.settings import ServiceSettings
 from bursar.kernel.spec import ServiceSpec, Verb
@@ -22,6 +22,7 @@ from tests.integration.toy_service import Counter
 
 KEY = b"k" * 32
 FENCE = (3, 14, 159)
+GIVEN = Fencer(KEY).seal(FENCE, "a1")
 
 Ask = Callable[[Mapping[str, Any]], Any]
 
@@ -56,21 +57,35 @@ async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
 
 
 def forged() -> list[str]:
-    """Other numbers under a true MAC, another MAC, and the MAC of another service."""
-    sealed = Fencer(KEY).seal(FENCE)
-    mac = sealed.rpartition(".")[2]
-    return [f"3.14.160.{mac}", f"3.14.159.{'0' * 16}", Fencer(b"x" * 32).seal(FENCE)]
+    """Other numbers under a true MAC, another MAC, the MAC of another service, what somebody else was given, and what
+    all were."""
+    mac = GIVEN.rpartition(".")[2]
+    others = [Fencer(KEY).seal(FENCE, "a2"), Fencer(KEY).seal(FENCE, EVERYBODY)]
+    return [f"3.14.160.{mac}", f"3.14.159.{'0' * 16}", Fencer(b"x" * 32).seal(FENCE, "a1"), *others]
 
 
 @pytest.mark.parametrize("fence", forged())
 @pytest.mark.parametrize("field", ["held", "other"])
 async def test_forged_fence_is_refused_before_anything_is_decided(ask: Ask, field: str, fence: str) -> None:
     """Whichever field it stands in; the error names the field."""
-    error = await ask({"held": Fencer(KEY).seal(FENCE), field: fence})
+    error = await ask({"held": GIVEN, field: fence})
     assert (error.code, error.status, error.facts) == ("bad_fence", 409, {"field": field})
 
 
-@pytest.mark.parametrize("other", [{}, {"other": None}, {"other": Fencer(KEY).seal((1, 1, 1))}])
+@pytest.mark.parametrize("other", [{}, {"other": None}, {"other": Fencer(KEY).seal((1, 1, 1), "a1")}])
 async def test_genuine_fence_passes_and_an_absent_one_too(ask: Ask, other: Mapping[str, Any]) -> None:
     """The request goes on to the shard (which this host does not own)."""
-    assert (await ask({"held": Fencer(KEY).seal(FENCE), **other})).code == "not_ready"
+    assert (await ask({"held": GIVEN, **other})).code == "not_ready"
+
+
+@pytest.mark.parametrize("given_to", ["a1", EVERYBODY])
+async def test_fence_that_the_caller_was_given_or_heard_with_all_may_be_shown_as_seen(ask: Ask, given_to: str) -> None:
+    """It is above what this host knows: who shows it is asked to come again, and the host looks into it."""
+    assert (await ask({"held": GIVEN, "seen": Fencer(KEY).seal(FENCE, given_to)})).code == "not_ready"
+
+
+@pytest.mark.parametrize("seen", [Fencer(KEY).seal(FENCE, "a2"), "3.14.159.0123456789abcdef"])
+async def test_fence_that_somebody_else_was_given_is_not_believed_as_seen(ask: Ask, seen: str) -> None:
+    """Whoever collects what others were given has no way to make a service look into a loss."""
+    error = await ask({"held": GIVEN, "seen": seen})
+    assert (error.code, error.status) == ("bad_fence", 409)

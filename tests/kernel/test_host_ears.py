@@ -140,10 +140,12 @@ async def test_observations_do_not_take_the_place_of_requests(stage: Stage) -> N
 
 
 async def test_an_observation_with_a_forged_fence_is_not_believed(stage: Stage) -> None:
-    """`Verb.genuine` holds for observations too, without an answer."""
+    """`Verb.genuine` holds for observations too, without an answer: nor is one that somebody else was given."""
     await stage.say("bursar.obs.toy.proven.a1", {"v": 1, "n": 1, "fence": "1.1.1.0123456789abcdef"})
     assert stage.runner.offered == []
-    await stage.say("bursar.obs.toy.proven.a1", {"v": 1, "n": 1, "fence": stage.host._fencer.seal((1, 1, 1))})
+    await stage.say("bursar.obs.toy.proven.a1", {"v": 1, "n": 1, "fence": stage.host._fencer.seal((1, 1, 1), "a2")})
+    assert stage.runner.offered == []
+    await stage.say("bursar.obs.toy.proven.a1", {"v": 1, "n": 1, "fence": stage.host._fencer.seal((1, 1, 1), "a1")})
     assert len(stage.runner.offered) == 1
 
 
@@ -169,12 +171,14 @@ async def test_a_verb_says_how_long_its_strings_may_be(stage: Stage, verb: str, 
 
 
 async def test_a_notice_goes_to_one_principal_with_its_fence(stage: Stage) -> None:
-    """Unsigned: only services may publish there. It is a message like any other, with a version and a genuine fence."""
+    """Unsigned: only services may publish there. It is a message like any other, with a version and a fence that is
+    that principal's own."""
     heard: list[tuple[str, Any]] = []
     await stage.agent.subscribe("bursar.assign.*", lambda msg: heard.append((msg.subject, msgpack.unpackb(msg.data))))
     stage.host.announce(Notice("w1", {"task": "t-1"}), (1, 2, 3))
     await settle(stage.agent)
-    assert heard == [("bursar.assign.w1", {"v": 1, "task": "t-1", "fence": stage.host._fencer.seal((1, 2, 3))})]
+    sealed = stage.host._fencer.seal((1, 2, 3), "w1")
+    assert heard == [("bursar.assign.w1", {"v": 1, "task": "t-1", "fence": sealed})]
 
 
 @pytest.mark.parametrize("told", [Notice("w1", {"n": 2**70}), Notice("", {}), Broadcast("state", "x", {"n": object()})])

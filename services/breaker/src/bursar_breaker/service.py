@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bursar.contracts.base import Message
 from bursar.contracts.breaker import (
+    PULSE_MS,
     SERVICE,
     Configure,
     ForceClose,
@@ -18,7 +19,8 @@ from bursar.contracts.breaker import (
     Snapshot,
     Status,
 )
-from bursar.kernel.spec import ServiceSpec, Verb
+from bursar.kernel.spec import Pulse, ServiceSpec, Verb
+from bursar_breaker import telling
 from bursar_breaker.circuitfile import BadRules
 from bursar_breaker.configuring import LoadFile, digest
 from bursar_breaker.core import BreakerDecider
@@ -56,5 +58,6 @@ SPEC = ServiceSpec(
         "configure": Verb(Configure, large=True),
     },
     observations={"report": Verb(Report, query=True)},
+    pulse=Pulse(telling.pulse, PULSE_MS / 1000),
     start=start,
 )

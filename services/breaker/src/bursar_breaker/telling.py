@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from bursar.contracts.breaker import CHANGED, Snapshot, Status, digest_of, token_of
+from bursar.contracts.breaker import CHANGED, MAX_FREE, PULSE, REGISTRY, Snapshot, Status, digest_of, token_of
 from bursar.kernel.decider import Broadcast, Command, Fence, Outcome, Refuse
 from bursar_breaker import window
 from bursar_breaker.judging import Evidence
-from bursar_breaker.lifecycle import CLOSED, OPEN
+from bursar_breaker.lifecycle import CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN
 from bursar_breaker.state import Circuit, State
 from bursar_breaker.window import FAILING, SLOW, Window, permille
 
@@ -30,6 +30,20 @@ def described(target: str, circuit: Circuit, now: int) -> dict[str, Any]:
 
 def changed(target: str, circuit: Circuit, now: int) -> Broadcast:
     return Broadcast(CHANGED, token_of(target), {"v": 1, **described(target, circuit, now)})
+
+
+def pulse(state: State, now: int) -> Broadcast:
+    """How far the registry is, and which half-open targets nobody tries at the moment."""
+    half_open = (name for name, circuit in state.circuits.items() if circuit.state == HALF_OPEN)
+    free = list(islice((name for name in half_open if _is_free(state, name)), MAX_FREE))
+    body = {"v": 1, "now_ms": now, "revision": state.revision, "digest": _digest(state), "free": free}
+    return Broadcast(PULSE, REGISTRY, body)
+
+
+def _is_free(state: State, target: str) -> bool:
+    """Whether a permit to try this target would be given: one is taken of all that stand in the way."""
+    stopped = [(name, circuit) for name, circuit in state.on_the_way(target) if circuit.state != FORCED_CLOSED]
+    return all(c.state == HALF_OPEN and state.out.get(n, 0) < state.rules.of(n).probes for n, c in stopped)
 
 
 def on_the_way(state: State, target: str, now: int) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ HELP = """Bursar hands out what runs out: rate limits, money, GPUs, workers, to 
 
 \b
 Start here:
-  bursar demo                     see a fleet under the limiter, beside one without
+  bursar demo                     see a fleet under Bursar, beside one without
   bursar up                       run everything on this machine
   bursar agent add alice          credentials for an agent (no restart needed)
 

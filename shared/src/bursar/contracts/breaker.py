@@ -9,6 +9,8 @@ Times that end in ``_ms`` are spans from the moment of the message, never moment
 Reports are observations (``bursar.obs.breaker.report.<principal>``): plain messages that nobody answers. Changes are
 broadcast, signed, as `Changed` on ``bursar.evt.breaker.state.<token of the target>``. Each change of any circuit has
 the next ``revision`` of the registry, so that whoever listens knows when it has missed one; `Snapshot` then tells all.
+Every two seconds the owner broadcasts `Pulse` on ``bursar.evt.breaker.pulse.registry``: whoever has that revision and
+digest has missed nothing, and need not ask.
 After a loss of data the incarnation (the first number of ``fence``) is higher and revisions may begin anew.
 """
 
@@ -25,7 +27,14 @@ from bursar.contracts.base import Amount, Message, Name, Query, Request, event_s
 
 SERVICE = "breaker"
 CHANGED = "state"
-"""The kind of the broadcasts."""
+"""The kind of the broadcasts of changes."""
+PULSE = "pulse"
+"""The kind of the broadcast that says how far the registry is; its name is `REGISTRY`."""
+REGISTRY = "registry"
+PULSE_MS = 2_000
+"""From one pulse to the next."""
+MAX_FREE = 64
+"""Targets that a pulse names."""
 
 CircuitName = Literal["closed", "open", "half_open", "forced_open", "forced_closed"]
 Outcome = Literal["ok", "slow", "timeout", "error", "overload", "rate_limited", "auth", "cancelled"]
@@ -84,6 +93,17 @@ class Changed(CircuitState):
     fence: str
 
 
+class Pulse(Message):
+    """The broadcast of every two seconds: how far the registry is. ``free``: half-open targets that a permit would be
+    given for just now (the first of them, if there are many)."""
+
+    now_ms: int
+    revision: int
+    digest: str
+    free: Annotated[list[str], Field(max_length=MAX_FREE)]
+    fence: str
+
+
 class Probe(Request):
     """Ask for a permit to try a half-open target with one call; answered by `ProbeGranted` or `ProbeRefused`."""
 
@@ -102,7 +122,8 @@ class ProbeGranted(Message):
 
 
 class ProbeRefused(Message):
-    """No probe. ``busy``: all are out, ask again in ``retry_in_ms`` at the latest; ``open``: not before then;
+    """No probe. ``busy``: all are out, the first runs out in ``retry_in_ms``, and a pulse says if one comes back sooner;
+    ``open``: not before then;
     ``closed``: none is needed. ``circuits``: those on the way to the target that are not closed."""
 
     ok: Literal[False] = False

@@ -21,6 +21,9 @@ SDK_USERS: Final = 5
 STREAMS: Final = 20
 """One agent in so many streams its answers."""
 TIMEOUT_S: Final = 240.0
+LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+"""Of both clients: each request looks at every idle connection, which costs more than the request when there are a
+hundred."""
 TLS = httpx2.create_ssl_context()
 """One for all clients: it is not used here, but every client would make its own, at 10 ms each."""
 

@@ -153,6 +153,9 @@ WORK: Final[dict[str, Work]] = {
     "probe": probing,
 }
 CALLS_THE_PROVIDER: Final = frozenset({"unmanaged", "remote"})
+NICE: Final = 5
+"""Both fleets' HTTP clients, which need most of a small machine's CPU, go after what runs elsewhere in earnest: the
+provider and the control plane."""
 
 
 def _run_one(folder: Path, name: str, process: int) -> int:
@@ -179,6 +182,7 @@ def main() -> int:
     children: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: _pass_on(children))
     if config["work"] in CALLS_THE_PROVIDER:
+        os.nice(NICE)
         warm_up()
     gc.collect()
     gc.freeze()

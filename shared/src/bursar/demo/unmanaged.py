@@ -16,7 +16,7 @@ from typing import Any, Final
 import openai
 
 from bursar.client.gpu_simulated import SimulatedCards, SimulatedProcess
-from bursar.demo.chatting import CALL_ERRORS, TLS, Caller, in_a_word
+from bursar.demo.chatting import CALL_ERRORS, LIMITS, TLS, Caller, in_a_word
 from bursar.demo.plain import pause
 from bursar.demo.plan import Job
 from bursar.errors import ServiceError
@@ -77,7 +77,7 @@ class Unmanaged:
 @contextlib.asynccontextmanager
 async def unmanaged(config: dict[str, Any]) -> AsyncIterator[Unmanaged]:
     """Made from a crew's configuration."""
-    http = openai.DefaultAsyncHttpxClient(verify=TLS)
+    http = openai.DefaultAsyncHttpxClient(verify=TLS, limits=LIMITS)
     caller = Caller(http, config["base_url"], config["api_key"], config["retries"])
     cards = await SimulatedCards.connect(config["cards"])
     try:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import bursar
 from bursar.client.gpu_simulated import SimulatedProcess
-from bursar.demo.chatting import CALL_ERRORS, TLS, Caller, in_a_word
+from bursar.demo.chatting import CALL_ERRORS, LIMITS, TLS, Caller, in_a_word
 from bursar.demo.notes import Notes, watch_circuit
 from bursar.demo.plan import BUDGET, GPU_SLOTS, REMOTE_SLOTS, TARGET, Job
 
@@ -75,7 +75,7 @@ async def remote(config: dict[str, Any], process: int, notes: Notes, begin: Begi
     """A worker that calls the provider, until stopped."""
     async with bursar.connect(config["nats"], creds=config["creds"][process]) as fleet:
         http = fleet.http_client(
-            budget=BUDGET, breaker=TARGET, on_refused="raise", wait=LIMITER_WAIT_S, ttl=TTL_S, verify=TLS
+            budget=BUDGET, breaker=TARGET, on_refused="raise", wait=LIMITER_WAIT_S, ttl=TTL_S, verify=TLS, limits=LIMITS
         )
         work = _Remote(fleet, Caller(http, config["base_url"], config["api_key"], retries=0))
         worker = bursar.Worker(fleet, slots=REMOTE_SLOTS, kind="remote", grace=GRACE_S)

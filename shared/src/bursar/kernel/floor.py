@@ -14,7 +14,7 @@ from typing import Final
 
 from bursar.contracts.base import FENCE
 from bursar.kernel.decider import Fence
-from bursar.kernel.fencing import Fencer, parse_fence
+from bursar.kernel.fencing import EVERYBODY, Fencer, parse_fence
 
 _FENCE: Final = re.compile(FENCE)
 
@@ -35,7 +35,7 @@ class FloorFile:
             sealed = self._path.read_bytes().decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
-        if not _FENCE.fullmatch(sealed) or not self._fencer.is_genuine(sealed):
+        if not _FENCE.fullmatch(sealed) or not self._fencer.is_genuine(sealed, EVERYBODY):
             return None
         return parse_fence(sealed)
 
@@ -53,7 +53,7 @@ class FloorFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         with fresh.open("w") as file:
-            file.write(self._fencer.seal(fence) + "\n")
+            file.write(self._fencer.seal(fence, EVERYBODY) + "\n")
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)

@@ -33,12 +33,13 @@ from bursar.kernel.decider import Broadcast, Command, Fence, Notice, Refuse, Rej
 from bursar.kernel.desk import Request, digest_of
 from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
-from bursar.kernel.fencing import Fencer, parse_fence
+from bursar.kernel.fencing import EVERYBODY, Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.inbox_reader import InboxReader, ShardOwner
 from bursar.kernel.journal.inbox import JetStreamInbox
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.pauses import PauseMeter
+from bursar.kernel.pulse import Pulsing
 from bursar.kernel.replica import Replica
 from bursar.kernel.replies import whole, whole_packed
 from bursar.kernel.roles import Options, Role
@@ -94,6 +95,9 @@ class Host:
         if spec.inbox is not None:
             owner = ShardOwner(self.runner, spec.inbox.position)
             self.inbox = InboxReader(JetStreamInbox(log_bus, spec.name), spec.inbox, owner, clock.monotonic_ms)
+        self.pulsing: Pulsing | None = None
+        if spec.pulse is not None:
+            self.pulsing = Pulsing(spec.pulse, lambda: self.runner.replica, clock, self.announce)
         log_bus.on_reconnect(self._reconnected)
         bus.on_read(self.runner.pump_offered)
 
@@ -105,12 +109,16 @@ class Host:
         self._switch.add_done_callback(_must_not_fail)
         self.runner.start()
         self.pauses.start()
+        if self.pulsing is not None:
+            self.pulsing.start()
 
     async def stop(self) -> None:
         """Drain, resign and stop."""
         self._wanted = False
         if self.inbox is not None:
             self.inbox.stop()
+        if self.pulsing is not None:
+            self.pulsing.stop()
         for endpoint in self.service.endpoints.values():
             await endpoint.drain()
         await self.runner.drain(self.settings.drain_seconds)
@@ -127,9 +135,9 @@ class Host:
         body: Any = call.decode(rule.message)
         call.release()
         if rule.genuine:
-            self._refuse_forged(body, rule.genuine)
+            self._refuse_forged(body, rule.genuine, call.principal)
         seen = body.seen
-        if seen is not None and self._is_beyond(seen):
+        if seen is not None and self._is_beyond(seen, call.principal):
             raise make_error("not_ready", "this instance is behind what you have seen; ask again")
         if rule.query:
             request = Request(call, Command(call.principal, "", body), b"", 0)
@@ -140,23 +148,25 @@ class Host:
 
     def _on_observation(self, principal: str, body: Any, rule: Verb) -> bool:
         if rule.genuine:
-            self._refuse_forged(body, rule.genuine)
+            self._refuse_forged(body, rule.genuine, principal)
         if len(self.runner.replica.queue) >= OBSERVATIONS_WAITING:
             return False
         return self.runner.take(Request(None, Command(principal, "", body), b"", 0))
 
-    def _refuse_forged(self, body: Any, names: Sequence[str]) -> None:
+    def _refuse_forged(self, body: Any, names: Sequence[str], principal: str) -> None:
         for name in names:
             fence = getattr(body, name)
-            if fence is not None and not self._fencer.is_genuine(fence):
-                raise CallerError("bad_fence", f"the fence in '{name}' was not given out by this service", field=name)
+            if fence is not None and not self._fencer.is_genuine(fence, principal):
+                raise CallerError(
+                    "bad_fence", f"the fence in '{name}' was not given to you by this service", field=name
+                )
 
-    def _is_beyond(self, seen: str) -> bool:
+    def _is_beyond(self, seen: str, principal: str) -> bool:
         fence = parse_fence(seen)
         if self.runner.replica.folded.knows(fence):
             return False
-        if not self._fencer.is_genuine(seen):
-            raise CallerError("bad_fence", "the fence in 'seen' was not given out by this service")
+        if not any(self._fencer.is_genuine(seen, given_to) for given_to in (principal, EVERYBODY)):
+            raise CallerError("bad_fence", "the fence in 'seen' was not given to you by this service")
         return self.runner.saw(fence)
 
     def _not_now(self) -> BursarError:
@@ -180,7 +190,7 @@ class Host:
             call.fail(make_error(outcome.code, outcome.text, outcome.facts))
             return
         packed = outcome if isinstance(outcome, bytes) else answer.packed
-        fence = self._fencer.seal(answer.fence)
+        fence = self._fencer.seal(answer.fence, call.principal)
         if packed and call.encoding == MSGPACK:
             call.respond(whole_packed(packed, fence))
             return
@@ -200,7 +210,8 @@ class Host:
             ticket.drop()
 
     def announce(self, broadcast: Broadcast | Notice, fence: Fence) -> None:
-        body = {**broadcast.body, "fence": self._fencer.seal(fence)}
+        given_to = broadcast.principal if isinstance(broadcast, Notice) else EVERYBODY
+        body = {**broadcast.body, "fence": self._fencer.seal(fence, given_to)}
         try:
             if isinstance(broadcast, Notice):
                 self._bus.publish(notice_subject(broadcast.principal), _pack({"v": 1, **body}))
@@ -251,6 +262,8 @@ class Host:
         if role == Role.OWNER and self.spec.start is not None:
             for body in self.spec.start(self.settings, self.runner.replica.folded.state):
                 self.runner.offer(Request(None, Command(self._bus.principal, "", body), b"", 0))
+        if role == Role.OWNER and self.pulsing is not None:
+            self.pulsing.soon()
         self._read_inbox()
         self._switching.set()
 

@@ -89,6 +89,10 @@ class Instance(ABC):
         """Whether the journal had no room for what was decided last: nothing is to be offered until it has."""
         return self._attempt is not None and self._attempt.is_full
 
+    def now(self, mono: int) -> int:
+        """The owner's time (ms of the decider's clock) at a reading of the monotonic clock."""
+        return self._time.at(mono)
+
     def wake_at(self, mono: int) -> int | None:
         """The reading of the monotonic clock at which the decider has something due; None when it has not."""
         if self.role is not Role.OWNER or self.is_full:

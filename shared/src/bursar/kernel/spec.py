@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bursar.contracts.base import Message
-from bursar.kernel.decider import Decider
+from bursar.kernel.decider import Broadcast, Decider
 
 
 @dataclass(frozen=True)
 class Verb:
     """One endpoint. ``query``: it changes nothing and has no request id. ``large``: operators may send more than an
     agent may (whole configurations). ``genuine``: fields that hold a fence (or None) as a proof: the host refuses the
-    request with ``bad_fence`` unless this service has given that fence out, so that a decider may believe its
-    numbers. ``strings``: bytes of the longest string or binary in a message (the message as a whole keeps its limit
-    of 64 KB)."""
+    request with ``bad_fence`` unless this service has given that fence to the one who asks, so that a decider may
+    believe its numbers. ``strings``: bytes of the longest string or binary in a message (the message as a whole keeps
+    its limit of 64 KB)."""
 
     message: type[Message]
     query: bool = False
@@ -36,6 +36,16 @@ class Inbox:
     message: type[Message]
     position: Callable[[Any], int]
     strings: int = 4_096
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What an owner broadcasts every so many ``seconds``, signed like all broadcasts: how far it has come, so that who
+    listens asks only when it has missed something. ``tell`` makes it of the state and the time (ms of the decider's
+    clock), reads only, and may say None: nothing this time."""
+
+    tell: Callable[[Any, int], Broadcast | None]
+    seconds: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,4 +75,5 @@ class ServiceSpec:
     observations: Mapping[str, Verb] = field(default_factory=dict)
     nodes: Mapping[str, Verb] = field(default_factory=dict)
     inbox: Inbox | None = None
+    pulse: Pulse | None = None
     start: Callable[[Any, Any], Sequence[Message]] | None = None

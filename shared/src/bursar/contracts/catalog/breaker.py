@@ -96,6 +96,12 @@ EVENTS: Final = (
         wire.Changed,
         "A circuit has come into this state. Each change has the next revision: who misses one asks by query.",
     ),
+    Event(
+        wire.PULSE,
+        "registry",
+        wire.Pulse,
+        "How far the registry is, every two seconds: who has another revision or digest asks by query.",
+    ),
 )
 
 WORDS: Final = {
@@ -122,6 +128,7 @@ WORDS: Final = {
     "reason": Word("Stable word for why."),
     "remaining_ms": Word("Time until the next try; null where no time is set.", "ms"),
     "circuits": Word("Circuits that are not closed."),
+    "free": Word("Half-open targets that a permit would be given for just now."),
     "StatusReply.circuits": Word("The targets, those that are not closed first."),
     "circuit": Word("The circuit as it is now."),
     # probes
@@ -135,6 +142,7 @@ WORDS: Final = {
     "digest": Word("Names a set of circuits: equal when two views are the same; empty: none."),
     "same": Word("Whether the asker has it all already; the list is empty then."),
     "limit": Word("At most so many targets.", "targets"),
+    "Pulse.now_ms": Word("When it was said; never the same twice of one owner.", "ms of the breaker's clock"),
     "now_ms": Word("The time of the answer.", "ms of the breaker's clock"),
     "for_ms": Word("How long it has been in this state; 0 when it never changed.", "ms"),
     "opened": Word("How often it has opened in a row.", "times"),

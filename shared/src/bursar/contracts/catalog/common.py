@@ -75,7 +75,7 @@ WORDS: Final[Mapping[str, Word]] = {
     "ok": Word("True: it was done or is told. False: an ordinary refusal; the other fields say why and until when."),
     "fence": Word(
         "Token of the decision: <incarnation>.<epoch>.<number>.<code>. The three numbers order all decisions of the "
-        "service; the code proves that the service gave it out."
+        "service; the code proves that the service gave it to this principal."
     ),
     "text": Word("The same in a sentence, for people."),
     "Failure.code": Word("Stable code of the error."),
