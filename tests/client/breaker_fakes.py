@@ -17,6 +17,7 @@ from bursar.contracts.base import event_subject
 from tests.client.fakes import FakeBus, Message
 from tests.client.virtual import LoopClock
 
+PULSE = event_subject("breaker", "pulse", "registry")
 REQUESTS: dict[str, type[BaseModel]] = {"probe": wire.Probe, "probed": wire.Probed, "query": wire.Snapshot}
 
 
@@ -31,8 +32,10 @@ class FakeRegistry:
         self.revision = 0
         self.circuits: dict[str, dict[str, Any]] = {}
         self.free = 1
+        self.busy_for = 700
         self.is_deaf = False
         self.is_mute = False
+        self.has_pulse = True
         self.heard: list[tuple[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         bus.server = self.hear
@@ -52,6 +55,30 @@ class FakeRegistry:
         if not self.is_mute:
             self.say(target, told)
         return told
+
+    def pulse(self) -> bytes:
+        """What it says every two seconds, and says now."""
+        rows = self._rows()
+        half_open = [row["target"] for row in rows if row["state"] == "half_open"]
+        body = {
+            "v": 1, "now_ms": round(asyncio.get_running_loop().time() * 1000), "revision": self.revision,
+            "digest": wire.digest_of((r["target"], r["state"], r["revision"]) for r in rows),
+            "free": half_open if self.free else [], "fence": self.fence(),
+        }  # fmt: skip
+        told = self.signer.sign(PULSE, body)
+        self.say_pulse(told)
+        return told
+
+    def say_pulse(self, told: bytes) -> None:
+        for sub in list(self.bus.subs):
+            if sub.subject == PULSE:
+                asyncio.get_running_loop().call_soon(sub.handler, Message(PULSE, "", told))
+
+    async def keep_pulsing(self) -> None:
+        while True:
+            await asyncio.sleep(wire.PULSE_MS / 1000)
+            if self.has_pulse and not self.is_deaf:
+                self.pulse()
 
     def say(self, target: str, told: bytes) -> None:
         """Hand a broadcast to whoever listens."""
@@ -84,7 +111,7 @@ class FakeRegistry:
         if not rows:
             return {"ok": False, "reason": "closed", "retry_in_ms": 0, "circuits": []}
         if not self.free:
-            return {"ok": False, "reason": "busy", "retry_in_ms": 700, "circuits": rows}
+            return {"ok": False, "reason": "busy", "retry_in_ms": self.busy_for, "circuits": rows}
         self.free -= 1
         return {"ok": True, "lease": f"1.1.{len(self.heard)}", "ttl_ms": 2_000, "circuits": rows}
 
@@ -106,9 +133,11 @@ async def breaker_and_registry(*, trusted: bool = True) -> AsyncIterator[tuple[B
     breaker = Breaker(bus, clock=clock, trust=lambda: there.verifier if trusted else None)
     breaker.start()
     assert await breaker.ready()
+    pulsing = asyncio.ensure_future(there.keep_pulsing())
     try:
         yield breaker, there, clock
     finally:
+        pulsing.cancel()
         await breaker.close()
 
 

@@ -186,7 +186,7 @@ def test_a_lost_broadcast_is_noticed_by_the_next_one() -> None:
 
 
 def test_a_lost_last_broadcast_is_noticed_within_a_few_seconds() -> None:
-    """By the question that is asked every two seconds."""
+    """By the pulse, which says every two seconds how far the registry is."""
 
     async def history() -> None:
         async with breaker_and_registry() as (breaker, there, _):

@@ -36,11 +36,12 @@ def test_a_half_open_target_is_tried_with_a_permit() -> None:
 
 
 def test_who_gets_no_permit_is_refused_and_does_not_ask_again_at_once() -> None:
-    """Not before the time that it was told, or until something changes."""
+    """Not before the end of the permit that is out, which it was told, and a little later, since all were told."""
 
     async def history() -> None:
         async with breaker_and_registry() as (breaker, there, _):
             there.free = 0
+            there.pulse()
             there.change("p", "half_open")
             await moment()
             for _ in range(5):
@@ -49,11 +50,88 @@ def test_who_gets_no_permit_is_refused_and_does_not_ask_again_at_once() -> None:
                         pass
                 assert error.value.state == "half_open"
             assert there.count("probe") == 1
-            await moment(0.75)
+            await moment(0.69)
+            with pytest.raises(CircuitOpen):
+                async with breaker.call("p"):
+                    pass
+            assert there.count("probe") == 1
             there.free = 1
+            await moment(1.05)
             async with breaker.call("p"):
                 pass
             assert there.count("probe") == 2
+
+    run(history())
+
+
+def test_who_was_refused_a_permit_waits_for_the_pulse_that_says_one_has_come_back() -> None:
+    """However long others try it; then all who wait ask within half a second, each at a time of its own."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.free, there.busy_for = 0, 60_000
+            there.change("p", "half_open")
+            there.change("q", "half_open")
+            there.pulse()
+            await moment()
+            for _ in range(100):
+                with pytest.raises(CircuitOpen) as error:
+                    await breaker.enter("p")
+                assert error.value.retry_in is not None
+                assert error.value.retry_in <= 2.0
+                await moment(0.1)
+            assert there.count("probe") == 1
+            there.free = 1
+            there.pulse()
+            await moment()
+            waited = 0.0
+            while not breaker.allows("p").may_probe:
+                await moment(0.01)
+                waited += 0.01
+            assert waited <= 0.5
+            assert (await breaker.enter("p")).lease is not None
+            assert there.count("probe") == 2
+
+    run(history())
+
+
+def test_a_change_of_the_circuit_ends_the_waiting_and_a_change_of_another_does_not() -> None:
+    """A refusal is about the circuit as it was; a broadcast about something else is no reason to ask again."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.free, there.busy_for = 0, 60_000
+            there.change("p", "half_open")
+            there.pulse()
+            await moment()
+            with pytest.raises(CircuitOpen):
+                await breaker.enter("p")
+            there.change("q", "open", 1_000)
+            await moment()
+            assert not breaker.allows("p").may_probe
+            there.change("p", "open", 10)
+            there.change("p", "half_open")
+            await moment()
+            assert breaker.allows("p").may_probe
+
+    run(history())
+
+
+def test_where_no_pulse_is_heard_a_refusal_holds_for_a_second_at_most() -> None:
+    """Nobody would say that a permit has come back."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.has_pulse = False
+            await moment(6.0)
+            there.free, there.busy_for = 0, 60_000
+            there.change("p", "half_open")
+            await moment()
+            with pytest.raises(CircuitOpen):
+                await breaker.enter("p")
+            assert not breaker.allows("p").may_probe
+            await moment(1.0)
+            assert breaker.allows("p").may_probe
 
     run(history())
 

@@ -20,8 +20,8 @@ import asyncio
 import math
 import random
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from bursar.bus.base import Bus
 from bursar.bus.signing import Verifier
@@ -33,7 +33,7 @@ from bursar.client.breaker_report import Deltas
 from bursar.client.breaker_verdict import GO, Stopped, Verdict
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.base import NAME, observation_subject
-from bursar.contracts.breaker import SERVICE, Outcome, path_of
+from bursar.contracts.breaker import PULSE_MS, SERVICE, Outcome, path_of
 from bursar.errors import BursarError, CallerError
 
 SOON: Final = 0.1
@@ -43,10 +43,22 @@ LATER: Final = 0.25
 FIRST_LOOK: Final = 0.25
 """Seconds that the very first call waits, at most, to hear what is open."""
 
+SPREAD_MS: Final = 1_000.0
+FREED_MS: Final = 500.0
+"""Those who were refused a probe ask again within so long of the end of the permit that is out, or of the pulse which
+says that it has come back."""
+
 MAX_CLEAR: Final = 8_192
 MAX_NAME: Final = 256
 MAX_SPAN: Final = 86_400.0
 _NAME: Final = re.compile(NAME)
+
+
+class Hold(NamedTuple):
+    """No probe is asked for before ``until`` (local ms) while the circuit is still the one of this revision."""
+
+    revision: int
+    until: float
 
 
 class Breaker:
@@ -64,12 +76,12 @@ class Breaker:
         self._random = spread or random.Random()
         self._bus = bus
         self._local = LocalEvidence()
-        self.registry = Registry(bus, self.clock, trust, self._random, self._changed, self._local.forget)
+        self.registry = Registry(bus, self.clock, trust, self._random, self._changed, self._local.forget, self._freed)
         self._subject = observation_subject(SERVICE, "report", bus.principal)
         self._deltas = Deltas()
         self._clear: dict[str, Verdict] = {}
         self._paths: dict[str, tuple[str, ...]] = {}
-        self._ask_after: dict[str, float] = {}
+        self._held: dict[str, Hold] = {}
         self._flush_at: asyncio.TimerHandle | None = None
         self._flush_due = math.inf
 
@@ -121,7 +133,6 @@ class Breaker:
 
     def _changed(self) -> None:
         self._clear.clear()
-        self._ask_after.clear()
 
     def _look(self, target: str) -> Verdict:
         names = self._paths.get(target) or self._path(target)
@@ -159,9 +170,8 @@ class Breaker:
                 return Stopped(target, name, row.state, row.reason, now, until, may_probe=False)
             if alone:
                 self._local.inherit(row, now)
-            after = self._ask_after.get(name, 0.0)
             if found is None or found.may_probe:
-                until = after if after > now else None
+                until = self._held_until(name, row.revision, now)
                 found = Stopped(target, name, "half_open", row.reason, now, until, may_probe=until is None)
         return None if alone else found
 
@@ -198,22 +208,44 @@ class Breaker:
         try:
             found = await self.registry.probe(target)
         except BursarError as error:
-            self._hold_off(verdict.circuit, ASK_MS)
+            self._hold_off(verdict.circuit, self._random.uniform(0.5, 1.0) * ASK_MS)
             raise verdict.error() from error
         if isinstance(found, Lease):
             return Entry(found)
         if found.reason == "closed":
             return Entry()
-        wait = ASK_MS if found.retry_in_ms is None else found.retry_in_ms
-        self._hold_off(verdict.circuit, min(ASK_MS, float(wait)))
+        wait = ASK_MS if found.retry_in_ms is None else float(found.retry_in_ms)
+        if self.registry.has_pulse:
+            wait += self._random.uniform(0.0, SPREAD_MS)
+        else:
+            wait = min(ASK_MS, wait) * self._random.uniform(0.5, 1.0)
+        self._hold_off(verdict.circuit, wait)
         now = self.allows(target)
         raise now.error() if isinstance(now, Stopped) else verdict.error()
 
     def _hold_off(self, circuit: str, ms: float) -> None:
-        """Ask for no probe there for a while: others have them."""
-        if len(self._ask_after) >= MAX_CLEAR:
-            self._ask_after.clear()
-        self._ask_after[circuit] = self.clock.now() + ms * self._random.uniform(0.5, 1.0)
+        """Ask for no probe there for a while, unless the circuit changes: others have them."""
+        row = self.registry.view.known.get(circuit)
+        if row is None:
+            return
+        if len(self._held) >= MAX_CLEAR:
+            self._held.clear()
+        self._held[circuit] = Hold(row.revision, self.clock.now() + ms)
+
+    def _held_until(self, circuit: str, revision: int, now: float) -> float | None:
+        """When it is worth another try, if not now: the next pulse may say that there is a permit."""
+        hold = self._held.get(circuit)
+        if hold is None or hold.revision != revision or hold.until <= now:
+            return None
+        return min(hold.until, now + PULSE_MS)
+
+    def _freed(self, circuits: Sequence[str]) -> None:
+        """Permits have come back there that nobody has asked for: those who wait may, one after the other."""
+        for circuit in circuits:
+            hold = self._held.get(circuit)
+            if hold is not None:
+                soon = self.clock.now() + self._random.uniform(0.0, FREED_MS)
+                self._held[circuit] = hold._replace(until=min(hold.until, soon))
 
     # ---- after a call
 

@@ -1,5 +1,8 @@
 """The way to the registry: hears its broadcasts, asks for what was missed, fetches probe permits and returns results.
 
+Nobody asks without need, so that a fleet of any size costs the registry one broadcast every two seconds: its pulse says
+how far it is, and only who has something else asks; and who has heard nothing for some seconds, with pauses that grow.
+
 What it learns goes into the `View`; ``changed`` is called whenever that, or whether the registry is there at all, may
 have changed what is allowed.
 """
@@ -21,14 +24,22 @@ from bursar.client.caller import Call, Caller
 from bursar.client.errors import BadReply
 from bursar.client.time import Clock
 from bursar.contracts.base import event_subject
-from bursar.contracts.breaker import CHANGED, SERVICE, Outcome
+from bursar.contracts.breaker import CHANGED, PULSE, REGISTRY, SERVICE, Outcome
 from bursar.errors import BursarError
 
-REPAIR: Final = 2.0
-"""Seconds between looks whether anything was missed."""
+SILENCE_MS: Final = (3_500.0, 4_500.0)
+"""After so long without a word the registry is asked; drawn from between these."""
 
 POLL: Final = 0.5
-"""The same where broadcasts cannot be verified, and so are not heard."""
+"""Seconds between two questions where broadcasts cannot be verified, and so are not heard."""
+
+MAX_PAUSE: Final = 15.0
+"""Seconds between two questions that are not answered, at most; a pulse ends the pause."""
+
+GAP: Final = 0.05
+BEHIND: Final = 0.5
+"""Seconds within which it is asked after a gap between two changes, or when a pulse shows that something was missed
+(which many may find at the same moment)."""
 
 ASK_MS: Final = 1_000.0
 """How long an answer is waited for."""
@@ -67,6 +78,7 @@ class Registry:
         spread: random.Random,
         changed: Callable[[], None],
         came_back: Callable[[], None],
+        freed: Callable[[list[str]], None],
     ) -> None:
         self.view = View()
         self.refused = 0
@@ -79,12 +91,20 @@ class Registry:
         self._random = spread
         self._changed = changed
         self._came_back = came_back
+        self._freed = freed
         self._verifier: Verifier | None = None
         self._caller = Caller(bus, SERVICE, clock, unavailable=BreakerUnavailable)
         self._is_listening = False
         self._heard_at = -math.inf
+        self._pulse = (0, 0, 0)
+        self._pulse_heard_at = -math.inf
         self._missed = asyncio.Event()
-        self._hearing: Subscription | None = None
+        self._within = GAP
+        self._hearing: list[Subscription] = []
+        self._ears = (
+            (event_subject(SERVICE, CHANGED, "*"), self._on_change),
+            (event_subject(SERVICE, PULSE, REGISTRY), self._on_pulse),
+        )
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -95,6 +115,11 @@ class Registry:
     def is_away(self) -> bool:
         return self._clock.now() - self._heard_at > AWAY_MS
 
+    @property
+    def has_pulse(self) -> bool:
+        """Whether its pulse is heard here."""
+        return self._clock.now() - self._pulse_heard_at < AWAY_MS
+
     def start(self) -> None:
         if self._keeping is None:
             self._keeping = self.background.spawn(self._keep_in_step())
@@ -104,41 +129,54 @@ class Registry:
         if keeping is not None:
             keeping.cancel()
         await self.background.drain(timeout)
-        hearing, self._hearing = self._hearing, None
-        if hearing is not None:
-            await hearing.unsubscribe()
+        hearing, self._hearing = self._hearing, []
+        for subscription in hearing:
+            await subscription.unsubscribe()
         await self._caller.close()
 
     # ---- in step
 
     async def _keep_in_step(self) -> None:
-        """Listen, and ask now and then whether anything was missed."""
+        """Listen, and ask when something was missed or nothing is heard."""
+        failed = 0
         while True:
+            self._missed.clear()
             try:
                 await self._listen()
                 await self._ask()
+                failed = 0
             except BursarError:
-                pass  # asked again soon; meanwhile the last word holds
+                failed += 1  # asked again soon; meanwhile the last word holds
             self.looked.set()
-            self._missed.clear()
-            pause = REPAIR if self._hearing is not None else POLL
+            pause = min(MAX_PAUSE, POLL * 2.0**failed) * self._random.uniform(0.8, 1.2)
+            if self._hearing:
+                await self._until_needed(pause if failed else 0.0)
+            else:
+                await asyncio.sleep(pause)
+
+    async def _until_needed(self, pause: float) -> None:
+        """Until something was missed, or nothing is heard any more; not before ``pause`` (s) in that case."""
+        not_before = self._clock.now() + pause * 1000.0
+        silence = self._random.uniform(*SILENCE_MS)
+        while (left := max(not_before, self._heard_at + silence) - self._clock.now()) > 0:
             try:
-                async with asyncio.timeout(pause * self._random.uniform(0.8, 1.2)):
+                async with asyncio.timeout(left / 1000.0):
                     await self._missed.wait()
-                    await asyncio.sleep(self._random.uniform(0.01, 0.06))
             except TimeoutError:
-                pass
+                continue  # something may have been heard meanwhile
+            await asyncio.sleep(self._within * self._random.uniform(0.2, 1.0))
+            return
 
     async def _listen(self) -> None:
         """To answers at once, to broadcasts as soon as it is known whom to believe."""
         if not self._is_listening:
             await self._caller.start()
             self._is_listening = True
-        if self._hearing is None:
-            self._verifier = self._trust()
-            if self._verifier is not None:
-                self._hearing = await self._bus.subscribe(event_subject(SERVICE, CHANGED, "*"), self._on_broadcast)
-                await self._bus.flush()
+        self._verifier = self._verifier or self._trust()
+        if self._verifier is not None and len(self._hearing) < len(self._ears):
+            for subject, hear in self._ears[len(self._hearing) :]:
+                self._hearing.append(await self._bus.subscribe(subject, hear))
+            await self._bus.flush()
 
     async def _ask(self) -> None:
         view = self.view
@@ -147,29 +185,65 @@ class Registry:
         self._take(reply.body, view.load)
         self.told.set()
 
-    def _on_broadcast(self, msg: Msg) -> None:
-        assert self._verifier is not None
+    def _on_change(self, msg: Msg) -> None:
+        body = self._open(msg)
+        if body is not None:
+            self._take(body, self.view.hear)
+            if self.view.has_gap:
+                self._miss(GAP)
+
+    def _on_pulse(self, msg: Msg) -> None:
+        """Not newer than the last one: kept and sent again by somebody, or of an owner that was replaced."""
+        body = self._open(msg)
+        if body is None:
+            return
         try:
-            body = self._verifier.open(msg.subject, msg.data)
-        except BursarError:
+            incarnation, epoch = (int(part) for part in body["fence"].split(".")[:2])
+            moment = (incarnation, epoch, int(body["now_ms"]))
+            is_behind = self.view.is_behind(incarnation, int(body["revision"]), str(body["digest"]))
+            free = [str(target) for target in body["free"]]
+        except (LookupError, TypeError, ValueError, AttributeError):
             self.refused += 1
             return
-        self._take(body, self.view.hear)
-        if self.view.has_gap:
+        if moment <= self._pulse:
+            return
+        self._pulse, self._pulse_heard_at = moment, self._clock.now()
+        self._heard()
+        if is_behind:
+            self._miss(BEHIND)
+        elif free:
+            self._freed(free)
+
+    def _open(self, msg: Msg) -> dict[str, Any] | None:
+        assert self._verifier is not None
+        try:
+            return self._verifier.open(msg.subject, msg.data)
+        except BursarError:
+            self.refused += 1
+            return None
+
+    def _miss(self, within: float) -> None:
+        if not self._missed.is_set():
+            self._within = within
             self._missed.set()
 
     def _take(self, body: dict[str, Any], apply: Callable[[dict[str, Any], float], Any]) -> None:
-        now, before, was_away = self._clock.now(), self.view.changes, self.is_away
+        now, before = self._clock.now(), self.view.changes
         try:
             apply(body, now)
         except BadReply:
             self.refused += 1
             return
-        self._heard_at = now
+        if not self._heard() and self.view.changes != before:
+            self._changed()
+
+    def _heard(self) -> bool:
+        """The registry is there; True when it was away."""
+        was_away, self._heard_at = self.is_away, self._clock.now()
         if was_away:
             self._came_back()
-        if was_away or self.view.changes != before:
             self._changed()
+        return was_away
 
     def _merge(self, body: dict[str, Any]) -> None:
         self._take(body, lambda told, now: self.view.merge(told.get("circuits"), told, now))
@@ -189,7 +263,8 @@ class Registry:
         body = reply.body
         self._merge(body)
         if body.get("ok") is not True:
-            self._missed.set()
+            if body.get("reason") != "busy":
+                self._miss(GAP)  # what is known here is not what the registry says
             wait = body.get("retry_in_ms")
             return NoProbe(str(body.get("reason")), wait if type(wait) is int else None)
         try:

@@ -34,7 +34,7 @@ class Known(NamedTuple):
 class View:
     """``stopping``: the circuits that keep calls from going freely, by target. ``changes`` counts what was applied."""
 
-    __slots__ = ("_ahead", "_latest", "changes", "incarnation", "known", "revision", "stopping")
+    __slots__ = ("_ahead", "_digest", "_latest", "changes", "incarnation", "known", "revision", "stopping")
 
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
@@ -44,6 +44,7 @@ class View:
         self.changes = 0
         self._ahead: set[int] = set()
         self._latest: dict[str, int] = {}
+        self._digest = (-1, "")
 
     @property
     def has_gap(self) -> bool:
@@ -51,7 +52,17 @@ class View:
 
     @property
     def digest(self) -> str:
-        return digest_of((row.target, row.state, row.revision) for row in self.known.values())
+        """Made once per change."""
+        if self._digest[0] != self.changes:
+            rows = ((row.target, row.state, row.revision) for row in self.known.values())
+            self._digest = (self.changes, digest_of(rows))
+        return self._digest[1]
+
+    def is_behind(self, incarnation: int, revision: int, digest: str) -> bool:
+        """Whether the registry, at this revision, knows what is not known here."""
+        if (incarnation, revision) != (self.incarnation, self.revision):
+            return (incarnation, revision) > (self.incarnation, self.revision)
+        return digest != self.digest
 
     def hear(self, body: Mapping[str, Any], now: float) -> bool:
         """Apply a broadcast; False when it is not newer. Raises `BadReply` when it cannot be read."""

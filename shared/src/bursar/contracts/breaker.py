@@ -122,9 +122,9 @@ class ProbeGranted(Message):
 
 
 class ProbeRefused(Message):
-    """No probe. ``busy``: all are out, the first runs out in ``retry_in_ms``, and a pulse says if one comes back sooner;
-    ``open``: not before then;
-    ``closed``: none is needed. ``circuits``: those on the way to the target that are not closed."""
+    """No probe. ``busy``: all are out; the first runs out in ``retry_in_ms``, and a pulse says if one is free before.
+    ``open``: not before then. ``closed``: none is needed. ``circuits``: those on the way to the target that are not
+    closed."""
 
     ok: Literal[False] = False
     reason: Literal["busy", "open", "closed"]
