@@ -58,7 +58,7 @@ help: ## show this page
 setup: $(STAMP) ## make .venv from the hash-pinned locks, with Bursar in it (other targets do this by themselves)
 	@echo "$(VENV) is ready: $(BIN)/bursar --help"
 
-demo: $(STAMP) ## a fleet replays a trace, unmanaged and under Bursar  [TRACE=FILE.csv] [JSON=FILE] [OUT=DIR] [ARGS=...]
+demo: $(STAMP) ## two fleets replay a trace, one unmanaged, one under Bursar  [TRACE=FILE.csv] [JSON=FILE] [OUT=DIR] [ARGS=...]
 	$(BIN)/bursar demo $(if $(TRACE),--trace "$(TRACE)") $(if $(JSON),--json "$(JSON)") $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 up: $(STAMP) ## run the control plane here: embedded NATS server and all services  [ARGS="--replicas 2"]
