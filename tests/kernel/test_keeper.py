@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bursar.kernel.entry import BEAT, RECOVERY, chain_hash, encode
+from bursar.kernel.entry import BEAT, GENESIS, RECOVERY, chain_hash, encode
 from bursar.kernel.errors import Conflict, CorruptSnapshot
 from bursar.kernel.journal.memory import MemoryJournal, MemoryStore
 from bursar.kernel.keeper import forget_old, purge_in_need, store_snapshot, sweep
+from bursar.kernel.loader import load
 from bursar.kernel.snapshot import KEEP, Manifest, base_after, base_id, digest_of, manifest_of, split
+from tests.simulation.toy import BankDecider
 
 
 @pytest.fixture
@@ -181,6 +183,24 @@ async def test_base_of_a_recovery_that_another_came_before_is_swept(journal: Mem
     await store_snapshot(journal, _of(journal, 11), [b"chunk"])
     assert await sweep(journal) == [other.id]
     assert await journal.chunk(mine.id, 0) == b"base"
+
+
+async def test_recovery_that_lands_after_its_base_was_swept_is_damage(journal: MemoryJournal) -> None:
+    """Two instances recovered at once and the loser's base was swept; then the winner's entry was lost as well, and the
+    loser's append was still under way. The start fails closed: the next recovery is of a higher incarnation, where the
+    late one would have begun the winner's a second time."""
+    created = journal.store.created
+    late = _base(0)
+    await journal.put_chunk(late.id, 0, b"base")
+    await _recover(journal, None)
+    assert await sweep(journal) == [late.id]
+    journal.store.entries.clear()
+    journal.store.last_sequence = 0
+    entry = encode(RECOVERY, (2, 1, 1), b"late", 0, GENESIS, (), late)
+    assert await journal.append(0, entry) == 1
+    follower, damage = await load(journal, BankDecider())
+    assert damage == f"a chunk is missing (snapshot={late.id}, chunk=0)"
+    assert (follower.head.sequence, follower.head.created) == (0, created)
 
 
 @pytest.mark.parametrize(("name", "after"), [("base-0-x", 0), ("base-417-a-1", 417), ("1-2-3-4", None)])

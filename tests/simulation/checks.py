@@ -68,13 +68,14 @@ class Checker:
         self.log: list[Entry] = []
         self.latest: tuple[int, int] = (0, 0)
         self.counts: dict[str, int] = {}
-        self.dropped: set[str] = set()
+        self.dropped: dict[str, int] = {}  # after how many losses of entries
+        self._bases: dict[str, int] = {}
         self._authors: dict[tuple[int, int], bytes] = {}
         self._ids: set[bytes] = set()
 
     def dropping(self, snapshot_id: str) -> None:
         """Somebody has decided that nobody needs these chunks."""
-        self.dropped.add(snapshot_id)
+        self.dropped[snapshot_id] = self.losses
 
     def count(self, what: str, more: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + more
@@ -121,6 +122,7 @@ class Checker:
 
     def _check_recovery(self, entry: Entry) -> Folded | None:
         self.recoveries += 1
+        self._bases[Manifest._make(entry.base).id] = self.losses
         if not self.recovery_expected:
             raise Violation("needless_recovery", "an instance recovered though nothing was lost")
         try:
@@ -241,8 +243,17 @@ class Checker:
             if is_recovery(payload):
                 base = Manifest._make(decode(payload).base)
                 missing = [i for i in range(base.chunks) if (self.shard, base.id, i) not in self.store.chunks]
-                if missing and base.id in self.dropped:  # a copy from earlier may lack it through no fault of ours
+                if missing and self._is_to_blame(base.id):
                     raise Violation("recovery_without_base", f"entry {sequence} needs {base.id}")
+
+    def _is_to_blame(self, base: str) -> bool:
+        """Whether a base was dropped that an entry needed, or that one could still need.
+
+        Not when entries were lost in between: with the entry that had displaced the base gone, an append that was under
+        way all the time may land after all; and a copy from earlier may lack the base through no fault of anybody's.
+        Whoever loads that finds damage, and recovers.
+        """
+        return base in self.dropped and self.dropped[base] == self._bases.get(base)
 
     def replay_everything(self, spoiled: Iterable[str]) -> None:
         """From every snapshot, and from the start where the log still has it, the replay ends in the same state."""

@@ -6,7 +6,9 @@ need it follows from what is stored:
 - *Chunks without a manifest, older than the newest manifest.* Who stores a snapshot looks for the newest manifest
   first, and his own is valid only if that is still the newest. Another has come since, so his never will be.
 - *The base of a recovery* is named after the sequence that the recovery follows. As soon as some entry does, either it
-  is that recovery, and the base stays as long as the entry does; or the recovery was, and will be, refused.
+  is that recovery, and the base stays as long as the entry does; or the recovery was, and will be, refused. (Unless
+  the journal loses that entry, too, while the append is still under way. A recovery that lands so late may begin an
+  incarnation that another has begun already; without its base it is damage, and whoever loads it begins a higher one.)
 
 An owner may be paused while it stores a snapshot, and go on when others have long stored newer ones. Its snapshot must
 not become the newest: what it ends with may be purged, and a start from it would look like a loss. So a snapshot is
