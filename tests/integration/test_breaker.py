@@ -13,6 +13,7 @@ from bursar.client.breaker import Breaker
 from bursar.client.breaker_errors import CircuitOpen
 from bursar.client.fleet import Fleet
 from tests.integration.breaker_rig import agents, all_know, breaker_rig, check_journal, fail, order, shown, trust_of
+from tests.integration.support import until
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.integration
@@ -157,3 +158,33 @@ async def test_status_and_reports_meet(tmp_path: Path) -> None:
             row = await shown(rig, "p/m", lambda row: row.calls == 7 and row.counts["rate_limited"] == 2)
             assert (row.reporters, row.failing, row.state) == (2, 0, "closed")
             await shown(rig, "p", lambda row: row.calls == 7)
+
+
+async def test_a_fleet_that_has_missed_nothing_does_not_ask(tmp_path: Path) -> None:
+    """The pulse of the owner, a signed broadcast, is enough: through a kill of the owner, too."""
+    async with breaker_rig(tmp_path) as rig:
+        await rig.start("a", "b")
+        async with agents(rig, 10) as breakers:
+            await fail(breakers, "p")
+            await all_know(breakers, "p", "open")
+            pulses = [0] * len(breakers)
+            for n, breaker in enumerate(breakers):
+                _count_pulses(breaker, pulses, n)
+            asked = [breaker.registry._caller._queries for breaker in breakers]
+            await until(lambda: min(pulses) >= 3, 10, f"three pulses reach all: {pulses}")
+            rig["a"].kill()
+            await rig["b"].becomes("owner")
+            await until(lambda: min(pulses) >= 5, 10, f"the pulse of the next owner reaches all: {pulses}")
+            assert [breaker.registry._caller._queries for breaker in breakers] == asked
+            assert not any(breaker.is_alone for breaker in breakers)
+            assert all(breaker.circuits() == {"p": "open"} for breaker in breakers)
+
+
+def _count_pulses(breaker: Breaker, counts: list[int], number: int) -> None:
+    heard, registry = breaker.registry._heard, breaker.registry
+
+    def count() -> bool:
+        counts[number] += 1
+        return heard()
+
+    registry._heard = count  # type: ignore[method-assign]
