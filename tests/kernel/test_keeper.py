@@ -189,18 +189,16 @@ async def test_recovery_that_lands_after_its_base_was_swept_is_damage(journal: M
     """Two instances recovered at once and the loser's base was swept; then the winner's entry was lost as well, and the
     loser's append was still under way. The start fails closed: the next recovery is of a higher incarnation, where the
     late one would have begun the winner's a second time."""
-    created = journal.store.created
     late = _base(0)
     await journal.put_chunk(late.id, 0, b"base")
     await _recover(journal, None)
+    await store_snapshot(journal, _of(journal, 1), [b"chunk"])
     assert await sweep(journal) == [late.id]
     journal.store.entries.clear()
     journal.store.last_sequence = 0
     entry = encode(RECOVERY, (2, 1, 1), b"late", 0, GENESIS, (), late)
     assert await journal.append(0, entry) == 1
-    follower, damage = await load(journal, BankDecider())
-    assert damage == f"a chunk is missing (snapshot={late.id}, chunk=0)"
-    assert (follower.head.sequence, follower.head.created) == (0, created)
+    assert (await load(journal, BankDecider())).damage == f"a chunk is missing (snapshot={late.id}, chunk=0)"
 
 
 @pytest.mark.parametrize(("name", "after"), [("base-0-x", 0), ("base-417-a-1", 417), ("1-2-3-4", None)])
