@@ -21,6 +21,7 @@ MAX_FUNCTION_LINES = 60
 KERNEL_SHELL = (
     "clock.py",  # reads the clock
     "doors.py",  # adds endpoints to the network
+    "faults.py",  # writes the log
     "floor.py",  # a small file
     "forked.py",  # another process
     "host.py",  # a service's process

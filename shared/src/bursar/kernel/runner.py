@@ -32,6 +32,7 @@ from bursar.kernel.effects import (
 )
 from bursar.kernel.entry import is_recovery
 from bursar.kernel.errors import Conflict, JournalFull, KernelError, OutcomeUnknown
+from bursar.kernel.faults import FaultLog
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
@@ -99,6 +100,7 @@ class ShardRunner:
         self._pump_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._room = Room(replica, journal, outlet.journal_full, self._spawn)
+        self._faults = FaultLog()
         self.snapshots = 0
 
     def start(self) -> None:
@@ -189,6 +191,7 @@ class ShardRunner:
             self.replica.tick(self._clock.monotonic_ms())
             self._carry_out()
             self._room.look()
+            self._faults.look(self._clock.monotonic_ms())
 
     # ---- effects
 
@@ -226,7 +229,7 @@ class ShardRunner:
             case RoleChanged(role, reason):
                 self._role_changed(role, reason)
             case Faulted(errors):
-                log.error("decisions_failed", extra={"count": len(errors)}, exc_info=errors[0])
+                self._faults.add(errors, self._clock.monotonic_ms())
             case _:
                 self._spawn(self._work(effect))
 
