@@ -171,7 +171,7 @@ def test_a_holder_is_told_that_its_device_is_lost() -> None:
 
 
 def test_other_notices_are_left_alone() -> None:
-    """They are for other parts of the agent."""
+    """They are for other parts of the agent, or for nobody."""
 
     async def main() -> None:
         async with fleet_and_manager() as (gpu, there, _):

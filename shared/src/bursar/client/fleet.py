@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bursar.bus.signing import Verifier
     from bursar.client.breaker import Breaker
     from bursar.client.gpu import Gpu
+    from bursar.client.notices import Notices
     from bursar.client.scheduler import Scheduler
 
 DRAIN: float = 5.0
@@ -52,6 +53,7 @@ class Fleet:
         self._breaker: Breaker | None = None
         self._gpu: Gpu | None = None
         self._scheduler: Scheduler | None = None
+        self._notices: Notices | None = None
 
     @property
     def principal(self) -> str:
@@ -85,7 +87,7 @@ class Fleet:
         if self._gpu is None:
             from bursar.client.gpu import Gpu  # noqa: PLC0415 - most agents need none
 
-            self._gpu = Gpu(self._open_bus, clock=self._clock, patience=self._patience)
+            self._gpu = Gpu(self._open_bus, clock=self._clock, notices=self._heard, patience=self._patience)
         return self._gpu
 
     @property
@@ -94,8 +96,17 @@ class Fleet:
         if self._scheduler is None:
             from bursar.client.scheduler import Scheduler  # noqa: PLC0415 - most agents need none
 
-            self._scheduler = Scheduler(self._open_bus, clock=self._clock, patience=self._patience)
+            self._scheduler = Scheduler(self._open_bus, clock=self._clock, notices=self._heard, patience=self._patience)
         return self._scheduler
+
+    @property
+    def _heard(self) -> Notices:
+        """What this agent is told, for all who listen to it."""
+        if self._notices is None:
+            from bursar.client.notices import Notices  # noqa: PLC0415 - as above
+
+            self._notices = Notices(self._open_bus)
+        return self._notices
 
     @property
     def _open_bus(self) -> Bus:

@@ -20,20 +20,19 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import msgpack  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from bursar.bus.base import Bus, Msg, Subscription
+from bursar.bus.base import Bus
 from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
 from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
+from bursar.client.notices import Notices
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
-from bursar.contracts.base import notice_subject
 from bursar.contracts.gpu import SERVICE, StatusReply
 from bursar.errors import BursarError, CallerError
 
@@ -58,36 +57,40 @@ class Gpu:
         clock: Clock | None = None,
         background: Background | None = None,
         session: Session | None = None,
+        notices: Notices | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.clock = clock or SystemClock()
         self.background = background or Background()
         self.patience = patience
-        self._bus = bus
         self.caller = Caller(
             bus, SERVICE, self.clock, session=session, lost_data=self._data_was_lost, unavailable=GpuUnavailable
         )
         self._held: dict[str, GpuLease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Lock | None = None
-        self._notices: Subscription | None = None
+        self._notices = notices or Notices(bus)
+        self._is_listening = False
 
     async def start(self) -> None:
         """Listen for answers and notices; the first use does it."""
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
-            if self._notices is None:
-                self._notices = await self._bus.subscribe(notice_subject(self._bus.principal), self._on_notice)
+            if not self._is_listening:
                 await self.caller.start()
+                await self._notices.start()
+                self._notices.listen("lease_lost", self._on_lost)
+                self._is_listening = True
 
     async def close(self, timeout: float = 5.0) -> int:
         """Release what is held; returns how many releases could not be finished."""
         for lease in list(self._held.values()):
             lease.release_soon()
         unfinished = await self.background.drain(timeout)
-        notices, self._notices = self._notices, None
-        if notices is not None:
-            await notices.unsubscribe()
+        if self._is_listening:
+            self._is_listening = False
+            self._notices.ignore("lease_lost", self._on_lost)
+            await self._notices.close()
             await self.caller.close()
         return unfinished
 
@@ -260,15 +263,10 @@ class Gpu:
             self.caller.give_up(call)
             self._held.pop(lease.id, None)
 
-    def _on_notice(self, msg: Msg) -> None:
-        try:
-            body = msgpack.unpackb(msg.data)
-            if body["what"] == "lease_lost":
-                lease = self._held.get(body["lease"])
-                if lease is not None:
-                    lease.lose(str(body["reason"]))
-        except (ValueError, TypeError, LookupError):
-            return  # another service's
+    def _on_lost(self, body: dict[str, Any]) -> None:
+        lease = self._held.get(str(body.get("lease")))
+        if lease is not None:
+            lease.lose(str(body.get("reason")))
 
     # -- after data loss: nothing is granted to others until all that may be held has ended
 

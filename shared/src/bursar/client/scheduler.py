@@ -24,9 +24,9 @@ from pydantic import ValidationError
 from bursar.bus.base import Bus, NotConnected
 from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply
+from bursar.client.notices import Notices
 from bursar.client.scheduler_errors import QueueFull, SchedulerUnavailable, TaskForgotten, TaskInDoubt
 from bursar.client.scheduler_handle import Handle
-from bursar.client.scheduler_notices import Notices
 from bursar.client.scheduler_values import pack_value
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
@@ -53,12 +53,18 @@ class Scheduler:
     """Made by `bursar.connect`; nothing is sent before the first use."""
 
     def __init__(
-        self, bus: Bus, *, clock: Clock | None = None, session: Session | None = None, patience: float = PATIENCE
+        self,
+        bus: Bus,
+        *,
+        clock: Clock | None = None,
+        session: Session | None = None,
+        notices: Notices | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self.bus = bus
         self.clock = clock or SystemClock()
         self.patience = patience
-        self.notices = Notices(bus)
+        self.notices = notices or Notices(bus)
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, unavailable=SchedulerUnavailable)
         self._handles: WeakValueDictionary[str, Handle] = WeakValueDictionary()
@@ -66,6 +72,7 @@ class Scheduler:
         self._early: dict[str, dict[str, Any]] = {}
         self._posts = 0
         self._starting: asyncio.Task[None] | None = None
+        self._is_open = False
         self._poller: asyncio.Task[None] | None = None
         self._random = random.Random()
 
@@ -82,14 +89,17 @@ class Scheduler:
             raise
 
     async def _start(self) -> None:
-        self.notices.listen("ended", self._on_ended)
         await self.caller.start()
         await self.notices.start()
+        self.notices.listen("ended", self._on_ended)
+        self._is_open = True
 
     async def close(self) -> None:
         if self._poller is not None:
             self._poller.cancel()
-        if self._starting is not None:
+        if self._is_open:
+            self._is_open = False
+            self.notices.ignore("ended", self._on_ended)
             await self.notices.close()
             await self.caller.close()
 
