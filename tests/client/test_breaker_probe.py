@@ -95,6 +95,28 @@ def test_who_was_refused_a_permit_waits_for_the_pulse_that_says_one_has_come_bac
     run(history())
 
 
+def test_who_has_just_ended_a_probe_may_ask_for_the_next_at_once() -> None:
+    """Its other calls were refused meanwhile; but now a permit is free, and nobody knows it sooner."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.free = 1
+            there.pulse()
+            there.change("p", "half_open")
+            await moment()
+            async with breaker.call("p/m"):
+                there.free = 0
+                with pytest.raises(CircuitOpen):
+                    async with breaker.call("p/m"):
+                        pass
+                there.free = 1
+            async with breaker.call("p/m") as call:
+                assert call.is_probe
+            assert there.count("probe") == 3
+
+    run(history())
+
+
 def test_a_change_of_the_circuit_ends_the_waiting_and_a_change_of_another_does_not() -> None:
     """A refusal is about the circuit as it was; a broadcast about something else is no reason to ask again."""
 

@@ -254,6 +254,8 @@ class Breaker:
         if entry.lease is not None:
             ms = None if retry_after is None else round(min(retry_after, MAX_SPAN) * 1000.0)
             self.registry.tell(entry.lease.key, outcome or "cancelled", ms)
+            for circuit in path_of(target):  # a permit is free again, and nobody knows it sooner
+                self._held.pop(circuit, None)
             return
         if entry.trial:
             self._local.end_trial(entry.trial, outcome, self.clock.now(), self.registry.view.known)
