@@ -81,7 +81,8 @@ async def probing(folder: Path, name: str, config: dict[str, Any], process: int)
     ):
         probes = {service: Probe(ask, config["rate"]) for service, ask in asks.items()}
         await _begin(folder, name, process)
-        await _until_stopped(asyncio.gather(*(probe.run() for probe in probes.values())))
+        share = 1.0 / config["rate"] / len(probes)
+        await _until_stopped(asyncio.gather(*(probe.run(n * share) for n, probe in enumerate(probes.values()))))
         counts = (await fleet.scheduler.status()).counts
     return {
         "probed": {service: probe.found for service, probe in probes.items()},
@@ -154,8 +155,8 @@ WORK: Final[dict[str, Work]] = {
 }
 CALLS_THE_PROVIDER: Final = frozenset({"unmanaged", "remote"})
 NICE: Final = 5
-"""Both fleets' HTTP clients, which need most of a small machine's CPU, go after what runs elsewhere in earnest: the
-provider and the control plane."""
+"""Both fleets' HTTP clients need most of a small machine's CPU, and go after the provider and the control plane, which
+are on other machines in earnest."""
 
 
 def _run_one(folder: Path, name: str, process: int) -> int:

@@ -43,8 +43,10 @@ class Probe:
         self.found: list[Probed] = []
         self.errors: list[str] = []
 
-    async def run(self) -> None:
-        next_at = time.monotonic()
+    async def run(self, after: float) -> None:
+        """The first question comes after so many seconds, so that several probes do not ask at the same moment."""
+        next_at = time.monotonic() + after
+        await asyncio.sleep(after)
         async with asyncio.TaskGroup() as tasks:
             while True:
                 tasks.create_task(self._once())

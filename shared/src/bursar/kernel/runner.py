@@ -45,7 +45,7 @@ from bursar.kernel.snapshot import Manifest, base_id, manifest_of, split
 
 log = logging.getLogger("bursar.kernel")
 
-TICK_SECONDS = 0.02
+TICK_SECONDS = 0.05
 FLOOR_SECONDS = 1.0
 WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
