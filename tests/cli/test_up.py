@@ -11,14 +11,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bursar.bus.connection import connect
 from bursar.bus.identity import create_home, load_home, mint_agent
 from bursar.bus.server import NatsServer, StoreInUse
-from bursar.cli import up
+from bursar.cli import top, up
+from bursar.cli.probes import host_name
 from bursar.cli.services import Installed, discover
+from bursar.client.target import Target
 from tests.bus.support import eventually
 
 pytestmark = pytest.mark.integration
@@ -251,3 +254,37 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_this_host_is_watched_and_the_monitor_is_told_of(tmp_path: Path) -> None:
+    """With what is really installed: the probes' samples arrive as those of this host, simulated cards are there to be
+    leased, and files of rules are taken. `bursar top` and the metrics' address are named."""
+    rules = tmp_path / "alerts.toml"
+    rules.write_text('[rules.any-cpu]\nsignal = "cpu_permille"\nat_least = "99%"\nhold = "60s"\n')
+    running = Running(
+        up.UpOptions(home=tmp_path / "home", port=0, context="", probes=True, gpus="2x24GiB", rules=rules)
+    )
+    try:
+        await running.said("Bursar is up")
+        text = "\n".join(running.lines)
+        assert "bursar top --home" in text
+        assert "/metrics" in text
+        name = host_name()
+        async with asyncio.timeout(20):
+            frame = await _look(running, lambda found: bool(found["hosts"]) and len(found.get("devices", [])) == 2)
+        assert [row["host"] for row in frame["hosts"]] == [name]
+        assert {row["host"] for row in frame["devices"]} == {name}
+        assert all(frame["answers"].values())
+    finally:
+        running.stop.set()
+        await running.task
+    assert {"host-probe stopped", "gpu-probe stopped"} <= set(running.lines)
+
+
+async def _look(running: Running, check: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    home = load_home(running.home)
+    async with top.looker(Target(running.url, home.creds("ops"), "ops")) as looker:
+        while True:
+            found = (await looker.look(1.0)).to_json()
+            if found.get("hosts") is not None and check(found):
+                return found

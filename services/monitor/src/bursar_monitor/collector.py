@@ -45,7 +45,10 @@ class Collector:
 
     async def run(self) -> None:
         """Until cancelled."""
-        server = serve_http(self._settings.metrics_host, self._settings.metrics_port, self.exposition)
+        host = self._settings.metrics_host
+        server = serve_http(host, self._settings.metrics_port, self.exposition)
+        where = "off" if server is None else f"http://{host}:{server.server_port}/metrics"
+        self._host.service.metadata["metrics"] = where
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._look_at_self())

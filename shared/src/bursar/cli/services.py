@@ -10,16 +10,32 @@ from __future__ import annotations
 import os
 import pkgutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from bursar.bus.identity import Home
 from bursar.cli.supervise import ChildSpec
 
 GROUP = "bursar.services"
 _PREFIX = "bursar_"
+
+
+class RulesFile(NamedTuple):
+    """Where a service finds its rules: the environment variable that names the file, and its name in the home."""
+
+    variable: str
+    name: str
+
+
+RULES: Final = {
+    "limiter": RulesFile("BURSAR_BUDGETS", "budgets.toml"),
+    "breaker": RulesFile("BURSAR_CIRCUITS", "circuits.toml"),
+    "monitor": RulesFile("BURSAR_RULES", "rules.toml"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +55,10 @@ def discover() -> list[Installed]:
     return [Installed(name, package) for name, package in sorted(found.items()) if _can_run(package)]
 
 
-def child(service: Installed, number: int, home: Home, url: str, creds_dir: Path, budgets: Path | None) -> ChildSpec:
-    """How to run instance ``number`` (from 1) of a service."""
+def child(
+    service: Installed, number: int, home: Home, url: str, creds_dir: Path, files: Mapping[str, Path]
+) -> ChildSpec:
+    """How to run instance ``number`` (from 1) of a service. ``files``: its rules, by service."""
     instance = f"{service.name}-{number}"
     env = {
         "BURSAR_URL": url,
@@ -52,10 +70,18 @@ def child(service: Installed, number: int, home: Home, url: str, creds_dir: Path
         "BURSAR_INSTANCE": instance,
         "PYTHONUNBUFFERED": "1",
     }
-    if service.name == "limiter" and budgets is not None:
-        env["BURSAR_BUDGETS"] = str(budgets)
+    if service.name in files:
+        env[RULES[service.name].variable] = str(files[service.name])
     command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), service.package)
     return ChildSpec(instance, command, env)
+
+
+def rules_files(home: Path, chosen: Mapping[str, Path | None]) -> dict[str, Path]:
+    """The files of rules, by service: the chosen one, else the one that the environment names, else that in the home.
+    A service without one uses the example that comes with it."""
+    named = {service: chosen.get(service) or os.environ.get(rules.variable) for service, rules in RULES.items()}
+    found = {service: Path(given or home / RULES[service].name) for service, given in named.items()}
+    return {service: path.absolute() for service, path in found.items() if named[service] or path.exists()}
 
 
 def _can_run(package: str) -> bool:

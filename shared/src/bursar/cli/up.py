@@ -1,15 +1,15 @@
 """``bursar up``: a whole installation on this machine, from nothing to serving.
 
 Order of things: the home and its keys, the lock, the NATS server, the streams, the services, and when each service
-answers, how to connect. Stopping goes backwards: services drain first, then the server ends. A server or a service
-that ends by itself is started again.
+answers, the probes of this host, and how to connect. Stopping goes backwards: services drain first, then the server
+ends. A server, a service or a probe that ends by itself is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import os
 import random
 import signal
 import sys
@@ -21,14 +21,16 @@ from typing import Annotated
 
 import typer
 
-from bursar.bus.base import BusError, Msg
+from bursar.bus.base import BusError
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, HomeError, create_home, keys
 from bursar.bus.permissions import provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.context import write_contexts
-from bursar.cli.services import Installed, child, discover
+from bursar.cli.probes import are_cards, host_creds, host_name, probes
+from bursar.cli.ready import is_ready, metadata_of
+from bursar.cli.services import Installed, child, discover, rules_files
 from bursar.cli.supervise import Backoff, Supervisor
 
 Echo = Callable[[str], None]
@@ -37,7 +39,8 @@ DEFAULT_PORT = 4222
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What the command line asked for; ``nats`` None means the embedded server."""
+    """What the command line asked for; ``nats`` None means the embedded server. ``budgets``, ``circuits``, ``rules``:
+    files of rules of limiter, breaker and monitor. ``probes``: run those of this host; ``gpus``: simulated cards."""
 
     home: Path
     port: int = DEFAULT_PORT
@@ -46,6 +49,10 @@ class UpOptions:
     replicas: int = 1
     stream_replicas: int = 1
     budgets: Path | None = None
+    circuits: Path | None = None
+    rules: Path | None = None
+    probes: bool = False
+    gpus: str = ""
     context: str = "bursar"
     ready_timeout: float = 30.0
 
@@ -74,23 +81,44 @@ def up(
         int, typer.Option(min=1, max=5, help="Copies of each journal; more than 1 needs a NATS cluster.")
     ] = 1,
     budgets: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The limiter's budgets (TOML).")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_BUDGETS", help="The limiter's budgets (TOML)."),
     ] = None,
+    circuits: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_CIRCUITS", help="The breaker's rules (TOML)."),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_RULES", help="The monitor's alert rules (TOML)."),
+    ] = None,
+    no_probes: Annotated[
+        bool, typer.Option("--no-probes", help="Do not watch this machine's CPU, memory, disk and GPUs.")
+    ] = False,
+    gpus: Annotated[
+        str, typer.Option(metavar="2x24GiB", help="Simulated GPUs to hand out, instead of this machine's.")
+    ] = "",
     context: Annotated[str, typer.Option(help="Name of the context for the nats tool; '' writes none.")] = "bursar",
 ) -> None:
     """Run everything on this machine: NATS server, streams, services. Ctrl-C stops all of it.
 
     \b
-    State is kept in --home and survives restarts; the first start makes keys and credentials.
+    State is kept in --home and survives restarts; the first start makes keys and credentials. Files of rules may lie
+    there, too: budgets.toml, circuits.toml, rules.toml.
 
     \b
     Examples:
       bursar up
-      bursar up --replicas 2 --budgets budgets.toml
+      bursar up --replicas 2 --budgets budgets.toml --circuits circuits.toml --rules rules.toml
+      bursar up --gpus 2x24GiB
       bursar up --home /var/lib/bursar --port 0
       bursar up --nats nats://nats.example:4222 --creds-dir /etc/bursar/creds --stream-replicas 3
     """
-    options = UpOptions(home, port, nats, creds_dir, replicas, stream_replicas, budgets, context)
+    if gpus and (no_probes or not are_cards(gpus)):
+        fail("--gpus takes cards such as 2x24GiB, and goes without --no-probes")
+    options = UpOptions(
+        home, port, nats, creds_dir, replicas, stream_replicas, budgets, circuits, rules, not no_probes, gpus, context
+    )
     try:
         asyncio.run(run(options, _say))
     except (BusError, HomeError, ProvisionError, ServerError, StoreInUse) as error:
@@ -120,22 +148,38 @@ async def run(options: UpOptions, echo: Echo, stop: asyncio.Event | None = None)
 async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event) -> None:
     """Run the services until ``stop``."""
     supervisor = Supervisor(echo)
+    files = rules_files(
+        options.home, {"limiter": options.budgets, "breaker": options.circuits, "monitor": options.rules}
+    )
     try:
         for service in site.services:
             for number in range(1, options.replicas + 1):
-                supervisor.start(child(service, number, site.home, site.url, site.creds_dir, _budgets(options)))
-        if await _await_services(site, options, echo, stop):
-            _tell_how(site, options, echo)
+                supervisor.start(child(service, number, site.home, site.url, site.creds_dir, files))
+        async with _operator(site) as bus:
+            all_ready = await _await_services(site, bus, options, echo, stop)
+            metrics = await _metrics(site, bus) if all_ready and not stop.is_set() else []
+        if options.probes and not stop.is_set():
+            _start_probes(site, options, supervisor, echo)
+        if all_ready:
+            _tell_how(site, options, metrics, echo)
         await stop.wait()
     finally:
         echo("stopping")
         await supervisor.stop()
 
 
-def _budgets(options: UpOptions) -> Path | None:
-    """The given file, else ``budgets.toml`` in the home when there is one."""
-    chosen = options.budgets or options.home / "budgets.toml"
-    return chosen.absolute() if chosen.exists() else None
+def _start_probes(site: Site, options: UpOptions, supervisor: Supervisor, echo: Echo) -> None:
+    """Those of this host, as a principal that is named after it."""
+    found = probes(options.gpus)
+    creds = host_creds(site.home, options.creds_dir)
+    if found and creds is None:
+        name = host_name()
+        echo(f"this host is not watched: {site.creds_dir} has no {name}.creds (bursar agent add {name} --role node)")
+        return
+    for probe in found:
+        assert creds is not None
+        supervisor.start(probe.child(site.url, creds, os.getpid()))
+        echo(f"{probe.name} started as {creds.stem} ({probe.watches})")
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -201,66 +245,54 @@ async def _provision(url: str, creds_dir: Path, services: list[Installed], repli
             await bus.close()
 
 
-async def _await_services(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event) -> bool:
-    """Say of each service when it answers; True when all do in time."""
+@contextlib.asynccontextmanager
+async def _operator(site: Site) -> AsyncIterator[NatsBus]:
     bus = await connect(site.url.split(","), site.creds_dir / "ops.creds", principal="ops")
-    began = time.monotonic()
-    waiting = [service.name for service in site.services]
     try:
-        while waiting and not stop.is_set() and time.monotonic() - began < options.ready_timeout:
-            for name in list(waiting):
-                if await _is_ready(bus, name, options.replicas):
-                    waiting.remove(name)
-                    echo(f"{name} ready ({options.replicas} running, {time.monotonic() - began:.1f} s)")
+        yield bus
     finally:
         await bus.close()
+
+
+async def _await_services(site: Site, bus: NatsBus, options: UpOptions, echo: Echo, stop: asyncio.Event) -> bool:
+    """Say of each service when it answers; True when all do in time."""
+    began = time.monotonic()
+    waiting = [service.name for service in site.services]
+    while waiting and not stop.is_set() and time.monotonic() - began < options.ready_timeout:
+        for name in list(waiting):
+            if await is_ready(bus, name, options.replicas):
+                waiting.remove(name)
+                echo(f"{name} ready ({options.replicas} running, {time.monotonic() - began:.1f} s)")
     if waiting and not stop.is_set():
         echo(f"no answer yet from {', '.join(waiting)}: see the lines above; still trying")
     return not waiting
 
 
-async def _is_ready(bus: NatsBus, service: str, wanted: int) -> bool:
-    """Do so many instances answer, and does at least one of them take requests? Asks for half a second."""
-    instances: dict[str, bool] = {}
-    enough = asyncio.Event()
-
-    def on_statistics(message: Msg) -> None:
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            page = json.loads(message.data)
-            instances[page["id"]] = all(e.get("data", {}).get("listening", True) for e in page["endpoints"])
-        if len(instances) >= wanted and any(instances.values()):
-            enough.set()
-
-    try:
-        inbox = bus.new_inbox()
-        subscription = await bus.subscribe(inbox, on_statistics)
-        bus.publish(f"$SRV.STATS.{service}", b"", reply=inbox)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(enough.wait(), 0.5)
-        await subscription.unsubscribe()
-        if instances and not enough.is_set():
-            await asyncio.sleep(0.1)
-    except BusError:
-        await asyncio.sleep(0.2)
-    return enough.is_set()
+async def _metrics(site: Site, bus: NatsBus) -> list[str]:
+    """Where the monitor's instances serve Prometheus' page; none when it is not installed, or told not to."""
+    if "monitor" not in {service.name for service in site.services}:
+        return []
+    return [url for url in await metadata_of(bus, "monitor", "metrics", 2.0) if url != "off"]
 
 
-def _tell_how(site: Site, options: UpOptions, echo: Echo) -> None:
+def _tell_how(site: Site, options: UpOptions, metrics: list[str], echo: Echo) -> None:
     home = site.home.path
     written = write_contexts(home, options.context, site.url, site.creds_dir / "ops.creds")
     reach = f"--context {options.context}" if len(written) > 1 else f"--context {written[0]}"
-    echo(_CONNECT.format(url=site.url, home=home, reach=reach))
+    prometheus = "".join(f"\n  {'' if number else 'Metrics':<14}  {url}" for number, url in enumerate(metrics))
+    echo(_CONNECT.format(url=site.url, home=home, reach=reach, metrics=prometheus))
 
 
 _CONNECT = """
 Bursar is up: {url}, state in {home}
 
+  Watch           bursar top --home {home}{metrics}
   Look inside     nats {reach} req bursar.req.limiter.status.ops '{{"v":1}}'
                   nats {reach} sub 'bursar.evt.>' --translate 'bursar decode'
                   nats {reach} micro ls
   Add an agent    bursar agent add alice --home {home}
                   bursar agent add worker-1 --role worker --home {home}
-                  bursar agent add $(hostname -s) --role node --home {home}     # the probe of this host
+                  bursar agent add gpu-host-1 --role node --home {home}     # the probes of another host
   Use it          export BURSAR_URL={url} BURSAR_CREDS={home}/creds/alice.creds
 
                   async with bursar.connect() as fleet:

@@ -5,6 +5,7 @@
     <home>/keys/operator.nk account-<NAME>.nk    roots of trust: guard them
     <home>/keys/role-<role>.nk                    one scoped signing key per role
     <home>/creds/<principal>.creds                what a principal connects with
+    <home>/probes/<host>.creds                    the same for this host's own probes
     <home>/services/<service>/signing.nk          signs the service's broadcasts
     <home>/services/<service>/fence.key           32 random bytes: authenticates fences
     <home>/trust.json                             public keys that verify broadcasts
@@ -146,11 +147,23 @@ class Home:
 
     def mint(self, principal: str, role: permissions.Role) -> Path:
         """Write new credentials of a principal: one local signature, no reload. Older ones are not revoked."""
+        self._write_creds(self.creds(principal), principal, role)
+        return self.creds(principal)
+
+    def probe_creds(self, host: str) -> Path:
+        """Credentials of this host's own probes, made when there are none. They lie apart from those of agents: who
+        has the only agent of a home need not say which one it is."""
+        path = self.path / "probes" / f"{host}.creds"
+        if not path.exists():
+            keys.make_private_directory(path.parent)
+            self._write_creds(path, host, permissions.FLEET_ROLES["node"])
+        return path
+
+    def _write_creds(self, path: Path, principal: str, role: permissions.Role) -> None:
         account = self._account_key(role.account).public
         user = keys.generate(keys.USER)
         token = jwt.user(principal, user.public, self._role_key(role.name), account)
-        keys.write_private(self.creds(principal), jwt.creds(token, user.seed).encode())
-        return self.creds(principal)
+        keys.write_private(path, jwt.creds(token, user.seed).encode())
 
     def revoke(self, principal: str) -> None:
         """Note the principal's present credentials as void, from the next start of the server on."""
