@@ -188,6 +188,10 @@ async def test_what_the_server_does_not_take_is_bounded(real_server: RealServer)
     client._unsent = lambda: MAX_UNSENT + 1  # type: ignore[method-assign]
     with pytest.raises(Exception, match="does not take"):
         bus.publish("t.x", b"1")
+    bus.cork()
+    with pytest.raises(Exception, match="does not take"):
+        bus.publish("t.x", b"1")
+    bus.write_out()
     assert client._pending == []
     del client._unsent
     bus.publish("t.x", b"1")
@@ -252,6 +256,21 @@ async def test_a_raising_handler_is_counted_and_not_shown(
         await bus.flush()
     assert bus.counters.handler_errors == 1
     assert "secret" not in caplog.text
+    await bus.close()
+
+
+async def test_a_reply_subject_that_is_not_utf8_costs_nobody_a_connection(real_server: RealServer) -> None:
+    """The server passes on whatever bytes an agent names; who hears them goes on hearing."""
+    bus = await connect(real_server.url, principal="svc")
+    heard: list[tuple[str, bytes]] = []
+    await bus.subscribe("t.odd", lambda msg: heard.append((msg.reply, msg.data)))
+    _, agent = await asyncio.open_connection("127.0.0.1", real_server.port)
+    agent.write(b'CONNECT {"verbose": false, "headers": true}\r\nPUB t.odd _R.a.\xff 1\r\n1\r\n')
+    agent.write(b"HPUB t.odd _R.a.\xff 12 13\r\nNATS/1.0\r\n\r\n2\r\nPUB t.odd 1\r\n3\r\n")
+    await eventually(lambda: len(heard) == 3)
+    assert heard == [("_R.a.\ufffd", b"1"), ("_R.a.\ufffd", b"2"), ("", b"3")]
+    assert (bus.counters.disconnects, bus.counters.handler_errors) == (0, 0)
+    agent.close()
     await bus.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -102,8 +103,64 @@ async def test_a_reset_forgets_half_a_frame() -> None:
     parser = FastParser(client, client.frame)
     await parser.parse(b"MSG t.x 1 10\r\nabc")
     parser.reset()
+    parser.begin()
     await parser.parse(b"PING\r\n")
     assert client.seen == [("ping",)]
+
+
+@pytest.mark.parametrize("cut", [3, 20_000])
+async def test_rest_of_a_payload_is_no_frame_after_a_reset(cut: int) -> None:
+    """What the failed connection still hands in is dropped, short or long: an agent may have written it."""
+    client = Client()
+    parser = FastParser(client, client.frame)
+    await parser.parse(b"MSG t.x 1 30000\r\n" + b"x" * cut)
+    parser.reset()
+    feigned = b"MSG bursar.adm.limiter.reload.ops 1 _R.ops.1 1\r\nx\r\nPING\r\n"
+    assert parser.take(feigned) == feigned
+    await parser.parse(feigned)
+    assert client.seen == []
+    parser.begin()
+    assert parser.take(b"MSG t.x 1 1\r\na\r\n") == b""
+    assert client.seen == [("msg", 1, "t.x", "", b"a", None)]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_subject_that_is_not_utf8_ends_nothing(taken: bool) -> None:
+    """An agent may name any bytes as its reply subject; the messages behind it are heard as ever."""
+    client = Client()
+    parser = FastParser(client, client.frame)
+    stream = b"MSG t.x 1 _R.a.\xff\xfe 1\r\na\r\nMSG t.\xc3 1 1\r\nb\r\nMSG t.x 1 1\r\nc\r\n"
+    if taken:
+        assert parser.take(stream) == b""
+    else:
+        await parser.parse(stream)
+    assert [row[2:5] for row in client.seen] == [
+        ("t.x", "_R.a.\ufffd\ufffd", b"a"), ("t.\ufffd", "", b"b"), ("t.x", "", b"c")
+    ]  # fmt: skip
+
+
+async def test_what_comes_while_a_frame_is_handled_at_length_waits_for_its_turn() -> None:
+    """nats-py's part of the parser may wait for something; what is read meanwhile is handed back, to come after it."""
+    client = _Slow()
+    parser = FastParser(client, client.frame)
+    parsing = asyncio.ensure_future(parser.parse(b"PING\r\nMSG t.x 1 1\r\na\r\n"))
+    await asyncio.sleep(0)
+    later = b"MSG t.x 1 1\r\nb\r\n"
+    assert parser.take(later) == later
+    client.go_on.set()
+    await parsing
+    assert parser.take(later) == b""
+    assert [row[0] if row[0] == "ping" else row[4] for row in client.seen] == ["ping", b"a", b"b"]
+
+
+class _Slow(Client):
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def _process_ping(self) -> None:
+        await self.go_on.wait()
+        await super()._process_ping()
 
 
 @pytest.mark.parametrize("line", [b"MSG t.x\r\n", b"MSG t.x one 1\r\na\r\n", b"MSG t.x 1 -1\r\n\r\n", b"HELLO\r\n"])

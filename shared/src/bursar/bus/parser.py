@@ -8,6 +8,12 @@ for the rest of what was read.
 
 A frame that is cut off by the end of what was read waits here when it is short; long ones go to nats-py's parser,
 which collects them without copying again and again.
+
+A subject need not be UTF-8: the server lets an agent name any bytes as its reply subject. What is none is replaced.
+
+A connection that has failed may still hand in what it had read. Its parser has been reset by then, perhaps in the
+middle of a payload, and would take the rest of it, which an agent has written, for frames of the server. So nothing is
+parsed between a `reset` and the next `begin`.
 """
 
 from __future__ import annotations
@@ -32,13 +38,22 @@ class FastParser(Parser):
         self._frame = frame
         self._after = after
         self._parsing = False
+        self._deaf = False
         super().__init__(nc)
+        self.begin()
 
     def reset(self) -> None:
         super().reset()
         self._left = b""
+        self._deaf = True
+
+    def begin(self) -> None:
+        """What comes now is of a new connection."""
+        self._deaf = False
 
     async def parse(self, data: bytes = b"") -> None:
+        if self._deaf:
+            return
         self._parsing = True
         try:
             rest = self._take(data)
@@ -51,7 +66,7 @@ class FastParser(Parser):
     def take(self, data: bytes) -> bytes:
         """Handle what is plain as soon as it is read, without waiting for a turn of the loop; what is left is for
         `parse`, whose turn then comes before more may be taken."""
-        if self._parsing:
+        if self._parsing or self._deaf:
             return data
         rest = self._take(data)
         self._end_of_read()
@@ -82,7 +97,7 @@ class FastParser(Parser):
             line_end = data.find(b"\r\n", at)
             if line_end < 0:
                 break
-            parts = data[at + 4 : line_end].decode().split(" ")
+            parts = data[at + 4 : line_end].decode("utf-8", "replace").split(" ")
             start = line_end + 2
             try:
                 end = start + int(parts[-1])

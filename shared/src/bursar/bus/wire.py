@@ -60,6 +60,7 @@ class WireClient(Client):
         self._loop = asyncio.get_running_loop()
         self.late_pongs = 0
         self.after_read: list[Callable[[], None]] = []
+        """Called after each read; must not raise."""
         self._ps = self._parser = FastParser(self, self._frame, self.after_read)
 
     # -- publishing
@@ -76,15 +77,13 @@ class WireClient(Client):
             data = f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
         else:
             data = command.hpub_cmd(subject, reply, _header_block(headers), payload)
+        if not self._pending and (unsent := self._unsent()) > MAX_UNSENT:
+            raise NotConnected("the server does not take what is sent", unsent=unsent)
         self._pending.append(data)
         self._pending_data_size += len(data)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
         if not self._kicked:
-            if self._unsent() > MAX_UNSENT:
-                self._pending.pop()
-                self._pending_data_size -= len(data)
-                raise NotConnected("the server does not take what is sent", unsent=self._unsent())
             self._kicked = True
             self._loop.call_soon(self.write_out)
 
@@ -154,11 +153,13 @@ class WireClient(Client):
         stats["in_msgs"] += 1
         stats["in_bytes"] += len(data)
         try:
-            deliver(Message(subject.decode(), reply.decode(), data, parse_headers(headers) if headers else None))
+            told = parse_headers(headers) if headers else None
+            deliver(Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), data, told))
         except Exception as error:  # noqa: BLE001 - nothing a handler does may end the read loop
             self._failed(error)
 
     async def _read_loop(self) -> None:
+        self._parser.begin()
         reader = getattr(self._transport, "_io_reader", None)
         if reader is not None:
             feed = reader.feed_data
