@@ -2,6 +2,11 @@
 
 One list of effects, in order, after every input; what takes time becomes a task that hands its result back as another
 input. Nothing here decides anything.
+
+An error that nobody has foreseen (a decider whose ``evolve`` raises, an effect that cannot be carried out) leaves a
+state that may be half changed, or an append that nobody will ever send. So it ends the process, whoever called, and
+until then nothing leaves this runner any more. Otherwise the reader of the network, which survives its handlers, would
+have the instance go on.
 """
 
 from __future__ import annotations
@@ -11,10 +16,10 @@ import logging
 import secrets
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from bursar.kernel.clock import Clock
-from bursar.kernel.decider import Broadcast, Fence, Notice
+from bursar.kernel.decider import Fence
 from bursar.kernel.desk import Request
 from bursar.kernel.effects import (
     Announce,
@@ -38,6 +43,7 @@ from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
 from bursar.kernel.keeper import forget_old, store_snapshot, sweep
 from bursar.kernel.loader import base_of, load
+from bursar.kernel.outlet import Outlet
 from bursar.kernel.replica import Replica
 from bursar.kernel.roles import Role
 from bursar.kernel.room import Room
@@ -51,36 +57,6 @@ WARN_SECONDS = 0.2
 TAIL_PAUSE_SECONDS = 0.2
 SNAPSHOT_SECONDS = 300.0
 """A snapshot that takes longer is given up: without another one the journal would never be purged again."""
-
-
-class Outlet(Protocol):
-    """Where answers, broadcasts, heartbeats and changes of role go."""
-
-    def answer(self, answer: Answer) -> None: ...
-
-    def drop(self, ticket: Any) -> None: ...
-
-    def announce(self, broadcast: Broadcast | Notice, fence: Fence) -> None: ...
-
-    def heartbeat(self, beat: Heartbeat) -> None: ...
-
-    def warn(self, suspect: Fence) -> None:
-        """Tell the other instances of a fence that was given out for something that is not in the journal."""
-        ...
-
-    def cork(self) -> None:
-        """`write_out` follows in this turn of the loop."""
-        ...
-
-    def journal_full(self, is_full: bool) -> None:
-        """The journal has no room for anything more, or has room again."""
-        ...
-
-    def write_out(self) -> None:
-        """Send what was answered and broadcast so far."""
-        ...
-
-    def role_changed(self, role: str, reason: str) -> None: ...
 
 
 class ShardRunner:
@@ -101,6 +77,7 @@ class ShardRunner:
         self._wake: asyncio.TimerHandle | None = None
         self._room = Room(replica, journal, outlet.journal_full, self._spawn)
         self._faults = FaultLog()
+        self._has_failed = False
         self.snapshots = 0
 
     def start(self) -> None:
@@ -182,7 +159,10 @@ class ShardRunner:
 
     def _pump(self) -> None:
         self._pump_wanted = False
-        self.replica.pump(self._clock.monotonic_ms())
+        try:
+            self.replica.pump(self._clock.monotonic_ms())
+        except Exception as error:  # noqa: BLE001 - whatever it is: see the module's text
+            self._fail(error)
         self._carry_out()
 
     async def _tick_for_ever(self) -> None:
@@ -196,7 +176,16 @@ class ShardRunner:
     # ---- effects
 
     def _carry_out(self) -> None:
+        try:
+            self._carry_out_all()
+        except Exception as error:  # noqa: BLE001 - whatever it is: see the module's text
+            self._fail(error)
+
+    def _carry_out_all(self) -> None:
         replica = self.replica
+        if self._has_failed:
+            replica.effects.clear()
+            return
         while replica.effects:
             effects, replica.effects = replica.effects, []
             self._outlet.cork()
@@ -260,10 +249,24 @@ class ShardRunner:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """The process has to end: see the module's text."""
+        if not self._has_failed:
+            self._has_failed = True
             log.critical("shard_failed", exc_info=error)
             asyncio.get_running_loop().call_exception_handler({"message": "shard failed", "exception": error})
+            self._outlet.write_out()  # what was committed before
 
     def _appended(self, token: int, result: int | KernelError) -> None:
+        try:
+            self._settle(token, result)
+        except Exception as error:  # noqa: BLE001 - whatever it is: see the module's text
+            self._fail(error)
+        self._carry_out()
+
+    def _settle(self, token: int, result: int | KernelError) -> None:
         mono = self._clock.monotonic_ms()
         if isinstance(result, int):
             self.replica.appended(token, result, mono)
@@ -274,7 +277,6 @@ class ShardRunner:
         else:
             log.warning("append_unsettled", extra={"why": result.text, **result.facts})
             self.replica.unknown(token, mono)
-        self._carry_out()
 
     async def _inspect(self, token: int, sequence: int) -> None:
         try:
