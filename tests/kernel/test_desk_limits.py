@@ -13,6 +13,7 @@ from bursar.kernel.desk import MAX_BATCH_BYTES, MAX_DECISION_BYTES, MAX_IN_A_ROW
 from bursar.kernel.effects import Answer, Append
 from bursar.kernel.fold import Folded, Follower
 from bursar.kernel.replica import Replica
+from tests.kernel import bench
 
 SERVER_MESSAGE = 1_048_576
 
@@ -111,6 +112,20 @@ def test_one_pump_decides_a_bounded_number_and_says_that_there_is_more() -> None
 
     assert len(replica.queue) == 5
     assert replica.has_work
+
+
+def test_queue_that_never_gets_short_does_not_keep_back_what_is_due() -> None:
+    """However many requests come, time goes on: a hold runs out in the next turn."""
+    alice = bench.owner()
+    alice.ask(bench.pay("s-1", 10))
+    alice.ask(bench.pay("s-2", 10, op="hold", ms=5))
+    alice.settle()
+    for number in range(3, 1_000):
+        alice.replica.offer(bench.request(bench.pay(f"s-{number}")))
+    alice.mono += 100
+    alice.replica.pump(alice.mono)
+    assert len(alice.replica.queue) > MAX_IN_A_ROW
+    assert alice.replica.folded.state.ran_out == 1
 
 
 @pytest.mark.parametrize(("size", "code"), [(MAX_DECISION_BYTES + 1, "too_large"), (-1, "internal"), (-2, "internal")])

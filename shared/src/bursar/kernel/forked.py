@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import os
 import signal
 import struct
@@ -37,18 +38,18 @@ class Dump:
         """The compressed chunks in order. Raises `CorruptSnapshot` when the child ended early."""
         reader = asyncio.StreamReader(limit=1024 * 1024)
         pipe = os.fdopen(self._descriptor, "rb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
-        )
+        loop = asyncio.get_running_loop()
+        source: asyncio.ReadTransport | io.RawIOBase = pipe
         try:
+            source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
             while length := _LENGTH.unpack(await reader.readexactly(_LENGTH.size))[0]:
                 yield await reader.readexactly(length)
             self.size, self.digest = _TRAILER.unpack(await reader.readexactly(_TRAILER.size))
         except asyncio.IncompleteReadError as error:
             raise CorruptSnapshot("the child that writes the snapshot ended early") from error
         finally:
-            transport.close()
-            asyncio.get_running_loop().run_in_executor(None, self._reap)
+            source.close()
+            loop.run_in_executor(None, self._reap)
 
     def _reap(self) -> None:
         """Wait for the child's end, in another thread: giving back its memory takes it 20 ms."""

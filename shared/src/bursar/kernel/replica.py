@@ -31,7 +31,7 @@ from bursar.kernel.attempt import Attempt
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
 from bursar.kernel.decider import Fence, Reject
-from bursar.kernel.desk import MAX_IN_A_ROW, Batch, Desk, Request
+from bursar.kernel.desk import DUE_IN_A_ROW, MAX_IN_A_ROW, Batch, Desk, Request
 from bursar.kernel.effects import (
     Announce,
     Answer,
@@ -112,6 +112,7 @@ class Replica(Following, Recovering):
         while queue and left and desk.has_room:
             desk.decide(queue.popleft(), now)
             left -= 1
+        left = max(left, DUE_IN_A_ROW)
         while left and desk.has_room and desk.decide_due(now):
             left -= 1
         if desk.replaced:
