@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from bursar.cli.top_frame import Frame, Row
-from bursar.cli.top_view import TABLES, bar, count, latency, lines, screen, size, span
+from bursar.cli.top_layout import fitting, lines, screen
+from bursar.cli.top_view import TABLES, bar, count, latency, size, span
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import FLEET
 from bursar.contracts.monitor_picture import (
@@ -130,15 +131,50 @@ def test_a_frame_fits_into_its_terminal(height: int) -> None:
     made = frame(shown)
     made.left_out = {"hosts": 700}
     text = drawn(made, 100, height)
-    longest = next(most for most in range(40, 0, -1) if lines(made, most) <= height or most == 1)
-    assert len(text.splitlines()) <= max(height, lines(made, longest))
+    most, is_airy = fitting(made, height)
+    assert len(text.splitlines()) == lines(made, most, is_airy=is_airy)
+    assert len(text.splitlines()) <= height
     assert f"… {1_000 - text.count('host-')} more" in text
 
 
-def test_narrow_terminals_cut_and_do_not_wrap() -> None:
-    """Eighty columns: each row stays one line."""
-    wide, narrow = drawn(frame(sections()), 100), drawn(frame(sections()), 80)
+@pytest.mark.parametrize("width", [60, 72, 80])
+def test_narrow_terminals_cut_and_do_not_wrap(width: int) -> None:
+    """Each row stays one line, and the last thing that goes is the age of its numbers."""
+    wide, narrow = drawn(frame(sections()), 100), drawn(frame(sections()), width)
     assert len(narrow.splitlines()) == len(wide.splitlines())
+    assert line_of(narrow, "old ").endswith("9.0s")
+    if width >= 72:
+        assert line_of(narrow, "provider-a/eu").rstrip().endswith("0.4s")
+        assert "90%" in line_of(narrow, "provider-a/eu"), "how full it is says more than how much that is"
+        assert "4.0 GiB / 12 GiB" in narrow
+
+
+def test_of_a_section_that_is_cut_the_rows_stay_that_somebody_should_see() -> None:
+    """Full, waited for, gone: in their own order, and none of them because its name comes first."""
+    shown = sections()
+    budget = shown["budgets"][0]
+    shown["budgets"] = [{**budget, "budget": f"b{n}", "used": 10 * n, "waiting": 0} for n in range(30)]
+    shown["budgets"][7] |= {"waiting": 2}
+    shown["budgets"][9] |= {"used": 4_000}
+    shown["services"] = [instance(f"a-{n}", owner=False) for n in range(30)] + [instance("z", here=False, age=9_000)]
+    text = drawn(frame(shown), 100, 24)
+    budgets = [line.split()[0] for line in text.splitlines() if line.startswith("b") and line[1].isdigit()]
+    assert budgets[:2] == ["b7", "b9"]
+    assert "gone" in text
+    assert f"Budgets … {30 - len(budgets)} more" in text
+
+
+def test_what_is_idle_is_dim_and_what_is_not_is_bright() -> None:
+    """A budget that nobody uses, a standby, an empty queue."""
+    shown = sections()
+    shown["queues"] = [row(QueueRow(queue=name, waiting=n, running=0)) for n, name in enumerate(("none", "some"))]
+    out = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard", highlight=False)
+    rendered = out.render(screen(frame(shown)))
+    dim = {segment.text.strip(): segment.style is not None and bool(segment.style.dim) for segment in rendered}
+    assert dim["none"]
+    assert not dim["some"]
+    assert dim["limiter-2"]
+    assert not dim["limiter-1"]
 
 
 @pytest.mark.parametrize(

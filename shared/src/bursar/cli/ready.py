@@ -58,16 +58,15 @@ def _takes_requests(page: Page) -> bool:
     return all(endpoint.get("data", {}).get("listening", True) for endpoint in page["endpoints"])
 
 
-async def metadata_of(bus: NatsBus, service: str, key: str, within: float) -> list[str]:
-    """What the instances of a service say in their metadata under ``key``, in order: as soon as one does, or nothing
-    after so many seconds."""
+async def metadata_of(bus: NatsBus, service: str, key: str, wanted: int, within: float) -> list[str]:
+    """What the instances of a service say in their metadata under ``key``, in order: as soon as so many do, or what
+    there is after so many seconds."""
+
+    def said(found: dict[str, Page]) -> list[str]:
+        return sorted(filter(None, (str((page.get("metadata") or {}).get(key, "")) for page in found.values())))
+
     deadline = time.monotonic() + within
     while True:
-        found = await pages(bus, service, lambda found: any(_said(page, key) for page in found.values()))
-        said = sorted(filter(None, (_said(page, key) for page in found.values())))
-        if said or time.monotonic() >= deadline:
-            return said
-
-
-def _said(page: Page, key: str) -> str:
-    return str((page.get("metadata") or {}).get(key, ""))
+        answered = said(await pages(bus, service, lambda found: len(said(found)) >= wanted))
+        if len(answered) >= wanted or time.monotonic() >= deadline:
+            return answered

@@ -101,7 +101,7 @@ async def _print_json(found: Looker, interval: float, once: bool) -> None:
 def _print_frame(found: Looker, frame: object) -> None:
     from rich.console import Console
 
-    from bursar.cli.top_view import screen
+    from bursar.cli.top_layout import screen
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(screen(found.frame()))
@@ -112,7 +112,7 @@ async def _live(found: Looker, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from bursar.cli.top_view import screen
+    from bursar.cli.top_layout import screen
 
     console, stop = Console(highlight=False), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,28 +1,23 @@
-"""How `bursar top` looks: one table per section, the age of its numbers at the right edge.
+"""What `bursar top` shows: one table per section, and how each number and state is written.
 
 Colour says what needs a person: red is wrong, yellow is near it or old, dim is beside the point. Nothing rests on
-colour alone: states are words, shares are bars and numbers, ages are numbers.
+colour alone: states are words, shares are bars and numbers, ages are numbers. `top_layout` fits it into a terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from bursar.cli.top_frame import Frame, Row
-from bursar.contracts.monitor import FLEET
+from bursar.cli.top_frame import Row
 
 FRESH_MS: Final = 4_000
 OLD_MS: Final = 15_000
 """Numbers older than the first are shown as old, older than the second as wrong."""
 
 BAR: Final = 8
-FIRST: Final = 22
-"""Least width of a first column, so that the tables line up."""
 NOTHING: Final = "–"
 WRONG: Final = "red not dim"
 NEAR: Final = "yellow not dim"
@@ -31,23 +26,36 @@ MONEY: Final = "usd_micros"
 
 
 class Column(NamedTuple):
-    """One column: its head, what it shows of a row, and how."""
+    """One column: its head, what it shows of a row, and how. ``spare``: left out where there is no room, the highest
+    first; 0: never."""
 
     head: str
     cell: Callable[[Row], str | Text]
     right: bool = True
-    ratio: int = 0
+    spare: int = 0
+
+
+def _nothing(_: Row) -> float:
+    return 0.0
+
+
+def _never(_: Row) -> bool:
+    return False
 
 
 class Section(NamedTuple):
-    """One section of the screen."""
+    """One section of the screen. ``group``: the field that is written once for rows that share it. ``wide``: its
+    second column takes the room that is left. ``weight``: of the rows of a section that is cut, the heaviest stay.
+    ``is_idle``: nothing is going on there, so that it is dimmed."""
 
     section: str
     title: str
     columns: tuple[Column, ...]
     service: str = ""
     group: str = ""
-    """The field that is written once for rows that share it."""
+    wide: bool = False
+    weight: Callable[[Row], float] = _nothing
+    is_idle: Callable[[Row], bool] = _never
 
 
 # ---- numbers as people read them
@@ -173,166 +181,88 @@ def _device(row: Row) -> str:
     return f"{row['host']}/{row['device'][:12]}"
 
 
+def _share(used: Any, total: Any) -> float:
+    return 0.0 if used is None or not total else used / total
+
+
+def _disk(row: Row) -> str:
+    used, total = row["disk_used_bytes"], row["disk_total_bytes"]
+    return NOTHING if used is None or not total else f"{used / total:.0%}"
+
+
+def _budget_is_idle(row: Row) -> bool:
+    return not (row["used"] or row["in_flight"] or row["waiting"])
+
+
 TABLES: Final[tuple[Section, ...]] = (
     Section("alerts", "Alerts", (
         Column("severity", _severity, False),
-        Column("what", _get("text"), False, 2),
+        Column("what", _get("text"), False),
         Column("for", _get("for_ms", span)),
-    ), "monitor"),
+    ), "monitor", wide=True),
     Section("services", "Services", (
-        Column("instance", _get("instance"), False, 1),
+        Column("instance", _get("instance"), False),
         Column("role", _role, False),
         Column("requests", _get("requests", count)),
         Column("errors", lambda row: Text(count(row["errors"]), style="yellow" if row["errors"] else "dim")),
-        Column("open", _get("open", count)),
-        Column("p50", _get("p50_us", latency)),
+        Column("open", _get("open", count), spare=3),
+        Column("p50", _get("p50_us", latency), spare=2),
         Column("p99", _get("p99_us", latency)),
-        Column("memory", _get("rss_bytes", size)),
-    )),
+        Column("memory", _get("rss_bytes", size), spare=1),
+    ), weight=lambda row: 2.0 - row["is_here"] - (not row["owner"]) * 0.5,
+       is_idle=lambda row: row["is_here"] and not row["owner"]),
     Section("budgets", "Budgets", (
-        Column("budget", _get("budget"), False, 1),
+        Column("budget", _get("budget"), False),
         Column("of", _budget_unit, False),
         Column("used", lambda row: bar(row["used"], row["limit"], 0.955, 0.99), False),
-        Column("now", _amount("used")),
+        Column("now", _amount("used"), spare=1),
         Column("limit", _amount("limit")),
-        Column("in flight", _amount("in_flight")),
+        Column("in flight", _amount("in_flight"), spare=2),
         Column("waiting", lambda row: Text(count(row["waiting"]), style="yellow" if row["waiting"] else "dim")),
-    ), "limiter", "budget"),
+    ), "limiter", "budget", weight=lambda row: _share(row["used"], row["limit"]) + bool(row["waiting"]),
+       is_idle=_budget_is_idle),
     Section("circuits", "Circuits", (
-        Column("target", _get("target"), False, 1),
+        Column("target", _get("target"), False),
         Column("state", lambda row: word(row["state"], red=("open", "forced_open"), yellow=("half_open",),
                                          green=("closed",), cyan=("forced_closed",)), False),
-        Column("why", _get("cause"), False),
-        Column("calls", _get("calls", count)),
+        Column("why", _get("cause"), False, 2),
+        Column("calls", _get("calls", count), spare=1),
         Column("failures", _get("failures_permille", permille)),
-        Column("tries in", _get("retry_in_ms", span)),
+        Column("next try", _get("retry_in_ms", span)),
     ), "breaker"),
     Section("devices", "GPUs", (
-        Column("device", _device, False, 1),
+        Column("device", _device, False),
         Column("state", lambda row: word(row["state"], red=("lost",), yellow=("silent", "cordoned"),
                                          green=("ready", "ok")), False),
         Column("granted", lambda row: bar(row["granted_bytes"], row["total_bytes"], 0.95, 1.0001), False),
         Column("granted / total", lambda row: _used(row, "granted_bytes", "total_bytes")),
         Column("in use", _get("observed_bytes", size)),
-        Column("leases", _get("leases", count)),
-        Column("busy", _get("busy_permille", permille)),
-        Column("°C", _get("temperature_c", count)),
-    ), "gpu-manager"),
+        Column("leases", _get("leases", count), spare=2),
+        Column("busy", _get("busy_permille", permille), spare=1),
+        Column("°C", _get("temperature_c", count), spare=3),
+    ), "gpu-manager", weight=lambda row: (row["state"] not in {"ready", "ok"}) * 2
+       + _share(row["granted_bytes"], row["total_bytes"])),
     Section("queues", "Queue", (
-        Column("band", _get("queue"), False, 1),
+        Column("band", _get("queue"), False),
         Column("waiting", _get("waiting", count)),
         Column("running", _get("running", count)),
-    ), "scheduler"),
+    ), "scheduler", weight=lambda row: float(bool(row["waiting"])) + bool(row["running"]),
+       is_idle=lambda row: not (row["waiting"] or row["running"])),
     Section("workers", "Workers", (
-        Column("worker", _get("worker"), False, 1),
-        Column("kind", _get("kind"), False),
+        Column("worker", _get("worker"), False),
+        Column("kind", _get("kind"), False, 1),
         Column("state", lambda row: word(row["state"], green=("up",), yellow=("draining",)), False),
         Column("slots", lambda row: bar(row["running"], row["slots"], 1.01, 1.02), False),
         Column("running", lambda row: f"{count(row['running'])} / {count(row['slots'])}"),
         Column("heard", _get("heard_ms", span)),
-    ), "scheduler"),
+    ), "scheduler", weight=lambda row: row["heard_ms"] or 0.0),
     Section("hosts", "Hosts", (
-        Column("host", _get("host"), False, 1),
+        Column("host", _get("host"), False),
         Column("cpu", lambda row: bar(row["cpu_permille"], 1000, 0.85, 0.95), False),
         Column("memory", lambda row: bar(row["memory_used_bytes"], row["memory_total_bytes"], 0.8, 0.92), False),
-        Column("disk", lambda row: permille(_share(row["disk_used_bytes"], row["disk_total_bytes"]))),
-        Column("disk/s", _get("disk_bytes_per_s", size)),
-        Column("in/s", _get("received_bytes_per_s", size)),
-        Column("out/s", _get("sent_bytes_per_s", size)),
-        Column("gpus", _get("gpus", count)),
-    ), "monitor"),
+        Column("disk", _disk),
+        Column("disk/s", _get("disk_bytes_per_s", size), spare=1),
+        Column("in/s", _get("received_bytes_per_s", size), spare=2),
+        Column("out/s", _get("sent_bytes_per_s", size), spare=2),
+    ), "monitor", weight=lambda row: row["silent"] * 2 + _share(row["cpu_permille"], 1000)),
 )  # fmt: skip
-
-
-def _share(used: Any, total: Any) -> int | None:
-    return None if used is None or not total else used * 1000 // total
-
-
-# ---- the screen
-
-
-def screen(frame: Frame, height: int | None = None) -> RenderableType:
-    """The whole frame; with a height (lines), cut to it: the longest sections first."""
-    most = 200 if height is None else 40
-    while height is not None and most > 1 and lines(frame, most) > height:
-        most -= 1
-    return Group(header(frame), *(part for table in TABLES for part in section(frame, table, most)))
-
-
-def lines(frame: Frame, most: int) -> int:
-    """How many lines the frame takes with at most so many rows per section."""
-    total = 2
-    for table in TABLES:
-        rows = len(_rows(frame, table))
-        if rows:
-            total += 2 + min(rows, most) + (1 if rows > most else 0)
-        elif absent(frame, table):
-            total += 2
-    return total
-
-
-def header(frame: Frame) -> RenderableType:
-    """Who looks at what, and which services do not answer."""
-    line = Text.assemble(("bursar top", "bold"), ("  ", ""), (f"{frame.url} as {frame.who}", "dim"))
-    if not frame.is_connected:
-        line.append("   not connected", style="bold red")
-    away = [name for name in FLEET if not frame.answers.get(name)]
-    if len(away) == len(FLEET):
-        line.append("   no service answers", style="red")
-    elif away:
-        line.append(f"   no answer from {', '.join(away)}", style="yellow")
-    else:
-        line.append("   all services answer", style="green")
-    return line
-
-
-def section(frame: Frame, table: Section, most: int) -> Sequence[RenderableType]:
-    """A section as a table; one line when its service is away and there is nothing to show."""
-    rows = _rows(frame, table)
-    if not rows:
-        said = absent(frame, table)
-        return [Text(""), Text.assemble((table.title, "bold"), (f"  {said}", "dim"))] if said else []
-    made = _table(table)
-    before = None
-    for row in rows[:most]:
-        cells = [column.cell(row) for column in table.columns]
-        if table.group and row[table.group] == before:
-            cells[0] = ""
-        before = row.get(table.group)
-        made.add_row(*cells, "", age(row), style="dim" if is_old(row) else "")
-    parts: list[RenderableType] = [Text(""), made]
-    left = len(rows) - min(len(rows), most) + frame.left_out.get(table.section, 0) * (table.service == "monitor")
-    if left:
-        parts.append(Text(f"… {left} more", style="dim"))
-    return parts
-
-
-def _table(table: Section) -> Table:
-    """The columns, an empty one that takes the room that is left, and the ages at the right edge."""
-    made = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim", show_edge=False, pad_edge=False)
-    is_wide = any(column.ratio > 1 for column in table.columns)
-    for number, column in enumerate(table.columns):
-        made.add_column(
-            Text(column.head) if number else Text(table.title, style="bold not dim"),
-            justify="right" if column.right else "left",
-            ratio=1 if column.ratio > 1 else None,
-            min_width=FIRST if number == 0 and not is_wide else None,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    made.add_column("", ratio=None if is_wide else 1)
-    made.add_column("age", justify="right", no_wrap=True, min_width=5)
-    return made
-
-
-def _rows(frame: Frame, table: Section) -> list[Row]:
-    return frame.sections.get(table.section, [])
-
-
-def absent(frame: Frame, table: Section) -> str:
-    """Why a section is empty, where that is worth saying."""
-    if not table.service:
-        return "nobody answers"
-    if not frame.answers.get(table.service):
-        return f"the {table.service} does not answer"
-    return "" if table.section in {"alerts", "circuits"} else "none"

@@ -157,7 +157,7 @@ async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event
                 supervisor.start(child(service, number, site.home, site.url, site.creds_dir, files))
         async with _operator(site) as bus:
             all_ready = await _await_services(site, bus, options, echo, stop)
-            metrics = await _metrics(site, bus) if all_ready and not stop.is_set() else []
+            metrics = await _metrics(site, bus, options.replicas) if all_ready and not stop.is_set() else []
         if options.probes and not stop.is_set():
             _start_probes(site, options, supervisor, echo)
         if all_ready:
@@ -268,11 +268,11 @@ async def _await_services(site: Site, bus: NatsBus, options: UpOptions, echo: Ec
     return not waiting
 
 
-async def _metrics(site: Site, bus: NatsBus) -> list[str]:
+async def _metrics(site: Site, bus: NatsBus, wanted: int) -> list[str]:
     """Where the monitor's instances serve Prometheus' page; none when it is not installed, or told not to."""
     if "monitor" not in {service.name for service in site.services}:
         return []
-    return [url for url in await metadata_of(bus, "monitor", "metrics", 2.0) if url != "off"]
+    return [url for url in await metadata_of(bus, "monitor", "metrics", wanted, 2.0) if url != "off"]
 
 
 def _tell_how(site: Site, options: UpOptions, metrics: list[str], echo: Echo) -> None:
