@@ -116,8 +116,9 @@ class IdempotencyTable:
         self._count += 1
         if answers.latest != time:  # one place in the queue for all that this principal was told at that time
             answers.latest = time
-            self._by_age.append((time, principal))
-            if self._by_age[0][0] <= time - self._max_age or len(self._by_age) > 1024:
+            by_age = self._by_age
+            by_age.append((time, principal))
+            if by_age[0][0] <= time - self._max_age or len(by_age) > 1024 + 4 * self._count:
                 self._forget_old(time)
 
     def _forget_acked(self, answers: _Answers, request_id: str, acked: int) -> None:
@@ -148,7 +149,7 @@ class IdempotencyTable:
             if not answers.order:
                 del self._principals[principal]
         # what left by watermark or count is still in this queue: make it anew when most of it is such
-        if len(by_age) > 1024 and len(by_age) > 4 * self._count:
+        if len(by_age) > 1024 + 4 * self._count:
             self._by_age = self._ages()
 
     def _ages(self) -> deque[tuple[int, str]]:
