@@ -34,8 +34,8 @@ GPU_HOSTS: Final = ("gpu-a", "gpu-b")
 PLAIN_HOSTS: Final = ("plain-a", "plain-b")
 """The hosts of the fleet under Bursar, and those of the unmanaged one; they are alike."""
 GPU_CARDS: Final = "2x12GiB"
-GPU_WORKERS: Final = 2
-GPU_SLOTS: Final = 6
+GPU_WORKERS: Final = 1
+GPU_SLOTS: Final = 12
 """Workers of a host, and tasks at a time of each: more than its cards have room for."""
 GIB: Final = 1024**3
 REMOTE_WORKERS: Final = 2
@@ -47,9 +47,9 @@ KILLED_SERVICES: Final = ("breaker", "gpu-manager", "limiter", "scheduler")
 ARRIVALS_SHARE: Final = 0.76
 """Part of the run in which requests arrive; the rest works off what has piled up."""
 OUTAGE_AT: Final = 0.20
-OUTAGE_SHARE: Final = 0.028
+OUTAGE_SHARE: Final = 0.025
 OVERLOAD_AT: Final = 0.41
-OVERLOAD_SHARE: Final = 0.02
+OVERLOAD_SHARE: Final = 0.018
 CARD_LOST_AT: Final = 0.51
 WORKER_KILL_AT: Final = 0.64
 KILLS_FROM: Final = 0.27
@@ -186,9 +186,9 @@ successes = 2
 class Wishes:
     """What the command line asked for. ``seconds``: about how long the fleet works."""
 
-    seconds: float = 80.0
+    seconds: float = 84.0
     agents: int = 100
-    processes: int = 3
+    processes: int = 2
     retries: int = 5
     window: Kind = "rolling"
     window_s: float = WINDOW_S
