@@ -29,15 +29,20 @@ class Truth:
     cancelled: set[str] = field(default_factory=set)
 
     def assigned(self, notice: dict[str, Any]) -> None:
-        """A worker has been told: tokens of one task grow, and none is given twice."""
+        """A worker has been told: tokens of one task grow, and none is given twice.
+
+        An owner that was paused tells what was committed when others have long gone on; nobody may start with that.
+        """
         known = self.tokens.setdefault(notice["task"], [])
         token = notice["token"]
         if token in known:
             return
-        assert not known or key_of(token) > key_of(known[-1]), f"{notice['task']}: {token} after {known[-1]}"
+        latest = max((key_of(other) for other in known if key_of(other)[:2] == key_of(token)[:2]), default=(0,))
+        assert key_of(token) > latest, f"{notice['task']}: {token} after {latest}"
         others = {t for task, tokens in self.tokens.items() if task != notice["task"] for t in tokens}
         assert token not in others, f"{token} stands for two tasks"
         known.append(token)
+        known.sort(key=key_of)
 
     def started(self, worker: str, token: str, task: str) -> None:
         assert task not in self.cancelled, f"{task} runs after its cancellation was accepted"
