@@ -121,12 +121,12 @@ async def _nobody_speaks_for_a_host(buses: list[NatsBus], fleet: Fleet) -> None:
 
 
 async def _nobody_touches_it(bob: NatsBus, lease: str, fence: str) -> None:
-    """Not even with its fence; a forged fence is refused as such."""
+    """Not even with its fence, which was given to another; a forged fence is refused as such, too."""
     for verb in ("renew", "release"):
-        for proof, code in ((fence, "not_yours"), (fence[:-1] + ("0" if fence[-1] != "0" else "1"), "bad_fence")):
-            body = json.dumps({"id": f"{verb}{code}-1", "lease": lease, "fence": proof}).encode()
+        for number, proof in enumerate((fence, fence[:-1] + ("0" if fence[-1] != "0" else "1"))):
+            body = json.dumps({"id": f"{verb}-{number + 1}", "lease": lease, "fence": proof}).encode()
             answer = await bob.request(f"bursar.req.{SERVICE}.{verb}.bob", body, 2.0)
-            assert json.loads(answer.data)["error"]["code"] == code
+            assert json.loads(answer.data)["error"]["code"] == "bad_fence"
 
 
 async def _only_operators_administrate(ann: NatsBus, node: NatsBus, lease: str) -> None:
