@@ -134,6 +134,14 @@ class Talker:
             await asyncio.sleep(0.02)
         return answer
 
+    async def broadcast(self, name: str) -> None:
+        """Wait until one of this name was heard, as it is published."""
+
+        async def look() -> bool:
+            return name in self.seen
+
+        await self.until(name, look, bool)
+
     async def notice(self, what: str, check: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first notice of which ``check`` is true."""
 

@@ -60,7 +60,7 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
 
 
 async def test_breaker_answers_as_published(own_installation: Installation) -> None:
-    """A circuit opens on reports, is probed and closes; an operator steers another."""
+    """A circuit opens on reports, is probed and closes; an operator steers another; the registry says how far it is."""
     async with Talker(own_installation) as talker:
         rule = {"target": "p", "consecutive": 1, "quorum": 1, "quorum_permille": 0, "open_ms": 10, "successes": 1}
         await talker.ask("breaker", "configure", "adm", rules=[rule])
@@ -76,6 +76,7 @@ async def test_breaker_answers_as_published(own_installation: Installation) -> N
         await talker.ask("breaker", "probed", lease=granted["lease"], outcome="ok")
         await talker.ask("breaker", "force-open", "adm", target="q", note="test")
         await talker.ask("breaker", "reset", "adm", target="q")
+        await talker.broadcast("breaker.Pulse")
         assert (talker.unheard(CATALOGUES["breaker"]), talker.wrong) == (set(), [])
 
 
