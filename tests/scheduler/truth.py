@@ -28,17 +28,18 @@ class Truth:
     slots: dict[str, int] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
 
-    def assigned(self, notice: dict[str, Any]) -> None:
+    def assigned(self, notice: dict[str, Any], *, late: bool = False) -> None:
         """A worker has been told: tokens of one task grow, and none is given twice.
 
-        An owner that was paused tells what was committed when others have long gone on; nobody may start with that.
+        ``late``: by an owner that perhaps was paused, and now tells what was committed when others have gone on. Nobody
+        may start with that.
         """
         known = self.tokens.setdefault(notice["task"], [])
         token = notice["token"]
         if token in known:
             return
-        latest = max((key_of(other) for other in known if key_of(other)[:2] == key_of(token)[:2]), default=(0,))
-        assert key_of(token) > latest, f"{notice['task']}: {token} after {latest}"
+        in_order = late or not known or key_of(token) > key_of(known[-1])
+        assert in_order, f"{notice['task']}: {token} after {known[-1]}"
         others = {t for task, tokens in self.tokens.items() if task != notice["task"] for t in tokens}
         assert token not in others, f"{token} stands for two tasks"
         known.append(token)

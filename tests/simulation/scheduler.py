@@ -156,7 +156,7 @@ class SchedulerWorkload:
             if not isinstance(notice, Notice) or notice.body["what"] == "ended":
                 continue
             if notice.body["what"] == "assign":
-                self.truth.assigned(notice.body)
+                self.truth.assigned(notice.body, late=world.checker.counts["take_overs"] > 1)
             for _ in range(1 + simulator.chance(faults.repeated_message)):
                 if not simulator.chance(faults.lost_message):
                     delay = simulator.between(0, faults.slow + 4_000 * simulator.chance(faults.late_message))
