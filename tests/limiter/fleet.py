@@ -143,8 +143,8 @@ class Desk:
         replayed = self.decider.initial()
         for event in self.journal:
             self.decider.evolve(replayed, event)
-        assert self.decider.dump(replayed) == self.dump()
-        assert self.decider.dump(self.decider.load(self.dump())) == self.dump()
+        assert self.decider.dump(replayed) == self.dump(), "replay gives another state"
+        assert self.decider.dump(self.decider.load(self.dump())) == self.dump(), "load gives another state"
 
 
 def prompt_tokens(rng: random.Random) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
-from bursar_limiter import events
+from bursar_limiter import bugs, events
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import Quantities
 from bursar_limiter.lifecycle import CANCELLED, CORRECTED, TIMED_OUT, USED
@@ -45,13 +46,14 @@ def apply_cancelled(state: State, event: Event) -> None:
 
 def apply_timed_out(state: State, event: Event) -> None:
     _, now, key = event
-    _end(state, now, key, TIMED_OUT, state.live[key].amounts)
+    _end(state, now, key, TIMED_OUT, NOTHING if seeded(bugs.TIME_OUT_REFUNDS) else state.live[key].amounts)
 
 
 def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     """Take a reservation out of every meter of its budget, and remember how it ended."""
     state.at = now
-    name, principal, granted_at, _, amounts, charged = state.live.pop(key)
+    reservation = state.live.pop(key)
+    name, principal, granted_at, _, amounts, charged = reservation
     budget = state.budgets[name]
     for meter in budget.meters:
         index = meter.index
@@ -61,6 +63,8 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     budget.hold(principal, -1)
     budget.line.head_at = UNKNOWN
     state.remember(key, Ended(principal, how, now, name, amounts if how is TIMED_OUT else NOTHING))
+    if how is USED and seeded(bugs.REFUNDED_TWICE):
+        state.live[key] = reservation
 
 
 def apply_late(state: State, event: Event) -> None:

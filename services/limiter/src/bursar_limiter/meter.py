@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs
 from bursar_limiter.dimensions import CONCURRENT, INDEX, MONEY
 from bursar_limiter.ledger import Ledger
 from bursar_limiter.meter_base import Ends, Meter
@@ -36,7 +38,7 @@ class Admission(Meter):
     def __init__(self, index: int, spec: LimitSpec, budget: BudgetSpec) -> None:
         super().__init__(index, spec)
         window, limit = spec.window_ms, spec.limit
-        self.ledger = Ledger(window + budget.jitter_ms)
+        self.ledger = Ledger(window if seeded(bugs.JITTER_IGNORED) else window + budget.jitter_ms)
         self.pace: Pace | None = None
         if spec.paced:
             self.pace = Pace(limit, window, budget.utilisation_permille, budget.burst_permille)
@@ -91,6 +93,8 @@ class Admission(Meter):
                 self.pace.give_back(now, reserved - actual)
 
     def correct(self, now: int, more: int) -> None:
+        if seeded(bugs.OVERAGE_FORGOTTEN):
+            return
         self.ledger.add_excess(now, more)
         if self.pace is not None:
             self.pace.take(now, more)
@@ -136,7 +140,8 @@ class Admission(Meter):
         entries, pace, burst = value
         self.ledger.restore(entries)
         if self.pace is not None:
-            self.pace.at, self.pace.level = pace[0], (pace[1] << 62) + pace[2]
+            debtless = seeded(bugs.DEBT_FORGOTTEN) and pace[1] < 0
+            self.pace.at, self.pace.level = pace[0], 0 if debtless else (pace[1] << 62) + pace[2]
         if self.burst is not None:
             self.burst.at, self.burst.debt = burst[0], (burst[1] << 62) + burst[2]
 
@@ -223,6 +228,8 @@ class Level(Meter):
         self.in_flight += amount
 
     def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+        if actual and seeded(bugs.CALLS_LEAK):  # which is so at a time-out
+            return
         self.in_flight -= reserved
 
     def correct(self, now: int, more: int) -> None:

@@ -24,8 +24,9 @@ nobody waiting for longer than the recovery does.
 from __future__ import annotations
 
 from bursar.contracts.limiter import Redeclare
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import events
+from bursar_limiter import bugs, events
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
 from bursar_limiter.settling import unknown_budget, unknown_reservation
@@ -48,7 +49,7 @@ def apply_lost(state: State, event: Event) -> None:
     state.at = state.lost_at = now
     for name, until in budgets:
         budget = state.budgets[name]
-        budget.recovering_until = max(budget.recovering_until, until)
+        budget.recovering_until = max(budget.recovering_until, now if seeded(bugs.GRANTS_AT_ONCE) else until)
         budget.line.head_at = UNKNOWN
         for meter in budget.meters:
             meter.lose(now)
@@ -72,7 +73,7 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     if budget is None:
         return unknown_budget(state, body.budget)
     key = body.reservation
-    if body.fence.rpartition(".")[0] != key:
+    if body.fence.rpartition(".")[0] != key and not seeded(bugs.ANY_NUMBER):
         return Reject("bad_fence", "The fence is not the one that came with this reservation.", {"reservation": key})
     if key in state.live or state.how_ended(key) is not None:
         return Refuse(_reply(key, adopted=False))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from heapq import heappop
 
 from bursar.contracts.limiter import Reserve
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse, Reject
-from bursar_limiter import events
+from bursar_limiter import bugs, events
 from bursar_limiter.budget import MAX_HELD, Budget
 from bursar_limiter.dimensions import Quantities, from_amounts
 from bursar_limiter.refusal import Obstacle, obstacle, refused, soonest, too_large
@@ -70,6 +71,8 @@ def _in_line(state: State, budget: Budget, command: Command, amounts: Quantities
     """A reserve while somebody waits: somebody new, a re-sent one, or one that `due` has handed out."""
     waiter = budget.line.find(command)
     if waiter is None:
+        if seeded(bugs.OVERTAKEN) and budget.fits(now, amounts):
+            return _grant(budget, command, amounts, now, fence)
         return _stand_in_line(state, budget, command, amounts, now)
     if state.handed is not waiter:
         return Park()
