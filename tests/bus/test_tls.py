@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import trustme
 
 from bursar.bus.connection import connect
 from tests.bus.support import RealServer, eventually
@@ -18,31 +19,40 @@ pytestmark = pytest.mark.integration
 MESSAGES = 2_000
 
 
+class Certificate(NamedTuple):
+    """Paths of PEM files."""
+
+    key: Path
+    cert: Path
+    authority: Path
+
+
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of 127.0.0.1, signed by itself."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Of 127.0.0.1, by an authority made for the test."""
     directory = tmp_path_factory.mktemp("tls")
-    key, cert = directory / "key.pem", directory / "cert.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    about = ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*made, *about, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return key, cert
+    key, cert, authority = directory / "key.pem", directory / "cert.pem", directory / "ca.pem"
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(authority))
+    own = made.issue_cert("127.0.0.1")
+    own.private_key_pem.write_to_path(str(key))
+    own.cert_chain_pems[0].write_to_path(str(cert))
+    return Certificate(key, cert, authority)
 
 
 @pytest.fixture
-def server(certificate: tuple[Path, Path]) -> Iterator[RealServer]:
-    key, cert = certificate
-    server = RealServer("--tls", "--tlscert", str(cert), "--tlskey", str(key))
+def server(certificate: Certificate) -> Iterator[RealServer]:
+    server = RealServer("--tls", "--tlscert", str(certificate.cert), "--tlskey", str(certificate.key))
     server.start()
     yield server
     server.stop()
 
 
 async def test_everything_is_heard_in_order_over_an_encrypted_connection(
-    server: RealServer, certificate: tuple[Path, Path]
+    server: RealServer, certificate: Certificate
 ) -> None:
     """Messages of all sizes, in the turn in which they come, before and after the server was killed."""
-    bus = await connect(server.url, principal="svc", tls=ssl.create_default_context(cafile=str(certificate[1])))
+    bus = await connect(server.url, principal="svc", tls=ssl.create_default_context(cafile=str(certificate.authority)))
     heard: list[bytes] = []
     await bus.subscribe("t.x", lambda msg: heard.append(msg.data))
     sent = [b"%d-" % number + b"x" * (number * 37 % 900 if number % 100 else 40_000) for number in range(MESSAGES)]
