@@ -29,6 +29,7 @@ from bursar.bus.signing import Signer
 from bursar.contracts.base import log_stream
 from bursar.kernel.decider import Decider
 from bursar.kernel.entry import Entry, decode
+from bursar.kernel.errors import OutcomeUnknown
 from bursar.kernel.fold import Folded, Follower
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.loader import load, read_snapshot
@@ -239,8 +240,19 @@ class Rig:
         assert loaded.damage == ""
         return loaded.follower.folded
 
-    async def walk(self) -> tuple[Folded, list[Entry]]:
-        """The state from the whole journal, every entry's chain checked; and the entries."""
+    async def walk(self, within: float = 15.0) -> tuple[Folded, list[Entry]]:
+        """The state from the whole journal, every entry's chain checked; and the entries. Tried again for so many
+        seconds where it cannot be read now, as by a cluster without a leader."""
+        until = time.monotonic() + within
+        while True:
+            try:
+                return await self._walk()
+            except OutcomeUnknown:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def _walk(self) -> tuple[Folded, list[Entry]]:
         follower = Follower(Folded(self.decider()))
         entries = []
         journal = await self.journal()
