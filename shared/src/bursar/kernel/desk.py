@@ -153,6 +153,7 @@ class Desk:
 
     def _settle(self, request: Request, batch: Batch, now: int, *, guarded: bool = False) -> None:
         folded, command = self.folded, request.command
+        principal, request_id, _ = command
         now = max(now, folded.time)
         fence = (folded.incarnation, folded.epoch, folded.number)
         outcome: Outcome
@@ -160,9 +161,9 @@ class Desk:
         try:
             outcome = folded.decider.decide(folded.state, command, now, fence)
             if isinstance(outcome, Accept):
-                reply = _packer.pack(outcome.reply) if command.request_id else b""
+                reply = _packer.pack(outcome.reply) if request_id else b""
                 packed = pack_decision(
-                    (*command[:2], request.acked, request.digest, reply, outcome.events, now - batch.time)
+                    (principal, request_id, request.acked, request.digest, reply, outcome.events, now - batch.time)
                 )
         except Exception as error:
             if not guarded:
@@ -171,7 +172,7 @@ class Desk:
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
             outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
         if isinstance(outcome, Accept):
-            folded.record(*command[:2], request.acked, request.digest, reply, outcome.events, now)
+            folded.record(principal, request_id, request.acked, request.digest, reply, outcome.events, now)
             batch.packed.append(packed)
             batch.size += len(packed)
             if outcome.broadcasts:
@@ -186,7 +187,7 @@ class Desk:
                 folded.number += 1
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome, folded.fence))
-        if self.parked and command.request_id:
+        if self.parked and request_id:
             self._unpark(request)
 
     def _park(self, request: Request) -> None:
