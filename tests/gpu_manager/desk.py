@@ -6,37 +6,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.codec import decode
 from bursar.contracts import gpu as wire
-from bursar.contracts.base import Request
-from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Park, Refuse, Reject
+from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Refuse, Reject
 from bursar_gpu_manager.core import GpuDecider
 from bursar_gpu_manager.reporting import report
 from bursar_gpu_manager.simulated import SimulatedHost, simulated_host
 from bursar_gpu_manager.state import State, validate
+from tests.desk import DeskBase
 
 GIB = 1024**3
 MAC = "0123456789abcdef"
 
 
-class Desk:
+class Desk(DeskBase):
     """Decides and applies at once. ``now`` is the decider's clock; answers to parked commands go to ``answers``."""
+
+    decider: GpuDecider
+    state: State
 
     def __init__(self, *hosts: str, now: int = 0, incarnation: int = 1) -> None:
         """``hosts``: as ``"h1=2x16GiB"``; each has reported once."""
         self.decider = GpuDecider()
-        self.state: State = self.decider.initial()
-        self.now = now
-        self.incarnation = incarnation
-        self.number = 0
-        self.serial = 0
+        self.state = self.decider.initial()
+        super().__init__(now, incarnation)
         self.journal: list[Event] = []
-        self.answers: dict[tuple[str, str], Outcome] = {}
         self.told: list[Broadcast | Notice] = []
         self.hosts: dict[str, SimulatedHost] = {}
         self.seqs: dict[str, int] = {}
@@ -47,19 +45,6 @@ class Desk:
             self.observe(name)
 
     # ---- decisions
-
-    def new_id(self) -> str:
-        self.serial += 1
-        return f"t-{self.serial}"
-
-    def ask(self, body: Any, principal: str = "agent") -> Outcome:
-        """Decide one command and apply it, without handing out what is due."""
-        return self._decide(Command(principal, body.id if isinstance(body, Request) else "", body))
-
-    def must(self, body: Any, principal: str = "agent") -> dict[str, Any]:
-        outcome = self.ask(body, principal)
-        assert isinstance(outcome, Accept), outcome
-        return outcome.reply
 
     def _decide(self, command: Command) -> Outcome:
         self.number += 1
@@ -73,34 +58,6 @@ class Desk:
         return outcome
 
     # ---- time
-
-    def settle_due(self) -> None:
-        """Hand out everything that is due now."""
-        for _ in range(100_000):
-            command = self.decider.due(self.state, self.now)
-            if command is None:
-                break
-            outcome = self._decide(command)
-            if command.request_id and not isinstance(outcome, Park):
-                self.answers[command.principal, command.request_id] = outcome
-        else:
-            raise AssertionError("due hands out commands for ever")
-        wake = self.decider.wake_at(self.state)
-        assert wake is None or wake > self.now, "due has nothing, but asks to be woken at once"
-
-    def moments(self, to: int) -> Iterator[None]:
-        """Let time pass until then, stopping wherever something is due."""
-        while True:
-            self.settle_due()
-            yield
-            wake = self.decider.wake_at(self.state)
-            if wake is None or wake > to:
-                break
-            self.now = max(self.now, wake)
-        if self.now < to:
-            self.now = to
-            self.settle_due()
-            yield
 
     def advance(self, ms: int) -> None:
         """Time passes, and no probe says anything."""

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import bursar_gpu_manager
-from bursar_gpu_manager.lifecycle import CHARGES, START, TRANSITIONS, diagram, next_state
+from bursar.kernel.mermaid import START
+from bursar_gpu_manager.lifecycle import CHARGES, TRANSITIONS, diagram, next_state
 
 README = Path(bursar_gpu_manager.__file__).parents[2] / "README.md"
 

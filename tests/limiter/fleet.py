@@ -12,41 +12,26 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from bursar.contracts.base import Request
 from bursar.contracts.limiter import Amounts, BudgetSpec, Reload, Reserve, Settle, Status, StatusReply, Usage
-from bursar.kernel.decider import Accept, Command, Event, Outcome, Park, Refuse, Reject
+from bursar.kernel.decider import Accept, Command, Event, Outcome, Refuse, Reject
 from bursar_limiter.core import LimiterDecider
 from bursar_limiter.state import State, validate
+from tests.desk import DeskBase
 
 
-class Desk:
+class Desk(DeskBase):
     """Decides and applies at once. ``now`` is the decider's clock; answers to parked commands go to ``answers``."""
+
+    decider: LimiterDecider
+    state: State
 
     def __init__(self, *budgets: BudgetSpec, now: int = 0, incarnation: int = 1) -> None:
         self.decider = LimiterDecider()
-        self.state: State = self.decider.initial()
-        self.now = now
-        self.incarnation = incarnation
-        self.number = 0
-        self.serial = 0
+        self.state = self.decider.initial()
+        super().__init__(now, incarnation)
         self.journal: list[Event] = []
-        self.answers: dict[tuple[str, str], Outcome] = {}
         if budgets:
             self.must(Reload(id=self.new_id(), budgets=budgets), principal="ops")
-
-    def new_id(self) -> str:
-        self.serial += 1
-        return f"t-{self.serial}"
-
-    def ask(self, body: Any, principal: str = "agent") -> Outcome:
-        """Decide one command and apply it, without handing out what is due."""
-        request_id = body.id if isinstance(body, Request) else ""
-        return self._decide(Command(principal, request_id, body))
-
-    def must(self, body: Any, principal: str = "agent") -> dict[str, Any]:
-        outcome = self.ask(body, principal)
-        assert isinstance(outcome, Accept), outcome
-        return outcome.reply
 
     def _decide(self, command: Command) -> Outcome:
         self.number += 1
@@ -56,34 +41,6 @@ class Desk:
                 self.decider.evolve(self.state, event)
                 self.journal.append(event)
         return outcome
-
-    def settle_due(self) -> None:
-        """Hand out everything that is due now."""
-        for _ in range(100_000):
-            command = self.decider.due(self.state, self.now)
-            if command is None:
-                break
-            outcome = self._decide(command)
-            if command.request_id and not isinstance(outcome, Park):
-                self.answers[command.principal, command.request_id] = outcome
-        else:
-            raise AssertionError("due hands out commands for ever")
-        wake = self.decider.wake_at(self.state)
-        assert wake is None or wake > self.now, "due has nothing, but asks to be woken at once"
-
-    def moments(self, to: int) -> Iterator[None]:
-        """Let time pass until then, stopping wherever something is due, before and after it is handed out."""
-        while True:
-            self.settle_due()
-            yield
-            wake = self.decider.wake_at(self.state)
-            if wake is None or wake > to:
-                break
-            self.now = max(self.now, wake)
-        if self.now < to:
-            self.now = to
-            self.settle_due()
-            yield
 
     def advance(self, to: int) -> None:
         for _ in self.moments(to):

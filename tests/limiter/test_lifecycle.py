@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import bursar_limiter
-from bursar_limiter.lifecycle import CHARGES, START, TRANSITIONS, diagram, next_state
+from bursar.kernel.mermaid import START
+from bursar_limiter.lifecycle import CHARGES, TRANSITIONS, diagram, next_state
 
 README = Path(bursar_limiter.__file__).parents[2] / "README.md"
 

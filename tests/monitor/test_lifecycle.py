@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import bursar_monitor
-from bursar_monitor.lifecycle import NOTES, START, TRANSITIONS, diagram, next_state
+from bursar.kernel.mermaid import START
+from bursar_monitor.lifecycle import NOTES, TRANSITIONS, diagram, next_state
 
 README = Path(bursar_monitor.__file__).parents[2] / "README.md"
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import bursar_scheduler
-from bursar_scheduler.lifecycle import DEAD, ENDS, LIVE, NOTES, START, TRANSITIONS, diagram, next_state
+from bursar.kernel.mermaid import START
+from bursar_scheduler.lifecycle import DEAD, ENDS, LIVE, NOTES, TRANSITIONS, diagram, next_state
 
 README = Path(bursar_scheduler.__file__).parents[2] / "README.md"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts.breaker import CircuitName
+from bursar.kernel.mermaid import START, state_diagram
 
 CLOSED: Final = "closed"
 OPEN: Final = "open"
@@ -62,11 +63,8 @@ def next_state(state: CircuitName, cause: str) -> CircuitName | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram; several causes between the same two states share an arrow."""
-    lines = ["stateDiagram-v2"]
-    lines.extend(f"    {state}: {state} ({note})" for state, note in STATES.items())
-    lines.append(f"    [*] --> {CLOSED}")
     arrows: dict[tuple[str, str], list[str]] = {}
     for (state, cause), after in TRANSITIONS.items():
         arrows.setdefault((state, after), []).append(cause)
-    lines.extend(f"    {state} --> {after}: {', '.join(causes)}" for (state, after), causes in arrows.items())
-    return "\n".join(lines)
+    shared = [(state, after, ", ".join(causes)) for (state, after), causes in arrows.items()]
+    return state_diagram({str(state): note for state, note in STATES.items()}, [(START, CLOSED, ""), *shared])

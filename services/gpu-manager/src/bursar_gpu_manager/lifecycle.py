@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from bursar.kernel.mermaid import START, arrows_of, state_diagram
+
 HELD: Final = "held"
 ENDING: Final = "ending"
 RELEASED: Final = "released"
@@ -17,8 +19,6 @@ LOST: Final = "lost"
 
 DEVICE_LOST: Final = "device_lost"
 DROPPED: Final = "dropped"
-
-START = "[*]"
 
 TRANSITIONS: dict[tuple[str, str], str] = {
     (START, "lease"): HELD,
@@ -49,11 +49,5 @@ def next_state(state: str, what: str) -> str | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    for state, note in CHARGES.items():
-        lines.append(f"    {state}: {state} ({note})")
-    for (state, what), after in TRANSITIONS.items():
-        lines.append(f"    {state} --> {after}: {what}")
     last = [state for state in CHARGES if not any(before == state for before, _ in TRANSITIONS)]
-    lines.extend(f"    {state} --> {START}" for state in last)
-    return "\n".join(lines)
+    return state_diagram(CHARGES, arrows_of(TRANSITIONS, last))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from bursar.kernel.mermaid import START, arrows_of, state_diagram
+
 RESERVED: Final = "reserved"
 USED: Final = "used"
 CANCELLED: Final = "cancelled"
 TIMED_OUT: Final = "timed_out"
 CORRECTED: Final = "corrected"
 LOST: Final = "lost"
-
-START = "[*]"
 
 SETTLE_USED: Final = "settle used"
 SETTLE_CANCELLED: Final = "settle cancelled"
@@ -48,11 +48,5 @@ def next_state(state: str, what: str) -> str | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    for state, note in CHARGES.items():
-        lines.append(f"    {state}: {state} ({note})")
-    for (state, what), after in TRANSITIONS.items():
-        lines.append(f"    {state} --> {after}: {what}")
     last = [state for state in CHARGES if not any(before == state for before, _ in TRANSITIONS)]
-    lines.extend(f"    {state} --> {START}" for state in last)
-    return "\n".join(lines)
+    return state_diagram(CHARGES, arrows_of(TRANSITIONS, last))

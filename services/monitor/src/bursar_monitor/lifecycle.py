@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-START: Final = "[*]"
+from bursar.kernel.mermaid import START, arrows_of, state_diagram
+
 PENDING: Final = "pending"
 FIRING: Final = "firing"
 ACKNOWLEDGED: Final = "acknowledged"
@@ -46,8 +47,4 @@ def next_state(state: str, what: str) -> str | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    lines.extend(f"    {state}: {state} ({note})" for state, note in NOTES.items())
-    lines.extend(f"    {state} --> {after}: {what}" for (state, what), after in TRANSITIONS.items())
-    lines.append(f"    {RESOLVED} --> {START}")
-    return "\n".join(lines)
+    return state_diagram(NOTES, arrows_of(TRANSITIONS, [RESOLVED]))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from bursar.kernel.mermaid import START, arrows_of, state_diagram
+
 WAITING: Final = "waiting"
 ASSIGNED: Final = "assigned"
 RUNNING: Final = "running"
@@ -18,8 +20,6 @@ EXPIRED: Final = "expired"
 
 LIVE: Final = frozenset({WAITING, ASSIGNED, RUNNING})
 ENDS: Final = frozenset({DONE, FAILED, CANCELLED, EXPIRED})
-
-START: Final = "[*]"
 
 SUBMIT: Final = "submit"
 ASSIGN: Final = "assign"
@@ -97,8 +97,4 @@ def next_state(state: str, what: str) -> str | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
-    lines.extend(f"    {state}: {state} ({note})" for state, note in NOTES.items())
-    lines.extend(f"    {state} --> {after}: {what}" for (state, what), after in TRANSITIONS.items())
-    lines.extend(f"    {state} --> {START}" for state in NOTES if state in ENDS)
-    return "\n".join(lines)
+    return state_diagram(NOTES, arrows_of(TRANSITIONS, [state for state in NOTES if state in ENDS]))

@@ -1,8 +1,8 @@
 """Calls of the provider, as both fleets make them: one caller in five with the official OpenAI SDK (one in twenty
 streams), the others with the SDK's HTTP client and its retry rule alone (`bursar.demo.plain`).
 
-The one difference between the arms is the HTTP client: the unmanaged arm has the one that the SDK makes for itself,
-the managed arm has Bursar's.
+In the call itself the one difference between the arms is the HTTP client: the unmanaged arm has the one that the SDK
+makes for itself, the managed arm has Bursar's, and leaves retries to the scheduler.
 """
 
 from __future__ import annotations
