@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
 import nats
 
-from bench.figures import median, write
+from bench.figures import median, say, write
 from bench.journal_load import Owner
-from bench.load import Decisions, Run, closed_loop, echo_once
+from bench.load import Decisions, in_turn, quiet_collector
 from bench.stack import Stack
 
 LEVELS = (1, 64, 256, 400)
@@ -36,35 +35,12 @@ WARM_UP = 50_000
 async def throughput(url: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Echo and durable in turn at each level."""
     client = await nats.connect(url, inbox_prefix="_R.bench")
-    payload: bytes = msgpack.packb({"id": "s-1", "budget": "bench", "amounts": {"input_tokens": 1, "output_tokens": 1}})
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 1_000_000, 1_000_000)
+    quiet_collector()
     figures: dict[str, Any] = {}
     for level in LEVELS:
-        echoes: list[Run] = []
-        durables: list[Run] = []
-        for number in range(rounds):
-            echoes.append(await closed_loop(level, seconds, lambda: echo_once(client, payload)))
-            decisions = Decisions(client, f"l{level}r{number}")
-            durables.append(await closed_loop(level, seconds, decisions.one))
-            say(f"{level} in flight: echo {echoes[-1].per_second:.0f}/s, durable {durables[-1].per_second:.0f}/s")
-        figures |= _at_level(level, echoes, durables)
+        figures |= await in_turn(client, level, rounds, seconds, lambda session: Decisions(client, session))
     await client.close()
     return figures
-
-
-def _at_level(level: int, echoes: list[Run], durables: list[Run]) -> dict[str, Any]:
-    pairs = list(zip(echoes, durables, strict=True))
-    return {
-        f"durable_over_echo_{level}": median([d.per_second / e.per_second for e, d in pairs]),
-        f"durable_per_s_{level}": median([d.per_second for d in durables]),
-        f"echo_per_s_{level}": median([e.per_second for e in echoes]),
-        f"reserve_p50_ms_{level}": median([d.p50_ms for d in durables]),
-        f"reserve_p99_ms_{level}": median([d.p99_ms for d in durables]),
-        f"echo_p99_ms_{level}": median([e.p99_ms for e in echoes]),
-        f"p99_over_echo_{level}": median([d.p99_ms / e.p99_ms for e, d in pairs]),
-    }
 
 
 async def takeovers(stack: Stack, count: int) -> dict[str, Any]:
@@ -131,10 +107,6 @@ async def measure(quick: bool) -> dict[str, Any]:
                 figures |= await idle_writing(stack, 40.0)
             figures |= await journal(stack)
     return {**figures, "mode": "quick" if quick else "full"}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 from nats.aio.client import Client
 
 from bench.echo import SUBJECT as ECHO
-from bench.figures import quantile
+from bench.figures import median, quantile, say
 from bench.stack import BUDGET
 
 PRINCIPAL = "bench"
@@ -50,8 +51,8 @@ def _text(value: bytes) -> bytes:
 _ID = _text(b"id")
 _RESERVATION = _text(b"reservation")
 _OK = _text(b"ok") + b"\xc3"
-_RESERVE: bytes = msgpack.packb({"budget": BUDGET, "amounts": {"input_tokens": 1000, "output_tokens": 100}})[1:]
-_SETTLE: bytes = msgpack.packb({"usage": {"input_tokens": 900, "output_tokens": 40}})[1:]
+AMOUNTS = {"input_tokens": 1000, "output_tokens": 100}
+USAGE = {"input_tokens": 900, "output_tokens": 40}
 
 
 class Decisions:
@@ -61,9 +62,13 @@ class Decisions:
     next request needs: what is measured is the service, not a client's codec.
     """
 
-    def __init__(self, client: Client, session: str) -> None:
+    def __init__(
+        self, client: Client, session: str, budget: str = BUDGET, amounts: Mapping[str, int] | None = None
+    ) -> None:
         self._client = client
         self._session = session.encode()
+        self._reserve: bytes = msgpack.packb({"budget": budget, "amounts": dict(amounts or AMOUNTS)})[1:]
+        self._settle: bytes = msgpack.packb({"usage": USAGE})[1:]
         self._next = 0
         self._open: list[bytes] = []
 
@@ -71,10 +76,10 @@ class Decisions:
         self._next += 1
         request_id = _ID + _text(b"%s-%d" % (self._session, self._next))
         if self._open:
-            payload = b"".join((b"\x83", request_id, _RESERVATION, _text(self._open.pop()), _SETTLE))
+            payload = b"".join((b"\x83", request_id, _RESERVATION, _text(self._open.pop()), self._settle))
             await self._ask("settle", payload)
         else:
-            answer = await self._ask("reserve", b"".join((b"\x83", request_id, _RESERVE)))
+            answer = await self._ask("reserve", b"".join((b"\x83", request_id, self._reserve)))
             at = answer.index(_RESERVATION) + len(_RESERVATION)
             self._open.append(answer[at + 1 : at + 1 + (answer[at] & 0x1F)])
 
@@ -87,3 +92,35 @@ class Decisions:
 
 async def echo_once(client: Client, payload: bytes) -> None:
     await client.request(ECHO, payload, TIMEOUT)
+
+
+ECHOED: bytes = msgpack.packb({"id": "s-1", "budget": "bench", "amounts": {"input_tokens": 1, "output_tokens": 1}})
+
+
+def quiet_collector() -> None:
+    """The collector's settings of the services, for the process that makes the load: its pauses are not theirs."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 1_000_000, 1_000_000)
+
+
+async def in_turn(
+    client: Client, level: int, rounds: int, seconds: float, decisions: Callable[[str], Decisions]
+) -> dict[str, Any]:
+    """Echo and durable in turn, so many rounds of so many seconds each with ``level`` in flight; medians and ratios.
+    ``decisions`` makes a session of a name."""
+    pairs: list[tuple[Run, Run]] = []
+    for number in range(rounds):
+        echo = await closed_loop(level, seconds, lambda: echo_once(client, ECHOED))
+        durable = await closed_loop(level, seconds, decisions(f"l{level}r{number}").one)
+        pairs.append((echo, durable))
+        say(f"{level} in flight: echo {echo.per_second:.0f}/s, durable {durable.per_second:.0f}/s")
+    return {
+        f"durable_over_echo_{level}": median([d.per_second / e.per_second for e, d in pairs]),
+        f"durable_per_s_{level}": median([d.per_second for _, d in pairs]),
+        f"echo_per_s_{level}": median([e.per_second for e, _ in pairs]),
+        f"reserve_p50_ms_{level}": median([d.p50_ms for _, d in pairs]),
+        f"reserve_p99_ms_{level}": median([d.p99_ms for _, d in pairs]),
+        f"echo_p99_ms_{level}": median([e.p99_ms for e, _ in pairs]),
+        f"p99_over_echo_{level}": median([d.p99_ms / e.p99_ms for e, d in pairs]),
+    }

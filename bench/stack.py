@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from bursar.bus.base import BusError
 from bursar.bus.codec import encode
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.server import NatsServer, provision
+from bursar.bus.signing import Signer
 
 BUDGET = "bench"
 BUDGETS = """\
@@ -33,10 +35,13 @@ limits.concurrent = 1_000_000_000
 
 
 class Stack:
-    """``async with Stack(directory) as stack``: everything runs when it is entered, nothing when it is left."""
+    """``async with Stack(directory) as stack``: everything runs when it is entered, nothing when it is left.
+    ``trust``: the file with the public key of its broadcasts."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, budgets: str = BUDGETS) -> None:
         self._directory = directory
+        self._budgets = budgets
+        self.trust = directory / "trust.json"
         self.server = NatsServer.plain(directory / "nats")
         self.instances: dict[str, subprocess.Popen[bytes]] = {}
         self._echo: subprocess.Popen[bytes] | None = None
@@ -50,7 +55,9 @@ class Stack:
         keys = self._directory / "keys"
         keys.mkdir()
         (keys / "fence.key").write_bytes(secrets.token_bytes(32))
-        (self._directory / "budgets.toml").write_text(BUDGETS)
+        signer = Signer.load_or_create(keys / "signing.nk")
+        self.trust.write_text(json.dumps({"limiter": signer.public_key}))
+        (self._directory / "budgets.toml").write_text(self._budgets)
         command = [sys.executable, "-m", "bench.echo", self.server.url]
         self._echo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log)  # noqa: ASYNC220 - at start
         assert self._echo.stdout is not None
