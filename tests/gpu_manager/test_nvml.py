@@ -11,9 +11,10 @@ import pytest
 from bursar.bus.codec import decode, encode
 from bursar.contracts import gpu as wire
 from bursar_gpu_manager.nvml import Nvml, started_at
-from bursar_gpu_manager.port import Card, DeviceLost, Memory, NoDevices, ProcessUse, Sensors
+from bursar_gpu_manager.nvml_reading import cpu_list, throttle_of
+from bursar_gpu_manager.port import Card, DeviceLost, Memory, NoDevices, ProcessUse, Sensors, Topology
 from bursar_gpu_manager.reporting import report
-from tests.gpu_manager.fake_nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, MIB, NOT_SUPPORTED, FakeNvml
+from tests.gpu_manager.fake_nvml import DRIVER_NOT_LOADED, GPU_IS_LOST, MIB, NOT_SUPPORTED, OPTIONAL, FakeNvml
 
 
 def test_a_healthy_card_is_read_as_it_is(tmp_path: Path) -> None:
@@ -25,7 +26,8 @@ def test_a_healthy_card_is_read_as_it_is(tmp_path: Path) -> None:
     nvml = Nvml(library, tmp_path)
     assert list(nvml.cards()) == [Card("GPU-0", 0, "NVIDIA Test Card"), Card("GPU-1", 1, "NVIDIA Test Card")]
     assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 300 * MIB, 700 * MIB, 15_000 * MIB)
-    assert nvml.sensors("GPU-1") == Sensors(37, 61, 123_456)
+    first = nvml.sensors("GPU-1")
+    assert (first.utilisation, first.temperature, first.power_mw) == (37, 61, 123_456)
     assert list(nvml.processes("GPU-0")) == [
         ProcessUse(41, 22, 500 * MIB),
         ProcessUse(42, None, 20 * MIB),
@@ -54,7 +56,8 @@ def test_what_is_not_supported_is_unknown_and_never_zero() -> None:
     nvml = Nvml(library)
     nvml.cards()
     library.fails = dict.fromkeys(["utilisation", "temperature", "power", "memory_v2"], NOT_SUPPORTED)
-    assert nvml.sensors("GPU-0") == Sensors(None, None, None)
+    told = nvml.sensors("GPU-0")
+    assert (told.utilisation, told.temperature, told.power_mw) == (None, None, None)
     assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 0, 1_000 * MIB, 15_000 * MIB)
     library.fails["memory_v1"] = NOT_SUPPORTED
     assert nvml.memory("GPU-0").used is None
@@ -63,6 +66,105 @@ def test_what_is_not_supported_is_unknown_and_never_zero() -> None:
     fields = report(nvml, "b0", 1, {"GPU-0": 16_000 * MIB}, {})
     said, _ = decode(wire.Report, encode(fields))
     assert (said.devices[0].total, said.devices[0].used, said.devices[0].temperature) == (16_000 * MIB, None, None)
+
+
+def test_a_large_card_tells_heat_clocks_links_and_counters() -> None:
+    """Everything that the driver offers, in the port's units; counters from the second look on."""
+    library = FakeNvml(cards=3)
+    nvml = Nvml(library)
+    nvml.cards()
+    nvml.sensors("GPU-0")
+    assert nvml.sensors("GPU-0") == Sensors(
+        utilisation=37, temperature=61, power_mw=123_456, memory_utilisation=11, sm_activity=61, dram_activity=89,
+        memory_temperature=70, slowdown_at=87, margin=25, power_limit_mw=700_000, clock_mhz=1_980,
+        memory_clock_mhz=1_593, throttle=("power_cap", "thermal_hardware"), pcie_tx=5 * 1024, pcie_rx=6 * 1024,
+    )  # fmt: skip
+    assert nvml.topology("GPU-0") == Topology(
+        numa_node=1, cpus="0-15,64", bus_id="00000000:17:00.0", pcie_generation=5, pcie_width=16, links=("GPU-1",),
+        divided=False,
+    )  # fmt: skip
+    assert library.samples == 2
+    nvml.close()
+    nvml.close()
+    assert library.samples == 0
+
+
+def test_each_call_that_is_not_supported_leaves_only_its_own_figure_unknown() -> None:
+    """A small card without counters, links, division or a node is read to the end."""
+    library = FakeNvml()
+    library.fails = dict.fromkeys(OPTIONAL, NOT_SUPPORTED)
+    nvml = Nvml(library)
+    nvml.cards()
+    for _ in range(2):
+        assert nvml.sensors("GPU-0") == Sensors()
+        assert nvml.topology("GPU-0") == Topology()
+    assert nvml.memory("GPU-0").used == 700 * MIB
+    assert nvml.processes("GPU-0") == []
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"), [("margin", (61, 87, 26)), ("threshold", (61, 86, 25)), ("temperature", (None, 87, 25))]
+)
+def test_margin_and_slowdown_follow_from_each_other(without: str, expected: tuple[int | None, ...]) -> None:
+    """Where the driver tells only one of them."""
+    library = FakeNvml()
+    library.fails = {without: NOT_SUPPORTED}
+    nvml = Nvml(library)
+    nvml.cards()
+    told = nvml.sensors("GPU-0")
+    assert (told.temperature, told.slowdown_at, told.margin) == expected
+
+
+def test_the_node_is_the_only_one_near_the_card_where_it_has_none_of_its_own() -> None:
+    """Of a card near two nodes it is not known."""
+    library = FakeNvml()
+    library.fails = {"node": NOT_SUPPORTED}
+    nvml = Nvml(library)
+    nvml.cards()
+    assert nvml.topology("GPU-0").numa_node == 1
+    assert cpu_list([0b1011]) == "0-1,3"
+    assert cpu_list([0, 1 << 63]) == "127"
+
+
+def test_reasons_of_low_clocks_have_names_and_unknown_bits_are_not_lost() -> None:
+    """The older call stands in for the newer one."""
+    assert throttle_of(0) == ()
+    assert throttle_of(0x2 | 0x100 | 0x4000) == ("clocks", "other")
+    library = FakeNvml()
+    library.fails = {"throttle": NOT_SUPPORTED}
+    library.bits = 0x20
+    nvml = Nvml(library)
+    nvml.cards()
+    assert nvml.sensors("GPU-0").throttle == ("thermal_software",)
+
+
+def test_a_divided_card_shows_up_as_its_parts() -> None:
+    """Each with memory of its own, and the heat of the whole."""
+    library = FakeNvml()
+    nvml = Nvml(library)
+    nvml.cards()
+    library.parts = {1: 2}
+    library.fails = {"utilisation:200": NOT_SUPPORTED}
+    assert [(card.uuid, card.index, card.parent) for card in nvml.cards()] == [
+        ("GPU-0", 0, ""),
+        ("MIG-200", 1, "GPU-1"),
+        ("MIG-201", 1, "GPU-1"),
+    ]
+    told = nvml.sensors("MIG-200")
+    assert (told.utilisation, told.sm_activity, told.temperature) == (None, None, 61)
+    assert nvml.topology("MIG-200").divided is True
+
+
+def test_what_is_slow_to_ask_is_asked_rarely() -> None:
+    """The driver measures traffic on PCIe while the caller waits."""
+    library = FakeNvml(cards=8)
+    nvml = Nvml(library)
+    for _ in range(40):
+        for card in nvml.cards():
+            nvml.sensors(card.uuid)
+            nvml.topology(card.uuid)
+    assert library.asked.count("pcie") == 8 * 2 * 2
+    assert library.asked.count("generation") == 8
 
 
 def test_a_card_that_has_fallen_off_the_bus_is_lost_and_still_named() -> None:

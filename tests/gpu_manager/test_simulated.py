@@ -19,7 +19,7 @@ def test_a_host_is_told_in_a_few_words() -> None:
     host = simulated_host("h", "2x24GiB + 512MiB")
     assert [device.total for device in host.devices.values()] == [24 * GIB, 24 * GIB, HALF]
     assert [card.uuid for card in host.cards()] == ["SIM-h-0", "SIM-h-1", "SIM-h-2"]
-    for bad in ("", "24", "0x1GiB", "17x1GiB", "9x1GiB+9x1GiB", "x1GiB"):
+    for bad in ("", "24", "0x1GiB", "17x1GiB", "9x1GiB+9x1GiB", "x1GiB", "2xH1000", "H100+"):
         with pytest.raises(CallerError):
             simulated_host("h", bad)
 
@@ -94,3 +94,109 @@ def test_a_report_of_many_processes_fits_into_one_message() -> None:
     assert {len(row.processes) for row in said.devices} == {25}
     assert min(process.memory or 0 for process in said.devices[0].processes) == 175
     assert said.devices[0].used == sum(range(1, 200))
+
+
+def test_cards_of_a_kind_have_its_size_heat_links_and_nodes() -> None:
+    """A large server has two nodes; a small card knows of none."""
+    host = simulated_host("h", "8xH100+RTX4070")
+    first, last = host.devices["SIM-h-0"], host.devices["SIM-h-8"]
+    assert first.total == 81_559 * 2**20
+    assert [host.topology(f"SIM-h-{index}").numa_node for index in (0, 3, 4, 7)] == [0, 0, 1, 1]
+    assert host.topology("SIM-h-0").links == tuple(f"SIM-h-{index}" for index in range(1, 8))
+    assert (last.total, host.topology("SIM-h-8").links) == (12_282 * 2**20, None)
+    assert host.sensors("SIM-h-8").dram_activity is None
+
+
+def test_a_busy_card_gets_warm_slows_down_and_recovers() -> None:
+    """By its power and what is around it; it cools before it runs fast again."""
+    host = simulated_host("h", "H100")
+    card = host.devices["SIM-h-0"]
+    pid, _ = host.start()
+    host.allocate(pid, "SIM-h-0", GIB)
+    host.work(pid, "SIM-h-0", 100, 1_000)
+    for _ in range(200):
+        host.advance(1_000)
+    assert 80 <= card.temperature < 87
+    assert host.sensors("SIM-h-0").throttle == ("power_cap",)
+    assert card.pace() == 1_000
+    card.ambient = 60_000
+    slow = []
+    for _ in range(200):
+        host.advance(1_000)
+        slow.append(card.is_slow)
+    assert any(slow)
+    assert max(card.temperature for _ in [0]) <= 95
+    card.heat, card.is_slow = 87_000, True
+    assert host.sensors("SIM-h-0").throttle == ("thermal_hardware",)
+    assert (card.pace(), host.sensors("SIM-h-0").margin) == (500, 0)
+    card.ambient = 20_000
+    host.exit(pid)
+    for _ in range(60):
+        host.advance(1_000)
+    assert (card.is_slow, host.sensors("SIM-h-0").throttle) == (False, ("idle",))
+
+
+def test_processes_that_want_more_bandwidth_than_there_is_get_their_share() -> None:
+    """And the card says that it is saturated, where it can."""
+    host = simulated_host("h", "H200+RTX4070")
+    for _ in range(3):
+        pid, _ = host.start()
+        host.allocate(pid, "SIM-h-0", GIB)
+        host.work(pid, "SIM-h-0", 20, 2_400)
+    card = host.devices["SIM-h-0"]
+    assert host.sensors("SIM-h-0").dram_activity == 100
+    assert card.pace() == 1_000 * 4_800 // 7_200
+    with pytest.raises(CallerError):
+        host.work(999, "SIM-h-0", 1, 1)
+
+
+def test_an_allocation_can_fail_though_there_is_room() -> None:
+    """As with memory in pieces; it is counted."""
+    host = simulated_host("h", "16GiB")
+    pid, _ = host.start()
+    host.fail_next("SIM-h-0")
+    with pytest.raises(OutOfMemory):
+        host.allocate(pid, "SIM-h-0", 1)
+    host.allocate(pid, "SIM-h-0", 1)
+    assert host.out_of_memory == 1
+
+
+def test_memory_of_an_ended_process_may_come_back_late() -> None:
+    """Until then it is in use and nobody's."""
+    host = simulated_host("h", "16GiB")
+    pid, _ = host.start()
+    host.allocate(pid, "SIM-h-0", GIB)
+    host.exit(pid, lag_ms=700)
+    host.advance(699)
+    assert (host.memory("SIM-h-0").used, list(host.processes("SIM-h-0"))) == (GIB, [])
+    host.advance(1)
+    assert host.memory("SIM-h-0").used == 0
+
+
+def test_only_the_process_that_is_meant_is_killed() -> None:
+    """A pid that is used again is another process."""
+    host = simulated_host("h", "16GiB")
+    pid, started = host.start()
+    assert not host.kill(pid, started + 1)
+    assert host.is_alive(pid, started)
+    assert host.kill(pid, started)
+    assert not host.is_alive(pid, started)
+
+
+def test_a_card_in_use_is_not_divided() -> None:
+    """Nor into more parts than it has; the parts are equal."""
+    host = simulated_host("h", "H100+RTX4070")
+    parts = host.divide("SIM-h-0", 2)
+    assert [host.memory(uuid).total for uuid in parts] == [81_559 * 2**20 // 2] * 2
+    for uuid, count in (("SIM-h-1", 2), (parts[0], 9)):
+        with pytest.raises(CallerError):
+            host.divide(uuid, count)
+
+
+def test_a_driver_that_does_not_tell_what_is_in_use_says_so() -> None:
+    """Unknown, not zero."""
+    host = simulated_host("h", "16GiB")
+    host.hide_use("SIM-h-0")
+    assert host.memory("SIM-h-0").used is None
+    host.hide_use("SIM-h-0", hidden=False)
+    assert host.memory("SIM-h-0").used == 0

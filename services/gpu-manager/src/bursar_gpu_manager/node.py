@@ -72,6 +72,7 @@ class Probe:
             self.bus.publish(node_subject(self.bus.principal, OBSERVED), msgpack.packb(fields))
 
     def _look(self) -> dict[str, Any]:
+        self.port.advance(int(self.interval * 1000.0))
         return report(self.port, self.boot, self.seq, self._totals, self.labels)
 
 

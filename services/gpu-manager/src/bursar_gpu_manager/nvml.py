@@ -2,25 +2,26 @@
 
 Each call may be unsupported on some card or driver; then the answer is None, unknown. A card that does not answer any
 more raises `DeviceLost` and stays in the list. Memory is read by version 2 of the call, which tells what the driver
-keeps for itself; whether its ``used`` includes that differs between drivers, so it is found out by adding up. MIG and
-performance counters are not read.
+keeps for itself; whether its ``used`` includes that differs between drivers, so it is found out by adding up. A card
+that is divided (MIG) shows up as its parts. What else is asked, and how: `nvml_reading`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from bursar_gpu_manager.port import Card, DeviceLost, Memory, NoDevices, ProcessUse, Sensors
-
-T = TypeVar("T")
+from bursar_gpu_manager.nvml_reading import Reader, text
+from bursar_gpu_manager.port import Card, DeviceLost, Memory, NoDevices, ProcessUse, Sensors, Topology
 
 SLACK: Final = 16 * 1024**2
 """Bytes by which the parts of the memory may miss the total: drivers round."""
 
-TEMPERATURE_GPU: Final = 0
+TOPOLOGY_EVERY: Final = 120
+"""Looks after which it is asked again where a card sits: links go down."""
 
 
 class Nvml:
@@ -32,8 +33,10 @@ class Nvml:
         except ImportError as error:
             raise NoDevices("nvidia-ml-py is not installed") from error
         self._proc = proc
-        self._handles: dict[str, Any] = {}
+        self._readers: dict[str, Reader] = {}
         self._known: dict[str, Card] = {}
+        self._topologies: dict[str, tuple[int, Topology]] = {}
+        self._is_open = True
         gone = ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_GPU_NOT_FOUND")
         self._gone = frozenset(code for name in gone if (code := getattr(self._nvml, name, None)) is not None)
         try:
@@ -41,70 +44,108 @@ class Nvml:
         except self._nvml.NVMLError as error:
             raise NoDevices(f"NVML does not start: {error}") from error
 
-    def cards(self) -> Sequence[Card]:
-        """Those that answer, and those that once did."""
-        count = self._ask(self._nvml.nvmlDeviceGetCount) or 0
-        found = {card.uuid: card for index in range(count) if (card := self._card(index)) is not None}
-        self._known |= found
-        return sorted(self._known.values(), key=lambda card: card.index)
+    # ---- which cards there are
 
-    def _card(self, index: int) -> Card | None:
+    def cards(self) -> Sequence[Card]:
+        """Those that answer, and those that once did; instead of a divided card its parts."""
+        count = self._ask("nvmlDeviceGetCount") or 0
+        found = {card.uuid: card for index in range(count) for card in self._at(index)}
+        divided = {card.parent for card in found.values() if card.parent}
+        self._known = {uuid: card for uuid, card in (self._known | found).items() if uuid not in divided}
+        return sorted(self._known.values(), key=lambda card: (card.index, card.uuid))
+
+    def _at(self, index: int) -> list[Card]:
         try:
             handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = _text(self._nvml.nvmlDeviceGetUUID(handle))
-            model = self._ask(self._nvml.nvmlDeviceGetName, handle)
+            uuid = text(self._nvml.nvmlDeviceGetUUID(handle))
+            model = text(self._ask("nvmlDeviceGetName", handle) or "")
         except (self._nvml.NVMLError, DeviceLost):
-            return None
-        self._handles[uuid] = handle
-        return Card(uuid, index, _text(model or ""))
+            return []
+        mode = self._ask("nvmlDeviceGetMigMode", handle)
+        if mode is not None and mode[0]:
+            return self._parts(handle, Card(uuid, index, model))
+        return [self._keep(handle, handle, Card(uuid, index, model))]
+
+    def _parts(self, whole: Any, card: Card) -> list[Card]:
+        parts = []
+        for number in range(self._ask("nvmlDeviceGetMaxMigDeviceCount", whole) or 0):
+            handle = self._ask("nvmlDeviceGetMigDeviceHandleByIndex", whole, number)
+            uuid = None if handle is None else self._ask("nvmlDeviceGetUUID", handle)
+            if uuid is not None:
+                model = text(self._ask("nvmlDeviceGetName", handle) or card.model)
+                parts.append(self._keep(handle, whole, Card(text(uuid), card.index, model, card.uuid)))
+        return parts
+
+    def _keep(self, handle: Any, whole: Any, card: Card) -> Card:
+        reader = self._readers.get(card.uuid)
+        if reader is None:
+            ask = partial(self._ask, lost=card.uuid)
+            self._readers[card.uuid] = Reader(self._nvml, ask, handle, whole, len(self._readers))
+        else:
+            reader.handle, reader.whole = handle, whole
+        return card
+
+    # ---- one card
 
     def memory(self, uuid: str) -> Memory:
-        handle = self._handle(uuid)
-        nvml = self._nvml
-        version = getattr(nvml, "nvmlMemory_v2", None)
-        told = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle, version, lost=uuid) if version is not None else None
+        handle = self._reader(uuid).handle
+        version = getattr(self._nvml, "nvmlMemory_v2", None)
+        told = None if version is None else self._ask("nvmlDeviceGetMemoryInfo", handle, version, lost=uuid)
         if told is None:
-            told = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle, lost=uuid)
+            told = self._ask("nvmlDeviceGetMemoryInfo", handle, lost=uuid)
         if told is None:
             return Memory(0, 0, None, None)
         return _memory(int(told.total), int(getattr(told, "reserved", 0)), int(told.used), int(told.free))
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         """Computing and drawing processes; one that is in both lists counts once, with the larger figure."""
-        handle = self._handle(uuid)
+        handle = self._reader(uuid).handle
         found: dict[int, int | None] = {}
         for name in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
-            call = getattr(self._nvml, name, None)
-            rows = [] if call is None else self._ask(call, handle, lost=uuid) or []
-            for row in rows:
+            for row in self._ask(name, handle, lost=uuid) or []:
                 memory = None if row.usedGpuMemory is None else int(row.usedGpuMemory)
                 before = found.get(int(row.pid))
                 found[int(row.pid)] = memory if before is None else max(before, memory or 0)
         return [ProcessUse(pid, started_at(pid, self._proc), memory) for pid, memory in found.items()]
 
     def sensors(self, uuid: str) -> Sensors:
-        handle, nvml = self._handle(uuid), self._nvml
-        rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle, lost=uuid)
-        kind = getattr(nvml, "NVML_TEMPERATURE_GPU", TEMPERATURE_GPU)
-        temperature = self._ask(nvml.nvmlDeviceGetTemperature, handle, kind, lost=uuid)
-        power = self._ask(nvml.nvmlDeviceGetPowerUsage, handle, lost=uuid)
-        return Sensors(
-            None if rates is None else int(rates.gpu),
-            None if temperature is None else int(temperature),
-            None if power is None else int(power),
-        )
+        return self._reader(uuid).sensors()
+
+    def topology(self, uuid: str) -> Topology:
+        reader = self._reader(uuid)
+        left, known = self._topologies.get(uuid, (0, Topology()))
+        if left == 0:
+            known, left = reader.topology(self._bus_ids()), TOPOLOGY_EVERY
+        self._topologies[uuid] = (left - 1, known)
+        return known
+
+    def _bus_ids(self) -> dict[str, str]:
+        told = {uuid: self._ask("nvmlDeviceGetPciInfo", reader.whole) for uuid, reader in self._readers.items()}
+        return {text(info.busId).lower(): uuid for uuid, info in told.items() if info is not None}
+
+    def advance(self, ms: int) -> None:
+        """Their time is the machine's."""
 
     def close(self) -> None:
-        self._ask(self._nvml.nvmlShutdown)
+        if self._is_open:
+            self._is_open = False
+            for reader in self._readers.values():
+                reader.counters.close(self._ask)
+            self._ask("nvmlShutdown")
 
-    def _handle(self, uuid: str) -> Any:
-        handle = self._handles.get(uuid)
-        if handle is None:
+    # ---- asking
+
+    def _reader(self, uuid: str) -> Reader:
+        reader = self._readers.get(uuid)
+        if reader is None:
             raise DeviceLost(uuid)
-        return handle
+        return reader
 
-    def _ask(self, call: Callable[..., T], *arguments: Any, lost: str = "") -> T | None:
+    def _ask(self, name: str, *arguments: Any, lost: str = "") -> Any:
         """None when the card, the driver or the library does not offer this, or not now."""
+        call = getattr(self._nvml, name, None)
+        if call is None:
+            return None
         try:
             return call(*arguments)
         except self._nvml.NVMLError as error:
@@ -120,10 +161,6 @@ def _memory(total: int, reserved: int, used: int, free: int) -> Memory:
     if abs(total - used - free) <= SLACK and used >= reserved:
         return Memory(total, reserved, used - reserved, free)
     return Memory(total, reserved, max(used, total - reserved - free), free)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def started_at(pid: int, proc: Path = Path("/proc")) -> int | None:

@@ -1,7 +1,11 @@
 """A host's cards as the probe sees them: one small interface, in the shape of NVML, with nothing of a vendor in it.
 
-Behind it stand NVIDIA's library (`nvml`) and simulated hosts (`simulated`); a card of another make fits by one more
-adapter. What a card or driver cannot tell is None, "unknown", and never 0. Amounts are bytes.
+Behind it stand NVIDIA's library (`nvml`), simulated hosts (`simulated`) and recorded ones (`replayed`); a card of
+another make fits by one more adapter. What a card or driver cannot tell is None, "unknown", and never 0. Amounts are
+bytes. A small card tells little: memory, processes and a temperature are enough for leases.
+
+A card that its driver has divided shows up as its parts, each with the ``parent`` that it is a part of: a part has
+memory and processes of its own, and the heat and the power of the whole.
 """
 
 from __future__ import annotations
@@ -29,11 +33,12 @@ class DeviceLost(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a card is. ``index``: its number on the host."""
+    """What a card is. ``index``: its number on the host; ``parent``: the uuid of the card that this is a part of."""
 
     uuid: str
     index: int
     model: str
+    parent: str = ""
 
 
 class Memory(NamedTuple):
@@ -54,15 +59,48 @@ class ProcessUse(NamedTuple):
 
 
 class Sensors(NamedTuple):
-    """Per cent, degrees Celsius, milliwatts; None: unknown."""
+    """What changes from moment to moment; None: unknown.
+
+    ``utilisation``, ``memory_utilisation`` (of the controller's time), ``sm_activity`` and ``dram_activity`` (of what
+    the card could do; from performance counters) in per cent. ``temperature``, ``memory_temperature``, ``slowdown_at``
+    (where the card makes itself slower) and ``margin`` (how far that is away) in degrees Celsius. Power in milliwatts,
+    clocks in MHz, ``pcie_tx`` and ``pcie_rx`` in bytes a second. ``throttle``: why the clocks are low, from
+    `bursar.contracts.gpu.Throttle`; empty: they are not.
+    """
 
     utilisation: int | None = None
     temperature: int | None = None
     power_mw: int | None = None
+    memory_utilisation: int | None = None
+    sm_activity: int | None = None
+    dram_activity: int | None = None
+    memory_temperature: int | None = None
+    slowdown_at: int | None = None
+    margin: int | None = None
+    power_limit_mw: int | None = None
+    clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttle: tuple[str, ...] | None = None
+    pcie_tx: int | None = None
+    pcie_rx: int | None = None
+
+
+class Topology(NamedTuple):
+    """Where a card sits; None: unknown. ``cpus``: those that are near, as ``0-15,32-47``. ``links``: uuids of the cards
+    that it has a direct link to; empty: none. ``divided``: whether it is, or could be, a part of a card."""
+
+    numa_node: int | None = None
+    cpus: str | None = None
+    bus_id: str | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    links: tuple[str, ...] | None = None
+    divided: bool | None = None
 
 
 class DevicePort(Protocol):
-    """The cards of one host. All but `cards` raise `DeviceLost`; `cards` names a lost card as long as it is known."""
+    """The cards of one host. What is asked of one card raises `DeviceLost` when it does not answer; `cards` names a
+    lost card as long as it is known."""
 
     def cards(self) -> Sequence[Card]: ...
 
@@ -72,4 +110,12 @@ class DevicePort(Protocol):
 
     def sensors(self, uuid: str) -> Sensors: ...
 
-    def close(self) -> None: ...
+    def topology(self, uuid: str) -> Topology: ...
+
+    def advance(self, ms: int) -> None:
+        """So much time has passed since the last look: for cards whose time is not the machine's."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the driver; harmless when it was done before."""
+        ...

@@ -11,6 +11,8 @@ from bursar_gpu_manager.port import Card, DeviceLost, DevicePort, ProcessUse
 MOST_PROCESSES: Final = 400
 """Processes of one report, over all cards: it has to fit into one message. The memory of others counts as foreign."""
 
+LONGEST: Final = 128
+
 
 def report(port: DevicePort, boot: str, seq: int, totals: dict[str, int], labels: Mapping[str, str]) -> dict[str, Any]:
     """The fields of `bursar.contracts.gpu.Report`. ``totals`` remembers each card's size, for when it is lost."""
@@ -26,22 +28,31 @@ def report(port: DevicePort, boot: str, seq: int, totals: dict[str, int], labels
 
 
 def _device(port: DevicePort, card: Card, totals: dict[str, int], most: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {"uuid": card.uuid, "index": card.index, "model": card.model[:128]}
+    fields: dict[str, Any] = {"uuid": card.uuid, "index": card.index, "model": card.model[:128], "parent": card.parent}
     try:
-        memory, processes, sensors = port.memory(card.uuid), port.processes(card.uuid), port.sensors(card.uuid)
+        memory, processes = port.memory(card.uuid), port.processes(card.uuid)
+        sensors, topology = port.sensors(card.uuid), port.topology(card.uuid)
     except DeviceLost:
         return {**fields, "total": totals.get(card.uuid, 0), "lost": True}
     total = memory.total or totals.get(card.uuid, 0)
     totals[card.uuid] = total
     largest = sorted(processes, key=_size, reverse=True)[:most]
+    rest = {**sensors._asdict(), **topology._asdict()}
     return {
         **fields,
         "total": total,
         "reserved": memory.reserved,
         "used": memory.used,
         "processes": [process._asdict() for process in largest],
-        **sensors._asdict(),
+        **{name: _told(value) for name, value in rest.items() if value is not None},
     }
+
+
+def _told(value: Any) -> Any:
+    """Lists and texts are cut to what the wire takes."""
+    if isinstance(value, str):
+        return value[:LONGEST]
+    return list(value)[:MAX_DEVICES] if isinstance(value, tuple) else value
 
 
 def _size(process: ProcessUse) -> tuple[int, int]:

@@ -17,11 +17,12 @@ from typing import Final, NamedTuple
 
 from bursar.contracts.gpu import DEFAULT_RESERVE
 from bursar.errors import CallerError, ServiceError
-from bursar_gpu_manager.port import Card, DeviceLost, Memory, ProcessUse, Sensors
+from bursar_gpu_manager.port import Card, DeviceLost, Memory, ProcessUse, Sensors, Topology
+from bursar_gpu_manager.profiles import PROFILES, Profile, plain
+from bursar_gpu_manager.simulated_card import SimulatedDevice, Work
 
 GIB: Final = 1024**3
 FIRST_PID: Final = 1_000
-IDLE_POWER_MW: Final = 30_000
 
 
 class OutOfMemory(ServiceError):
@@ -39,27 +40,6 @@ class Violation(NamedTuple):
     pid: int
     used: int
     allowed: int
-
-
-class SimulatedDevice:
-    """One card. ``memory``: bytes by pid."""
-
-    def __init__(self, card: Card, total: int, reserved: int = 0) -> None:
-        self.card = card
-        self.total = total
-        self.reserved = reserved
-        self.memory: dict[int, int] = {}
-        self.lost = False
-        self.accounting = True
-        self.most_used = 0
-
-    @property
-    def used(self) -> int:
-        return sum(self.memory.values())
-
-    @property
-    def free(self) -> int:
-        return self.total - self.reserved - self.used
 
 
 class SimulatedHost:
@@ -90,9 +70,9 @@ class SimulatedHost:
     def allocate(self, pid: int, uuid: str, size: int) -> None:
         """Raises `OutOfMemory`, `DeviceLost`, or `CallerError` (no such process, device or amount)."""
         device = self._device(uuid)
-        if pid not in self.started or size < 0:
-            raise CallerError("unknown_process", f"there is no process {pid}", pid=pid)
-        if size > device.free:
+        self._check(pid, size)
+        if size > device.free or device.failing > 0:
+            device.failing = max(0, device.failing - 1)
             self.out_of_memory += 1
             raise OutOfMemory(uuid, size, device.free)
         device.memory[pid] = device.memory.get(pid, 0) + size
@@ -109,14 +89,34 @@ class SimulatedHost:
         if left > 0:
             device.memory[pid] = left
         else:
-            device.memory.pop(pid, None)
+            device.drop(pid, 0)
 
-    def exit(self, pid: int) -> None:
-        """The process ends, killed or not: the driver takes its memory back."""
+    def work(self, pid: int, uuid: str, sm: int, bandwidth: int) -> None:
+        """From now on the process uses so much of the card: per cent of the multiprocessors, GB/s of the memory."""
+        device = self._device(uuid)
+        self._check(pid, min(sm, bandwidth))
+        device.works[pid] = Work(min(100, sm), bandwidth)
+
+    def exit(self, pid: int, lag_ms: int = 0) -> None:
+        """The process ends, killed or not: the driver takes its memory back, after ``lag_ms``."""
         for device in self.devices.values():
-            device.memory.pop(pid, None)
+            device.drop(pid, lag_ms)
         self.foreign.discard(pid)
         self.started.pop(pid, None)
+
+    def kill(self, pid: int, started: int) -> bool:
+        """End a process if it is this one; whether it was."""
+        if self.started.get(pid) != started:
+            return False
+        self.exit(pid)
+        return True
+
+    def is_alive(self, pid: int, started: int) -> bool:
+        return self.started.get(pid) == started
+
+    def _check(self, pid: int, amount: int) -> None:
+        if pid not in self.started or amount < 0:
+            raise CallerError("unknown_process", f"there is no process {pid}", pid=pid)
 
     # ---- what befalls cards
 
@@ -124,7 +124,7 @@ class SimulatedHost:
         """The card falls off the bus; what was in its memory is gone."""
         device = self.devices[uuid]
         device.lost = True
-        device.memory.clear()
+        device.clear()
 
     def restore(self, uuid: str) -> None:
         self.devices[uuid].lost = False
@@ -133,6 +133,30 @@ class SimulatedHost:
         """From now on the driver of this card cannot tell which process uses how much."""
         self.devices[uuid].accounting = False
 
+    def hide_use(self, uuid: str, *, hidden: bool = True) -> None:
+        """From now on the driver of this card cannot tell how much is in use."""
+        self.devices[uuid].tells_use = not hidden
+
+    def fail_next(self, uuid: str, times: int = 1) -> None:
+        """The next allocations on the card fail, though there is room: as with memory in pieces."""
+        self.devices[uuid].failing += times
+
+    def divide(self, uuid: str, parts: int) -> list[str]:
+        """Cut an empty card into equal parts, which show up in its place; their uuids. Raises `CallerError`."""
+        whole = self._device(uuid)
+        profile = whole.profile
+        if whole.memory or not 1 <= parts <= profile.parts:
+            raise CallerError("cannot_divide", f"device {uuid} is in use, or has at most {profile.parts} parts")
+        part = profile._replace(
+            model=f"{profile.model} 1/{parts}", total=profile.total // parts, reserved=profile.reserved // parts,
+            bandwidth=profile.bandwidth // parts, untold=profile.untold | {"utilisation"},
+        )  # fmt: skip
+        del self.devices[uuid]
+        for number in range(parts):
+            card = Card(f"MIG-{uuid}-{number}", whole.card.index, part.model, uuid)
+            self.devices[card.uuid] = SimulatedDevice(card, part)
+        return [f"MIG-{uuid}-{number}" for number in range(parts)]
+
     # ---- the port
 
     def cards(self) -> Sequence[Card]:
@@ -140,6 +164,8 @@ class SimulatedHost:
 
     def memory(self, uuid: str) -> Memory:
         device = self._device(uuid)
+        if not device.tells_use:
+            return Memory(device.total, device.reserved, None, None)
         return Memory(device.total, device.reserved, device.used, device.free)
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
@@ -148,9 +174,15 @@ class SimulatedHost:
                 for pid, memory in device.memory.items()]  # fmt: skip
 
     def sensors(self, uuid: str) -> Sensors:
-        device = self._device(uuid)
-        busy = 100 * device.used // device.total if device.total else 0
-        return Sensors(busy, 35 + busy // 4, IDLE_POWER_MW + 2_000 * busy)
+        return self._device(uuid).sensors()
+
+    def topology(self, uuid: str) -> Topology:
+        return self._device(uuid).topology()
+
+    def advance(self, ms: int) -> None:
+        """Time passes: cards get warmer or cooler, and what ended processes had becomes free."""
+        for device in self.devices.values():
+            device.advance(ms)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -165,20 +197,35 @@ class SimulatedHost:
 
 
 def simulated_host(name: str, what: str, reserve: int = DEFAULT_RESERVE) -> SimulatedHost:
-    """A host by a few words: ``"4x24GiB"``, ``"80GiB"``, ``"2x512MiB"``, or several joined by ``+``.
+    """A host by a few words: sizes or kinds of `profiles`, as ``"4x24GiB"``, ``"80GiB"``, ``"RTX4070"``,
+    ``"8xH100"``, or several joined by ``+``.
 
     Raises `CallerError` when it cannot be read.
     """
-    devices: list[SimulatedDevice] = []
+    profiles: list[Profile] = []
     for part in what.replace(" ", "").split("+"):
-        found = re.fullmatch(r"(?:(\d{1,2})x)?(\d{1,6})([GM]i?B?)", part, re.IGNORECASE)
-        count = int(found[1] or 1) if found else 0
-        if found is None or not 1 <= count <= 16 - len(devices):
-            raise CallerError("bad_request", f"cannot read {part!r}: say 4x24GiB, at most 16 devices in all")
-        total = int(found[2]) * (GIB if found[3][0] in "gG" else 1024**2)
-        for _ in range(count):
-            index = len(devices)
-            devices.append(
-                SimulatedDevice(Card(f"SIM-{name}-{index}", index, f"Simulated {found[2]}{found[3]}"), total)
-            )
-    return SimulatedHost(name, devices, reserve)
+        count, profile = _read(part)
+        if profile is None or not 1 <= count <= 16 - len(profiles):
+            text = f"cannot read {part!r}: say 4x24GiB, or 8xH100 ({', '.join(PROFILES)}); at most 16 devices in all"
+            raise CallerError("bad_request", text)
+        profiles += [profile] * count
+    uuids = [f"SIM-{name}-{index}" for index in range(len(profiles))]
+    cards = [Card(uuid, index, profiles[index].model) for index, uuid in enumerate(uuids)]
+    return SimulatedHost(name, [_device(card, cards, profiles) for card in cards], reserve)
+
+
+def _read(part: str) -> tuple[int, Profile | None]:
+    found = re.fullmatch(r"(?:(\d{1,2})x)?(?:(\d{1,6})([GM])i?B?|([A-Z][A-Z0-9]{1,11}))", part, re.IGNORECASE)
+    if found is None:
+        return 0, None
+    count = int(found[1] or 1)
+    if found[4]:
+        return count, PROFILES.get(found[4].lower())
+    unit = GIB if found[3] in "gG" else 1024**2
+    return count, plain(part.rpartition("x")[2], int(found[2]) * unit)
+
+
+def _device(card: Card, cards: list[Card], profiles: list[Profile]) -> SimulatedDevice:
+    profile = profiles[card.index]
+    peers = [other.uuid for other in cards if other is not card and profiles[other.index] is profile]
+    return SimulatedDevice(card, profile, tuple(peers) if profile.is_linked else ())

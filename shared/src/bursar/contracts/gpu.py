@@ -15,51 +15,54 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bursar.contracts.base import PRINCIPAL, Fence, Message, Query, Request
+from bursar.contracts.base import Fence, Message, Request
+from bursar.contracts.gpu_report import DeviceReport, ProcessMemory, Report
+from bursar.contracts.gpu_status import Counters, DeviceStatus, HostStatus, LeaseStatus, Settings, Status, StatusReply
+from bursar.contracts.gpu_words import (
+    DEFAULT_RESERVE,
+    DEFAULT_TTL_MS,
+    MAX_DEVICES,
+    MAX_PROCESSES,
+    OBSERVED,
+    SERVICE,
+    Bytes,
+    DeviceName,
+    Excluded,
+    HostName,
+    Labels,
+    LeaseId,
+    LossReason,
+    Process,
+    Processes,
+    RefusalReason,
+    Target,
+    Text,
+    Throttle,
+    TtlMs,
+    Uuid,
+)
 
-SERVICE = "gpu-manager"
-OBSERVED = "gpu"
-"""Last token of the subject that a probe publishes to: ``bursar.node.<host>.gpu``."""
-
-DEFAULT_TTL_MS = 10_000
-DEFAULT_RESERVE = 512 * 1024**2
-MAX_DEVICES = 16
-"""Devices of one lease, and of one host."""
-MAX_PROCESSES = 128
-"""Processes per device that a report names; the memory of others counts as foreign."""
-
-UUID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,95}$"
-DEVICE = r"^[a-z0-9][a-z0-9-]{0,63}/[A-Za-z0-9][A-Za-z0-9_.:-]{0,95}$"
-TARGET = r"^[a-z0-9][a-z0-9-]{0,63}(/[A-Za-z0-9][A-Za-z0-9_.:-]{0,95})?$"
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$"
-
-Bytes = Annotated[int, Field(ge=0, le=2**50)]
-HostName = Annotated[str, Field(pattern=PRINCIPAL, max_length=64)]
-Uuid = Annotated[str, Field(pattern=UUID, max_length=96)]
-DeviceName = Annotated[str, Field(pattern=DEVICE, max_length=161)]
-Target = Annotated[str, Field(pattern=TARGET, max_length=161)]
-Excluded = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,160}$", max_length=161)]
-Text = Annotated[str, Field(max_length=128)]
-Label = Annotated[str, Field(pattern=LABEL, max_length=63)]
-Labels = Annotated[dict[Label, Text], Field(max_length=16)]
-LeaseId = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
-TtlMs = Annotated[int, Field(ge=100, le=600_000)]
-
-RefusalReason = Literal[
-    "no_room", "never_fits", "no_device", "not_observed", "recovering", "wait_too_long", "queue_full"
+__all__ = [
+    "DEFAULT_RESERVE",
+    "DEFAULT_TTL_MS",
+    "MAX_DEVICES",
+    "MAX_PROCESSES",
+    "OBSERVED",
+    "SERVICE",
+    "Counters",
+    "DeviceReport",
+    "DeviceStatus",
+    "HostStatus",
+    "LeaseStatus",
+    "Process",
+    "ProcessMemory",
+    "Processes",
+    "Report",
+    "Settings",
+    "Status",
+    "StatusReply",
+    "Throttle",
 ]
-LossReason = Literal["device_lost", "dropped"]
-
-
-class Process(Message):
-    """A process on the host of the lease: its pid as the driver sees it, and when it started (ticks since the start of
-    the machine, field 22 of ``/proc/<pid>/stat``), so that a pid that is used again is another process."""
-
-    pid: Annotated[int, Field(ge=1, le=2**32)]
-    started: Annotated[int, Field(ge=0, le=2**53 - 1)]
-
-
-Processes = Annotated[tuple[Process, ...], Field(max_length=16)]
 
 
 class Lease(Request):
@@ -196,107 +199,6 @@ class Lost(Message):
     fence: str
 
 
-class Status(Query):
-    """Devices, leases, hosts and counters; ``host``: of one host only."""
-
-    host: HostName | None = None
-
-
-class DeviceStatus(Message):
-    """``used``, ``foreign``, ``room`` and the sensors are None when they are not known: the card cannot tell, or there
-    is no fresh report. ``granted``: sum of the leases; ``charged``: sum of max(grant, observed) over the leases;
-    ``room``: what could be granted now. ``overused``: leases whose processes use more than was granted."""
-
-    device: DeviceName
-    host: HostName
-    uuid: Uuid
-    index: int
-    model: str
-    state: Literal["ready", "lost"]
-    cordoned: bool
-    fresh: bool
-    age_ms: int | None
-    total: int
-    reserved: int
-    used: int | None
-    granted: int
-    charged: int
-    foreign: int | None
-    room: int | None
-    leases: int
-    overused: int
-    utilisation: int | None
-    temperature: int | None
-    power_mw: int | None
-
-
-class LeaseStatus(Message):
-    """``observed``: bytes that its processes use, None when not known. ``state``: ``ending`` when it cannot be renewed
-    any more and its memory counts until the holder has surely stopped."""
-
-    lease: LeaseId
-    principal: str
-    purpose: str
-    state: Literal["held", "ending"]
-    devices: list[str]
-    memory: int
-    observed: int | None
-    expires_in_ms: int
-
-
-class HostStatus(Message):
-    host: HostName
-    cordoned: bool
-    fresh: bool
-    age_ms: int | None
-    labels: dict[str, str]
-
-
-class Counters(Message):
-    """Since the ledger began, but for ``refused``: since the owner took office."""
-
-    granted: int
-    released: int
-    expired: int
-    device_lost: int
-    dropped: int
-    devices_lost: int
-    refused: int
-
-
-class Settings(Message):
-    """Rules that hold for all devices, durable.
-
-    ``reserve``: bytes kept free on each device. ``max_ttl_ms``: a longer time to live is cut to it, and after a loss
-    of data nothing is granted for so long. ``margin_ms``: memory is freed so much later than the lease expires.
-    ``fresh_ms``: a report older than this is none. ``silence_ms``: a host that is silent for longer has lost its
-    devices. ``max_waiting``: how many may stand in line.
-    """
-
-    reserve: Bytes = DEFAULT_RESERVE
-    max_ttl_ms: Annotated[int, Field(ge=100, le=600_000)] = 60_000
-    margin_ms: Annotated[int, Field(ge=0, le=60_000)] = 500
-    fresh_ms: Annotated[int, Field(ge=100, le=600_000)] = 2_000
-    silence_ms: Annotated[int, Field(ge=200, le=600_000)] = 3_000
-    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 1_000
-
-
-class StatusReply(Message):
-    """At most 512 leases are listed; ``leases_total`` counts all."""
-
-    ok: Literal[True] = True
-    now_ms: int
-    recovering: bool
-    hosts: list[HostStatus]
-    devices: list[DeviceStatus]
-    leases: list[LeaseStatus]
-    leases_total: int
-    waiting: int
-    counters: Counters
-    settings: Settings
-    fence: str
-
-
 class Cordon(Request):
     """Administration: grant nothing more on a device or a host (which need not be known yet)."""
 
@@ -358,39 +260,3 @@ class Configured(Message):
     ok: Literal[True] = True
     settings: Settings
     fence: str
-
-
-class ProcessMemory(Message):
-    """One process on a card. ``memory`` None: the driver cannot tell; ``started`` None: nobody knows."""
-
-    pid: Annotated[int, Field(ge=1, le=2**32)]
-    started: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
-    memory: Bytes | None = None
-
-
-class DeviceReport(Message):
-    """One card. ``used`` does not count ``reserved`` (what the driver keeps for itself). None: unknown, never 0.
-    ``utilisation`` in per cent, ``temperature`` in degrees Celsius, ``power_mw`` in milliwatts. ``lost``: the card is
-    known but does not answer."""
-
-    uuid: Uuid
-    index: Annotated[int, Field(ge=0, le=4096)]
-    model: Text = ""
-    total: Bytes
-    reserved: Bytes = 0
-    used: Bytes | None = None
-    utilisation: Annotated[int, Field(ge=0, le=100)] | None = None
-    temperature: Annotated[int, Field(ge=-100, le=1_000)] | None = None
-    power_mw: Annotated[int, Field(ge=0, le=2**31)] | None = None
-    processes: Annotated[tuple[ProcessMemory, ...], Field(max_length=MAX_PROCESSES)] = ()
-    lost: bool = False
-
-
-class Report(Message):
-    """What a probe saw at one moment. ``boot`` is drawn when the probe starts and ``seq`` counts up, so that a report
-    that comes twice or late is dropped."""
-
-    boot: Annotated[str, Field(pattern=r"^[0-9a-f]{1,32}$")]
-    seq: Annotated[int, Field(ge=1, le=2**53 - 1)]
-    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)]
-    labels: Labels = Field(default_factory=dict)

@@ -1,0 +1,111 @@
+"""What the GPU manager tells about devices, leases and itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bursar.contracts.base import Message, Query
+from bursar.contracts.gpu_words import DEFAULT_RESERVE, Bytes, DeviceName, HostName, LeaseId, Uuid
+
+
+class Status(Query):
+    """Devices, leases, hosts and counters; ``host``: of one host only."""
+
+    host: HostName | None = None
+
+
+class DeviceStatus(Message):
+    """``used``, ``foreign``, ``room`` and the sensors are None when they are not known: the card cannot tell, or there
+    is no fresh report. ``granted``: sum of the leases; ``charged``: sum of max(grant, observed) over the leases;
+    ``room``: what could be granted now. ``overused``: leases whose processes use more than was granted."""
+
+    device: DeviceName
+    host: HostName
+    uuid: Uuid
+    index: int
+    model: str
+    state: Literal["ready", "lost"]
+    cordoned: bool
+    fresh: bool
+    age_ms: int | None
+    total: int
+    reserved: int
+    used: int | None
+    granted: int
+    charged: int
+    foreign: int | None
+    room: int | None
+    leases: int
+    overused: int
+    utilisation: int | None
+    temperature: int | None
+    power_mw: int | None
+
+
+class LeaseStatus(Message):
+    """``observed``: bytes that its processes use, None when not known. ``state``: ``ending`` when it cannot be renewed
+    any more and its memory counts until the holder has surely stopped."""
+
+    lease: LeaseId
+    principal: str
+    purpose: str
+    state: Literal["held", "ending"]
+    devices: list[str]
+    memory: int
+    observed: int | None
+    expires_in_ms: int
+
+
+class HostStatus(Message):
+    host: HostName
+    cordoned: bool
+    fresh: bool
+    age_ms: int | None
+    labels: dict[str, str]
+
+
+class Counters(Message):
+    """Since the ledger began, but for ``refused``: since the owner took office."""
+
+    granted: int
+    released: int
+    expired: int
+    device_lost: int
+    dropped: int
+    devices_lost: int
+    refused: int
+
+
+class Settings(Message):
+    """Rules that hold for all devices, durable.
+
+    ``reserve``: bytes kept free on each device. ``max_ttl_ms``: a longer time to live is cut to it, and after a loss
+    of data nothing is granted for so long. ``margin_ms``: memory is freed so much later than the lease expires.
+    ``fresh_ms``: a report older than this is none. ``silence_ms``: a host that is silent for longer has lost its
+    devices. ``max_waiting``: how many may stand in line.
+    """
+
+    reserve: Bytes = DEFAULT_RESERVE
+    max_ttl_ms: Annotated[int, Field(ge=100, le=600_000)] = 60_000
+    margin_ms: Annotated[int, Field(ge=0, le=60_000)] = 500
+    fresh_ms: Annotated[int, Field(ge=100, le=600_000)] = 2_000
+    silence_ms: Annotated[int, Field(ge=200, le=600_000)] = 3_000
+    max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 1_000
+
+
+class StatusReply(Message):
+    """At most 512 leases are listed; ``leases_total`` counts all."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    recovering: bool
+    hosts: list[HostStatus]
+    devices: list[DeviceStatus]
+    leases: list[LeaseStatus]
+    leases_total: int
+    waiting: int
+    counters: Counters
+    settings: Settings
+    fence: str
