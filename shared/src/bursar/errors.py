@@ -56,6 +56,7 @@ CODES: dict[str, Meaning] = {
     "unsupported_model": Meaning(422, "caller", "Ask for a number of bytes: this family of models is not known."),
     "bad_config": Meaning(400, "caller", _FIX),
     "unknown_format": Meaning(400, "caller", "Use one of the formats that the error names."),
+    "lease_too_small": Meaning(409, "caller", "Lease more, or ask for fewer or shorter sequences."),
     "bad_fence": Meaning(409, "caller", "The token is not current: ask the service again."),
     "conflict": Meaning(409, "caller", "Read the present state and decide again."),
     "too_many": Meaning(429, "caller", "Send more slowly."),
