@@ -7,7 +7,14 @@ ordinary monotonic clock of Linux stands still while the machine is suspended; `
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+clock_ns: Final[Callable[[], int]] = (
+    partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns
+)
+"""Nanoseconds of the clock that `SystemClock` reads, for what is decided in a microsecond."""
 
 
 class Clock(Protocol):

@@ -1,0 +1,219 @@
+"""A permit that was taken from a lease: like `bursar.client.permit.Permit`, but nothing about it has to wait.
+
+`LocalPermit.end` and `LocalPermit.cancel_now` are synchronous; `settle`, `cancel`, `settle_soon` and `cancel_soon`
+do the same and can be awaited, so that code does not have to know which kind of permit it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from bursar.client.errors import PermitEnded, PermitVoid
+from bursar.client.permit import ENDED as ENDED_WORD
+from bursar.client.permit import HELD as HELD_WORD
+from bursar.client.permit import SENT as SENT_WORD
+from bursar.client.permit import Settlement
+from bursar.errors import CallerError
+
+if TYPE_CHECKING:
+    from bursar.client.local import HeldLease
+
+HELD, SENT, ENDED = 0, 1, 2
+_WORDS: Final = (HELD_WORD, SENT_WORD, ENDED_WORD)
+
+Usage = tuple[int | None, int | None, int | None, int | None, int | None]
+"""Requests, input and output tokens, micro-dollars, bytes; None: not told."""
+
+UNTOLD: Final[Usage] = (None, None, None, None, None)
+
+
+class LocalSettlement(Settlement):
+    """A settlement that is known at once; awaiting it returns it."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, Settlement]:
+        return self
+        yield
+
+
+class LocalPermit:
+    """Leave to make one call, taken from a lease: use it with ``with`` or ``async with``, or end it yourself.
+
+    At the end of the block it counts with what `used` recorded, and in full when nothing was. When the block raises
+    before `sent` was called, all comes back.
+    """
+
+    __slots__ = (
+        "concurrent", "input_tokens", "lease", "network_bytes", "output_tokens", "period", "requests", "send_by_ns",
+        "status", "usage", "usd_micros",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        lease: HeldLease,
+        send_by_ns: int,
+        requests: int,
+        input_tokens: int,
+        output_tokens: int,
+        concurrent: int,
+        usd_micros: int,
+        network_bytes: int,
+    ) -> None:
+        self.lease = lease
+        self.period = lease.period
+        self.send_by_ns = send_by_ns
+        self.requests = requests
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.concurrent = concurrent
+        self.usd_micros = usd_micros
+        self.network_bytes = network_bytes
+        self.status = HELD
+        self.usage: Usage | None = None
+
+    def __repr__(self) -> str:
+        return f"<LocalPermit for {self.budget}, {self.state}, {self.left:.3f} s left>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.status == ENDED:
+            return
+        lease = self.lease
+        if kind is not None and self.status == HELD and self.usage is None:
+            self.cancel_now()
+        elif lease.period != self.period or self.usage is not None or lease.book.produced:
+            self.end()
+        else:  # as `end` does, in full
+            self.status = ENDED
+            lease.concurrent += self.concurrent
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    @property
+    def budget(self) -> str:
+        return self.lease.book.budget
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """What was reserved, by dimension."""
+        return {
+            "requests": self.requests,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "concurrent": self.concurrent,
+            "usd_micros": self.usd_micros,
+            "network_bytes": self.network_bytes,
+        }
+
+    @property
+    def state(self) -> str:
+        """``held``, ``sent`` or ``ended``."""
+        return _WORDS[self.status]
+
+    @property
+    def left(self) -> float:
+        """Seconds in which the call may still be sent; 0 or less when the permit is void."""
+        return (self.send_by_ns - self.lease.clock()) / 1e9
+
+    @property
+    def expired(self) -> bool:
+        """Whether the send deadline has passed: then the call must not be sent any more."""
+        return self.lease.clock() >= self.send_by_ns
+
+    def check(self) -> None:
+        """Raise `PermitVoid` past the send deadline, `PermitEnded` after the end."""
+        if self.status == ENDED:
+            raise PermitEnded(self.budget)
+        late = self.lease.clock() - self.send_by_ns
+        if late >= 0:
+            raise PermitVoid(self.budget, late / 1e6)
+
+    def sent(self) -> None:
+        """Call this right before the call is sent: it raises `PermitVoid` when it is too late to send; from here on
+        the reservation counts as used."""
+        if self.status != SENT:
+            self.check()
+            self.status = SENT
+
+    def used(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        usd_micros: int | None = None,
+        requests: int | None = None,
+        network_bytes: int | None = None,
+    ) -> None:
+        """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
+        it was reserved."""
+        told = (requests, input_tokens, output_tokens, usd_micros, network_bytes)
+        r, i, o, u, b = (
+            before if amount is None else max(0, int(amount))
+            for amount, before in zip(told, self.usage or UNTOLD, strict=True)
+        )
+        self.usage = (r, i, o, u, b)
+
+    def end(
+        self,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        usd_micros: int | None = None,
+        requests: int | None = None,
+        network_bytes: int | None = None,
+    ) -> None:
+        """The call has ended, and used so much; what is not told counts as recorded by `used`, or else as reserved.
+
+        Raises `PermitEnded` when it has ended before, `CallerError` (``bad_amount``) for a negative amount, and
+        TypeError for what is not an integer; then nothing has changed.
+        """
+        i = self.input_tokens if input_tokens is None else input_tokens
+        o = self.output_tokens if output_tokens is None else output_tokens
+        u = self.usd_micros if usd_micros is None else usd_micros
+        r = self.requests if requests is None else requests
+        b = self.network_bytes if network_bytes is None else network_bytes
+        if (i | o | u | r | b) < 0:
+            raise CallerError("bad_amount", "an amount that was used is negative")
+        lease = self.lease
+        if self.status == ENDED or lease.period != self.period or self.usage is not None or lease.book.produced:
+            lease.book.end(self, (requests, input_tokens, output_tokens, usd_micros, network_bytes))
+            return
+        self.status = ENDED
+        i, o = self.input_tokens - i, self.output_tokens - o
+        lease.concurrent += self.concurrent
+        lease.input_tokens += i
+        lease.output_tokens += o
+        lease.total_tokens += i + o
+        lease.usd_micros += self.usd_micros - u
+        lease.requests += self.requests - r
+        if network_bytes is not None:
+            lease.network_bytes += self.network_bytes - b
+
+    def cancel_now(self) -> None:
+        """The call was never sent: all comes back. Raises `PermitEnded` when it has ended before."""
+        self.lease.book.cancel(self)
+
+    def settle(self, **used: int | None) -> LocalSettlement:
+        """`end` for code that awaits: the settlement is known at once."""
+        self.end(**used)
+        return LocalSettlement("used", {}, {})
+
+    def cancel(self) -> LocalSettlement:
+        """`cancel_now` for code that awaits."""
+        self.cancel_now()
+        return LocalSettlement("cancelled", {}, {})
+
+    settle_soon = settle
+    cancel_soon = cancel
