@@ -15,6 +15,7 @@ from bursar.bus.base import Bus, Handler, Msg, NotConnected
 from bursar.client.fleet import Fleet
 from bursar.client.limiter import Limiter
 from bursar.contracts import limiter as wire
+from bursar.contracts import limiter_observed as observed
 from tests.client.virtual import LoopClock
 
 
@@ -126,6 +127,12 @@ class Line:
     reply: str
 
 
+def plain(amounts: BaseModel) -> dict[str, int]:
+    """Amounts as a map; of what is told only where it is not zero, that."""
+    told: dict[str, int] = amounts.model_dump(exclude={"v"})
+    return {name: amount for name, amount in told.items() if amount or name not in ("total_tokens", "network_bytes")}
+
+
 REQUESTS: dict[str, type[BaseModel]] = {
     "reserve": wire.Reserve,
     "settle": wire.Settle,
@@ -133,6 +140,7 @@ REQUESTS: dict[str, type[BaseModel]] = {
     "withdraw": wire.Withdraw,
     "status": wire.Status,
     "clock": wire.Clock,
+    "rate-limited": observed.RateLimited,
 }
 
 
@@ -155,6 +163,7 @@ class FakeLimiter:
     withdrawn: set[str] = field(default_factory=set)
     heard: list[tuple[str, Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    seen: list[observed.Seen] = field(default_factory=list)
     refuse_with: str | None = None
 
     def __post_init__(self) -> None:
@@ -181,9 +190,12 @@ class FakeLimiter:
 
     def hear(self, message: Message) -> None:
         verb = message.subject.split(".")[3]
+        if message.subject == f"bursar.obs.limiter.seen.{self.bus.principal}":
+            self.seen.append(observed.Seen.model_validate(msgpack.unpackb(message.data, use_list=False)))
+            return
         assert message.subject == f"bursar.req.limiter.{verb}.{self.bus.principal}"
         assert message.reply.startswith(f"_R.{self.bus.principal}.")
-        request = REQUESTS[verb].model_validate(msgpack.unpackb(message.data))
+        request = REQUESTS[verb].model_validate(msgpack.unpackb(message.data, use_list=False))
         self.heard.append((verb, request))
         if self.deaf:
             return
@@ -194,7 +206,7 @@ class FakeLimiter:
         if request_id in self.answered:
             self.say(message.reply, self.answered[request_id])
         else:
-            getattr(self, f"_{verb}")(request, message.reply)
+            getattr(self, f"_{verb.replace('-', '_')}")(request, message.reply)
 
     def say(self, reply: str, body: dict[str, Any]) -> None:
         self.bus.answer(Message(reply, "", msgpack.packb(body)))
@@ -229,7 +241,7 @@ class FakeLimiter:
     def _grant(self, request: wire.Reserve, reply: str) -> None:
         self.number += 1
         reservation = f"{self.incarnation}.{self.epoch}.{self.number}"
-        self.open[reservation] = request.amounts.model_dump(exclude={"v"})
+        self.open[reservation] = plain(request.amounts)
         granted = wire.Granted(
             reservation=reservation, granted_at_ms=self.now, send_by_at_ms=self.now + self.send_within,
             expires_at_ms=self.now + request.ttl_ms, fence=self.fence(),
@@ -242,7 +254,7 @@ class FakeLimiter:
             return
         self.number += 1
         del self.open[request.reservation]
-        usage = request.usage.model_dump(exclude={"v"}) if request.usage else None
+        usage = plain(request.usage) if request.usage else None
         self.settled[request.reservation] = (request.outcome, usage)
         settled = wire.Settled(
             reservation=request.reservation, outcome=request.outcome, refunded={"input_tokens": 1}, overage={},
@@ -263,9 +275,18 @@ class FakeLimiter:
 
     def _redeclare(self, request: wire.Redeclare, reply: str) -> None:
         self.number += 1
-        self.open[request.reservation] = request.amounts.model_dump(exclude={"v"})
+        self.open[request.reservation] = plain(request.amounts)
         done = wire.Redeclared(reservation=request.reservation, adopted=True, fence=self.fence())
         self._accept(request, reply, done)
+
+    def _rate_limited(self, request: observed.RateLimited, reply: str) -> None:
+        self.number += 1
+        remaining = request.retry_after_ms or 1_000
+        noted = observed.FreezeNoted(
+            budget=request.budget, dimensions=list(request.dimensions), until_ms=self.now + remaining,
+            remaining_ms=remaining, applied=True, fence=self.fence(),
+        )  # fmt: skip
+        self._accept(request, reply, noted)
 
     def _clock(self, _: wire.Clock, reply: str) -> None:
         self.say(reply, wire.ClockReply(now_ms=self.now, fence=self.fence()).model_dump())

@@ -7,14 +7,7 @@ from typing import Any
 
 import pytest
 
-from bursar.client.estimate import (
-    DEFAULT_OUTPUT,
-    IMAGE,
-    OutputMemory,
-    estimate_call,
-    estimate_input,
-    read_body,
-)  # fmt: skip
+from bursar.client.estimate import IMAGE, answers_wanted, estimate_input, read_body, stated_output
 
 
 def chat(*texts: Any, **more: Any) -> dict[str, Any]:
@@ -43,40 +36,31 @@ def test_parts_images_and_tools_count() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
-def test_output_is_the_stated_maximum_for_every_answer(name: str) -> None:
+def test_the_stated_maximum_is_read_wherever_it_stands(name: str) -> None:
     """The provider does not produce more."""
-    memory = OutputMemory()
-    assert estimate_call(chat("x", **{name: 300}), "/v1/chat/completions", memory).output_tokens == 300
-    assert estimate_call(chat("x", n=3, **{name: 300}), "/v1/chat/completions", memory).output_tokens == 900
+    assert stated_output(chat("x", **{name: 300})) == 300
+    assert stated_output(chat("x", **{name: "300"})) is None
+    assert stated_output(chat("x", **{name: -3})) is None
+    assert stated_output(chat("x")) is None
 
 
-def test_without_a_maximum_the_last_answers_of_that_model_say_it() -> None:
-    """The largest of the recent ones and half as much again; a default before the first."""
-    memory = OutputMemory()
+def test_several_answers_may_be_wanted() -> None:
+    """Embeddings, moderations and token counts have no output."""
     path = "/v1/chat/completions"
-    assert estimate_call(chat("x"), path, memory).output_tokens == DEFAULT_OUTPUT
-    for tokens in (10, 200, 30):
-        memory.learn("m", tokens)
-    assert estimate_call(chat("x"), path, memory).output_tokens == 301
-    for _ in range(64):
-        memory.learn("m", 10)
-    assert estimate_call(chat("x"), path, memory).output_tokens == 16
-    for number in range(300):
-        memory.learn(f"other-{number}", 1)
-    assert memory.guess("m") == DEFAULT_OUTPUT
-
-
-def test_embeddings_have_no_output() -> None:
-    """Nor have moderations and token counts."""
+    assert answers_wanted(chat("x"), path) == 1
+    assert answers_wanted(chat("x", n=3), path) == 3
+    assert answers_wanted(chat("x", n="3"), path) == 1
+    assert answers_wanted({}, path) == 0
     body = {"model": "m", "input": ["x" * 40, "y" * 40]}
-    assert estimate_call(body, "/v1/embeddings", OutputMemory())[:2] == (28, 0)
+    assert answers_wanted(body, "/v1/embeddings") == 0
+    assert estimate_input(body) == 28
 
 
 @pytest.mark.parametrize("content", [b"", b"--form", b"[1]", b"{broken", b"\x00", b'{"a":' * 50_000])
 def test_a_body_that_is_no_json_object_counts_as_one_request(content: bytes) -> None:
     """No tokens are guessed for it."""
     assert read_body(content) == {}
-    assert estimate_call({}, "/v1/audio", OutputMemory())[:2] == (0, 0)
+    assert (estimate_input({}), answers_wanted({}, "/v1/audio")) == (0, 0)
 
 
 def test_deep_nesting_does_not_break_the_guess() -> None:

@@ -13,7 +13,8 @@ broken off, or lost            full      the outcome is unknown, as with a time-
 =============================  ========  ===========================================================================
 
 ``nothing`` gives all back, ``request`` keeps one request, ``input`` also the reserved input and money, ``full`` all
-that was reserved. A provider that counts differently is a mapping away: ``charges={"lost": "input", 500: "request"}``.
+that was reserved. How a provider counts differently says its charge model (`bursar.client.charge_model`); a mapping of
+your own goes before both: ``charges={"lost": "input", 500: "request"}``.
 """
 
 from __future__ import annotations

@@ -47,6 +47,18 @@ class PermitVoid(CallerError):
         return "Do not send the call: cancel this permit and reserve again."
 
 
+class BudgetFrozen(PermitVoid):
+    """The provider has asked for a pause: for ``left_ms`` milliseconds nobody may send calls of this budget."""
+
+    left_ms: float
+
+    def __init__(self, budget: str, left_ms: float) -> None:
+        CallerError.__init__(
+            self, "permit_void", f"{budget} is frozen for {left_ms:.0f} ms", budget=budget, left_ms=int(left_ms)
+        )
+        self.left_ms = left_ms
+
+
 class PermitEnded(CallerError):
     """The permit has been settled or cancelled; it covers nothing any more."""
 

@@ -5,9 +5,9 @@ up, plus 4 tokens per message. English has a little more than four bytes per tok
 character), so the guess errs on the high side for most text and on the low side for code and numbers; what is over is
 settled afterwards. Images count 1,600 tokens each; other binary content a sixteenth of its encoded length.
 
-Output: ``max_tokens`` (or ``max_completion_tokens``, ``max_output_tokens``), times ``n``: the provider will not
-produce more. Without one: the largest of the last 64 answers of that model and half as much again, and
-`DEFAULT_OUTPUT` until there was one. A body that is not read as JSON counts as one request without tokens.
+Output: `stated_output` reads ``max_tokens`` (or ``max_completion_tokens``, ``max_output_tokens``), which no answer goes
+above, and ``n`` are asked for. What to reserve for it says `bursar.client.estimates`, from the answers that came
+before. A body that is not read as JSON counts as one request without tokens.
 
 Pass ``estimate=`` to `bursar.client.http.http_client` to do better.
 """
@@ -15,10 +15,8 @@ Pass ``estimate=`` to `bursar.client.http.http_client` to do better.
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import Any, Final, NamedTuple
 
-DEFAULT_OUTPUT: Final = 1_024
 IMAGE: Final = 1_600
 PER_MESSAGE: Final = 4
 BYTES_PER_TOKEN: Final = 4
@@ -42,27 +40,6 @@ class Estimate(NamedTuple):
     usd_micros: int = 0
 
 
-class OutputMemory:
-    """The lengths of recent answers by model, for calls that state no maximum."""
-
-    __slots__ = ("_recent",)
-
-    def __init__(self) -> None:
-        self._recent: dict[str, deque[int]] = {}
-
-    def learn(self, model: str, output_tokens: int) -> None:
-        recent = self._recent.get(model)
-        if recent is None:
-            if len(self._recent) >= 256:
-                del self._recent[next(iter(self._recent))]
-            recent = self._recent[model] = deque(maxlen=64)
-        recent.append(output_tokens)
-
-    def guess(self, model: str) -> int:
-        recent = self._recent.get(model)
-        return DEFAULT_OUTPUT if not recent else max(recent) * 3 // 2 + 1
-
-
 def read_body(content: bytes) -> dict[str, Any]:
     """The JSON object in a request's body; empty when there is none."""
     if content[:1] not in (b"{", b" ", b"\n"):
@@ -74,11 +51,6 @@ def read_body(content: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def estimate_call(body: dict[str, Any], path: str, memory: OutputMemory) -> Estimate:
-    """The guess described above; ``path`` is the URL's."""
-    return Estimate(estimate_input(body), 0 if path.endswith(_NO_OUTPUT) else estimate_output(body, memory))
-
-
 def estimate_input(body: dict[str, Any]) -> int:
     size = sum(_bytes_of(body[name], 0) for name in _TEXT_FIELDS if name in body)
     size += sum(len(json.dumps(body[name])) for name in _JSON_FIELDS if name in body)
@@ -87,13 +59,18 @@ def estimate_input(body: dict[str, Any]) -> int:
     return -(-size // BYTES_PER_TOKEN) + PER_MESSAGE * count
 
 
-def estimate_output(body: dict[str, Any], memory: OutputMemory) -> int:
-    if not body:
+def stated_output(body: dict[str, Any]) -> int | None:
+    """The largest number of tokens that one answer may have; None when the request does not say."""
+    return next((body[name] for name in _MAX_FIELDS if type(body.get(name)) is int and body[name] >= 0), None)
+
+
+def answers_wanted(body: dict[str, Any], path: str) -> int:
+    """How many answers the call brings; none for embeddings and the like, and for what is not read. ``path``: of the
+    URL."""
+    if not body or path.endswith(_NO_OUTPUT):
         return 0
-    limits = [body[name] for name in _MAX_FIELDS if type(body.get(name)) is int]
-    answers = body.get("n")
-    times = answers if type(answers) is int and answers > 1 else 1
-    return times * (limits[0] if limits else memory.guess(str(body.get("model", ""))))
+    wanted = body.get("n")
+    return wanted if type(wanted) is int and wanted > 1 else 1
 
 
 def _bytes_of(value: Any, depth: int) -> int:

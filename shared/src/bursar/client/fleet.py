@@ -117,7 +117,7 @@ class Fleet:
     async def __aenter__(self) -> Self:
         if self._bus is None and self._target is not None:
             self._bus = await _dial(self._target)
-        self._limiter = Limiter(self._open_bus, clock=self._clock, patience=self._patience)
+        self._limiter = Limiter(self._open_bus, clock=self._clock, patience=self._patience, trust=self._verifier)
         await self._limiter.start()
         return self
 

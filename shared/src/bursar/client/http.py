@@ -4,11 +4,11 @@
 
     openai = AsyncOpenAI(http_client=fleet.http_client(budget="openai/gpt"))
 
-For each request: guess what it will use, reserve that (standing in line up to ``wait``), and when the connection is
-ready, right before the first byte leaves, look at the permit's deadline once more: one that is void by then is given
-back and another is reserved. Then read the usage from the answer while it passes by, and settle when the answer's
-body is finished or closed. Until then the permit covers one concurrent call. Settling goes on in the background; it
-is finished before the fleet closes.
+For each request: guess what it will use (`bursar.client.http_plan`), reserve that (standing in line up to ``wait``),
+and when the connection is ready, right before the first byte leaves, look at the permit's deadline once more: one that
+is void by then is given back and another is reserved. Then read the usage from the answer while it passes by, and
+settle when the answer's body is finished or closed. Until then the permit covers one concurrent call. Settling goes on
+in the background; it is finished before the fleet closes.
 
 A retry by the SDK is a new request here, with a permit of its own. The time in line counts against the request's
 ``pool`` time-out, which is httpx2's name for waiting until one may send.
@@ -19,107 +19,77 @@ When the limiter refuses, the SDK gets an answer that it understands: status 429
 sent.
 
 Single requests are adjusted by headers, which are not sent on: ``X-Bursar-Budget``, ``X-Bursar-Wait`` (seconds),
-``X-Bursar-Input-Tokens``, ``X-Bursar-Output-Tokens``.
+``X-Bursar-Input-Tokens``, ``X-Bursar-Output-Tokens``, ``X-Bursar-Agent``.
+
+What an answer's headers tell of the provider's limits goes to the limiter, and a 429 stops the whole fleet for as long
+as the provider asks (`bursar.client.observe`): a call whose bytes have not left by then waits, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import httpx2
 
 from bursar.client import headers as rate_limits
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport
+from bursar.client.charge_model import ChargeModel
 from bursar.client.charges import Charges, charge_of, settle
-from bursar.client.errors import LimiterUnavailable, PermitVoid, Refused
-from bursar.client.estimate import Estimate, OutputMemory, estimate_call, read_body
+from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
+from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
+from bursar.client.http_plan import DEFAULT_TTL, DEFAULT_WAIT, Budget, Estimator, Options, Plan, Planner, Price
 from bursar.client.limiter import Limiter
-from bursar.client.permit import ENDED, Ask, Permit
+from bursar.client.permit import ENDED, Permit
 from bursar.client.usage import Reader, reader_for
 
-Estimator = Callable[[dict[str, Any], Estimate], Estimate]
-"""(the request's JSON body, our guess) -> a better guess"""
-Price = Callable[[str, int, int], int]
-"""(model, input tokens, output tokens) -> millionths of a dollar"""
-Budget = str | Callable[[httpx2.Request], str]
-
-DEFAULT_WAIT: Final = 60.0
-DEFAULT_TTL: Final = 600.0
 DEFAULT_TIMEOUT: Final = httpx2.Timeout(600.0, connect=5.0)
 RESERVATIONS: Final = 8
 """Permits that one request may let go void before it is given up."""
+THAW_S: Final = 0.05
+"""Seconds after which one that was granted during a freeze is reserved again, twice as long each time: by then the
+limiter has heard of it, and lets the call stand in line."""
 LEAVING: Final = "send_request_headers.started"
-ENCODINGS: Final = "gzip, deflate"
-OWN: Final = "x-bursar-"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a transport treats its requests. Times in seconds."""
-
-    wait: float = DEFAULT_WAIT
-    ttl: float = DEFAULT_TTL
-    provider: Literal["auto", "openai", "anthropic"] = "auto"
-    estimate: Estimator | None = None
-    price: Price | None = None
-    charges: Charges = field(default_factory=dict)
-    on_headers: Callable[[str, RateLimitHeaders], None] | None = None
-    on_refused: Literal["answer", "raise"] = "answer"
-
-
-class _Plan(NamedTuple):
-    ask: Ask
-    model: str
 
 
 class _Flight:
-    """One request on its way: from its permit to the settlement."""
+    """One request on its way: from its permit to the settlement. ``sent_at``: local ms at which it left."""
 
-    __slots__ = ("_memory", "_model", "_options", "permit", "status", "was_sent")
+    __slots__ = ("_estimates", "_options", "permit", "plan", "sent_at", "status")
 
-    def __init__(self, permit: Permit, model: str, options: Options, memory: OutputMemory) -> None:
+    def __init__(self, permit: Permit, plan: Plan, options: Options, estimates: Estimates) -> None:
         self.permit = permit
+        self.plan = plan
         self.status: int | None = None
-        self.was_sent = False
-        self._model = model
+        self.sent_at: float | None = None
         self._options = options
-        self._memory = memory
+        self._estimates = estimates
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """The next thing that happens is that bytes go out. Raises `PermitVoid`."""
         self.permit.check()
         self.permit.sent()
-        self.was_sent = True
+        self.sent_at = now
 
     def end(self, reader: Reader | None = None) -> None:
         """Settle, once: with the usage that the answer told, else by how the call ended."""
         if self.permit.state == ENDED:
             return
-        if not self.was_sent:
+        if self.sent_at is None:
             self.permit.cancel_soon()
             return
-        if reader is not None and self._record(reader):
-            self.permit.settle_soon()
-        else:
-            settle(self.permit, charge_of(self._options.charges, self.status))
-
-    def _record(self, reader: Reader) -> bool:
-        """Record the usage told; True when there was any."""
-        reader.end()
-        usage, price = reader.usage, self._options.price
-        if usage.input_tokens is None:
-            return False
-        self.permit.used(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
-        if usage.output_tokens is not None:
-            self._memory.learn(self._model, usage.output_tokens)
-            if price is not None:
-                self.permit.used(usd_micros=price(self._model, usage.input_tokens, usage.output_tokens))
-        return True
+        if reader is not None:
+            reader.end()
+            if self.plan.record(self.permit, reader.usage, self._options.price, self._estimates):
+                self.permit.settle_soon()
+                return
+        charges = {**self.plan.counts.charges, **self._options.charges}
+        settle(self.permit, charge_of(charges, self.status))
 
 
 class LimitedTransport(httpx2.AsyncBaseTransport):
@@ -129,16 +99,16 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         self, limiter: Limiter, budget: Budget, inner: httpx2.AsyncBaseTransport, options: Options | None = None
     ) -> None:
         self._limiter = limiter
-        self._budget = budget
         self._inner = inner
         self._options = options or Options()
-        self._memory = OutputMemory()
+        self._planner = Planner(budget, self._options, limiter.estimates, limiter.principal)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        plan = self._plan(request)
+        plan = self._planner.plan(request)
         await self._limiter.background.room()
         until = self._limiter.clock.now() + plan.ask.wait * 1000.0
-        for _ in range(RESERVATIONS):
+        voids, pause = 0, THAW_S
+        while voids < RESERVATIONS:
             left = max(0.0, (until - self._limiter.clock.now()) / 1000.0)
             try:
                 permit = await self._limiter.grant(plan.ask._replace(wait=left))
@@ -146,66 +116,34 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
                 if self._options.on_refused == "raise":
                     raise
                 return self._answer(request, refused)
-            flight = _Flight(permit, plan.model, self._options, self._memory)
+            flight = _Flight(permit, plan, self._options, self._limiter.estimates)
             try:
-                return await self._send(request, flight, plan.ask.budget)
+                return await self._send(request, flight)
+            except BudgetFrozen as frozen:
+                voids += left <= 0.0  # who has no time left to wait does not try for ever
+                await asyncio.sleep(min(frozen.left_ms / 1000.0, pause, max(left, THAW_S)))
+                pause *= 2.0
             except PermitVoid:
-                continue
+                voids += 1
         raise LimiterUnavailable("no connection was ready before the permit was void", budget=plan.ask.budget)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    # -- before
+    async def _send(self, request: httpx2.Request, flight: _Flight) -> httpx2.Response:
+        given, clock = request.extensions, self._limiter.clock
 
-    def _plan(self, request: httpx2.Request) -> _Plan:
-        """What to reserve for this request; takes our own headers out of it."""
-        own = {name[len(OWN) :]: value for name, value in request.headers.items() if name.startswith(OWN)}
-        for name in own:
-            del request.headers[OWN + name]
-        accepted = request.headers.get("accept-encoding", "")
-        if "zstd" in accepted or "br" in accepted:
-            request.headers["accept-encoding"] = ENCODINGS
-        body = _body_of(request)
-        guess = self._estimate(body, request, own)
-        amounts = {
-            "requests": 1,
-            "input_tokens": guess.input_tokens,
-            "output_tokens": guess.output_tokens,
-            "concurrent": 1,
-            "usd_micros": guess.usd_micros,
-        }
-        budget = own.get("budget") or (self._budget if isinstance(self._budget, str) else self._budget(request))
-        wait = _seconds(own.get("wait"), self._options.wait)
-        pool = request.extensions.get("timeout", {}).get("pool")
-        ask = Ask(budget, amounts, wait if pool is None else min(wait, pool), self._options.ttl)
-        return _Plan(ask, str(body.get("model", "")))
+        def leave() -> None:
+            flight.leave(clock.now())
 
-    def _estimate(self, body: dict[str, Any], request: httpx2.Request, own: dict[str, str]) -> Estimate:
-        guess = estimate_call(body, request.url.path, self._memory)
-        if self._options.estimate is not None:
-            guess = self._options.estimate(body, guess)
-        guess = guess._replace(
-            input_tokens=_tokens(own.get("input-tokens"), guess.input_tokens),
-            output_tokens=_tokens(own.get("output-tokens"), guess.output_tokens),
-        )
-        if self._options.price is not None and not guess.usd_micros:
-            dollars = self._options.price(str(body.get("model", "")), guess.input_tokens, guess.output_tokens)
-            guess = guess._replace(usd_micros=dollars)
-        return guess
-
-    # -- during
-
-    async def _send(self, request: httpx2.Request, flight: _Flight, budget: str) -> httpx2.Response:
-        given = request.extensions
-        request.extensions = {**given, "trace": _watch(flight, given.get("trace")), LEAVE: flight.leave}
+        request.extensions = {**given, "trace": _watch(leave, given.get("trace")), LEAVE: leave}
         try:
             if not isinstance(self._inner, httpx2.AsyncHTTPTransport | BreakerTransport):
-                flight.leave()  # no other transport says when it begins to send
+                leave()  # no other transport says when it begins to send
             response = await self._inner.handle_async_request(request)
         except BaseException as error:
             if isinstance(error, PermitVoid):
-                flight.was_sent = False
+                flight.sent_at = None
             flight.end()
             raise
         finally:
@@ -214,17 +152,24 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
             flight.end()
             return response
         flight.status = response.status_code
-        self._observe(response, budget)
+        self._observe(response, flight)
         _meter(response, flight)
         return response
 
-    def _observe(self, response: httpx2.Response, budget: str) -> None:
+    def _observe(self, response: httpx2.Response, flight: _Flight) -> None:
         told = rate_limits.read(response.status_code, response.headers.items())
-        if told.is_empty:
+        plan = flight.plan
+        budget, says = plan.ask.budget, plan.counts.headers
+        if not told.is_empty:
+            self._limiter.observed[budget] = told
+            if self._options.on_headers is not None:
+                self._options.on_headers(budget, told)
+        elif told.status != 429:
             return
-        self._limiter.observed[budget] = told
-        if self._options.on_headers is not None:
-            self._options.on_headers(budget, told)
+        sent = flight.sent_at if flight.sent_at is not None else self._limiter.clock.now()
+        self._limiter.observer.heard(
+            budget, told, sent=sent, amounts=plan.ask.amounts, window_ms=says.window_ms, rounding=says.rounding
+        )
 
     def _answer(self, request: httpx2.Request, refused: Refused) -> httpx2.Response:
         """The refusal in the provider's own words."""
@@ -279,35 +224,17 @@ class _Metered(httpx2.AsyncByteStream):
 
 
 def _watch(
-    flight: _Flight, other: Callable[[str, Any], Awaitable[None]] | None
+    leave: Callable[[], None], other: Callable[[str, Any], Awaitable[None]] | None
 ) -> Callable[[str, Any], Awaitable[None]]:
     """Hears from httpx2's connection what it is about to do; raises when the permit is void by then."""
 
     async def trace(name: str, info: Any) -> None:
         if name.endswith(LEAVING) and info["request"].method != b"CONNECT":
-            flight.leave()
+            leave()
         if other is not None:
             await other(name, info)
 
     return trace
-
-
-def _body_of(request: httpx2.Request) -> dict[str, Any]:
-    try:
-        return read_body(request.content)
-    except httpx2.RequestNotRead:
-        return {}
-
-
-def _seconds(text: str | None, default: float) -> float:
-    try:
-        return min(600.0, max(0.0, float(text))) if text else default
-    except ValueError:
-        return default
-
-
-def _tokens(text: str | None, default: int) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else default
 
 
 def http_client(
@@ -322,19 +249,27 @@ def http_client(
     charges: Charges | None = None,
     on_headers: Callable[[str, RateLimitHeaders], None] | None = None,
     on_refused: Literal["answer", "raise"] = "answer",
+    charge_model: str | Path | ChargeModel | None = None,
+    agent: str = "",
+    quantile: float | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     breaker: Budget | None = None,
     slow_after: float | None = None,
     circuits: Breaker | None = None,
     **client: Any,
 ) -> httpx2.AsyncClient:
-    """An ``httpx2.AsyncClient`` under ``budget`` (a name, or a function of the request).
+    """An ``httpx2.AsyncClient`` under ``budget`` (a name, or a function of the request); ``{pool}`` in its name stands
+    for the pool that the called model draws from.
 
     ``wait``: seconds to stand in line. ``ttl``: seconds after which a call counts as used in full and gives its place
     free; longer than the longest call. ``provider``: whose error shape a refusal has (auto: by the path).
     ``estimate``: improves the guess of a request's use. ``price``: for budgets in money. ``charges``: see
     `bursar.client.charges`. ``on_headers``: called with the budget and the rate-limit headers of each answer (the
-    latest are in ``fleet.limiter.observed``). ``on_refused``: see the module's text. ``transport``: does the sending.
+    latest are in ``fleet.limiter.observed``). ``on_refused``: see the module's text. ``charge_model``: how the provider
+    counts, see `bursar.client.charge_model` (None: by the host that is called). ``agent``: under which name the lengths
+    of answers are learned (else the principal, or the request's ``X-Bursar-Agent``). ``quantile``: reserve what that
+    part of the answers was not longer than, also where the charge model would reserve the stated maximum (None: as it
+    says). ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
     which the breaker counts the call as slow. ``circuits``: the fleet's breaker.
@@ -343,7 +278,9 @@ def http_client(
     connect) and redirects, and without a bound on connections, since the budget bounds the calls. Proxies of the
     environment are not used: pass ``proxy=``.
     """
-    options = Options(wait, ttl, provider, estimate, price, charges or {}, on_headers, on_refused)
+    options = Options(
+        wait, ttl, provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile
+    )
     names = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
     network = {name: client.pop(name) for name in names if name in client}
     network.setdefault("limits", httpx2.Limits(max_connections=None, max_keepalive_connections=256))

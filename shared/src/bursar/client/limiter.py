@@ -15,8 +15,9 @@ limiter has it; after the limiter has lost data, the permits in use are declared
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -24,12 +25,17 @@ from bursar.bus.base import Bus
 from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
+from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
+from bursar.client.observe import FreezeEar, Freezes, Observer
 from bursar.client.permit import ENDED, HELD, Ask, Permit, Reservation, Settlement
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.limiter import DIMENSIONS, SERVICE, StatusReply
 from bursar.errors import BursarError
+
+if TYPE_CHECKING:
+    from bursar.bus.signing import Verifier
 
 PATIENCE: Final = 10.0
 """Seconds to keep asking a limiter that does not answer: longer than a restart or a take-over."""
@@ -43,7 +49,8 @@ REAP: Final = 30_000.0
 
 
 class Limiter:
-    """Made by `bursar.connect`. ``observed``: the provider's rate-limit headers last seen, by budget."""
+    """Made by `bursar.connect`. ``observed``: the provider's rate-limit headers last seen, by budget. ``freezes``: what
+    the provider has stopped. ``estimates``: the lengths of answers, and how well they were guessed."""
 
     def __init__(
         self,
@@ -53,24 +60,32 @@ class Limiter:
         background: Background | None = None,
         session: Session | None = None,
         patience: float = PATIENCE,
+        trust: Callable[[], Verifier | None] = lambda: None,
     ) -> None:
+        self.principal = bus.principal
         self.clock = clock or SystemClock()
         self.background = background or Background()
         self.patience = patience
         self.observed: dict[str, RateLimitHeaders] = {}
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, lost_data=self._data_was_lost)
+        self.estimates = Estimates()
+        self.freezes = Freezes(self.clock)
+        self.observer = Observer(bus, self.clock, self.caller, self.background, self.freezes)
+        self.ear = FreezeEar(bus, self.freezes, trust)
         self._outstanding: dict[str, Permit] = {}
         self._declared: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         await self.caller.start()
+        await self.ear.start()
 
     async def close(self, timeout: float = 5.0) -> int:
         """Give back what was never sent and finish all settlements; returns how many could not be finished."""
         for permit in list(self._outstanding.values()):
             if permit.state == HELD:
                 permit.cancel_soon()
+        await self.ear.close()
         unfinished = await self.background.drain(timeout)
         await self.caller.close()
         return unfinished
@@ -289,7 +304,7 @@ class Limiter:
             "budget": permit.budget,
             "reservation": permit.reservation,
             "fence": permit.fence_text,
-            "amounts": {name: permit.amounts[name] for name in DIMENSIONS},
+            "amounts": {name: permit.amounts.get(name, 0) for name in DIMENSIONS},
             "granted_at_ms": permit.granted_at_ms,
             "ttl_ms": int(permit.ask.ttl * 1000.0),
         }

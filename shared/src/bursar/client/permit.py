@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.client.caller import FenceKey
-from bursar.client.errors import PermitEnded, PermitVoid
+from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.offset import EpochOffset
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ LEAVE_WITHIN: Final = 1.0
 
 HELD, SENT, ENDED = "held", "sent", "ended"
 USAGE: Final = ("requests", "input_tokens", "output_tokens", "usd_micros")
+MORE: Final = ("total_tokens", "network_bytes")
+"""Told where they are not zero."""
 
 
 class Ask(NamedTuple):
@@ -93,12 +95,16 @@ class Permit:
         return self.left <= 0
 
     def check(self) -> None:
-        """Raise `PermitVoid` past the send deadline, `PermitEnded` after the end."""
+        """Raise `PermitVoid` past the send deadline or (`BudgetFrozen`) while the provider has asked for a pause,
+        `PermitEnded` after the end."""
         if self._state == ENDED:
             raise PermitEnded(self.budget)
         left = self.left
         if left <= 0:
             raise PermitVoid(self.budget, -left * 1000.0)
+        frozen = self._limiter.freezes.left(self.budget, self.amounts)
+        if frozen > 0.0:
+            raise BudgetFrozen(self.budget, frozen)
 
     def sent(self) -> None:
         """Call this right before the call is sent: it raises `PermitVoid` when it is too late to send; from here on
@@ -114,10 +120,13 @@ class Permit:
         output_tokens: int | None = None,
         usd_micros: int | None = None,
         requests: int | None = None,
+        total_tokens: int | None = None,
+        network_bytes: int | None = None,
     ) -> None:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
-        it was reserved."""
-        told = zip(USAGE, (requests, input_tokens, output_tokens, usd_micros), strict=True)
+        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding."""
+        amounts = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
+        told = zip(USAGE + MORE, amounts, strict=True)
         self._usage.update((name, max(0, int(amount))) for name, amount in told if amount is not None)
 
     async def settle(self, **used: int | None) -> Settlement:
@@ -149,7 +158,9 @@ class Permit:
         fields: dict[str, Any] = {"reservation": self.reservation, "outcome": outcome, "usage": None}
         if outcome == "used" and self._usage:
             amounts = self.amounts
-            fields["usage"] = {name: self._usage.get(name, amounts[name]) for name in USAGE}
+            usage = {name: self._usage.get(name, amounts[name]) for name in USAGE}
+            more = {name: self._usage.get(name, amounts.get(name, 0)) for name in MORE}
+            fields["usage"] = usage | {name: amount for name, amount in more.items() if amount}
         return fields
 
 

@@ -6,8 +6,9 @@ Shapes understood: OpenAI chat and embeddings (``usage.prompt_tokens``, ``comple
 (only sent when the caller asks for it by ``stream_options={"include_usage": True}``), ``response.completed``,
 Anthropic's ``message_start`` and ``message_delta``.
 
-What counts as input for a rate limit: at OpenAI all of the prompt, cached or not; at Anthropic the input that was not
-read from the cache (its cache reads do not count towards the limits of present models).
+The prompt is told in three parts: ``fresh`` tokens, those written to a cache, those read from one; which of them count
+says the charge model (`bursar.client.charge_model`). ``input_tokens`` is what counts where nothing more is known: at
+OpenAI all of the prompt, cached or not; at Anthropic what was not read from the cache.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ MAX_LINE: Final = 4 * 1024 * 1024
 
 
 class CallUsage:
-    """Tokens of one call so far; None: not told. ``input_tokens``: what counts towards a rate limit."""
+    """Tokens of one call so far; None: not told. ``fresh``: the prompt without what a cache has read or written."""
 
-    __slots__ = ("cache_read", "cache_write", "input_tokens", "output_tokens")
+    __slots__ = ("cache_read", "cache_write", "fresh", "input_tokens", "output_tokens")
 
     def __init__(self) -> None:
         self.input_tokens: int | None = None
+        self.fresh: int | None = None
         self.output_tokens: int | None = None
         self.cache_read = 0
         self.cache_write = 0
@@ -39,12 +41,13 @@ class CallUsage:
         """Read a ``usage`` object. Anthropic's first event states an output that is not final."""
         if not isinstance(usage, dict):
             return
-        fresh = _count(usage, "prompt_tokens", "input_tokens")
+        told = _count(usage, "prompt_tokens", "input_tokens")
         written, read = _count(usage, "cache_creation_input_tokens"), _count(usage, "cache_read_input_tokens")
-        if fresh is not None:
-            self.input_tokens = fresh + (written or 0)
         self.cache_write = written if written is not None else self.cache_write
         self.cache_read = read if read is not None else _cached(usage, self.cache_read)
+        if told is not None:
+            self.input_tokens = told + (written or 0)
+            self.fresh = told if read is not None or written is not None else max(0, told - self.cache_read)
         if is_final:
             output = _count(usage, "completion_tokens", "output_tokens")
             if output is None and "prompt_tokens" in usage:

@@ -1,0 +1,164 @@
+"""What a provider call is to reserve, and what it counts as when it has ended: by the provider's charge model, and by
+what was learned from the answers that came before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import httpx2
+
+from bursar.client.charge_model import ChargeModel, charge_model
+from bursar.client.charges import Charges
+from bursar.client.estimate import Estimate, answers_wanted, estimate_input, read_body, stated_output
+from bursar.client.estimates import Estimates
+from bursar.client.headers import RateLimitHeaders
+from bursar.client.permit import Ask, Permit
+from bursar.client.usage import CallUsage
+
+Estimator = Callable[[dict[str, Any], Estimate], Estimate]
+"""(the request's JSON body, our guess) -> a better guess"""
+Price = Callable[[str, int, int], int]
+"""(model, input tokens, output tokens) -> millionths of a dollar"""
+Budget = str | Callable[[httpx2.Request], str]
+
+DEFAULT_WAIT: Final = 60.0
+DEFAULT_TTL: Final = 600.0
+ENCODINGS: Final = "gzip, deflate"
+OWN: Final = "x-bursar-"
+POOL: Final = "{pool}"
+"""In the name of a budget: the pool of the model that is called."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a transport treats its requests. Times in seconds; see `bursar.client.http.http_client`."""
+
+    wait: float = DEFAULT_WAIT
+    ttl: float = DEFAULT_TTL
+    provider: Literal["auto", "openai", "anthropic"] = "auto"
+    estimate: Estimator | None = None
+    price: Price | None = None
+    charges: Charges = field(default_factory=dict)
+    on_headers: Callable[[str, RateLimitHeaders], None] | None = None
+    on_refused: Literal["answer", "raise"] = "answer"
+    charge_model: str | Path | ChargeModel | None = None
+    agent: str = ""
+    quantile: float | None = None
+
+
+class Plan(NamedTuple):
+    """One call: what to ask the limiter for, whose it is, and how it counts. ``answers``: so many are wanted."""
+
+    ask: Ask
+    agent: str
+    model: str
+    answers: int
+    counts: ChargeModel
+
+    def record(self, permit: Permit, usage: CallUsage, price: Price | None, estimates: Estimates) -> bool:
+        """Record on the permit what the call counts as, and learn from it; False when its answer told nothing."""
+        tokens_in, produced = self.counts.input_tokens(self.model, usage), usage.output_tokens
+        if tokens_in is None:
+            return False
+        permit.used(input_tokens=tokens_in)
+        if produced is None:
+            return True
+        reserved = permit.amounts["output_tokens"]
+        tokens_out = self.counts.output_tokens(reserved, produced)
+        permit.used(output_tokens=tokens_out)
+        if self.counts.total != "sum":
+            permit.used(total_tokens=self.counts.total_tokens(tokens_in, tokens_out))
+        if self.answers:
+            estimates.learn(self.agent, self.model, produced // self.answers, reserved // self.answers)
+        if price is not None:
+            permit.used(usd_micros=price(self.model, tokens_in, produced))
+        return True
+
+
+class Planner:
+    """Plans the calls of one transport. ``agent``: who calls, where neither options nor request say more."""
+
+    def __init__(self, budget: Budget, options: Options, estimates: Estimates, agent: str) -> None:
+        self._budget = budget
+        self._options = options
+        self._estimates = estimates
+        self._agent = options.agent or agent
+        self._counts = None if options.charge_model is None else charge_model(options.charge_model)
+
+    def plan(self, request: httpx2.Request) -> Plan:
+        """What to reserve for this request; takes our own headers out of it."""
+        own = {name[len(OWN) :]: value for name, value in request.headers.items() if name.startswith(OWN)}
+        for name in own:
+            del request.headers[OWN + name]
+        accepted = request.headers.get("accept-encoding", "")
+        if "zstd" in accepted or "br" in accepted:
+            request.headers["accept-encoding"] = ENCODINGS
+        body = _body_of(request)
+        counts = self._counts or charge_model(None, request.url.host)
+        agent, model = own.get("agent") or self._agent, str(body.get("model", ""))
+        wanted = answers_wanted(body, request.url.path)
+        guess = self._estimate(body, own, counts, agent, wanted)
+        budget = own.get("budget") or (self._budget if isinstance(self._budget, str) else self._budget(request))
+        if POOL in budget:
+            budget = budget.replace(POOL, counts.pool_of(model, guess.input_tokens))
+        wait = _seconds(own.get("wait"), self._options.wait)
+        pool = request.extensions.get("timeout", {}).get("pool")
+        amounts = _amounts(guess, counts)
+        ask = Ask(budget, amounts, wait if pool is None else min(wait, pool), self._options.ttl)
+        return Plan(ask, agent, model, wanted, counts)
+
+    def _estimate(
+        self, body: dict[str, Any], own: dict[str, str], counts: ChargeModel, agent: str, wanted: int
+    ) -> Estimate:
+        options, model = self._options, str(body.get("model", ""))
+        guess = Estimate(estimate_input(body), wanted * self._answer(body, counts, agent, model))
+        if options.estimate is not None:
+            guess = options.estimate(body, guess)
+        guess = guess._replace(
+            input_tokens=_tokens(own.get("input-tokens"), guess.input_tokens),
+            output_tokens=_tokens(own.get("output-tokens"), guess.output_tokens),
+        )
+        if options.price is not None and not guess.usd_micros:
+            guess = guess._replace(usd_micros=options.price(model, guess.input_tokens, guess.output_tokens))
+        return guess
+
+    def _answer(self, body: dict[str, Any], counts: ChargeModel, agent: str, model: str) -> int:
+        """Tokens to reserve for one answer."""
+        most, quantile = stated_output(body), self._options.quantile
+        if most is not None and counts.output.reserve == "max_tokens" and quantile is None:
+            return most
+        return self._estimates.reserve(agent, model, most, quantile)
+
+
+def _amounts(guess: Estimate, counts: ChargeModel) -> dict[str, int]:
+    amounts = {
+        "requests": 1,
+        "input_tokens": guess.input_tokens,
+        "output_tokens": guess.output_tokens,
+        "concurrent": 1,
+        "usd_micros": guess.usd_micros,
+    }
+    if counts.total != "sum":
+        amounts["total_tokens"] = counts.total_tokens(guess.input_tokens, guess.output_tokens)
+    return amounts
+
+
+def _body_of(request: httpx2.Request) -> dict[str, Any]:
+    try:
+        return read_body(request.content)
+    except httpx2.RequestNotRead:
+        return {}
+
+
+def _seconds(text: str | None, default: float) -> float:
+    try:
+        return min(600.0, max(0.0, float(text))) if text else default
+    except ValueError:
+        return default
+
+
+def _tokens(text: str | None, default: int) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else default

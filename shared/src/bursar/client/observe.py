@@ -1,0 +1,264 @@
+"""What this agent sees of the provider's limits goes up to the limiter; what stops the whole fleet comes down.
+
+Up: after each answer the rate-limit headers, at most every quarter of a second for one budget, as a plain message that
+nobody answers. A 429 as a request, repeated until it is durable, unless the fleet is known to be frozen for so long.
+
+Down: signed broadcasts of freezes. One subscription and one verification per process are enough for all its permits:
+`Freezes.apply` notes until when nothing may be sent, and a permit that has not been sent by then is void
+(`bursar.client.permit.Permit.check`), so that the call waits in the limiter's line like all others. A freeze ends by
+itself: its broadcast says for how long from its arrival. Who connects later needs no broadcast, since the limiter
+grants nothing meanwhile; nor does who has no keys to verify it with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar.bus.base import Bus, Msg, Subscription
+from bursar.bus.codec import encode
+from bursar.client.background import Background
+from bursar.client.headers import Observed, RateLimitHeaders
+from bursar.client.time import Clock
+from bursar.contracts.base import observation_subject
+from bursar.contracts.limiter_observed import MAX_FREEZE_MS, SERVICE, freeze_subject
+from bursar.errors import BursarError
+
+if TYPE_CHECKING:
+    from bursar.bus.signing import Verifier
+    from bursar.client.caller import Caller
+
+EVERY_MS: Final = 250.0
+"""From one report of headers to the next, of one budget."""
+
+SAME_MS: Final = 100.0
+"""A freeze that ends so little later than the one that is known is not reported."""
+
+PATIENCE_MS: Final = 30_000.0
+"""For how long a 429 is reported to a limiter that does not answer."""
+
+KEPT: Final = 4_096
+"""Budgets of which is remembered when they were reported last."""
+
+ALL: Final = ""
+"""In place of a dimension: everything of the budget is frozen."""
+
+FenceKey = tuple[int, int, int]
+
+
+class Freezes:
+    """Until when (local ms) which dimensions of which budgets are frozen. Empty, and so false, when none is."""
+
+    __slots__ = ("_clock", "_fences", "_until", "applied")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[str, dict[str, float]] = {}
+        self._fences: dict[tuple[str, str], FenceKey] = {}
+        self.applied = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def apply(self, body: Mapping[str, Any]) -> bool:
+        """Take a broadcast `bursar.contracts.limiter_observed.Frozen`; False when it is not newer than what is known,
+        or cannot be read."""
+        try:
+            budget, dimensions, remaining = str(body["budget"]), list(body["dimensions"]), int(body["remaining_ms"])
+            i, e, n = (int(part) for part in str(body["fence"]).split(".")[:3])
+        except (LookupError, TypeError, ValueError):
+            return False
+        named = [str(dimension) for dimension in dimensions] or [ALL]
+        fresh = [dimension for dimension in named if self._is_newer(budget, dimension, (i, e, n))]
+        for dimension in fresh:
+            self._fences[budget, dimension] = (i, e, n)
+        while len(self._fences) > KEPT:
+            del self._fences[next(iter(self._fences))]
+        self._put(budget, fresh, self._clock.now() + remaining if remaining > 0 else 0.0)
+        self.applied += bool(fresh)
+        return bool(fresh)
+
+    def own(self, budget: str, dimensions: Iterable[str], ms: float) -> None:
+        """This process was told by the provider itself: hold for so long, until the limiter says more."""
+        until = self._clock.now() + min(ms, MAX_FREEZE_MS)
+        known = self._until.get(budget, {})
+        self._put(budget, [name for name in (list(dimensions) or [ALL]) if known.get(name, 0.0) < until], until)
+
+    def left(self, budget: str, amounts: Mapping[str, int]) -> float:
+        """Milliseconds for which a call of these amounts may not be sent; 0 when it may."""
+        if not self._until:
+            return 0.0
+        now, latest = self._clock.now(), 0.0
+        for name in path_of(budget):
+            for dimension, until in self._until.get(name, {}).items():
+                if dimension == ALL or amounts.get(dimension, 0):
+                    latest = max(latest, until)
+        self._forget(now)
+        return max(0.0, latest - now)
+
+    def known(self, budget: str, dimensions: Iterable[str]) -> float:
+        """Milliseconds for which all of these are known to be frozen."""
+        of = self._until.get(budget, {})
+        ends = [max(of.get(name, 0.0), of.get(ALL, 0.0)) for name in (list(dimensions) or [ALL])]
+        return max(0.0, min(ends) - self._clock.now())
+
+    def _is_newer(self, budget: str, dimension: str, fence: FenceKey) -> bool:
+        before = max(self._fences.get((budget, dimension), (0, 0, 0)), self._fences.get((budget, ALL), (0, 0, 0)))
+        return fence > before
+
+    def _put(self, budget: str, dimensions: Iterable[str], until: float) -> None:
+        """``until`` 0: over; over for all when no dimension is named."""
+        of = self._until.setdefault(budget, {})
+        for name in dimensions:
+            of[name] = until
+            if name == ALL and not until:
+                of.clear()
+        self._forget(self._clock.now())
+
+    def _forget(self, now: float) -> None:
+        for budget in list(self._until):
+            of = {name: until for name, until in self._until[budget].items() if until > now}
+            if of:
+                self._until[budget] = of
+            else:
+                del self._until[budget]
+
+
+def path_of(budget: str) -> Iterable[str]:
+    """The budget and all above it."""
+    yield budget
+    while "/" in budget:
+        budget = budget.rpartition("/")[0]
+        yield budget
+
+
+class FreezeEar:
+    """Hears the broadcasts. ``trust`` gives the verifier, if there is one; without it nothing is listened to.
+    ``refused``: messages that were not believed."""
+
+    def __init__(self, bus: Bus, freezes: Freezes, trust: Callable[[], Verifier | None]) -> None:
+        self._bus = bus
+        self._freezes = freezes
+        self._trust = trust
+        self._verifier: Verifier | None = None
+        self._hearing: Subscription | None = None
+        self.refused = 0
+
+    async def start(self) -> None:
+        self._verifier = self._trust()
+        if self._verifier is not None and self._hearing is None:
+            self._hearing = await self._bus.subscribe(freeze_subject(), self.hear)
+
+    async def close(self) -> None:
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            await hearing.unsubscribe()
+
+    def hear(self, msg: Msg) -> None:
+        """One broadcast as it arrived."""
+        assert self._verifier is not None
+        try:
+            body = self._verifier.open(msg.subject, msg.data)
+        except BursarError:
+            self.refused += 1
+            return
+        if msg.subject == freeze_subject(str(body.get("budget"))):
+            self._freezes.apply(body)
+        else:
+            self.refused += 1
+
+
+class Observer:
+    """Tells the limiter what the provider's headers say."""
+
+    def __init__(self, bus: Bus, clock: Clock, caller: Caller, background: Background, freezes: Freezes) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._caller = caller
+        self._background = background
+        self._freezes = freezes
+        self._subject = observation_subject(SERVICE, "seen", bus.principal)
+        self._told_at: dict[str, float] = {}
+        self.seen = 0
+        self.limited = 0
+
+    def heard(
+        self,
+        budget: str,
+        told: RateLimitHeaders,
+        *,
+        sent: float,
+        amounts: Mapping[str, int],
+        window_ms: int = 60_000,
+        rounding: Mapping[Any, int] | None = None,
+    ) -> None:
+        """An answer's headers. ``sent``: local ms at which its call left; ``amounts``: what was reserved for it.
+        ``window_ms``, ``rounding``: what its headers speak of, and how far off a remaining count may be."""
+        if told.status == 429:
+            self._was_limited(budget, told, amounts)
+        now = self._clock.now()
+        if now - self._told_at.get(budget, -EVERY_MS) < EVERY_MS or not self._bus.is_connected:
+            return
+        limits = [_row(name, seen, (rounding or {}).get(name, 0)) for name, seen in named(told) if seen.limit]
+        if not limits:
+            return
+        if len(self._told_at) >= KEPT:
+            self._told_at.clear()
+        self._told_at[budget] = now
+        age = min(86_400_000, max(0, int(now - sent) + 1))
+        self._publish({"v": 1, "budget": budget, "window_ms": window_ms, "age_ms": age, "limits": limits})
+
+    def _publish(self, body: dict[str, Any]) -> None:
+        try:
+            self._bus.publish(self._subject, encode(body))
+            self.seen += 1
+        except BursarError:
+            return  # the next answer tells the same
+
+    def _was_limited(self, budget: str, told: RateLimitHeaders, amounts: Mapping[str, int]) -> None:
+        dimensions = used_up(told, amounts)
+        asked = None if told.retry_after is None else min(86_400_000, round(told.retry_after * 1000.0))
+        if self._freezes.known(budget, dimensions) + SAME_MS >= (SAME_MS + 1.0 if asked is None else asked):
+            return
+        if asked is not None:
+            self._freezes.own(budget, dimensions, asked)
+        self.limited += 1
+        self._background.spawn(self._report(budget, dimensions, asked))
+
+    async def _report(self, budget: str, dimensions: list[str], asked: int | None) -> None:
+        fields = {"budget": budget, "dimensions": dimensions, "retry_after_ms": asked}
+        call = self._caller.request("rate-limited", fields)
+        try:
+            reply = await self._caller.run(call, self._clock.now() + PATIENCE_MS)
+        finally:
+            self._caller.give_up(call)
+        self._freezes.apply(reply.body)
+
+
+def named(told: RateLimitHeaders) -> list[tuple[str, Observed]]:
+    """The limits that headers tell of, by dimension. A single limit on tokens is one on input and output together."""
+    rows = (
+        ("requests", told.requests),
+        ("total_tokens", told.tokens),
+        ("input_tokens", told.input_tokens),
+        ("output_tokens", told.output_tokens),
+    )
+    return [(name, seen) for name, seen in rows if seen is not None]
+
+
+def used_up(told: RateLimitHeaders, amounts: Mapping[str, int]) -> list[str]:
+    """The dimensions of which less is left than the refused call needed; none when the headers do not say."""
+    short = []
+    for name, seen in named(told):
+        need = amounts.get(name, 0)
+        if name == "total_tokens":
+            need = need or amounts.get("input_tokens", 0) + amounts.get("output_tokens", 0)
+        if seen.remaining is not None and seen.remaining < max(1, need):
+            short.append(name)
+    return short
+
+
+def _row(name: str, seen: Observed, rounding: int) -> dict[str, Any]:
+    reset = None if seen.reset_in is None else min(86_400_000, round(seen.reset_in * 1000.0))
+    row = {"dimension": name, "limit": seen.limit, "remaining": seen.remaining, "rounding": rounding}
+    return {"v": 1, **row, "reset_in_ms": reset}
