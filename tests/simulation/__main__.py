@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import Counter
 
-from tests.simulation.run import WORKLOADS, play
+from tests.simulation.run import DECIDERS, play
 
 REPORT_EVERY = 500
 
@@ -20,10 +20,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1_000, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first one")
-    parser.add_argument("--decider", choices=[*WORKLOADS, "all"], default="all")
+    parser.add_argument("--decider", choices=[*DECIDERS, "all"], default="all")
     parser.add_argument("--keep-going", action="store_true", help="play on after a broken promise")
     chosen = parser.parse_args()
-    deciders = list(WORKLOADS) if chosen.decider == "all" else [chosen.decider]
+    deciders = list(DECIDERS) if chosen.decider == "all" else [chosen.decider]
     began, failed = time.monotonic(), 0
     total: Counter[str] = Counter()
     for count, seed in enumerate(range(chosen.start, chosen.start + chosen.seeds), 1):

@@ -10,6 +10,7 @@ from tests.simulation.bank import BankWorkload
 from tests.simulation.breaker import BreakerWorkload
 from tests.simulation.gpu_manager import GpuWorkload
 from tests.simulation.limiter import LimiterWorkload
+from tests.simulation.limiter_fleet import drawn
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.scheduler import SchedulerWorkload
 from tests.simulation.workload import Workload
@@ -24,11 +25,19 @@ WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "scheduler": SchedulerWorkload,
 }
 
+LIMITER_FLEET: Final = "limiter-fleet"
+"""The limiter with its real clients, without the kernel's own faults: `tests.simulation.limiter_fleet`."""
+
+DECIDERS: Final = (*WORKLOADS, LIMITER_FLEET)
+
 
 def play(decider: str, seeds: Iterable[int]) -> Counter[str]:
     """Play seeds one after the other; the sum of what was counted. Raises at the first broken promise."""
     total: Counter[str] = Counter()
     for seed in seeds:
+        if decider == LIMITER_FLEET:
+            total.update(drawn(seed).history.counts)
+            continue
         history = History(seed, WORKLOADS[decider])
         history.play()
         total.update(history.world.checker.counts)
