@@ -52,7 +52,7 @@ PURE_LIBRARY = frozenset(
     {
         *("__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "fractions"),
         *("functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "operator", "re", "string", "struct"),
-        *("types", "typing", "zlib", "msgpack", "pydantic"),
+        *("array", "types", "typing", "zlib", "msgpack", "numpy", "pydantic"),
     }
 )
 """What a pure module may import from outside: no IO, no clock, no threads, no randomness."""
