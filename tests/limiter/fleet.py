@@ -14,8 +14,9 @@ from typing import Any
 
 from bursar.contracts.limiter import Amounts, BudgetSpec, Reload, Reserve, Settle, Status, StatusReply, Usage
 from bursar.kernel.decider import Accept, Command, Event, Outcome, Refuse, Reject
+from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
-from bursar_limiter.state import State, validate
+from bursar_limiter.state import State
 from tests.desk import DeskBase
 
 

@@ -26,7 +26,7 @@ from bursar.contracts.limiter import (
 )
 from bursar.kernel.decider import Accept, Park, Refuse, Reject
 from tests.limiter.fleet import Desk
-from tests.limiter.truth import Call, Truth, no_amounts
+from tests.limiter.truth import Call, Truth, no_amounts, only
 
 pytestmark = pytest.mark.property
 
@@ -176,7 +176,8 @@ class Machine(RuleBasedStateMachine):
     def reload(self, data: st.DataObject) -> None:
         """Other limits and windows of the same dimensions."""
         limits = {}
-        for name, spec in FULL.limits.items():
+        for name, given in FULL.limits.items():
+            spec = only(given)
             factor = data.draw(st.sampled_from([500, 1000, 1000, 2000]), label=name)
             stretch = data.draw(st.sampled_from([500, 1000, 1000, 1500]), label="window")
             limits[name] = spec.model_copy(
@@ -249,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         wanted: dict[str, int] = {name: getattr(body.amounts, name) for name in DIMENSIONS}
         spent = self.counted(body.budget)
         for name, limit in self.desk.state.budgets[body.budget].spec.limits.items():
-            assert not wanted[name] or spent[name] + wanted[name] <= limit.limit, f"over the limit of {name}"
+            assert not wanted[name] or spent[name] + wanted[name] <= only(limit).limit, f"over the limit of {name}"
         assert reply["reservation"] not in self.truth.calls
         assert reply["granted_at_ms"] == self.desk.now
         self.truth.calls[reply["reservation"]] = Call(body.budget, self.desk.now, reply["expires_at_ms"], wanted)

@@ -12,14 +12,17 @@ from tests.limiter.oracle import token_bucket
 pytestmark = pytest.mark.property
 
 
-def pace(limit: int = 1000, window: int = 1000, u: int = 900, burst: int = 50) -> Pace:
+LIMIT = 1000
+
+
+def pace(limit: int = LIMIT, window: int = 1000, u: int = 900, burst: int = 50) -> Pace:
     return Pace(limit, window, u, burst)
 
 
 def test_a_full_bucket_lets_its_burst_go_at_once() -> None:
     """Capacity is the burst's share of the limit; then the rate is the pace's share."""
     bucket = pace()
-    bucket.take(0, 50)
+    bucket.owe(0, 50, LIMIT)
     assert not bucket.ready(0, 1)
     assert not bucket.ready(1, 1)
     assert bucket.ready(2, 1)
@@ -29,7 +32,7 @@ def test_a_request_larger_than_the_bucket_goes_when_it_is_full_and_into_debt() -
     """Never refused for ever: it takes all of its cost, and those after it wait."""
     bucket = pace()
     assert bucket.ready(0, 400)
-    bucket.take(0, 400)
+    bucket.owe(0, 400, LIMIT)
     assert bucket.debt(0) == 350
     assert bucket.ready_at(0, 1) == 390
     assert bucket.ready_at(0, 400) == 445
@@ -38,7 +41,7 @@ def test_a_request_larger_than_the_bucket_goes_when_it_is_full_and_into_debt() -
 def test_a_refund_comes_back_up_to_the_cap() -> None:
     """What was not used may be used by others at once, but no more than a burst."""
     bucket = pace()
-    bucket.take(0, 400)
+    bucket.owe(0, 400, LIMIT)
     bucket.give_back(0, 390)
     assert bucket.ready(0, 40)
     bucket.give_back(0, 390)
@@ -60,7 +63,7 @@ def test_ready_at_is_the_first_ms(
     bucket, now = Pace(limit, window, u, burst), 0
     for wait, taken in takes:
         now += wait
-        bucket.take(now, taken)
+        bucket.owe(now, taken, limit)
     at = bucket.ready_at(now, amount)
     assert bucket.ready(at, amount)
     assert at == now or not bucket.ready(at - 1, amount)

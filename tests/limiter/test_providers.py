@@ -14,6 +14,7 @@ from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Reserve
 from bursar.kernel.decider import Accept, Park
 from tests.limiter.fleet import Desk, arrivals, completion_tokens, prompt_tokens
 from tests.limiter.oracle import clock_window, rolling_window, token_bucket
+from tests.limiter.truth import only
 
 pytestmark = pytest.mark.property
 
@@ -103,7 +104,7 @@ class Run:
     def violations(self) -> dict[str, int]:
         found = {}
         for name, charges in self.charges.items():
-            limit = self.spec.limits[name]  # type: ignore[index]
+            limit = only(self.spec.limits[name])  # type: ignore[index]
             most, window = limit.limit, limit.window_ms
             found[f"{name} by the clock"] = sum(clock_window(charges, most, window, k * window / 7) for k in range(7))
             found[f"{name} rolling"] = rolling_window(charges, most, window)
@@ -114,7 +115,7 @@ class Run:
         """Share of the limit that was really used, without the first window."""
         begin = self.begin + WINDOW
         used = sum(amount for at, amount in self.charges[name] if begin <= at < self.end)
-        limit = self.spec.limits[name]  # type: ignore[index]
+        limit = only(self.spec.limits[name])  # type: ignore[index]
         return used * limit.window_ms / (limit.limit * (self.end - begin))
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from bursar.contracts.limiter import Amounts, BudgetSpec, Granted, LimitSpec, Refused, Reserve
 from bursar.kernel.decider import Accept
-from bursar_limiter import budget as budget_module
 from tests.limiter.fleet import Desk
 
 FENCE = "1.1.1.0123456789abcdef"
@@ -163,7 +162,7 @@ def test_an_unknown_budget_is_an_error_with_the_known_ones() -> None:
 
 def test_memory_is_bounded_whatever_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reservations of nothing are bounded too; room comes with the next time-out."""
-    monkeypatch.setattr(budget_module, "MAX_LIVE", 2)
+    monkeypatch.setattr("bursar_limiter.path.MAX_LIVE", 2)
     monkeypatch.setattr("bursar_limiter.refusal.MAX_LIVE", 2)
     desk = Desk(RAW)
     for ttl in (700, 900):

@@ -15,7 +15,7 @@ from bursar.kernel.decider import Accept
 from bursar_limiter import bugs as names
 from tests.limiter import test_ledger, test_recovery, test_settling, test_waiting
 from tests.limiter.fleet import Desk
-from tests.limiter.truth import Call, Truth
+from tests.limiter.truth import Call, Truth, only
 from tests.simulation.run import play
 
 pytestmark = pytest.mark.simulation
@@ -71,7 +71,7 @@ def ask_and_compare(desk: Desk, truth: Truth, tokens: int) -> None:
     outcome = desk.reserve(ttl_ms=900, input_tokens=tokens, concurrent=1)
     if isinstance(outcome, Accept):
         for name, limit in SPEC.limits.items():
-            assert truth.counted(SPEC, name, desk.now) + wanted[name] <= limit.limit, f"over the limit of {name}"
+            assert truth.counted(SPEC, name, desk.now) + wanted[name] <= only(limit).limit, f"over the limit of {name}"
         truth.calls[outcome.reply["reservation"]] = Call("b", desk.now, outcome.reply["expires_at_ms"], wanted)
 
 

@@ -6,8 +6,8 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
-from bursar_limiter.state import validate
 from tests.limiter.fleet import Desk
 from tests.limiter.test_recovery import lose, redeclare
 

@@ -160,10 +160,10 @@ def test_no_principal_holds_all_reservations_that_a_budget_may_have(monkeypatch:
 def test_comings_and_goings_behind_a_patient_head_leave_nothing_behind() -> None:
     """What the turns keep is bounded by who stands in line, whatever has come and gone."""
     line = Line()
-    line.join(Waiter(Command("patient", "p", None), (0, 0, 0, 1, 0), 1, 0))
+    line.join(Waiter(Command("patient", "p", None), (0, 0, 0, 1, 0, 0, 0), 1, 0))
     assert line.head() is not None
     for number in range(1, 5_000):
-        waiter = Waiter(Command(f"w-{number % 50}", "w", None), (0, 0, 0, 1, 0), 1, number)
+        waiter = Waiter(Command(f"w-{number % 50}", "w", None), (0, 0, 0, 1, 0, 0, 0), 1, number)
         line.join(waiter)
         line.leave(waiter)
     assert len(line._turns._heap) <= 2 * SPARE
@@ -176,7 +176,7 @@ def test_principals_that_were_served_long_ago_are_forgotten() -> None:
     for number in range(2_000):
         for who, cost in (("steady", 10), (f"once-{number}", 1)):
             order += 1
-            line.join(Waiter(Command(who, f"{order}", None), (0, 0, 0, 1, 0), 1, order, cost))
+            line.join(Waiter(Command(who, f"{order}", None), (0, 0, 0, 1, 0, 0, 0), 1, order, cost))
         if number:
             for _ in range(2):
                 head = line.head()
@@ -207,7 +207,7 @@ def test_what_two_waiting_principals_get_differs_by_no_more_than_their_largest_r
         desk.advance(desk.now + rng.randrange(1, 300))
         head = budget.line.head()
         assert head is not None
-        assert not budget.fits(desk.now, head.amounts), "it stands though its head fits"
+        assert not desk.state.path_of(budget).fits(desk.now, head.amounts), "it stands though its head fits"
         got = Counter(dict.fromkeys(names, 0))
         for key in desk.answers:
             got[key[0]] += sizes[key]

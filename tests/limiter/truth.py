@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bursar.contracts.limiter import DIMENSIONS, BudgetSpec
+from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, Limits, LimitSpec
 
 Amounts = dict[str, int]
 
@@ -41,7 +41,7 @@ class Truth:
     def counted(self, spec: BudgetSpec, dimension: str, now: int) -> int:
         """What counts against a limit at this moment, in the worst case for the provider."""
         mine = [call for call in self.calls.values() if call.budget == spec.name]
-        limit = spec.limits[dimension]  # type: ignore[index]
+        limit = only(spec.limits[dimension])  # type: ignore[index]
         if dimension == "concurrent":
             return sum(call.reserved[dimension] for call in mine if not call.over(now))
         since = now - limit.window_ms - spec.jitter_ms if limit.window_ms else -1
@@ -64,6 +64,12 @@ class Truth:
         if produced:
             return [(call.ended_at, used)]
         return [(call.granted_at, min(used, reserved)), (call.ended_at, max(0, used - reserved))]
+
+
+def only(limits: Limits) -> LimitSpec:
+    """The limit of a dimension that has one."""
+    assert isinstance(limits, LimitSpec)
+    return limits
 
 
 def no_amounts() -> Amounts:

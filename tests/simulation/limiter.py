@@ -20,9 +20,10 @@ from bursar.contracts.limiter import (
     Withdraw,
 )
 from bursar.kernel.decider import Decider, Fence
+from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
 from bursar_limiter.reloading import LoadFile
-from bursar_limiter.state import State, validate
+from bursar_limiter.state import State
 from tests.limiter.oracle import clock_window, rolling_window
 from tests.simulation.workload import Client, Question
 

@@ -1,71 +1,110 @@
-"""One budget: its meters, the time-outs of its reservations, and its line."""
+"""One budget: a node of the tree, with its meters, what it holds, and its line.
+
+A budget may have a parent, whose limits count too, and so on upwards; and links to other objects (a purse, a host).
+What a reservation takes from is its `path.Path`. Reservations name the lowest budget, the leaf; only there it is
+counted who holds how many.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar.contracts.limiter import BudgetSpec
+from bursar.contracts.limiter import PRIORITIES, BudgetSpec
 from bursar_limiter.dimensions import Quantities
-from bursar_limiter.meter import Meter, meters_of
+from bursar_limiter.meter import Level, Meter, Production, meters_of
 from bursar_limiter.waiting import Line
 
-MAX_LIVE = 100_000
+if TYPE_CHECKING:
+    from bursar_limiter.path import Path
+
+MAX_LIVE: Final = 100_000
 """Most reservations of one budget that may be in flight: bounds the memory whatever the limits are."""
 
-MAX_HELD = MAX_LIVE // 4
+MAX_HELD: Final = MAX_LIVE // 4
 """Most of these that one principal may have, so that the rest is there for others."""
 
-LOOKED_AT = 1_000
+LOOKED_AT: Final = 1_000
 """Time-outs that are looked at to say when enough will have ended."""
+
+SPARE: Final = 64
+"""So many entries that are of no use any more are not worth tidying up."""
 
 
 class Reservation(NamedTuple):
-    """A permit that has not ended. ``charged``: bit i is set when the grant was charged to the present meter of
-    dimension i, so that a refund may be taken back from it (not after the meter was made anew, nor for a
-    reservation that was adopted after a loss: what it had taken is part of what counts as lost)."""
+    """A permit that has not ended. ``budget``: its leaf; ``also``: what else the request named. ``ordinal``: which
+    grant it was; a refund may be taken back from a meter that was there before it (`Meter.since`), so not after the
+    meter was made anew, nor for a reservation that was adopted after a loss (-1): what it had taken is part of what
+    counts as lost."""
 
     budget: str
     principal: str
     granted_at: int
     expires_at: int
     amounts: Quantities
-    charged: int
+    ordinal: int
+    also: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=32)
+def spec_of(text: str) -> BudgetSpec:
+    return BudgetSpec.model_validate_json(text)
 
 
 class Budget:
-    """``good_for``: how long a permit may wait for its call. ``retired``: no longer offered, kept because something
-    in it still counts. ``recovering_until``: nothing is granted before. ``count``: reservations in flight, ``held``: by
-    principal. ``agenda_at``: the time-out for which this
-    budget stands in the state's agenda (0: none)."""
+    """``text``: its specification, as JSON, because the parsed one is large; ``base``: the declared budget that this
+    one was made below for an agent or a run, None if it is declared itself. ``good_for``: how long a permit may wait
+    for its call. ``retired``: no longer offered, kept because something in it still counts. ``recovering_until``:
+    nothing is granted before. ``count``: reservations in flight that name it, ``held``: by principal. ``watches``:
+    whether it has limits in flight, so that it matters when reservations time out. ``gives``: whether agents or runs
+    have budgets of their own below it; ``made``: how many there are now. ``granted`` counts also for these."""
 
     __slots__ = (
-        "agenda_at",
-        "charged",
+        "base",
+        "children",
         "count",
         "expiries",
+        "gives",
         "good_for",
         "granted",
         "held",
+        "highest",
         "line",
+        "links",
         "live",
+        "made",
         "max_ttl",
+        "max_waiting",
         "meters",
         "name",
+        "parent",
+        "path",
         "recovering_until",
         "refused",
         "retired",
-        "spec",
+        "text",
+        "tidy_at",
+        "tidy_made",
+        "watches",
+        "weight",
     )
 
-    def __init__(self, spec: BudgetSpec, live: dict[str, Reservation]) -> None:
+    def __init__(self, spec: BudgetSpec, live: dict[str, Reservation], base: Budget | None = None) -> None:
         self.name = spec.name
+        self.base = base
         self.live = live
-        self.adopt(spec, meters_of(spec))
+        self.parent: Budget | None = None
+        self.links: tuple[Budget, ...] = ()
+        self.children: dict[str, Budget] = {}
+        self.path: Path | None = None
+        self.adopt(spec, meters_of(spec.limits, spec))
         self.expiries: list[tuple[int, str]] = []
-        self.agenda_at = 0
+        self.tidy_at = SPARE
+        self.made = 0
+        self.tidy_made = SPARE
         self.count = 0
         self.held: dict[str, int] = {}
         self.granted = 0
@@ -76,21 +115,31 @@ class Budget:
 
     def adopt(self, spec: BudgetSpec, meters: tuple[Meter, ...]) -> None:
         """Take these rules and meters."""
-        self.spec = spec
+        self.text = spec.model_dump_json(exclude_defaults=True)
         self.meters = meters
-        self.charged = sum(1 << meter.index for meter in meters)
+        self.watches = any(isinstance(meter, Level | Production) for meter in meters)
         self.good_for = min(spec.send_within_ms, spec.jitter_ms)
         self.max_ttl = spec.max_ttl_ms
+        self.max_waiting = spec.max_waiting
+        self.weight = spec.weight
+        self.highest = PRIORITIES.index(spec.highest)
+        self.gives = spec.each_agent is not None or spec.each_run is not None
 
-    def fits(self, now: int, amounts: Quantities) -> bool:
-        """Whether all dimensions have room now."""
-        if now < self.recovering_until or self.count >= MAX_LIVE:
-            return False
-        for meter in self.meters:
-            amount = amounts[meter.index]
-            if amount and not meter.fits(now, amount):
-                return False
-        return True
+    @property
+    def spec(self) -> BudgetSpec:
+        return spec_of(self.text)
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether a request may name it."""
+        return not self.retired and self.base is None
+
+    def ancestors(self) -> Iterator[Budget]:
+        """Itself, its parent, and so on up."""
+        node: Budget | None = self
+        while node is not None:
+            yield node
+            node = node.parent
 
     def hold(self, principal: str, more: int) -> None:
         """One reservation of a principal begins (1) or ends (-1)."""
@@ -103,34 +152,38 @@ class Budget:
 
     def track(self, expires_at: int, reservation: str) -> None:
         """Note when a reservation times out."""
-        if len(self.expiries) > 2 * self.count + 64:
+        if len(self.expiries) >= self.tidy_at:
             self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
             heapify(self.expiries)
+            self.tidy_at = 2 * len(self.expiries) + SPARE
         heappush(self.expiries, (expires_at, reservation))
-
-    def next_expiry(self) -> tuple[int, str] | None:
-        """The next time-out of a reservation that has not ended."""
-        expiries, live = self.expiries, self.live
-        while expiries and expiries[0][1] not in live:
-            heappop(expiries)
-        return expiries[0] if expiries else None
 
     def freed(self, index: int, need: int) -> int | None:
         """When time-outs will have ended reservations with so much of a dimension; None if all hold less. Looks at
         no more than `LOOKED_AT` time-outs: beyond, it is the time of the last of these, and so too early."""
-        first = self.next_expiry()
-        if first is None:
-            return None
-        for expires_at, reservation in islice(in_order(self.expiries), LOOKED_AT):
-            if reservation in self.live:
-                need -= self.live[reservation].amounts[index]
+        expiries, live, expires_at = self.expiries, self.live, 0
+        while expiries and expiries[0][1] not in live:
+            heappop(expiries)
+        for expires_at, reservation in islice(in_order(expiries), LOOKED_AT):
+            if reservation in live:
+                need -= live[reservation].amounts[index]
                 if need <= 0:
                     return expires_at
-        return expires_at if len(self.expiries) > LOOKED_AT else None
+        return expires_at if len(expiries) > LOOKED_AT else None
+
+    def next_end(self, now: int) -> int:
+        """The next time-out of a reservation of this leaf; now if none is known."""
+        ends = (at for at, key in in_order(self.expiries) if key in self.live and self.live[key].budget == self.name)
+        return next(ends, now)
 
     def idle(self, now: int) -> bool:
         """Whether nothing in it counts any more."""
         return not self.count and not any(meter.counted(now) for meter in self.meters)
+
+    def at_rest(self, now: int) -> bool:
+        """Whether nothing in it differs from a new one."""
+        unmoved = not self.count and now >= self.recovering_until
+        return unmoved and all(meter.at_rest(now) for meter in self.meters)
 
 
 def in_order(heap: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bursar.contracts.limiter import BudgetSpec
-from bursar_limiter.reloading import fault_of
+from bursar_limiter.tree import fault_of
 
 Reader = tuple[str, Callable[[Any], Any]]
 """The field that a key stands for, and what makes its value from what is written."""
@@ -170,7 +170,8 @@ def _fields(table: Mapping[str, Any], keys: Mapping[str, Reader], where: str) ->
 
 def _first_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    place = [str(part) for part in first["loc"] if part != "LimitSpec" and "tuple" not in str(part)]
+    return f"{'.'.join(place)}: {first['msg']}"
 
 
 def _lateness(spec: BudgetSpec) -> str | None:

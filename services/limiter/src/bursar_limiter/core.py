@@ -24,7 +24,8 @@ from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, 
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
 from bursar_limiter.evolve import APPLY
-from bursar_limiter.state import State, dump, load
+from bursar_limiter.state import State
+from bursar_limiter.storing import dump, load
 from bursar_limiter.waiting import NEVER
 
 
@@ -32,7 +33,7 @@ class LimiterDecider:
     """The `bursar.kernel.decider.Decider` of the limiter."""
 
     name = "limiter"
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -71,8 +72,8 @@ class LimiterDecider:
     def wake_at(self, state: State) -> int | None:
         """May be early (a time-out that was settled meanwhile): `due` then hands out nothing and moves it on."""
         times = [budget.line.head_at for budget in state.standing.values() if budget.line.head_at < NEVER]
-        if state.agenda:
-            times.append(state.agenda[0][0])
+        if state.expiries:
+            times.append(state.expiries[0][0])
         if state.deadlines:
             times.append(state.deadlines[0][0])
         return max(0, min(times)) if times else None

@@ -2,11 +2,11 @@
 
 | kind | then | means |
 |---|---|---|
-| ``g`` | budget, reservation, principal, expires, five amounts | granted |
-| ``s`` | reservation, five amounts really used | settled |
+| ``g`` | budget, reservation, principal, expires, seven amounts, other objects | granted |
+| ``s`` | reservation, seven amounts really used | settled |
 | ``c`` | reservation | cancelled: the call was never sent |
 | ``t`` | reservation | timed out: counts as used in full |
-| ``l`` | reservation, five amounts really used | usage reported after the time-out |
+| ``l`` | reservation, seven amounts really used | usage reported after the time-out |
 | ``b`` | digest of the file or "", list of budgets as maps | the set of budgets replaced |
 | ``x`` | list of [budget, until] | acknowledged entries were lost: limits count as used, nothing granted until then |
 | ``a`` | as ``g`` | a reservation that was lost, adopted from its holder |
@@ -34,16 +34,17 @@ def in_words(event: tuple[Any, ...]) -> str:
     return f"{at} ms: {_WORDS[kind](*event[2:])}"
 
 
-def _amounts(values: tuple[int, ...]) -> str:
-    named = [f"{name} {value}" for name, value in zip(DIMENSIONS, values, strict=True) if value]
-    return ", ".join(named) or "nothing"
+def _amounts(values: tuple[Any, ...]) -> str:
+    """Amounts by name, and after them the names of other objects."""
+    named = [f"{name} {value}" for name, value in zip(DIMENSIONS, values, strict=False) if value]
+    return ", ".join([*named, *(f"also from {name}" for name in values[len(DIMENSIONS) :])]) or "nothing"
 
 
-def _granted(budget: str, reservation: str, principal: str, expires: int, *amounts: int) -> str:
+def _granted(budget: str, reservation: str, principal: str, expires: int, *amounts: Any) -> str:
     return f"granted {reservation} to {principal} from {budget} until {expires} ms: {_amounts(amounts)}"
 
 
-def _adopted(budget: str, reservation: str, principal: str, expires: int, *amounts: int) -> str:
+def _adopted(budget: str, reservation: str, principal: str, expires: int, *amounts: Any) -> str:
     return f"adopted {reservation} of {principal} in {budget} until {expires} ms: {_amounts(amounts)}"
 
 

@@ -8,130 +8,190 @@ keeps each amount for ``hold`` = W + J, and nothing is admitted beyond the limit
 That covers windows that start on the clock, windows that roll, and a token bucket of capacity L refilled at L/W: in
 a stretch of kW + r (0 <= r < W) the bucket lets pass L + (k + r/W)·L, the ledger at most (k + 1)·L.
 
-Amounts are kept per grain of time (about hold/512, at least 1 ms) in a ring, so that adding and leaving cost O(1)
-amortised. A grain leaves as a whole when its youngest possible grant is older than the hold: never too early, and too
-late by one grain at most. A refund takes the amount out of the grain of its grant, if that is still there, and never
-turns up in another.
+Amounts are kept per grain of time (about hold/512, at least 1 ms): the present grain in ``open``, the earlier ones in
+two arrays that hold only grains in which something was granted, so that a budget at rest is small. A grain leaves as a
+whole when its youngest possible grant is older than the hold: never too early, and too late by one grain at most. A
+refund takes the amount out of the grain of its grant, if that is still there, and never turns up in another.
 
-Only `add`, `take_back` and `fill` write the durable part (the ring). ``tail``, ``used`` and ``leaves_at`` are a view
-of it at some moment, moved on by `age`; a decision may do that without changing what `entries` tells.
+``room`` is what the limit leaves at the moment of the last `age`; whoever asks on a hot path asks for `age` only from
+``look_at`` on. A decision may do that: it moves a view, and does not change what `entries` tells.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
+from bursar_limiter.pacing import Pace
 
-GRAINS = 512
+GRAINS: Final = 512
 """How finely the hold is divided."""
 
-CEILING = 1 << 54
+CEILING: Final = 1 << 54
 """Most that a grain holds: no limit is above half of it, so what is cut off would not change a decision, not even
 after all grants of the grain were refunded. It keeps absurd reports of usage from growing without bound."""
 
+EMPTY: Final = array("q")
+"""What the ledgers that hold nothing share; never written to."""
 
-class Ledger:
-    """Amounts by time of grant. Times in ms, never going back; amounts are integers.
+NEVER: Final = 1 << 62
 
-    ``used`` is what counts against the limit at the moment of the last `age`; ``leaves_at`` is when it next may
-    fall, so that a caller on a hot path asks for `age` only from then on.
-    """
 
-    __slots__ = ("grain", "head", "hold", "leaves_at", "ring", "size", "tail", "used")
+class Span(NamedTuple):
+    """How long amounts count (ms), in which grains, and the pace in thousandths: shared by all ledgers of a kind."""
 
-    def __init__(self, hold: int) -> None:
-        self.hold = hold
-        self.grain = max(1, -(-hold // GRAINS))
-        self.size = hold // self.grain + 3
-        self.ring = [0] * self.size
-        self.head = 0
-        self.tail = 0
-        self.used = 0
-        self.leaves_at = self.grain + hold
+    window: int
+    hold: int
+    grain: int
+    utilisation: int
+
+
+@lru_cache(maxsize=4096)
+def span_of(window: int, hold: int, utilisation: int = 1000) -> Span:
+    return Span(window, hold, max(1, -(-hold // GRAINS)), utilisation)
+
+
+class Ledger(Pace):
+    """Amounts by time of grant. Times in ms, never going back; amounts are integers. It stands on the pace so that a
+    meter is one object."""
+
+    __slots__ = ("amounts", "first", "grains", "limit", "look_at", "open", "open_grain", "room", "span")
+
+    def __init__(self, span: Span, limit: int) -> None:
+        self.span = span
+        self.limit = limit
+        self.room = limit
+        self.open = 0
+        self.open_grain = 0
+        self.grains = EMPTY
+        self.amounts = EMPTY
+        self.first = 0
+        self.look_at = 0
+
+    @property
+    def used(self) -> int:
+        return self.limit - self.room
 
     def age(self, now: int) -> None:
-        """Let go of the grains whose youngest possible grant is older than the hold."""
-        gone = (now - self.hold) // self.grain
-        if gone <= self.tail:
+        """Let go of the grains whose youngest possible grant is older than the hold, and open the grain of now."""
+        if now < self.look_at:
             return
-        ring, size, used = self.ring, self.size, self.used
-        for index in range(self.tail, min(gone, self.head + 1)):
-            used -= ring[index % size]
-        self.used = used
-        self.tail = gone
-        self.leaves_at = (gone + 1) * self.grain + self.hold
+        _, hold, grain, _ = self.span
+        index = now // grain
+        if index > self.open_grain:
+            if self.open:
+                self._close()
+            self.open_grain = index
+        gone, grains, first = (now - hold) // grain, self.grains, self.first
+        while first < len(grains) and grains[first] < gone:
+            self.room += self.amounts[first]
+            first += 1
+        self.first = first
+        leaves_at = (grains[first] + 1) * grain + hold if first < len(grains) else NEVER
+        self.look_at = min(leaves_at, (self.open_grain + 1) * grain)
+
+    def _close(self) -> None:
+        """Put the open grain into the arrays, and drop what had left before its time."""
+        index = self.open_grain
+        if self.grains is EMPTY:
+            self.grains, self.amounts = array("q"), array("q")
+        elif self.first > 16 and self.first * 2 > len(self.grains):
+            keep = min(self.first, bisect_left(self.grains, index - self.span.hold // self.span.grain - 2))
+            del self.grains[:keep]
+            del self.amounts[:keep]
+            self.first -= keep
+        if self.grains and self.grains[-1] == index:
+            self.amounts[-1] += self.open
+        else:
+            self.grains.append(index)
+            self.amounts.append(self.open)
+        self.open = 0
 
     def add(self, now: int, amount: int) -> None:
         """Charge an amount granted now."""
-        if now >= self.leaves_at:
+        if now >= self.look_at:
             self.age(now)
-        index = now // self.grain
-        if index > self.head:
-            self._roll(index)
-        self.ring[index % self.size] += amount
-        self.used += amount
+        self.open += amount
+        self.room -= amount
 
     def add_excess(self, now: int, amount: int) -> None:
         """Charge an amount that no limit bounds: what an agent reports."""
-        here = self.ring[now // self.grain % self.size] if now // self.grain == self.head else 0
-        self.add(now, min(amount, CEILING - here))
+        self.age(now)
+        self.add(now, min(amount, CEILING - self.open))
 
     def take_back(self, granted_at: int, now: int, amount: int) -> int:
         """Remove an amount from the grain of its grant; returns what was still there to remove (0 when it left)."""
-        if now >= self.leaves_at:
+        if now >= self.look_at:
             self.age(now)
-        index = granted_at // self.grain
-        if index < self.tail and not seeded(bugs.WRONG_GRAIN):
+        index = granted_at // self.span.grain
+        if index == self.open_grain:
+            amount = min(amount, self.open)
+            self.open -= amount
+            self.room += amount
+            return amount
+        at = bisect_left(self.grains, index, self.first)
+        if at == len(self.grains) or self.grains[at] != index:
+            if seeded(bugs.WRONG_GRAIN):
+                self.room += amount
+                self.open -= amount
+                return amount
             return 0
-        slot = index % self.size
-        amount = min(amount, self.ring[slot])
-        self.ring[slot] -= amount
-        self.used -= amount
+        amount = min(amount, self.amounts[at])
+        self.amounts[at] -= amount
+        self.room += amount
         return amount
 
     def free_at(self, now: int, need: int) -> int:
         """When so much will have left by itself; the time when all has left if that is less."""
         self.age(now)
         when = now
-        for index in range(self.tail, self.head + 1):
-            here = self.ring[index % self.size]
-            if here:
-                need -= here
-                when = (index + 1) * self.grain + self.hold
-                if need <= 0:
-                    break
+        for last, here in self._counting():
+            need -= here
+            when = last + 1 + self.span.hold
+            if need <= 0:
+                break
         return when
 
     def leaves_when(self, granted_at: int) -> int:
         """When an amount granted then stops counting."""
-        return (granted_at // self.grain + 1) * self.grain + self.hold
+        return (granted_at // self.span.grain + 1) * self.span.grain + self.span.hold
+
+    def _counting(self) -> Iterable[tuple[int, int]]:
+        """(last ms of the grain, amount) of all that counts, oldest first."""
+        grain = self.span.grain
+        for at in range(self.first, len(self.grains)):
+            if self.amounts[at]:
+                yield (self.grains[at] + 1) * grain - 1, self.amounts[at]
+        if self.open:
+            yield (self.open_grain + 1) * grain - 1, self.open
 
     def entries(self, at: int) -> list[list[int]]:
         """What counts at a moment not before the last change: [last ms of the grain, amount], oldest first."""
-        first = max(self.head - self.size + 1, (at - self.hold) // self.grain, 0)
-        return [
-            [(index + 1) * self.grain - 1, self.ring[index % self.size]]
-            for index in range(first, self.head + 1)
-            if self.ring[index % self.size]
-        ]
+        _, hold, grain, _ = self.span
+        gone = (at - hold) // grain
+        stored = zip(self.grains, self.amounts, strict=True)
+        kept = {index: amount for index, amount in stored if amount and index >= gone}
+        if self.open and self.open_grain >= gone:
+            kept[self.open_grain] = kept.get(self.open_grain, 0) + self.open
+        return [[(index + 1) * grain - 1, amount] for index, amount in kept.items()]
 
     def restore(self, entries: Iterable[Sequence[int]]) -> None:
         """Fill a new ledger with what `entries` told of this one or of another (nothing leaves earlier for that)."""
+        kept: dict[int, int] = {}
         for last, amount in entries:
-            index = last // self.grain
-            if index > self.head:
-                self._roll(index)
-            slot = index % self.size
-            self.ring[slot] = min(CEILING, self.ring[slot] + amount)
-        self.used = sum(self.ring)
-        self.tail = max(0, self.head - self.size + 1)
-        self.leaves_at = (self.tail + 1) * self.grain + self.hold
-
-    def _roll(self, index: int) -> None:
-        """Move the head to a later grain, emptying those in between."""
-        ring, size = self.ring, self.size
-        for passed in range(max(self.head, index - size) + 1, index + 1):
-            ring[passed % size] = 0
-        self.head = index
+            index = last // self.span.grain
+            kept[index] = min(CEILING, kept.get(index, 0) + amount)
+        if not kept:
+            return
+        *earlier, self.open_grain = kept
+        self.open = kept[self.open_grain]
+        if earlier:
+            self.grains, self.amounts = array("q", earlier), array("q", (kept[index] for index in earlier))
+        self.first = 0
+        self.room = self.limit - sum(kept.values())
+        self.look_at = 0

@@ -1,4 +1,4 @@
-"""One meter per limited dimension of a budget: how it counts, when a request fits, what an end changes.
+"""One meter per limit of a budget: how it counts, what an end changes.
 
 Four kinds, told apart when the budget is made and never asked about on the hot path:
 
@@ -6,8 +6,8 @@ Four kinds, told apart when the budget is made and never asked about on the hot 
   corrects it (less: out of the grain of the grant; more: from now on).
 - `Production`: the provider charges output as it is produced, at any time between grant and end. What is in flight
   counts in full however old it is; the end moves what was really produced into the ledger at the time of the end.
-- `Level`: calls in flight. No window: a reservation counts until it ends.
-- `Spent`: money that is spent once and never comes back, but for refunds.
+- `Level`: what is in flight. No window: a reservation counts until it ends.
+- `Spent`: an amount that is spent once and never comes back, but for refunds: a purse.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar.contracts.limiter import BudgetSpec, Dimension, Limits, LimitSpec, windows_of
 from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
-from bursar_limiter.dimensions import CONCURRENT, INDEX, MONEY
-from bursar_limiter.ledger import Ledger
-from bursar_limiter.meter_base import Ends, Meter
-from bursar_limiter.pacing import Burst, Pace
+from bursar_limiter.dimensions import INDEX, MONEY
+from bursar_limiter.meter_base import FULL_PACE, Ends, Meter
+from bursar_limiter.pacing import Burst
 
 __all__ = ["Admission", "Level", "Meter", "Production", "Spent", "meters_of"]
 
@@ -30,118 +29,117 @@ MOST_SPENT = 1 << 62
 
 
 class Admission(Meter):
-    """A rate that is charged as the call arrives."""
+    """A rate that is charged as the call arrives. ``burst``: a second guard, where the provider's bucket is small."""
 
-    __slots__ = ("burst", "ledger", "pace")
+    __slots__ = ("burst",)
     kind = "admission"
+    admits = True
 
     def __init__(self, index: int, spec: LimitSpec, budget: BudgetSpec) -> None:
-        super().__init__(index, spec)
-        window, limit = spec.window_ms, spec.limit
-        self.ledger = Ledger(window if seeded(bugs.JITTER_IGNORED) else window + budget.jitter_ms)
-        self.pace: Pace | None = None
+        super().__init__(index, spec, budget)
+        self.look_at = 0
         if spec.paced:
-            self.pace = Pace(limit, window, budget.utilisation_permille, budget.burst_permille)
+            self.unit, self.rate = 1000 * spec.window_ms, budget.utilisation_permille * spec.limit
+            self.cap = budget.burst_permille * spec.limit * spec.window_ms
+            self.zero = -self.cap
         self.burst: Burst | None = None
-        if spec.bucket is not None and spec.bucket < limit:
-            self.burst = Burst(limit, window, spec.bucket, budget.jitter_ms)
+        if spec.bucket is not None and spec.bucket < spec.limit:
+            self.burst = Burst(spec.limit, spec.window_ms, spec.bucket, budget.jitter_ms)
 
     def fits(self, now: int, amount: int) -> bool:
-        ledger = self.ledger
-        if now >= ledger.leaves_at:
-            ledger.age(now)
-        if ledger.used + amount > self.limit:
-            return False
-        pace = self.pace
-        if pace is not None:
-            level = pace.level + (now - pace.at) * pace.rate
-            if level < pace.cap and level < amount * pace.unit:
-                return False
-        return self.burst is None or self.burst.fits(now, amount)
+        return super().fits(now, amount) and (self.burst is None or self.burst.fits(now, amount))
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
-        self.ledger.age(now)
-        need = self.ledger.used + ahead + amount - self.limit
-        when = now if need <= 0 else self.ledger.free_at(now, need)
+        self.age(now)
+        need = ahead + amount - self.room
+        when = now if need <= 0 else self.free_at(now, need)
         return max(when, self._paced_at(now, amount, ahead))
 
     def soonest(self, now: int, amount: int) -> int | None:
-        self.ledger.age(now)
-        need = self.ledger.used - self.in_flight + amount - self.limit
-        when = now if need <= 0 else self.ledger.free_at(now, need)
+        self.age(now)
+        need = amount - self.room - self.in_flight
+        when = now if need <= 0 else self.free_at(now, need)
         return max(when, self._paced_at(now, amount, -self.in_flight))
 
     def _paced_at(self, now: int, amount: int, ahead: int) -> int:
-        when = now if self.pace is None else self.pace.ready_at(now, amount, ahead)
+        when = max(self.frozen_until, self.ready_at(now, amount, ahead))
         return when if self.burst is None else max(when, self.burst.fits_at(now, amount))
 
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
-        self.ledger.add(now, amount)
-        if self.pace is not None:
-            self.pace.take(now, amount)
+        self.add(now, amount)
+        self.pay(now, amount)
         if self.burst is not None:
             self.burst.take(now, amount)
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, *, charged: bool) -> None:
         self.in_flight -= reserved
         if actual > reserved:
             self.correct(now, actual - reserved)
         elif actual < reserved and charged:
-            self.ledger.take_back(granted_at, now, reserved - actual)
-            if self.pace is not None:
-                self.pace.give_back(now, reserved - actual)
+            self.take_back(granted_at, now, reserved - actual)
+            if self.unit:
+                self.refund_pace(now, reserved - actual)
 
     def correct(self, now: int, more: int) -> None:
         if seeded(bugs.OVERAGE_FORGOTTEN):
             return
-        self.ledger.add_excess(now, more)
-        if self.pace is not None:
-            self.pace.take(now, more)
+        self.add_excess(now, more)
+        self._owe(now, more)
+
+    def _owe(self, now: int, more: int) -> None:
+        if self.unit:
+            self.owe(now, more, self.limit)
+        if now < self.frozen_until:
+            self.freeze(self.frozen_until)
         if self.burst is not None:
             self.burst.take(now, more)
 
     def lose(self, now: int) -> None:
         """Refunds in flight may make room in older grains, never in what is added here."""
-        self.ledger.age(now)
-        missing = self.limit - self.ledger.used
+        self.age(now)
+        missing = self.limit - self.charged(now)
         if missing > 0:
-            self.ledger.add(now, missing)
+            self.add(now, missing)
 
     def safe_at(self, now: int, max_ttl_ms: int) -> int:
-        return self.ledger.leaves_when(now)
+        return self.leaves_when(now)
 
-    def used(self, now: int) -> int:
-        self.ledger.age(now)
-        return self.ledger.used
+    def charged(self, now: int) -> int:
+        return self.counted(now)
 
-    def counted(self, now: int) -> int:
-        return self.used(now)
-
-    def debt(self, now: int) -> int:
-        return 0 if self.pace is None else self.pace.debt(now)
+    def at_rest(self, now: int) -> bool:
+        calm = super().at_rest(now) and not self.entries(now) and now * self.rate - self.zero >= self.cap
+        return calm and (self.burst is None or not self.burst.debt_at(now))
 
     def validate(self, now: int) -> None:
         super().validate(now)
-        self.ledger.age(now)
-        assert self.ledger.used == sum(amount for _, amount in self.ledger.entries(now)), "used is not the sum"
-        assert min(self.ledger.ring) >= 0, "an amount below zero"
-        assert self.pace is None or self.pace.level <= self.pace.cap, "pace above its cap"
+        self.age(now)
+        assert self.charged(now) == sum(amount for _, amount in self.entries(now)), "used is not the sum"
+        assert self.open >= 0, "an amount below zero"
+        assert min(self.amounts, default=0) >= 0, "an amount below zero"
+        assert now >= self.frozen_until or self.zero >= self.frozen_until * self.rate, "a freeze was lifted"
 
     def dump(self, at: int) -> list[Any]:
-        pace, burst = self.pace, self.burst
+        burst = self.burst
+        zero = max(self.zero, at * self.rate - self.cap)
         return [
-            self.ledger.entries(at),
-            None if pace is None else [pace.at, *divmod(pace.level, 1 << 62)],
+            self.entries(at),
+            list(divmod(zero, 1 << 62)),
             None if burst is None else [burst.at, *divmod(burst.debt, 1 << 62)],
+            self.since,
+            self.frozen_until if self.frozen_until > at else 0,
+            self.tuned,
         ]
 
     def load(self, value: Sequence[Any]) -> None:
-        entries, pace, burst = value
-        self.ledger.restore(entries)
-        if self.pace is not None:
-            debtless = seeded(bugs.DEBT_FORGOTTEN) and pace[1] < 0
-            self.pace.at, self.pace.level = pace[0], 0 if debtless else (pace[1] << 62) + pace[2]
+        entries, zero, burst, self.since, self.frozen_until, tuned = value
+        if tuned != FULL_PACE:
+            self.tune(0, tuned)
+        self.restore(entries)
+        self.zero = (zero[0] << 62) + zero[1]
+        if self.unit and seeded(bugs.DEBT_FORGOTTEN):
+            self.zero = min(self.zero, -self.cap)
         if self.burst is not None:
             self.burst.at, self.burst.debt = burst[0], (burst[1] << 62) + burst[2]
 
@@ -151,86 +149,83 @@ class Production(Admission):
 
     __slots__ = ()
     kind = "production"
+    admits = False
 
     def fits(self, now: int, amount: int) -> bool:
-        ledger, flying = self.ledger, self.in_flight
-        if now >= ledger.leaves_at:
-            ledger.age(now)
-        if ledger.used + flying + amount > self.limit:
-            return False
-        pace = self.pace
-        if pace is not None:
-            level = pace.level + (now - pace.at) * pace.rate
-            if level < pace.cap and level < amount * pace.unit:
-                return False
-        return self.burst is None or self.burst.fits(now, flying + amount)
+        return Meter.fits(self, now, amount)
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
-        self.ledger.age(now)
-        ledger, when = self.ledger, now
-        need = ledger.used + self.in_flight + ahead + amount - self.limit
+        self.age(now)
+        when, need, ledger = now, ahead + amount - self.room, self.charged(now)
         if need > 0:
-            when = ledger.free_at(now, need)
-        if need > ledger.used:
-            timed_out = ends.freed(self.index, max(1, need - ledger.used - ahead))
-            when = when if timed_out is None else ledger.leaves_when(timed_out)
+            when = self.free_at(now, need)
+        if need > ledger:
+            timed_out = ends.freed(self.index, max(1, need - ledger - ahead))
+            when = when if timed_out is None else self.leaves_when(timed_out)
         return max(when, self._paced_at(now, amount, ahead))
 
     def soonest(self, now: int, amount: int) -> int | None:
-        self.ledger.age(now)
-        need = self.ledger.used + amount - self.limit
-        when = now if need <= 0 else self.ledger.free_at(now, need)
+        self.age(now)
+        need = amount - self.room - self.in_flight
+        when = now if need <= 0 else self.free_at(now, need)
         return max(when, self._paced_at(now, amount, -self.in_flight))
 
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
-        if self.pace is not None:
-            self.pace.take(now, amount)
+        self.room -= amount
+        if self.unit:
+            self.pay(now, amount)
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, *, charged: bool) -> None:
         self.in_flight -= reserved
+        self.room += reserved
         if actual:
-            self.ledger.add_excess(now, actual)
-        if self.pace is None:
-            return
+            self.add_excess(now, actual)
         if actual > reserved:
-            self.pace.take(now, actual - reserved)
-        elif actual < reserved and charged:
-            self.pace.give_back(now, reserved - actual)
+            self._owe(now, actual - reserved)
+        elif actual < reserved and charged and self.unit:
+            self.refund_pace(now, reserved - actual)
 
     def safe_at(self, now: int, max_ttl_ms: int) -> int:
-        return self.ledger.leaves_when(now + max_ttl_ms)
+        return self.leaves_when(now + max_ttl_ms)
 
     def may_adopt(self, amount: int) -> bool:
         return self.in_flight + amount <= self.limit
 
-    def counted(self, now: int) -> int:
-        return self.used(now) + self.in_flight
+    def adopt(self, amount: int) -> None:
+        self.in_flight += amount
+        self.room -= amount
+
+    def restore(self, entries: Any) -> None:
+        super().restore(entries)
+        self.room = self.limit - sum(amount for _, amount in self.entries(0)) - self.in_flight
+
+    def charged(self, now: int) -> int:
+        return self.counted(now) - self.in_flight
 
 
 class Level(Meter):
-    """Calls in flight."""
+    """What is in flight."""
 
     __slots__ = ()
     kind = "level"
 
-    def fits(self, now: int, amount: int) -> bool:
-        return self.in_flight + amount <= self.limit
-
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
-        need = self.in_flight + ahead + amount - self.limit
-        return now if need <= 0 else ends.freed(self.index, max(1, need - ahead))
+        need = ahead + amount - self.room
+        when = now if need <= 0 else ends.freed(self.index, max(1, need - ahead))
+        return when if when is None else max(when, self.frozen_until)
 
     def soonest(self, now: int, amount: int) -> int | None:
-        return now
+        return max(now, self.frozen_until)
 
     def take(self, now: int, amount: int) -> None:
-        self.in_flight += amount
+        self.adopt(amount)
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, *, charged: bool) -> None:
         if actual and seeded(bugs.CALLS_LEAK):  # which is so at a time-out
             return
         self.in_flight -= reserved
+        self.room += reserved
 
     def correct(self, now: int, more: int) -> None:
         """A call that has ended is not in flight."""
@@ -242,82 +237,87 @@ class Level(Meter):
         return now + max_ttl_ms
 
     def may_adopt(self, amount: int) -> bool:
-        return self.in_flight + amount <= self.limit
+        return amount <= self.room
 
-    def used(self, now: int) -> int:
+    def adopt(self, amount: int) -> None:
+        self.in_flight += amount
+        self.room -= amount
+
+    def charged(self, now: int) -> int:
         return self.in_flight
 
-    def counted(self, now: int) -> int:
-        return self.in_flight
+    def validate(self, now: int) -> None:
+        super().validate(now)
+        assert self.room == self.limit - self.in_flight, "room beside what is in flight"
 
     def dump(self, at: int) -> list[Any]:
-        return []
+        """All there is follows from the reservations."""
+        return [self.frozen_until if self.frozen_until > at else 0]
 
     def load(self, value: Sequence[Any]) -> None:
-        """All there is follows from the reservations."""
+        (self.frozen_until,) = value
+        self.freeze(self.frozen_until)
 
 
 class Spent(Meter):
-    """Money that is spent once: only a refund, or a higher limit, makes room again."""
+    """An amount that is spent once: only a refund, or a higher limit, makes room again."""
 
-    __slots__ = ("total",)
+    __slots__ = ()
     kind = "spent"
 
-    def __init__(self, index: int, spec: LimitSpec) -> None:
-        super().__init__(index, spec)
-        self.total = 0
-
-    def fits(self, now: int, amount: int) -> bool:
-        return self.total + amount <= self.limit
+    @property
+    def total(self) -> int:
+        return self.limit - self.room
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
-        return now if self.total + ahead + amount <= self.limit else None
+        return max(now, self.frozen_until) if ahead + amount <= self.room else None
 
     def soonest(self, now: int, amount: int) -> int | None:
-        return now if self.total - self.in_flight + amount <= self.limit else None
+        return max(now, self.frozen_until) if amount <= self.room + self.in_flight else None
 
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
-        self.total += amount
+        self.room -= amount
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, *, charged: bool) -> None:
         self.in_flight -= reserved
         if charged or actual > reserved:
-            self.total = min(MOST_SPENT, self.total + actual - reserved)
+            self.correct(now, actual - reserved)
 
     def correct(self, now: int, more: int) -> None:
-        self.total = min(MOST_SPENT, self.total + more)
+        self.room = max(self.limit - MOST_SPENT, self.room - more)
 
     def lose(self, now: int) -> None:
-        self.total = max(self.total, self.limit)
+        self.room = min(0, self.room)
 
     def safe_at(self, now: int, max_ttl_ms: int) -> int:
-        """The money is held as spent from here on, so nothing has to be waited for."""
+        """It is held as spent from here on, so nothing has to be waited for."""
         return now
 
-    def used(self, now: int) -> int:
+    def charged(self, now: int) -> int:
         return self.total
 
-    def counted(self, now: int) -> int:
-        return self.total
+    def at_rest(self, now: int) -> bool:
+        return super().at_rest(now) and not self.total
 
     def dump(self, at: int) -> list[Any]:
-        return [self.total]
+        return [self.total, self.since, self.frozen_until if self.frozen_until > at else 0]
 
     def load(self, value: Sequence[Any]) -> None:
-        (self.total,) = value
+        total, self.since, frozen = value
+        self.room = self.limit - total
+        self.freeze(frozen)
 
 
-def meters_of(budget: BudgetSpec) -> tuple[Meter, ...]:
-    """Fresh meters for a budget, in the order of the dimensions."""
-    made = [meter_of(INDEX[name], spec, budget) for name, spec in budget.limits.items()]
-    return tuple(sorted(made, key=lambda meter: meter.index))
+def meters_of(limits: dict[Dimension, Limits], budget: BudgetSpec) -> tuple[Meter, ...]:
+    """Fresh meters for these limits under the rules of a budget, in the order of the dimensions and windows."""
+    made = [meter_of(INDEX[name], spec, budget) for name, given in limits.items() for spec in windows_of(given)]
+    return tuple(sorted(made, key=lambda meter: (meter.index, meter.window_ms)))
 
 
 def meter_of(index: int, spec: LimitSpec, budget: BudgetSpec) -> Meter:
-    if index == CONCURRENT:
-        return Level(index, spec)
-    if index == MONEY and spec.window_ms == 0:
-        return Spent(index, spec)
+    if spec.window_ms == 0:
+        spent = budget.kind == "purse" or (index == MONEY and not spec.in_flight)
+        return Spent(index, spec, budget) if spent else Level(index, spec, budget)
     kind = Production if spec.charge == "production" else Admission
     return kind(index, spec, budget)

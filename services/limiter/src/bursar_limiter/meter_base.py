@@ -1,8 +1,15 @@
 """What every meter answers, whatever it counts; the kinds stand in `meter`.
 
+A meter is one limit: an amount of one dimension in one window, or in flight, or spent once. Every kind shows the same
+numbers to the hot path, which reads them in place: an amount fits when ``room`` holds it (after `age`, from
+``look_at`` on), and the pace is ready for it. Everything else is a method.
+
 `fits` and `earliest` agree exactly: a request that does not fit now fits first at `earliest`, if nothing else happens
 than that time passes (and that reservations run into their time-out). `soonest` is the same if everything in flight
 came back at once: before that time waiting cannot help.
+
+Two things may be done to a meter from outside, and are part of what it dumps: `freeze` (nothing passes before a time)
+and `tune` (a pace below the configured one).
 """
 
 from __future__ import annotations
@@ -10,7 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from bursar.contracts.limiter import LimitSpec
+from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs
+from bursar_limiter.ledger import NEVER, Ledger, span_of
+
+FULL_PACE = 1000
 
 
 class Ends(Protocol):
@@ -21,23 +33,63 @@ class Ends(Protocol):
         ...
 
 
-class Meter:
-    """What all kinds share: the limit, what is reserved and not ended (``in_flight``), and the ``most`` that one
-    request may ask for."""
+class Meter(Ledger):
+    """What all kinds share: what is reserved and not ended (``in_flight``), the ``most`` that one request may ask for,
+    and ``since``: the ordinal of the first grant that was charged to it (those before take nothing back)."""
 
-    __slots__ = ("in_flight", "index", "limit", "most", "spec")
+    __slots__ = ("frozen_until", "in_flight", "index", "most", "since", "tuned")
     kind = ""
+    admits = False
+    """Whether a grant is charged to the ledger at once."""
 
-    def __init__(self, index: int, spec: LimitSpec) -> None:
+    def __init__(self, index: int, spec: LimitSpec, budget: BudgetSpec) -> None:
+        hold = spec.window_ms + (budget.jitter_ms if spec.window_ms and not seeded(bugs.JITTER_IGNORED) else 0)
+        Ledger.__init__(self, span_of(spec.window_ms, hold, budget.utilisation_permille), spec.limit)
+        self.unpaced()
+        self.look_at = NEVER
         self.index = index
-        self.spec = spec
-        self.limit = spec.limit
         self.most = spec.limit if spec.bucket is None else min(spec.limit, spec.bucket)
         self.in_flight = 0
+        self.since = 0
+        self.frozen_until = 0
+        self.tuned = FULL_PACE
+
+    @property
+    def window_ms(self) -> int:
+        return self.span.window
+
+    def freeze(self, until: int) -> None:
+        """Nothing passes before this time; then the pace begins with an empty bucket."""
+        self.frozen_until = max(self.frozen_until, until)
+        self.zero = max(self.zero, self.frozen_until * self.rate)
+
+    def thaw(self, now: int) -> None:
+        """The freeze is over now."""
+        if now < self.frozen_until:
+            self.frozen_until = now
+            self.zero = min(self.zero, now * self.rate)
+
+    def tune(self, now: int, permille: int) -> None:
+        """Pace at so many thousandths of the configured pace (1 to 1000), keeping the level of the bucket."""
+        if self.unit:
+            level = self.level_at(now)
+            self.rate = max(1, self.span.utilisation * self.limit * permille // FULL_PACE)
+            self.zero = now * self.rate - level
+            if now < self.frozen_until:
+                self.freeze(self.frozen_until)
+        self.tuned = permille
+
+    def refund_pace(self, now: int, amount: int) -> None:
+        """A refund comes back to the pace, but never lifts a freeze."""
+        self.give_back(now, amount)
+        if now < self.frozen_until:
+            self.zero = max(self.zero, self.frozen_until * self.rate)
 
     def fits(self, now: int, amount: int) -> bool:
-        """Whether the amount (> 0) may be granted now."""
-        raise NotImplementedError
+        """Whether the amount (> 0) may be granted now; `path.Path.fits` does the same in place."""
+        if now >= self.look_at:
+            self.age(now)
+        return amount <= self.room and self.ready(now, amount)
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
         """When it will fit; exact for ``ahead`` = 0, else not before this time if those ahead stay. None: never."""
@@ -49,12 +101,11 @@ class Meter:
         raise NotImplementedError
 
     def take(self, now: int, amount: int) -> None:
-        """Charge a grant."""
+        """Charge a grant; `path.Path.take` does the same in place."""
         raise NotImplementedError
 
-    def end(self, now: int, granted_at: int, reserved: int, actual: int, charged: int) -> None:
-        """End a reservation with its real usage. ``charged``: 0 if its grant was not charged
-        to this meter as it is now."""
+    def end(self, now: int, granted_at: int, reserved: int, actual: int, *, charged: bool) -> None:
+        """End a reservation with its real usage. ``charged``: whether its grant was charged to this meter."""
         raise NotImplementedError
 
     def correct(self, now: int, more: int) -> None:
@@ -73,16 +124,26 @@ class Meter:
         """Whether a lost reservation can have held so much."""
         return amount <= self.most
 
-    def used(self, now: int) -> int:
+    def adopt(self, amount: int) -> None:
+        """A reservation is in flight here that was not charged here."""
+        self.in_flight += amount
+
+    def release(self) -> None:
+        """Nothing is in flight; what is is adopted again."""
+        self.adopt(-self.in_flight)
+
+    def charged(self, now: int) -> int:
         """What has been charged, without what only counts because it is in flight."""
         raise NotImplementedError
 
     def counted(self, now: int) -> int:
         """What counts against the limit."""
-        raise NotImplementedError
+        self.age(now)
+        return self.limit - self.room
 
-    def debt(self, now: int) -> int:
-        return 0
+    def at_rest(self, now: int) -> bool:
+        """Whether nothing in it differs from a new one at that moment."""
+        return not self.in_flight and now >= self.frozen_until and self.tuned == FULL_PACE
 
     def validate(self, now: int) -> None:
         """Raise AssertionError if its parts disagree."""

@@ -20,20 +20,25 @@ from __future__ import annotations
 
 
 class Pace:
-    """The pacing bucket. ``level`` holds at time ``at``; scaled: one token is ``unit``, one ms adds ``rate``."""
+    """The pacing bucket. One token is ``unit``, one ms adds ``rate``. Its level at a time is ``now * rate - zero``, at
+    most ``cap``; so one number, the ``zero`` at which the bucket would be empty, says both how full it is and when.
 
-    __slots__ = ("at", "cap", "floor", "level", "rate", "unit")
+    Without pacing a token weighs nothing (``unit`` 0), and all that is left is that nothing passes before ``zero``.
+    """
+
+    __slots__ = ("cap", "rate", "unit", "zero")
 
     def __init__(self, limit: int, window_ms: int, utilisation_permille: int, burst_permille: int) -> None:
         self.unit = 1000 * window_ms
         self.rate = utilisation_permille * limit
         self.cap = burst_permille * limit * window_ms
-        self.floor = -limit * self.unit
-        self.level = self.cap
-        self.at = 0
+        self.zero = -self.cap
+
+    def unpaced(self) -> None:
+        self.unit, self.rate, self.cap, self.zero = 0, 1, 1, 0
 
     def level_at(self, now: int) -> int:
-        return min(self.cap, self.level + (now - self.at) * self.rate)
+        return min(self.cap, now * self.rate - self.zero)
 
     def ready(self, now: int, amount: int) -> bool:
         """Whether the bucket holds the amount, or is full (then even a larger one may go, into debt)."""
@@ -44,20 +49,25 @@ class Pace:
         lacking = min(self.cap, amount * self.unit) + ahead * self.unit - self.level_at(now)
         return now if lacking <= 0 else now + -(-lacking // self.rate)
 
-    def take(self, now: int, amount: int) -> None:
-        level = self.level + (now - self.at) * self.rate
-        level = (level if level < self.cap else self.cap) - amount * self.unit  # noqa: FURB136 - the hot path
-        self.level = level if level > self.floor else self.floor  # noqa: FURB136
-        self.at = now
+    def pay(self, now: int, amount: int) -> None:
+        """Take an amount; for one that `ready` has let pass. The hot path of grants does the same in place."""
+        full = now * self.rate - self.cap
+        zero = self.zero
+        self.zero = (zero if zero > full else full) + amount * self.unit  # noqa: FURB136 - the hot path
+
+    def owe(self, now: int, amount: int, most: int) -> None:
+        """Take an amount that nothing has bounded; the debt ends at ``most``."""
+        self.pay(now, amount)
+        self.zero = min(self.zero, now * self.rate + most * self.unit)
 
     def give_back(self, now: int, amount: int) -> None:
-        level = self.level + (now - self.at) * self.rate + amount * self.unit
-        self.level = level if level < self.cap else self.cap  # noqa: FURB136
-        self.at = now
+        """A refund, up to the cap."""
+        full, zero = now * self.rate - self.cap, self.zero - amount * self.unit
+        self.zero = zero if zero > full else full  # noqa: FURB136 - the hot path
 
     def debt(self, now: int) -> int:
         """How much below zero, in whole tokens."""
-        return max(0, -(self.level_at(now) // self.unit))
+        return max(0, -(self.level_at(now) // self.unit)) if self.unit else 0
 
 
 class Burst:

@@ -26,12 +26,13 @@ from __future__ import annotations
 from bursar.contracts.limiter import Redeclare
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import bugs, events
+from bursar_limiter import bugs, events, tree
+from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
+from bursar_limiter.path import Path
 from bursar_limiter.settling import unknown_budget, unknown_reservation
 from bursar_limiter.state import State
-from bursar_limiter.waiting import UNKNOWN
 
 
 def recover(state: State, now: int) -> list[Event]:
@@ -48,11 +49,12 @@ def apply_lost(state: State, event: Event) -> None:
     _, now, budgets = event
     state.at = state.lost_at = now
     for name, until in budgets:
-        budget = state.budgets[name]
+        budget = tree.made(state, name)
         budget.recovering_until = max(budget.recovering_until, now if seeded(bugs.GRANTS_AT_ONCE) else until)
-        budget.line.head_at = UNKNOWN
         for meter in budget.meters:
             meter.lose(now)
+    state.forget_paths()
+    state.changed_all()
 
 
 def fear(state: State, budget: Budget, now: int, *, is_new: bool) -> None:
@@ -79,36 +81,34 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
         return Refuse(_reply(key, adopted=False))
     if int(key.split(".", 1)[0]) >= fence[0]:
         return unknown_reservation(key)
-    if now >= budget.recovering_until:
+    path = find_path(state, budget, command.principal, body.run, body.also)
+    if isinstance(path, Reject):
+        return path
+    if now >= path.closed_until:
         return Refuse(_reply(key, adopted=False))
     amounts = from_amounts(body.amounts)
-    if budget.held.get(command.principal, 0) >= MAX_HELD or not _plausible(budget, amounts):
+    if path.leaf.held.get(command.principal, 0) >= MAX_HELD or not _plausible(path, amounts):
         facts = {"budget": budget.name, "reservation": key}
         return Reject("not_plausible", "So much cannot have been in flight under the limits.", facts)
-    longest = budget.spec.max_ttl_ms
-    expires_at = min(now + min(body.ttl_ms, longest), max(now, state.lost_at + longest))  # it was granted before
-    event = (events.ADOPTED, now, budget.name, key, command.principal, expires_at, *amounts)
+    expires_at = min(now + min(body.ttl_ms, path.max_ttl), max(now, state.lost_at + path.max_ttl))  # granted before
+    event = (events.ADOPTED, now, path.leaf.name, key, command.principal, expires_at, *amounts, *path.also)
     return Accept([event], _reply(key, adopted=True))
 
 
 def apply_adopted(state: State, event: Event) -> None:
-    _, now, name, reservation, principal, expires_at, r, i, o, c, u = event
-    amounts = (r, i, o, c, u)
-    budget = state.budgets[name]
+    _, now, name, key, principal, expires_at, r, i, o, c, u, t, b, *also = event
+    amounts, objects = (r, i, o, c, u, t, b), tuple(also)
     state.at = now
-    for meter in budget.meters:
-        meter.in_flight += amounts[meter.index]
-    state.live[reservation] = Reservation(name, principal, now, expires_at, amounts, 0)
-    budget.hold(principal, 1)
-    budget.track(expires_at, reservation)
-    state.schedule(budget)
-    budget.line.head_at = UNKNOWN
+    path = state.path_of(tree.made(state, name), objects)
+    path.adopt(amounts)
+    state.begin(key, path, Reservation(name, principal, now, expires_at, amounts, -1, objects))
+    state.changed(path)
 
 
-def _plausible(budget: Budget, amounts: Quantities) -> bool:
-    if budget.count >= MAX_LIVE:
+def _plausible(path: Path, amounts: Quantities) -> bool:
+    if path.leaf.count >= MAX_LIVE:
         return False
-    return all(meter.may_adopt(amounts[meter.index]) for meter in budget.meters)
+    return all(meter.may_adopt(amounts[index]) for index, meter in path.meters)
 
 
 def _reply(reservation: str, *, adopted: bool) -> dict[str, object]:

@@ -5,7 +5,8 @@ counts, so that its reservations can end and so that it does not come back empty
 change makes something unknowable, the fearful answer is taken:
 
 - a longer window (or J) of a budget in use starts full, since what had left the shorter one is not known any more;
-- a reservation made under other rules is not refunded from the new ones.
+- an object that stands above what has been used elsewhere starts full;
+- a reservation made under other rules, or below other objects, is not refunded from the new ones.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bursar.contracts.base import Message
-from bursar.contracts.limiter import BudgetSpec, Reload
+from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec, Reload, windows_of
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import events
+from bursar_limiter import events, tree
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import MONEY
-from bursar_limiter.meter import Admission, Meter, Production, Spent
+from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
 from bursar_limiter.recovery import fear
 from bursar_limiter.state import State
-from bursar_limiter.waiting import UNKNOWN
+from bursar_limiter.tree import fault_of, fault_of_tree
 
 
 class LoadFile(Message):
@@ -55,6 +56,9 @@ def _decide(state: State, budgets: Sequence[BudgetSpec], source: str, now: int) 
     wanted = {spec.name: spec for spec in budgets}
     if len(wanted) < len(budgets):
         return Reject("bad_budget", "Two budgets have the same name.", {})
+    wrong = fault_of_tree(wanted)
+    if wrong is not None:
+        return Reject("bad_budget", f"Budget {wrong[0]}: {wrong[1]}.", {"budget": wrong[0]})
     reply = _difference(state, wanted)
     if not source and not any(reply[key] for key in ("added", "changed", "removed")):
         return Refuse(reply)
@@ -63,30 +67,13 @@ def _decide(state: State, budgets: Sequence[BudgetSpec], source: str, now: int) 
 
 
 def _difference(state: State, wanted: Mapping[str, BudgetSpec]) -> dict[str, Any]:
-    offered = {name: budget.spec for name, budget in state.budgets.items() if not budget.retired}
+    offered = {name: budget.spec for name, budget in state.budgets.items() if budget.is_offered}
     return {
         "ok": True,
         "added": [name for name in wanted if name not in offered],
         "changed": [name for name, spec in wanted.items() if name in offered and offered[name] != spec],
         "removed": [name for name in offered if name not in wanted],
     }
-
-
-def fault_of(spec: BudgetSpec) -> str | None:
-    """What is wrong with a budget beyond its shape; None if nothing."""
-    if not spec.limits:
-        return "it limits nothing"
-    for name, limit in spec.limits.items():
-        windowed = limit.window_ms > 0
-        if name == "concurrent" and windowed:
-            return "concurrent counts calls in flight and has no window"
-        if name not in ("concurrent", "usd_micros") and not windowed:
-            return f"{name} needs a window"
-        if limit.charge == "production" and (not windowed or limit.bucket is not None):
-            return f"{name}: charge as produced needs a window, and no bucket"
-        if limit.bucket is not None and (not windowed or limit.bucket > limit.limit):
-            return f"{name}: a bucket needs a window, and is not larger than the limit"
-    return None
 
 
 def digest(budgets: Sequence[BudgetSpec]) -> str:
@@ -99,17 +86,48 @@ def apply_budgets(state: State, event: Event) -> None:
     _, now, source, specs = event
     state.at = now
     state.source = source or state.source
-    wanted = {spec["name"]: BudgetSpec.model_validate(spec) for spec in specs}
-    for name, budget in list(state.budgets.items()):
-        if name not in wanted:
+    wanted = {spec["name"]: BudgetSpec.model_validate_json(json.dumps(spec)) for spec in specs}
+    above = {name: state.path_of(budget).nodes for name, budget in state.budgets.items()}
+    declared = [budget for budget in state.budgets.values() if budget.base is None]
+    for budget in [budget for budget in state.budgets.values() if budget.base is not None]:
+        _renew_made(state, budget, wanted, now)
+    for budget in declared:
+        if budget.name not in wanted:
             _retire(state, budget, now)
     for name, spec in wanted.items():
         known = state.budgets.get(name)
         if known is None:
             state.budgets[name] = Budget(spec, state.live)
         else:
-            change(known, spec, now)
+            change(known, spec, now, state.ordinal)
         fear(state, state.budgets[name], now, is_new=known is None)
+    tree.connect(state)
+    _move(state, above, now)
+    _count_again(state)
+    state.changed_all()
+
+
+def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], now: int) -> None:
+    """An agent's or a run's budget follows its base. Where that gives it no more, or another is declared in its place,
+    it stays aside with what counts in it."""
+    base = budget.base
+    assert base is not None
+    if not budget.line and not budget.children and budget.at_rest(now):
+        tree.drop(state, budget)
+        return
+    spec = wanted.get(base.name)
+    if budget.name in wanted:
+        budget.base, base.made = None, base.made - 1
+        return
+    template = None
+    if spec is not None:
+        is_agent = budget.name.count("/") == base.name.count("/") + 1
+        template = spec.each_agent if is_agent else spec.each_run
+    if spec is not None and template is not None:
+        change(budget, tree.child_spec(spec, budget.name, template), now, state.ordinal)
+        return
+    budget.base, base.made = None, base.made - 1
+    _retire(state, budget, now)
 
 
 def _retire(state: State, budget: Budget, now: int) -> None:
@@ -117,24 +135,22 @@ def _retire(state: State, budget: Budget, now: int) -> None:
     budget.retired = True
     for waiter in list(budget.line.waiters.values()):
         state.send_away(budget, waiter, "")
-    if budget.idle(now):
-        del state.budgets[budget.name]
+    if budget.idle(now) and not budget.children:
+        tree.drop(state, budget)
 
 
-def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
+def change(budget: Budget, spec: BudgetSpec, now: int, ordinal: int) -> None:
     """Give a budget new limits, carrying over what counts."""
-    before = {meter.index: meter for meter in budget.meters}
-    old = budget.spec
-    fresh = Budget(spec, budget.live).meters
-    meters, renewed = [], 0
-    for meter in fresh:
-        had = before.get(meter.index)
-        if had is not None and had.spec == meter.spec and _same_rules(old, spec):
+    before = {(meter.index, meter.window_ms): meter for meter in budget.meters}
+    old, used_before = budget.spec, _was_used(budget)
+    same = _same_rules(old, spec)
+    meters = []
+    for meter in meters_of(spec.limits, spec):
+        had = before.get((meter.index, meter.window_ms)) or _likest(budget.meters, meter)
+        if had is not None and same and _limit_of(old, had) == _limit_of(spec, meter):
             meters.append(had)
             continue
-        renewed |= 1 << meter.index
-        meter.in_flight = _in_flight(budget, meter.index)
-        used_before = budget.granted > 0 or budget.recovering_until > 0
+        meter.since = ordinal + 1
         if had is not None:
             carry(had, meter, now, used_before=used_before)
         elif used_before and isinstance(meter, Admission) and meter.index != MONEY:
@@ -142,51 +158,91 @@ def change(budget: Budget, spec: BudgetSpec, now: int) -> None:
         meters.append(meter)
     budget.adopt(spec, tuple(meters))
     budget.retired = False
-    budget.line.head_at = UNKNOWN
-    _forget_charges(budget, renewed)
 
 
-def _same_rules(old: BudgetSpec, new: BudgetSpec) -> bool:
-    return (old.utilisation_permille, old.burst_permille, old.jitter_ms) == (
-        new.utilisation_permille,
-        new.burst_permille,
-        new.jitter_ms,
+def _was_used(budget: Budget) -> bool:
+    return any(node.granted > 0 or node.recovering_until > 0 for node in (budget, budget.base or budget)) or any(
+        _was_used(child) for child in budget.children.values()
     )
 
 
-def _in_flight(budget: Budget, index: int) -> int:
-    return sum(entry.amounts[index] for entry in budget.live.values() if entry.budget == budget.name)
+def _likest(meters: Sequence[Meter], meter: Meter) -> Meter | None:
+    """What counts the same dimension in the next longer window, or else in the longest."""
+    same = [had for had in meters if had.index == meter.index]
+    longer = [had for had in same if had.window_ms >= meter.window_ms]
+    return longer[0] if longer else same[-1] if same else None
 
 
-def _forget_charges(budget: Budget, renewed: int) -> None:
-    """Reservations made under other rules take nothing back from the new meters."""
-    if renewed:
-        for key, entry in budget.live.items():
-            if entry.budget == budget.name:
-                budget.live[key] = entry._replace(charged=entry.charged & ~renewed)
+def _limit_of(spec: BudgetSpec, meter: Meter) -> LimitSpec | None:
+    given = spec.limits.get(DIMENSIONS[meter.index])
+    found = [] if given is None else [limit for limit in windows_of(given) if limit.window_ms == meter.window_ms]
+    return found[0] if found else None
+
+
+def _same_rules(old: BudgetSpec, new: BudgetSpec) -> bool:
+    return (old.utilisation_permille, old.burst_permille, old.jitter_ms, old.kind) == (
+        new.utilisation_permille,
+        new.burst_permille,
+        new.jitter_ms,
+        new.kind,
+    )
+
+
+def _move(state: State, above: Mapping[str, tuple[Budget, ...]], now: int) -> None:
+    """Whatever has been used below other objects counts in those above it now: nobody knows how much of it they would
+    have counted, so their windows start full; and what is in flight takes nothing back from them."""
+    moved = set()
+    for name, before in above.items():
+        budget = state.budgets.get(name)
+        if budget is None or budget.retired:
+            continue
+        gained = [node for node in state.path_of(budget).nodes if node not in before]
+        if gained and (_was_used(budget) or budget.count):
+            moved.add(name)
+            for meter in (meter for node in gained for meter in node.meters if isinstance(meter, Admission)):
+                if meter.index != MONEY:
+                    meter.lose(now)
+    for key, entry in state.live.items():
+        if entry.budget in moved:
+            state.live[key] = entry._replace(ordinal=-1)
+
+
+def _count_again(state: State) -> None:
+    """What is in flight in every object, from the reservations."""
+    for budget in state.budgets.values():
+        budget.expiries = []
+        for meter in budget.meters:
+            meter.release()
+    for leaf, also, amounts in state.holdings():
+        state.path_of(state.budgets[leaf], also).adopt(amounts)
+    for key, entry in state.live.items():
+        for node in state.path_of(state.budgets[entry.budget], entry.also).watchers:
+            node.track(entry.expires_at, key)
 
 
 def carry(had: Meter, meter: Meter, now: int, *, used_before: bool) -> None:
     """Bring what counts in a meter into the one that replaces it."""
     if isinstance(had, Spent) and isinstance(meter, Spent):
-        meter.total = had.total
+        meter.room = meter.limit - had.total
     elif isinstance(meter, Spent):
-        meter.total = had.counted(now)
+        meter.room = meter.limit - had.counted(now)
     elif isinstance(had, Spent) and isinstance(meter, Admission):
         if had.total:
-            meter.ledger.add(now, had.total)
+            meter.add(now, had.total)
     elif isinstance(had, Admission) and isinstance(meter, Admission):
         _carry_rate(had, meter, now, used_before=used_before)
 
 
 def _carry_rate(had: Admission, meter: Admission, now: int, *, used_before: bool) -> None:
-    meter.ledger.restore(had.ledger.entries(now))
-    if isinstance(had, Production) and not isinstance(meter, Production) and meter.in_flight:
-        meter.ledger.add(now, meter.in_flight)
-    if used_before and meter.ledger.hold > had.ledger.hold:
+    meter.restore(had.entries(now))
+    if isinstance(had, Production) and not isinstance(meter, Production) and had.in_flight:
+        meter.add(now, had.in_flight)
+    if used_before and meter.span.hold > had.span.hold:
         meter.lose(now)
-    if had.pace is not None and meter.pace is not None:
-        meter.pace.level = min(meter.pace.cap, had.pace.level_at(now) // had.pace.unit * meter.pace.unit)
-        meter.pace.at = now
+    if had.unit and meter.unit:
+        level = min(meter.cap, had.level_at(now) // had.unit * meter.unit)
+        meter.zero = now * meter.rate - level
+    if had.frozen_until > now:
+        meter.freeze(had.frozen_until)
     if used_before and meter.burst is not None:
         meter.burst.take(now, meter.burst.capacity)

@@ -8,11 +8,13 @@ from bursar.contracts.limiter import Reserve
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse, Reject
 from bursar_limiter import bugs, events
+from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, Budget
-from bursar_limiter.dimensions import Quantities, from_amounts
-from bursar_limiter.refusal import Obstacle, obstacle, refused, soonest, too_large
+from bursar_limiter.dimensions import NOTHING, Quantities, from_amounts
+from bursar_limiter.path import Path
+from bursar_limiter.refusal import fits_at, obstacle, refused, soonest, too_large
 from bursar_limiter.settling import unknown_budget
-from bursar_limiter.state import NOTHING, WITHDRAWN, State
+from bursar_limiter.state import WITHDRAWN, State
 from bursar_limiter.waiting import NEVER, UNKNOWN, Waiter
 
 WHOLE = 1_000_000
@@ -23,16 +25,22 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     body: Reserve = command.body
     budget = state.budgets.get(body.budget)
     sent_away = state.handed is not None and _handed_out(state, command)
-    if budget is None or budget.retired or (sent_away and not sent_away.why):
+    if budget is None or not budget.is_offered or (sent_away and not sent_away.why):
         return unknown_budget(state, body.budget)
+    path = budget.path
+    if path is None or budget.gives or body.also:
+        found = find_path(state, budget, command.principal, body.run, body.also)
+        if isinstance(found, Reject):
+            return found
+        path = found
     amounts = from_amounts(body.amounts)
     if sent_away:
-        return _refuse(budget, command, amounts, now, sent_away.why)
-    if budget.line.waiters:
-        return _in_line(state, budget, command, amounts, now, fence)
-    if budget.fits(now, amounts):
-        return _grant(budget, command, amounts, now, fence)
-    return _stand_in_line(state, budget, command, amounts, now)
+        return _refuse(path, command, amounts, now, sent_away.why)
+    if path.leaf.line.waiters:
+        return _in_line(state, path, command, amounts, now, fence)
+    if path.fits(now, amounts):
+        return _grant(path, command, amounts, now, fence)
+    return _stand_in_line(state, path, command, amounts, now)
 
 
 def _handed_out(state: State, command: Command) -> Waiter | None:
@@ -45,15 +53,16 @@ def _handed_out(state: State, command: Command) -> Waiter | None:
     return handed
 
 
-def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept | Reject:
+def _grant(path: Path, command: Command, amounts: Quantities, now: int, fence: Fence) -> Accept | Reject:
     """The permit is good for the send time, or for J or the time to live if one of these is shorter."""
-    if budget.held.get(command.principal, 0) >= MAX_HELD:
-        facts = {"budget": budget.name, "held": MAX_HELD}
-        return Reject("too_many", f"{MAX_HELD} reservations of {budget.name} are yours and have not ended.", facts)
+    leaf = path.leaf
+    if leaf.held.get(command.principal, 0) >= MAX_HELD:
+        facts = {"budget": leaf.name, "held": MAX_HELD}
+        return Reject("too_many", f"{MAX_HELD} reservations of {leaf.name} are yours and have not ended.", facts)
     reservation = f"{fence[0]}.{fence[1]}.{fence[2]}"
-    ttl, good_for = command.body.ttl_ms, budget.good_for
-    if ttl > budget.max_ttl:  # noqa: PLR1730 - the hot path
-        ttl = budget.max_ttl
+    ttl, good_for = command.body.ttl_ms, path.good_for
+    if ttl > path.max_ttl:  # noqa: PLR1730 - the hot path
+        ttl = path.max_ttl
     if good_for > ttl:  # noqa: PLR1730
         good_for = ttl
     expires_at = now + ttl
@@ -64,65 +73,68 @@ def _grant(budget: Budget, command: Command, amounts: Quantities, now: int, fenc
         "send_by_at_ms": now + good_for,
         "expires_at_ms": expires_at,
     }
-    return Accept([(events.GRANTED, now, budget.name, reservation, command.principal, expires_at, *amounts)], reply)
+    event = (events.GRANTED, now, leaf.name, reservation, command.principal, expires_at, *amounts, *path.also)
+    return Accept([event], reply)
 
 
-def _in_line(state: State, budget: Budget, command: Command, amounts: Quantities, now: int, fence: Fence) -> Outcome:
+def _in_line(state: State, path: Path, command: Command, amounts: Quantities, now: int, fence: Fence) -> Outcome:
     """A reserve while somebody waits: somebody new, a re-sent one, or one that `due` has handed out."""
-    waiter = budget.line.find(command)
+    line = path.leaf.line
+    waiter = line.find(command)
     if waiter is None:
-        if seeded(bugs.OVERTAKEN) and budget.fits(now, amounts):
-            return _grant(budget, command, amounts, now, fence)
-        return _stand_in_line(state, budget, command, amounts, now)
+        if seeded(bugs.OVERTAKEN) and path.fits(now, amounts):
+            return _grant(path, command, amounts, now, fence)
+        return _stand_in_line(state, path, command, amounts, now)
     if state.handed is not waiter:
         return Park()
     state.handed = None
-    head = budget.line.head() is waiter
-    if head and budget.fits(now, waiter.amounts):
-        return _grant_head(state, budget, waiter, now, fence)
-    hopeless = too_large(budget, waiter.amounts) is not None
+    head = line.head() is waiter
+    if head and path.fits(now, waiter.amounts):
+        return _grant_head(state, path, waiter, now, fence)
+    hopeless = too_large(path, waiter.amounts) is not None
     if now >= waiter.deadline or hopeless:
-        others = budget.line.before(command.principal, waiter)
-        _leave(state, budget, waiter)
-        return _refuse(budget, command, waiter.amounts, now, "wait_too_long", others)
+        others = line.before(command.principal, waiter)
+        _leave(state, path.leaf, waiter)
+        return _refuse(path, command, waiter.amounts, now, "wait_too_long", others)
     if head:
-        budget.line.head_at = max(_head_at(budget, now), now + 1)
+        line.head_at = max(_head_at(state, path.leaf, now), now + 1)
     return Park()
 
 
-def _grant_head(state: State, budget: Budget, waiter: Waiter, now: int, fence: Fence) -> Outcome:
-    outcome = _grant(budget, waiter.command, waiter.amounts, now, fence)
-    _leave(state, budget, waiter, granted=isinstance(outcome, Accept))
+def _grant_head(state: State, path: Path, waiter: Waiter, now: int, fence: Fence) -> Outcome:
+    outcome = _grant(path, waiter.command, waiter.amounts, now, fence)
+    _leave(state, path.leaf, waiter, granted=isinstance(outcome, Accept))
     if isinstance(outcome, Accept):
         state.note(waiter.command[:2], outcome.reply["reservation"])
     return outcome
 
 
-def _stand_in_line(state: State, budget: Budget, command: Command, amounts: Quantities, now: int) -> Outcome:
+def _stand_in_line(state: State, path: Path, command: Command, amounts: Quantities, now: int) -> Outcome:
     """Join the line, unless that is full, or certain to be in vain."""
     principal, request_id, body = command
+    leaf = path.leaf
     if state.decided.get((principal, request_id)) == WITHDRAWN:
-        return _refuse(budget, command, amounts, now, "withdrawn")
-    if not body.wait_ms or too_large(budget, amounts) is not None:
-        return _refuse(budget, command, amounts, now, "over_limit")
-    first = soonest(budget, amounts, now)
+        return _refuse(path, command, amounts, now, "withdrawn")
+    if not body.wait_ms or too_large(path, amounts) is not None:
+        return _refuse(path, command, amounts, now, "over_limit")
+    first = soonest(path, amounts, now)
     if first is None or first > now + body.wait_ms:
-        return _refuse(budget, command, amounts, now, "wait_too_long")
-    if len(budget.line) >= budget.spec.max_waiting:
-        last = budget.line.makes_place(principal)
+        return _refuse(path, command, amounts, now, "wait_too_long")
+    if len(leaf.line) >= leaf.max_waiting:
+        last = leaf.line.makes_place(principal)
         if last is None:
-            return _refuse(budget, command, amounts, now, "queue_full")
-        state.send_away(budget, last, "queue_full")
+            return _refuse(path, command, amounts, now, "queue_full")
+        state.send_away(leaf, last, "queue_full")
     state.order += 1
-    waiter = Waiter(command, amounts, now + body.wait_ms, state.order, _cost(budget, amounts))
-    budget.line.join(waiter)
-    state.wait(budget, waiter)
+    waiter = Waiter(command, amounts, now + body.wait_ms, state.order, _cost(path, amounts), path.also)
+    leaf.line.join(waiter)
+    state.wait(leaf, waiter)
     return Park()
 
 
-def _cost(budget: Budget, amounts: Quantities) -> int:
+def _cost(path: Path, amounts: Quantities) -> int:
     """The largest share of a limit, in parts of `WHOLE`; at least one."""
-    return max((amounts[meter.index] * WHOLE // meter.limit for meter in budget.meters), default=0) + 1
+    return max((amounts[index] * WHOLE // meter.limit for index, meter in path.meters), default=0) + 1
 
 
 def _leave(state: State, budget: Budget, waiter: Waiter, *, granted: bool = False) -> None:
@@ -132,18 +144,18 @@ def _leave(state: State, budget: Budget, waiter: Waiter, *, granted: bool = Fals
 
 
 def _refuse(
-    budget: Budget, command: Command, amounts: Quantities, now: int, reason: str, others: Quantities | None = None
+    path: Path, command: Command, amounts: Quantities, now: int, reason: str, others: Quantities | None = None
 ) -> Refuse:
     """``others``: what is certain to go before it, if it stood in line until now."""
-    budget.refused += 1
-    ahead = len(budget.line)
-    large = too_large(budget, amounts)
+    path.leaf.refused += 1
+    ahead = len(path.leaf.line)
+    large = too_large(path, amounts)
     if large is not None:
-        return Refuse(refused(budget, "never_fits", amounts, now, ahead, Obstacle(None, large)))
-    if now < budget.recovering_until and reason != "withdrawn":
+        return Refuse(refused(path, "never_fits", amounts, now, (ahead, NOTHING), large))
+    if now < path.closed_until and reason != "withdrawn":
         reason = "recovering"
-    others = others or budget.line.before(command.principal)
-    return Refuse(refused(budget, reason, amounts, now, ahead, obstacle(budget, amounts, now, others)))
+    others = others or path.leaf.line.before(command.principal)
+    return Refuse(refused(path, reason, amounts, now, (ahead, others), obstacle(path, amounts, now, others)))
 
 
 def next_waiter(state: State, now: int) -> Waiter | None:
@@ -156,7 +168,7 @@ def next_waiter(state: State, now: int) -> Waiter | None:
     for budget in state.standing.values():
         line = budget.line
         if line.head_at == UNKNOWN:
-            line.head_at = _head_at(budget, now)
+            line.head_at = _head_at(state, budget, now)
         if line.head_at <= now:
             return line.head()
     deadlines = state.deadlines
@@ -167,10 +179,13 @@ def next_waiter(state: State, now: int) -> Waiter | None:
     return None
 
 
-def _head_at(budget: Budget, now: int) -> int:
+def _head_at(state: State, budget: Budget, now: int) -> int:
     """When the head of the line is to be decided: when it fits, or at once if it never will."""
     head = budget.line.head()
-    if head is None or too_large(budget, head.amounts) is not None:
+    if head is None:
         return now
-    retry_at = obstacle(budget, head.amounts, now, NOTHING).retry_at
+    path = state.path_of(budget, head.also)
+    if too_large(path, head.amounts) is not None:
+        return now
+    retry_at = fits_at(path, head.amounts, now)
     return NEVER if retry_at is None else retry_at

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from bursar.contracts.limiter import DIMENSIONS, Settle
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
-from bursar_limiter.dimensions import Quantities, from_usage
+from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, from_usage
 from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
-from bursar_limiter.state import NOTHING, State
+from bursar_limiter.state import State
 
 NAMES_SHOWN = 20
 """How many known budgets an error lists."""
@@ -66,22 +66,17 @@ def decide_expire(state: State, command: Command, now: int, fence: Fence) -> Out
 
 def next_expired(state: State, now: int) -> str | None:
     """A reservation whose time-out has come."""
-    agenda = state.agenda
-    while agenda and agenda[0][0] <= now:
-        at, name = heappop(agenda)
-        budget = state.budgets.get(name)
-        if budget is None or budget.agenda_at != at:
-            continue
-        budget.agenda_at = 0
-        state.schedule(budget)
-        upcoming = budget.next_expiry()
-        if upcoming is not None and upcoming[0] <= now:
-            return upcoming[1]
+    expiries, live = state.expiries, state.live
+    while expiries:
+        expires_at, reservation = expiries[0]
+        if reservation in live:
+            return reservation if expires_at <= now else None
+        heappop(expiries)
     return None
 
 
 def unknown_budget(state: State, name: str) -> Reject:
-    known = [budget.name for budget in state.budgets.values() if not budget.retired]
+    known = [budget.name for budget in state.budgets.values() if budget.is_offered]
     facts = {"budget": name, "known": known[:NAMES_SHOWN], "count": len(known)}
     return Reject("unknown_budget", f"There is no budget {name}.", facts)
 
@@ -97,9 +92,13 @@ def _not_yours(reservation: str) -> Reject:
 
 
 def _reply(reservation: str, outcome: str, reserved: Quantities, used: Quantities) -> dict[str, Any]:
+    """The total of tokens is told only where it was not simply the sum."""
     refunded: dict[str, int] = {}
     overage: dict[str, int] = {}
-    for name, more in zip(DIMENSIONS, map(sub, used, reserved), strict=True):
+    differences = list(map(sub, used, reserved))
+    if differences[TOTAL] == differences[INPUT] + differences[OUTPUT]:
+        differences[TOTAL] = 0
+    for name, more in zip(DIMENSIONS, differences, strict=True):
         if more < 0:
             refunded[name] = -more
         elif more > 0:

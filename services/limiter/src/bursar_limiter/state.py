@@ -1,34 +1,35 @@
 """The limiter's state: what the journal rebuilds, and beside it the volatile part (lines, counters of refusals).
 
 `dump` is canonical: it tells the durable part as of the last event, so that equal histories give equal dumps,
-whatever was asked and refused in between. `load` is its inverse. `validate` checks what must hold between the parts.
+whatever was asked and refused in between. `load` is its inverse (`storing`). `validate` checks what must hold between
+the parts (`checking`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from heapq import heapify, heappush
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
-from bursar.contracts.limiter import BudgetSpec
-from bursar.kernel.bugs import seeded
-from bursar_limiter import bugs
-from bursar_limiter.budget import Budget, Reservation
+from bursar_limiter.budget import SPARE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities
-from bursar_limiter.waiting import Waiter
+from bursar_limiter.path import Path
+from bursar_limiter.waiting import UNKNOWN, Waiter
 
-REMEMBER_MS = 600_000
+REMEMBER_MS: Final = 600_000
 """Ended reservations are remembered for at least so long (unless more end than `REMEMBER_COUNT`)."""
 
-REMEMBER_COUNT = 50_000
+REMEMBER_COUNT: Final = 50_000
 
-NOTED = 10_000
+NOTED: Final = 10_000
 """So many requests that left a line are remembered, for their withdrawal."""
 
-WITHDRAWN = ""
-"""In place of a reservation: the request was withdrawn."""
+MAX_PATHS: Final = 4_096
+"""So many paths with objects of the request's own are kept ready."""
 
-NOTHING: Quantities = (0, 0, 0, 0, 0)
+WITHDRAWN: Final = ""
+"""In place of a reservation: the request was withdrawn."""
 
 
 class Ended(NamedTuple):
@@ -39,15 +40,16 @@ class Ended(NamedTuple):
     at: int
     budget: str
     amounts: Quantities
+    also: tuple[str, ...] = ()
 
 
 class State:
-    """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
-    lost; -1: never); the rest is volatile or made from the durable part (``agenda``: the next time-out of each
-    budget; ``decided``: see `note`; ``orphans``: who has been sent away from a line and is to be told so)."""
+    """All that the decider knows. Durable: ``at`` (time of the last event) to ``ordinal`` (grants so far), with
+    ``lost_at`` (when entries were found lost; -1: never). The rest is volatile or made from the durable part:
+    ``expiries`` (time-outs of all reservations), ``paths``, ``decided`` (see `note`), ``orphans`` (who has been sent
+    away from a line and is to be told so)."""
 
     __slots__ = (
-        "agenda",
         "at",
         "budgets",
         "deadlines",
@@ -55,14 +57,18 @@ class State:
         "ended",
         "ended_before",
         "ended_since",
+        "expiries",
         "handed",
         "live",
         "lost_at",
         "order",
+        "ordinal",
         "orphans",
+        "paths",
         "source",
         "standing",
         "tidy_at",
+        "tidy_expiries",
     )
 
     def __init__(self) -> None:
@@ -74,14 +80,70 @@ class State:
         self.ended_since = 0
         self.source = ""
         self.lost_at = -1
-        self.agenda: list[tuple[int, str]] = []
+        self.ordinal = 0
+        self.expiries: list[tuple[int, str]] = []
+        self.tidy_expiries = SPARE
+        self.paths: dict[tuple[str, tuple[str, ...]], Path] = {}
         self.deadlines: list[tuple[int, int, Waiter]] = []
         self.decided: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.standing: dict[str, Budget] = {}
         self.orphans: deque[Waiter] = deque()
         self.handed: Waiter | None = None
         self.order = 0
-        self.tidy_at = 64
+        self.tidy_at = SPARE
+
+    # -- paths
+
+    def path_of(self, leaf: Budget, also: tuple[str, ...] = ()) -> Path:
+        """All that a reservation of this leaf takes from, with the objects that the request names itself."""
+        if not also:
+            path = leaf.path
+            if path is None:
+                path = leaf.path = Path(leaf)
+            return path
+        found = self.paths.get((leaf.name, also))
+        if found is None:
+            if len(self.paths) >= MAX_PATHS:
+                self.paths.clear()
+            named = [self.budgets[name] for name in also if name in self.budgets]
+            found = self.paths[leaf.name, also] = Path(leaf, also, named)
+        return found
+
+    def forget_paths(self) -> None:
+        """The tree has changed, or something recovers."""
+        self.paths.clear()
+        for budget in self.budgets.values():
+            budget.path = None
+
+    # -- reservations
+
+    def holdings(self) -> Iterator[tuple[str, tuple[str, ...], Quantities]]:
+        """What is in flight: (leaf, other objects, amounts) of everything that was taken and has not ended."""
+        for entry in self.live.values():
+            yield entry.budget, entry.also, entry.amounts
+
+    def begin(self, key: str, path: Path, reservation: Reservation) -> None:
+        """A reservation lives from now on; its amounts are charged by the caller."""
+        self.live[key] = reservation
+        path.leaf.hold(reservation.principal, 1)
+        expires_at = reservation.expires_at
+        for node in path.watchers:
+            node.track(expires_at, key)
+        if len(self.expiries) >= self.tidy_expiries:
+            self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
+            heapify(self.expiries)
+            self.tidy_expiries = 2 * len(self.expiries) + SPARE
+        heappush(self.expiries, (expires_at, key))
+
+    def changed(self, path: Path) -> None:
+        """Room was made, or taken, in these objects otherwise than by a grant: lines look at their time again."""
+        if self.standing:
+            for budget in self.standing.values():
+                budget.line.head_at = UNKNOWN
+
+    def changed_all(self) -> None:
+        for budget in self.standing.values():
+            budget.line.head_at = UNKNOWN
 
     def how_ended(self, reservation: str) -> Ended | None:
         return self.ended.get(reservation) or self.ended_before.get(reservation)
@@ -92,13 +154,15 @@ class State:
             self.ended_before, self.ended, self.ended_since = self.ended, {}, ended.at
         self.ended[reservation] = ended
 
+    # -- lines
+
     def wait(self, budget: Budget, waiter: Waiter) -> None:
         """Note that a waiter stands in a budget's line, and until when."""
         self.standing[budget.name] = budget
         if len(self.deadlines) >= self.tidy_at:
             self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
             heapify(self.deadlines)
-            self.tidy_at = 2 * len(self.deadlines) + 64
+            self.tidy_at = 2 * len(self.deadlines) + SPARE
         heappush(self.deadlines, (waiter.deadline, waiter.order, waiter))
 
     def send_away(self, budget: Budget, waiter: Waiter, why: str) -> None:
@@ -114,87 +178,3 @@ class State:
         self.decided[key] = what
         if len(self.decided) > NOTED:
             self.decided.popitem(last=False)
-
-    def schedule(self, budget: Budget) -> None:
-        """See to it that the agenda has the next time-out of this budget."""
-        upcoming = budget.next_expiry()
-        if upcoming is None:
-            budget.agenda_at = 0
-        elif not budget.agenda_at or upcoming[0] < budget.agenda_at:
-            budget.agenda_at = upcoming[0]
-            heappush(self.agenda, (upcoming[0], budget.name))
-
-
-def dump(state: State) -> dict[str, Any]:
-    return {
-        "at": state.at,
-        "source": state.source,
-        "lost_at": state.lost_at,
-        "budgets": [_dump_budget(budget, state.at) for budget in state.budgets.values()],
-        "live": [
-            [key, *entry[:4], *entry.amounts, entry.charged]
-            for key, entry in ({} if seeded(bugs.NOT_DUMPED) else state.live).items()
-        ],
-        "ended": [[key, *entry[:4], *entry.amounts] for key, entry in state.ended.items()],
-        "ended_before": [[key, *entry[:4], *entry.amounts] for key, entry in state.ended_before.items()],
-        "ended_since": state.ended_since,
-    }
-
-
-def load(value: Any) -> State:
-    state = State()
-    state.at, state.source, state.lost_at = value["at"], value["source"], value["lost_at"]
-    state.ended_since = value["ended_since"]
-    for key, budget, principal, granted_at, expires_at, r, i, o, c, u, charged in value["live"]:
-        state.live[key] = Reservation(budget, principal, granted_at, expires_at, (r, i, o, c, u), charged)
-    for generation, entries in ((state.ended, value["ended"]), (state.ended_before, value["ended_before"])):
-        for key, principal, how, at, budget, r, i, o, c, u in entries:
-            generation[key] = Ended(principal, how, at, budget, (r, i, o, c, u))
-    for entry in value["budgets"]:
-        budget = _load_budget(entry, state.live)
-        state.budgets[budget.name] = budget
-    for key, reservation in state.live.items():
-        budget = state.budgets[reservation.budget]
-        budget.hold(reservation.principal, 1)
-        budget.expiries.append((reservation.expires_at, key))
-        for meter in budget.meters:
-            meter.in_flight += reservation.amounts[meter.index]
-    for budget in state.budgets.values():
-        if seeded(bugs.EXPIRY_LOST):
-            budget.expiries.clear()
-        heapify(budget.expiries)
-        state.schedule(budget)
-    return state
-
-
-def _dump_budget(budget: Budget, at: int) -> list[Any]:
-    meters = [meter.dump(at) for meter in budget.meters]
-    spec = budget.spec.model_dump(mode="json", exclude_defaults=True)
-    return [spec, budget.retired, budget.granted, budget.recovering_until, meters]
-
-
-def _load_budget(value: Any, live: dict[str, Reservation]) -> Budget:
-    spec, retired, granted, recovering_until, meters = value
-    budget = Budget(BudgetSpec.model_validate(spec), live)
-    budget.retired, budget.granted, budget.recovering_until = retired, granted, recovering_until
-    for meter, kept in zip(budget.meters, meters, strict=True):
-        meter.load(kept)
-    return budget
-
-
-def validate(state: State, now: int) -> None:
-    """Raise AssertionError unless the parts of the state agree with one another."""
-    assert not state.live.keys() & (state.ended.keys() | state.ended_before.keys()), "a reservation lives and has ended"
-    for budget in state.budgets.values():
-        mine = [entry for entry in state.live.values() if entry.budget == budget.name]
-        assert budget.count == len(mine), f"{budget.name}: count of reservations"
-        keys = {key for key, entry in state.live.items() if entry.budget == budget.name}
-        assert keys <= {key for _, key in budget.expiries}, f"{budget.name}: time-outs"
-        assert not mine or 0 < budget.agenda_at <= min(entry.expires_at for entry in mine), f"{budget.name}: agenda"
-        for meter in budget.meters:
-            flying = sum(entry.amounts[meter.index] for entry in mine)
-            assert meter.in_flight == flying, f"{budget.name}: in flight of dimension {meter.index}"
-            meter.validate(now)
-        assert budget.held == Counter(entry.principal for entry in mine), f"{budget.name}: who holds how many"
-        budget.line.validate()
-        assert (budget.name in state.standing) == bool(budget.line), f"{budget.name}: standing"

@@ -19,7 +19,7 @@ def decide_clock(state: State, command: Command, now: int, fence: Fence) -> Outc
 
 def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Status = command.body
-    offered = [budget for budget in state.budgets.values() if not budget.retired]
+    offered = [budget for budget in state.budgets.values() if budget.is_offered]
     if body.budget is not None:
         offered = [budget for budget in offered if budget.name == body.budget]
         if not offered:
@@ -37,7 +37,8 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
 def _budget(budget: Budget, now: int) -> dict[str, Any]:
     return {
         "name": budget.name,
-        "dimensions": {DIMENSIONS[meter.index]: _dimension(meter, now) for meter in budget.meters},
+        "parent": None if budget.parent is None else budget.parent.name,
+        "dimensions": {_key(budget, meter): _dimension(meter, now) for meter in budget.meters},
         "reservations": budget.count,
         "waiting": len(budget.line),
         "granted": budget.granted,
@@ -45,11 +46,18 @@ def _budget(budget: Budget, now: int) -> dict[str, Any]:
     }
 
 
+def _key(budget: Budget, meter: Meter) -> str:
+    """The dimension; with its window for all but the first of several limits."""
+    first = next(other for other in budget.meters if other.index == meter.index)
+    name = DIMENSIONS[meter.index]
+    return name if first is meter else f"{name}/{meter.window_ms}"
+
+
 def _dimension(meter: Meter, now: int) -> dict[str, int]:
     return {
         "limit": meter.limit,
-        "window_ms": meter.spec.window_ms,
-        "used": min(MAX_INT, meter.used(now)),
+        "window_ms": meter.window_ms,
+        "used": min(MAX_INT, meter.charged(now)),
         "in_flight": min(MAX_INT, meter.in_flight),
         "headroom": max(0, meter.limit - meter.counted(now)),
         "debt": min(MAX_INT, meter.debt(now)),

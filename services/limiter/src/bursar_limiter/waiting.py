@@ -15,7 +15,7 @@ from collections import OrderedDict
 from itertools import islice, takewhile
 
 from bursar.kernel.decider import Command
-from bursar_limiter.dimensions import Quantities
+from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
 from bursar_limiter.turns import Turns
 
 UNKNOWN = -1
@@ -32,14 +32,23 @@ class Waiter:
     """One request in line. ``cost``: its largest share of a limit; ``deadline`` in ms of the limiter's clock; ``order``
     counts up through all lines; ``start``: see `turns`; ``why`` it was sent away (empty: it was not)."""
 
-    __slots__ = ("amounts", "command", "cost", "deadline", "gone", "order", "start", "why")
+    __slots__ = ("also", "amounts", "command", "cost", "deadline", "gone", "order", "start", "why")
 
-    def __init__(self, command: Command, amounts: Quantities, deadline: int, order: int, cost: int = 1) -> None:
+    def __init__(
+        self,
+        command: Command,
+        amounts: Quantities,
+        deadline: int,
+        order: int,
+        cost: int = 1,
+        also: tuple[str, ...] = (),
+    ) -> None:
         self.command = command
         self.amounts = amounts
         self.deadline = deadline
         self.order = order
         self.cost = cost
+        self.also = also
         self.start = 0
         self.gone = False
         self.why = ""
@@ -52,7 +61,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.waiters: OrderedDict[str, Waiter] = OrderedDict()
-        self.sums = [0, 0, 0, 0, 0]
+        self.sums = list(NOTHING)
 
     def first(self) -> Waiter:
         return next(iter(self.waiters.values()))
@@ -143,13 +152,11 @@ class Line:
         queue, head = self.queues.get(principal), self.head()
         asked = [] if head is None or head.command.principal == principal or head is waiter else [head.amounts]
         if queue is not None and waiter is None:
-            r, i, o, c, u = queue.sums
-            asked.append((r, i, o, c, u))
+            asked.append(as_quantities(queue.sums))
         elif queue is not None:
             earlier = takewhile(lambda other: other is not waiter, islice(queue.waiters.values(), COUNTED))
             asked.extend(other.amounts for other in earlier)
-        r, i, o, c, u = (sum(column) for column in zip((0, 0, 0, 0, 0), *asked, strict=True))
-        return (r, i, o, c, u)
+        return as_quantities(sum(column) for column in zip(NOTHING, *asked, strict=True))
 
     def _resize(self, principal: str, before: int, after: int) -> None:
         """Keep the principals by how many requests they have in line; each step changes that by one."""

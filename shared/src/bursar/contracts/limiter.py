@@ -14,40 +14,69 @@ from bursar.contracts.base import REQUEST_ID, Amount, Fence, Message, Name, Quer
 
 SERVICE = "limiter"
 
-Dimension = Literal["requests", "input_tokens", "output_tokens", "concurrent", "usd_micros"]
-DIMENSIONS: tuple[Dimension, ...] = ("requests", "input_tokens", "output_tokens", "concurrent", "usd_micros")
+Dimension = Literal[
+    "requests", "input_tokens", "output_tokens", "concurrent", "usd_micros", "total_tokens", "network_bytes"
+]
+DIMENSIONS: tuple[Dimension, ...] = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "concurrent",
+    "usd_micros",
+    "total_tokens",
+    "network_bytes",
+)
+
+Priority = Literal["reactive", "standard", "proactive"]
+PRIORITIES: tuple[Priority, ...] = ("reactive", "standard", "proactive")
 
 ReservationId = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
 
 
+Part = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", max_length=63)]
+"""One part of a name: what stands between two slashes."""
+
+Objects = Annotated[tuple[Name, ...], Field(max_length=4)]
+
+
 class Amounts(Message):
-    """How much of each dimension: counts, tokens, calls in flight, millionths of a dollar."""
+    """How much of each dimension: counts, tokens, calls in flight, millionths of a dollar, bytes on the network.
+    ``total_tokens`` 0: the sum of input and output."""
 
     requests: Amount = 1
     input_tokens: Amount = 0
     output_tokens: Amount = 0
     concurrent: Amount = 1
     usd_micros: Amount = 0
+    total_tokens: Amount = 0
+    network_bytes: Amount = 0
 
 
 class Usage(Message):
-    """What a call really used, as the provider reported it."""
+    """What a call really used, as the provider reported it. ``total_tokens`` 0: the sum of input and output."""
 
     requests: Amount = 1
     input_tokens: Amount = 0
     output_tokens: Amount = 0
     usd_micros: Amount = 0
+    total_tokens: Amount = 0
+    network_bytes: Amount = 0
 
 
 class Reserve(Request):
     """Ask for a permit for one provider call; answered by `Granted` or `Refused`.
 
     ``wait_ms``: how long to stand in line instead of being refused at once (0 = do not wait).
-    ``ttl_ms``: after so long without a settlement the reservation counts as used in full.
+    ``ttl_ms``: after so long without a settlement the reservation counts as used in full. ``run``: the run of the
+    agent, for budgets that give each run its own. ``also``: other objects to take from in the same decision (a purse,
+    a host, a destination). ``priority``: who goes first of those who wait.
     """
 
     budget: Name
     amounts: Amounts
+    run: Part | None = None
+    also: Objects = ()
+    priority: Priority = "standard"
     wait_ms: Annotated[int, Field(ge=0, le=600_000)] = 0
     ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 120_000
 
@@ -64,15 +93,21 @@ class Granted(Message):
 
 
 class Refused(Message):
-    """Not now, or never: ``retry_at_ms`` is None when no waiting helps. ``ahead``: how many others stand in line."""
+    """Not now, or never: ``retry_at_ms`` is None when no waiting helps. ``object``: what stands in the way, ``depth``
+    steps up from the budget that the request takes from (0: that itself); ``level``: how much of its ``limit`` counts
+    as used. ``ahead``: how many others stand in line; ``ahead_amount``: what is certain to go first."""
 
     ok: Literal[False] = False
     reason: Literal["over_limit", "wait_too_long", "never_fits", "recovering", "queue_full", "withdrawn"]
     budget: str
+    object: str | None = None
+    depth: int | None = None
     dimension: str | None
+    window_ms: int | None = None
     limit: int | None
     level: int | None
     ahead: int
+    ahead_amount: int = 0
     now_ms: int
     retry_at_ms: int | None
     retry_in_ms: int | None
@@ -107,6 +142,8 @@ class Redeclare(Request):
     reservation: ReservationId
     fence: Fence
     amounts: Amounts
+    run: Part | None = None
+    also: Objects = ()
     granted_at_ms: int
     ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)]
 
@@ -159,6 +196,7 @@ class BudgetStatus(Message):
     """One budget: its limited dimensions, and its counters."""
 
     name: str
+    parent: str | None = None
     dimensions: dict[str, DimensionStatus]
     reservations: int
     waiting: int
@@ -189,7 +227,8 @@ class ClockReply(Message):
 
 
 class LimitSpec(Message):
-    """One limit. ``window_ms`` 0: a level (calls in flight), or for money an amount that is spent once.
+    """One limit. ``window_ms`` 0: a level (what is in flight), or an amount that is spent once (in a purse, and for
+    money). ``in_flight``: said of another dimension than calls that is limited in flight.
 
     ``charge``: "admission" when the provider charges as the call arrives, "production" when output is charged as it
     is produced (what is in flight then stays charged until it is settled). ``bucket``: the capacity of the provider's
@@ -202,6 +241,22 @@ class LimitSpec(Message):
     charge: Literal["admission", "production"] = "admission"
     bucket: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
     paced: bool = True
+    in_flight: bool = False
+
+
+Limits = LimitSpec | Annotated[tuple[LimitSpec, ...], Field(min_length=1, max_length=8)]
+"""The limits of one dimension: one, or several with different windows."""
+
+
+def windows_of(limits: Limits) -> tuple[LimitSpec, ...]:
+    return (limits,) if isinstance(limits, LimitSpec) else limits
+
+
+class ChildSpec(Message):
+    """What each agent, or each run, of a budget gets of its own: made when it first asks, dropped when idle."""
+
+    limits: dict[Dimension, Limits] = Field(default_factory=dict)
+    weight: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
 class BudgetSpec(Message):
@@ -209,10 +264,20 @@ class BudgetSpec(Message):
     the limit may be used in one go; ``jitter_ms``: J, the longest time from the permit to the provider's charge;
     ``send_within_ms``: how long a permit is good for (it lies within J); ``max_ttl_ms``: the longest time to live of
     a reservation (a longer one is cut to it), which is also how long unknown calls are feared after a loss of data;
-    ``max_waiting``: how many may stand in line."""
+    ``max_waiting``: how many may stand in line. ``parent``: whose limits count too, and so on upwards. ``also``: other
+    objects that count too. ``kind`` "purse": every limit is an amount that is spent once. ``weight``: its share of
+    what its parent has, beside the other children that want something. ``highest``: the best priority that a
+    request in it may have. ``each_agent``, ``each_run``: what each of these gets of its own below this budget."""
 
     name: Name
-    limits: dict[Dimension, LimitSpec]
+    limits: dict[Dimension, Limits] = Field(default_factory=dict)
+    parent: Name | None = None
+    also: Objects = ()
+    kind: Literal["rate", "purse"] = "rate"
+    weight: Annotated[int, Field(ge=1, le=10_000)] = 100
+    highest: Priority = "reactive"
+    each_agent: ChildSpec | None = None
+    each_run: ChildSpec | None = None
     utilisation_permille: Annotated[int, Field(ge=1, le=1000)] = 920
     burst_permille: Annotated[int, Field(ge=1, le=1000)] = 50
     jitter_ms: Annotated[int, Field(ge=0, le=600_000)] = 500

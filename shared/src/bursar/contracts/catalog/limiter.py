@@ -16,7 +16,7 @@ OPERATIONS: Final = (
         wire.Reserve,
         "Ask for a permit for one call, of all dimensions at once; may stand in line for it.",
         replies=(wire.Granted, wire.Refused),
-        errors=("unknown_budget", "too_many"),
+        errors=("unknown_budget", "too_many", "too_many_agents", "too_many_objects"),
         example={
             "budget": "demo",
             "amounts": {"input_tokens": 900, "output_tokens": 400},
@@ -107,8 +107,13 @@ WORDS: Final = {
     "output_tokens": Word("Tokens produced by the provider.", "tokens"),
     "concurrent": Word("Calls in flight at the same time.", "calls"),
     "usd_micros": Word("Money.", "millionths of a US dollar"),
+    "total_tokens": Word("Tokens sent and produced; 0 stands for their sum.", "tokens"),
+    "network_bytes": Word("Bytes sent and received.", "bytes"),
     # reserve, settle, redeclare
     "budget": Word("Name of the budget."),
+    "run": Word("The agent's run, where runs have budgets of their own; null: none."),
+    "also": Word("Other objects to take from in the same decision: a purse, a host, a destination."),
+    "priority": Word("Who goes first of those who wait."),
     "amounts": Word("What to reserve of each dimension; also what counts when nothing is settled."),
     "Redeclare.fence": Word("The fence that came with the reservation."),
     "Redeclare.amounts": Word("What was reserved of each dimension."),
@@ -128,10 +133,14 @@ WORDS: Final = {
     "Withdrawn.outcome": Word("What has become of it."),
     # refusal
     "reason": Word("Why not."),
+    "object": Word("The budget in the way; null when none is."),
+    "depth": Word("Steps up from the budget that the request takes from; 0: that itself.", "steps"),
     "dimension": Word("The dimension in the way; null when it is not a limit."),
+    "Refused.window_ms": Word("The window of the limit in the way; 0: none; null when it is not a limit.", "ms"),
     "Refused.limit": Word("Its limit, in its unit.", "of the dimension"),
     "Refused.level": Word("How much of it counts as used or reserved.", "of the dimension"),
     "ahead": Word("How many stand in line before it.", "requests"),
+    "ahead_amount": Word("What those ask for that are certain to go first.", "of the dimension"),
     "now_ms": Word("The time of the answer.", _MS_CLOCK),
     "retry_at_ms": Word(
         "When the same request will be granted if nothing else happens; null when no waiting helps.", _MS_CLOCK
@@ -142,7 +151,15 @@ WORDS: Final = {
     "budgets": Word("The budgets."),
     "Reload.budgets": Word("The whole new set of budgets."),
     "name": Word("Name of the budget."),
-    "dimensions": Word("State of each limited dimension, by its name."),
+    "parent": Word("The budget above it, whose limits count too; null: none."),
+    "BudgetSpec.also": Word("Other budgets whose limits count too."),
+    "kind": Word("A purse is spent once; everything else is limited per window or in flight."),
+    "weight": Word("Its share of what its parent has, beside other children that want something.", "parts"),
+    "highest": Word("The best priority that a request in it may have."),
+    "each_agent": Word("What every agent gets of its own below this budget; null: nothing."),
+    "each_run": Word("What every run of an agent gets of its own below this budget; null: nothing."),
+    "LimitSpec.in_flight": Word("Said of another dimension than calls that is limited in flight."),
+    "dimensions": Word("State of each limit, by its dimension (further windows: dimension/window)."),
     "limit": Word("The limit, in the unit of the dimension.", "of the dimension"),
     "window_ms": Word(
         "Length of the window; 0: a level (calls in flight), or for money an amount that is spent once.", "ms"

@@ -1,0 +1,114 @@
+"""The durable state as one value, and back (see `state`).
+
+Budgets that were made below another for an agent or a run are told only while something in them differs from a new
+one: when they are dropped and made again is nobody's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heapify
+from typing import Any
+
+from bursar.contracts.limiter import BudgetSpec
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs, tree
+from bursar_limiter.budget import Budget, Reservation
+from bursar_limiter.dimensions import as_quantities
+from bursar_limiter.state import Ended, State
+
+
+def dump(state: State) -> dict[str, Any]:
+    live = {} if seeded(bugs.NOT_DUMPED) else state.live
+    return {
+        "at": state.at,
+        "source": state.source,
+        "lost_at": state.lost_at,
+        "ordinal": state.ordinal,
+        "budgets": [_dump_budget(budget, state.at) for budget in state.budgets.values() if budget.base is None],
+        "made": sorted(
+            _dump_made(state, budget)
+            for budget in state.budgets.values()
+            if budget.base is not None and not budget.at_rest(state.at)
+        ),
+        "live": [
+            [key, *entry[:4], list(entry.amounts), entry.ordinal, list(entry.also)] for key, entry in live.items()
+        ],
+        "ended": _dump_ended(state.ended),
+        "ended_before": _dump_ended(state.ended_before),
+        "ended_since": state.ended_since,
+    }
+
+
+def load(value: Any) -> State:
+    state = State()
+    state.at, state.source, state.lost_at = value["at"], value["source"], value["lost_at"]
+    state.ended_since, state.ordinal = value["ended_since"], value["ordinal"]
+    for key, budget, principal, granted_at, expires_at, amounts, ordinal, also in value["live"]:
+        state.live[key] = Reservation(
+            budget, principal, granted_at, expires_at, as_quantities(amounts), ordinal, tuple(also)
+        )
+    state.ended, state.ended_before = _load_ended(value["ended"]), _load_ended(value["ended_before"])
+    for text, *rest in value["budgets"]:
+        budget = Budget(BudgetSpec.model_validate_json(text), state.live)
+        state.budgets[budget.name] = budget
+        budget.retired, budget.granted, *kept = rest
+        _restore(budget, kept)
+    tree.connect(state)
+    for name, *kept in value["made"]:
+        _restore(tree.made(state, name), kept)
+    _count_in_flight(state)
+    return state
+
+
+def _count_in_flight(state: State) -> None:
+    """What follows from the reservations."""
+    for key, entry in state.live.items():
+        path = state.path_of(state.budgets[entry.budget], entry.also)
+        path.leaf.hold(entry.principal, 1)
+        for node in path.watchers:
+            node.expiries.append((entry.expires_at, key))
+        if not seeded(bugs.EXPIRY_LOST):
+            state.expiries.append((entry.expires_at, key))
+    for leaf, also, amounts in state.holdings():
+        state.path_of(state.budgets[leaf], also).adopt(amounts)
+    heapify(state.expiries)
+    for budget in state.budgets.values():
+        heapify(budget.expiries)
+
+
+def _dump_ended(generation: dict[str, Ended]) -> list[Any]:
+    return [[key, *entry[:4], list(entry.amounts), list(entry.also)] for key, entry in generation.items()]
+
+
+def _load_ended(entries: Iterable[Any]) -> dict[str, Ended]:
+    return {
+        key: Ended(principal, how, at, budget, as_quantities(amounts), tuple(also))
+        for key, principal, how, at, budget, amounts, also in entries
+    }
+
+
+def _dump_budget(budget: Budget, at: int) -> list[Any]:
+    return [budget.text, budget.retired, budget.granted, *_kept(budget, at)]
+
+
+def _dump_made(state: State, budget: Budget) -> list[Any]:
+    """Without what only says that it was there before."""
+    recovering_until, meters = _kept(budget, state.at)
+    below = [
+        e.ordinal for e in state.live.values() if e.budget == budget.name or e.budget.startswith(f"{budget.name}/")
+    ]
+    for meter, told in zip(budget.meters, meters, strict=True):
+        if meter.since and min(below, default=meter.since) >= meter.since:
+            told[told.index(meter.since, 1)] = 0
+    return [budget.name, recovering_until if recovering_until > state.at else 0, meters]
+
+
+def _kept(budget: Budget, at: int) -> list[Any]:
+    return [budget.recovering_until, [meter.dump(at) for meter in budget.meters]]
+
+
+def _restore(budget: Budget, kept: Iterable[Any]) -> None:
+    budget.recovering_until, meters = kept
+    for meter, told in zip(budget.meters, meters, strict=True):
+        meter.load(told)
