@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bursar_limiter.budget import Budget
+from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import State
 
 
@@ -14,9 +15,11 @@ def validate(state: State, now: int) -> None:
     listed = {key for _, key in state.expiries}
     assert state.live.keys() <= listed, "time-outs"
     flying: Counter[tuple[int, int]] = Counter()
-    for leaf, also, amounts in state.holdings():
+    for leaf, also, amounts in holdings(state):
         for index, meter in state.path_of(state.budgets[leaf], also).meters:
             flying[id(meter), index] += amounts[index]
+    for part in PARTS:
+        part.validate(state, now)
     for budget in state.budgets.values():
         _validate_budget(state, budget, now)
         for meter in budget.meters:

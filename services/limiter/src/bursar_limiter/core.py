@@ -24,9 +24,17 @@ from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, 
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
 from bursar_limiter.evolve import APPLY
+from bursar_limiter.parts import PARTS, Part
 from bursar_limiter.state import State
 from bursar_limiter.storing import dump, load
 from bursar_limiter.waiting import NEVER
+
+
+def plug_in(part: Part) -> None:
+    """Make a part known to everything that asks `PARTS`."""
+    PARTS.append(part)
+    APPLY.update(part.apply)
+    events.WORDS.update(part.words)
 
 
 class LimiterDecider:
@@ -47,6 +55,8 @@ class LimiterDecider:
             Status: status.decide_status,
             Clock: status.decide_clock,
         }
+        for part in PARTS:
+            self._rules.update(part.rules)
 
     def initial(self) -> State:
         return State()
@@ -58,11 +68,16 @@ class LimiterDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: time-outs, who was sent away, heads of lines that fit, waiters whose deadline has come."""
+        """In this order: time-outs, who was sent away, heads of lines that fit, waiters whose deadline has come;
+        what the parts have stands between."""
         state.handed = None
         expired = settling.next_expired(state, now)
         if expired is not None:
             return Command("", "", settling.Expire(expired))
+        for part in PARTS:
+            command = part.due(state, now)
+            if command is not None:
+                return command
         waiter = reserving.next_waiter(state, now)
         if waiter is None:
             return None
@@ -76,6 +91,7 @@ class LimiterDecider:
             times.append(state.expiries[0][0])
         if state.deadlines:
             times.append(state.deadlines[0][0])
+        times.extend(at for part in PARTS if (at := part.wake_at(state)) is not None)
         return max(0, min(times)) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

@@ -31,7 +31,7 @@ ADOPTED = "a"
 def in_words(event: tuple[Any, ...]) -> str:
     """One line for an operator."""
     kind, at = event[0], event[1]
-    return f"{at} ms: {_WORDS[kind](*event[2:])}"
+    return f"{at} ms: {WORDS[kind](*event[2:])}"
 
 
 def _amounts(values: tuple[Any, ...]) -> str:
@@ -74,7 +74,7 @@ def _lost(budgets: list[list[Any]]) -> str:
     return f"entries lost, limits count as used: {known or 'of every budget that is offered from now on'}"
 
 
-_WORDS: dict[str, Any] = {
+WORDS: dict[str, Any] = {
     GRANTED: _granted,
     SETTLED: _settled,
     CANCELLED: _cancelled,

@@ -30,6 +30,7 @@ from bursar_limiter import bugs, events, tree
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
+from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
 from bursar_limiter.settling import unknown_budget, unknown_reservation
 from bursar_limiter.state import State
@@ -37,7 +38,9 @@ from bursar_limiter.state import State
 
 def recover(state: State, now: int) -> list[Event]:
     """The event that makes the state safe after a loss. Budgets may be lost too, even all: see `fear`."""
-    return [(events.LOST, now, [[budget.name, safe_at(budget, now)] for budget in state.budgets.values()])]
+    parts = max((part.safe_at(state, now) for part in PARTS), default=now)
+    times = [[budget.name, max(parts, safe_at(budget, now))] for budget in state.budgets.values()]
+    return [(events.LOST, now, times)]
 
 
 def safe_at(budget: Budget, now: int) -> int:
@@ -53,6 +56,8 @@ def apply_lost(state: State, event: Event) -> None:
         budget.recovering_until = max(budget.recovering_until, now if seeded(bugs.GRANTS_AT_ONCE) else until)
         for meter in budget.meters:
             meter.lose(now)
+    for part in PARTS:
+        part.lost(state, now)
     state.forget_paths()
     state.changed_all()
 

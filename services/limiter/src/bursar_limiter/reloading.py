@@ -23,6 +23,7 @@ from bursar_limiter import events, tree
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
+from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.recovery import fear
 from bursar_limiter.state import State
 from bursar_limiter.tree import fault_of, fault_of_tree
@@ -104,6 +105,8 @@ def apply_budgets(state: State, event: Event) -> None:
     tree.connect(state)
     _move(state, above, now)
     _count_again(state)
+    for part in PARTS:
+        part.reloaded(state, now)
     state.changed_all()
 
 
@@ -213,7 +216,7 @@ def _count_again(state: State) -> None:
         budget.expiries = []
         for meter in budget.meters:
             meter.release()
-    for leaf, also, amounts in state.holdings():
+    for leaf, also, amounts in holdings(state):
         state.path_of(state.budgets[leaf], also).adopt(amounts)
     for key, entry in state.live.items():
         for node in state.path_of(state.budgets[entry.budget], entry.also).watchers:

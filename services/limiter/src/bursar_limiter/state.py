@@ -8,7 +8,6 @@ the parts (`checking`).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from heapq import heapify, heappush
 from typing import Final, NamedTuple
 
@@ -116,11 +115,6 @@ class State:
             budget.path = None
 
     # -- reservations
-
-    def holdings(self) -> Iterator[tuple[str, tuple[str, ...], Quantities]]:
-        """What is in flight: (leaf, other objects, amounts) of everything that was taken and has not ended."""
-        for entry in self.live.values():
-            yield entry.budget, entry.also, entry.amounts
 
     def begin(self, key: str, path: Path, reservation: Reservation) -> None:
         """A reservation lives from now on; its amounts are charged by the caller."""

@@ -15,6 +15,7 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import as_quantities
+from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import Ended, State
 
 
@@ -37,6 +38,7 @@ def dump(state: State) -> dict[str, Any]:
         "ended": _dump_ended(state.ended),
         "ended_before": _dump_ended(state.ended_before),
         "ended_since": state.ended_since,
+        "parts": {part.name: part.dump(state) for part in PARTS},
     }
 
 
@@ -57,6 +59,8 @@ def load(value: Any) -> State:
     tree.connect(state)
     for name, *kept in value["made"]:
         _restore(tree.made(state, name), kept)
+    for part in PARTS:
+        part.load(state, value["parts"][part.name])
     _count_in_flight(state)
     return state
 
@@ -70,7 +74,7 @@ def _count_in_flight(state: State) -> None:
             node.expiries.append((entry.expires_at, key))
         if not seeded(bugs.EXPIRY_LOST):
             state.expiries.append((entry.expires_at, key))
-    for leaf, also, amounts in state.holdings():
+    for leaf, also, amounts in holdings(state):
         state.path_of(state.budgets[leaf], also).adopt(amounts)
     heapify(state.expiries)
     for budget in state.budgets.values():
