@@ -27,7 +27,7 @@ from bursar_breaker.state import State, validate
 
 
 def rule(target: str | None = None, **fields: Any) -> Rule:
-    """A rule that tests can reckon with: 1 s window, 4 calls, half of them, 500 ms open."""
+    """A rule that tests can reckon with: 1 s window, 4 calls, half of them, 500 ms open, no jitter, no ramp."""
     usual = {
         "window_ms": 1_000,
         "minimum_calls": 4,
@@ -38,6 +38,8 @@ def rule(target: str | None = None, **fields: Any) -> Rule:
         "max_retry_after_ms": 20_000,
         "probe_ttl_ms": 300,
         "successes": 1,
+        "jitter_permille": 0,
+        "ramp": (),
     }
     return Rule(target=target, **{**usual, **fields})
 

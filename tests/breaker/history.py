@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bursar.contracts.breaker import CircuitName
-from bursar_breaker.lifecycle import CLOSED, HALF_OPEN, LATER, OPEN, PROBES_OK, TIME_OVER, TRANSITIONS
+from bursar_breaker.lifecycle import CLOSED, HALF_OPEN, LATER, OPEN, TIME_OVER, TRANSITIONS
 
-_CAUSES = {"l": LATER, "h": TIME_OVER, "c": PROBES_OK, "y": "entries_lost"}
+_CAUSES = {"l": LATER, "h": TIME_OVER, "y": "entries_lost"}
+_NAMED = {"o": 5, "c": 4, "r": 4, "f": 4}
+"""Where an event names its cause."""
 
 
 def check_history(events: Iterable[tuple[Any, ...]], probes: Mapping[str, int] | None = None) -> dict[str, CircuitName]:
@@ -20,7 +22,7 @@ def check_history(events: Iterable[tuple[Any, ...]], probes: Mapping[str, int] |
     revision = 0
     for event in events:
         kind, now = event[0], event[1]
-        if kind in "olhcfy":
+        if kind in "olhrcfy":
             revision += 1
             assert event[2] == revision, f"revision {event[2]} after {revision - 1}: {event}"
             _change(states, ends, event, now)
@@ -38,13 +40,13 @@ def check_history(events: Iterable[tuple[Any, ...]], probes: Mapping[str, int] |
 def _change(states: dict[str, CircuitName], ends: dict[str, int], event: tuple[Any, ...], now: int) -> None:
     kind, target = event[0], event[3]
     before: CircuitName = states.get(target, CLOSED)
-    cause = _CAUSES.get(kind) or (event[5] if kind == "o" else event[4])
+    cause = _CAUSES.get(kind) or event[_NAMED[kind]]
     after = TRANSITIONS.get((before, cause))
     assert after is not None, f"{target} is {before}; no {cause} leads out of that"
     if kind == "h":
         assert now >= ends[target], f"{target} is half-open {ends[target] - now} ms early"
     if kind == "l":
         assert event[4] > ends[target], f"{target}: a deadline that is not later"
-    if after == OPEN:
-        ends[target] = event[4]
+    if after == OPEN and cause != "annotate":
+        ends[target] = now if kind == "f" else event[4]
     states[target] = after

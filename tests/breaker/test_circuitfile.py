@@ -26,14 +26,15 @@ probes = 3
 
 def test_the_example_has_the_defaults() -> None:
     """What it says is what holds without it."""
-    assert read_rules(EXAMPLE) == (Rule(),)
+    assert read_rules(EXAMPLE) == ((Rule(),), ())
 
 
 def test_a_target_starts_from_the_default_table(tmp_path: Path) -> None:
     """Units as people write them."""
     file = tmp_path / "circuits.toml"
     file.write_text(TEXT)
-    default, target = read_rules(file)
+    [default, target], groups = read_rules(file)
+    assert groups == ()
     assert default == Rule(window_ms=2_000, failure_permille=125, open_ms=250)
     assert target == Rule(target="a/b", window_ms=2_000, failure_permille=125, open_ms=1_500, probes=3)
 
@@ -49,7 +50,7 @@ def test_a_target_starts_from_the_default_table(tmp_path: Path) -> None:
         ("[default]\nprobes = true", "probes"),
         ('[default]\nopen_for = "0.1ms"', "open_for"),
         ('[targets."A B"]\nprobes = 1', "target"),
-        ('[targets.a]\nopen_for = "9m"', "[targets.a]: a: the longest open time"),
+        ('[targets.a]\nopen_for = "9m"', "a: the longest open time"),
         ("targets = 3", "targets must be tables"),
         ("default = 3", "[default]: must be a table"),
         ("[", "circuits.toml"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bursar_breaker.events import in_words
-from bursar_breaker.lifecycle import CLOSED, FORCED_CLOSED, FORCED_OPEN, STATES, TRANSITIONS, diagram, next_state
+from bursar_breaker.lifecycle import CLOSED, ORDERED, STATES, TRANSITIONS, diagram, next_state
 
 README = Path(__file__).parents[2] / "services/breaker/README.md"
 
@@ -16,13 +16,13 @@ def test_the_readme_shows_the_diagram_of_the_table() -> None:
 
 
 def test_nothing_but_orders_moves_a_forced_circuit() -> None:
-    """And orders are possible in every state."""
-    orders = {"force_open", "force_close", "reset"}
+    """And orders are possible in every state; each of them can be released, and ends when its time is over."""
+    orders = {"force_open", "force_close", "disable", "metrics_only", "reset", "annotate"}
     for state in STATES:
         causes = {cause for before, cause in TRANSITIONS if before == state}
         assert orders <= causes
-        if state in {FORCED_OPEN, FORCED_CLOSED}:
-            assert causes == orders
+        if state in ORDERED:
+            assert causes == orders | {"release", "order_over"}
 
 
 def test_every_state_leads_back_to_closed() -> None:
@@ -47,16 +47,17 @@ def test_what_is_not_in_the_table_leads_nowhere() -> None:
 def test_every_kind_of_event_has_its_words() -> None:
     """An operator can read the journal."""
     told = [
-        ("o", 5, 1, "p", 9, "failure_rate", 1, [4, 3, 0, 2, 2]),
+        ("o", 5, 1, "p", 9, "failure_rate", 1, {"counts": dict(calls=4, failed=3, slow=0, reporters=2, voices=2)}),
         ("l", 5, 2, "p", 12),
         ("h", 12, 3, "p"),
-        ("c", 13, 4, "p"),
-        ("f", 13, 5, "p", "reset", "ops", ""),
+        ("r", 13, 4, "p", "ramp_begins", 50, 14),
+        ("c", 13, 4, "p", "ramp_done"),
+        ("f", 13, 5, "p", "reset", "ops", "", 0),
         ("y", 13, 6, "p", 40),
         ("p", 14, "1.1.9", "ann", 20, [["p", 3]]),
         ("d", 15, "1.1.9", "ok", []),
         ("e", 15, "1.1.9"),
-        ("b", 15, "abc", [{}, {"target": "p"}], 0),
+        ("b", 15, "abc", [[{}, {"target": "p"}], [["eu", ["p"]]]], 0),
         ("x", 15, 50),
     ]
     for event in told:

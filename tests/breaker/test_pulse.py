@@ -10,8 +10,10 @@ from tests.breaker.desk import Desk, rule
 def said(desk: Desk) -> Pulse:
     """The pulse as it is on the wire; making it changes nothing."""
     before = desk.dump()
+    desk.state.pulsed_at = -1
     told = pulse(desk.state, desk.now)
     assert desk.dump() == before
+    assert told is not None
     assert (told.kind, told.name) == ("pulse", "registry")
     return Pulse.model_validate({**told.body, "fence": "1.1.1.0"})
 

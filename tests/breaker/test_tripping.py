@@ -18,7 +18,7 @@ def test_failures_of_a_fleet_of_one_open_the_circuit() -> None:
     assert desk.state.circuits["p"].reason == FAILURE_RATE
     assert desk.told[-1] == {
         "v": 1, "target": "p", "state": "open", "revision": 1, "generation": 1, "reason": FAILURE_RATE,
-        "remaining_ms": 500,
+        "remaining_ms": 500, "share": 0,
     }  # fmt: skip
     desk.check()
 

@@ -35,11 +35,12 @@ def test_sums_and_voices_are_those_of_the_reports_within_the_window(
         seen.advance(now)
         expected = oracle.sums(now)
         assert {name: count for name, count in seen.named().items() if count} == expected.total
-        assert (seen.active, seen.counts[FAILING], seen.counts[SLOWED]) == expected[1:]
+        assert (seen.active, seen.voices[FAILING], seen.voices[SLOWED]) == expected[1:]
     seen.advance(now + 1_000)
     assert not any(seen.total)
     assert not seen.reporters
-    assert seen.counts == [0, 0, 0, 0, 0]
+    assert not any(seen.voices.values())
+    seen.validate()
     assert seen.cells == 0
 
 

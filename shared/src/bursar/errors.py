@@ -40,6 +40,8 @@ CODES: dict[str, Meaning] = {
     "unknown_budget": Meaning(404, "caller", "Use a budget that exists: ask for the limiter's status."),
     "bad_budget": Meaning(400, "caller", _FIX),
     "bad_rule": Meaning(400, "caller", _FIX),
+    "unknown_group": Meaning(404, "caller", "Use a group that exists: ask for the breaker's settings."),
+    "not_forced": Meaning(409, "caller", "Nothing has to be done: no order of an operator holds there."),
     "unknown_reservation": Meaning(404, "caller", "It never existed or was forgotten: settle sooner after the call."),
     "already_settled": Meaning(409, "caller", "A reservation ends once; nothing has to be done."),
     "not_yours": Meaning(403, "caller", "Only who reserved may settle."),

@@ -9,23 +9,49 @@ from bursar.kernel.bugs import declare
 PROBE_OVER_K: Final = "breaker_probe_over_k"
 STALE_ACCEPTED: Final = "breaker_stale_generation_accepted"
 SINGLE_TRIPS: Final = "breaker_single_reporter_trips"
+LIAR_COUNTS: Final = "breaker_dissenter_is_not_excluded"
 DEADLINE_LOST: Final = "breaker_later_deadline_lost"
 QUOTA_IS_FAILURE: Final = "breaker_429_counts_as_failure"
 REVISION_SKIPPED: Final = "breaker_revision_skipped"
 LEASE_NEVER_ENDS: Final = "breaker_dead_prober_keeps_its_probe"
+FREED_UNTOLD: Final = "breaker_freed_permit_is_not_told"
 BUCKET_STAYS: Final = "breaker_window_keeps_a_bucket_too_long"
+LINE_STAYS: Final = "breaker_window_by_count_keeps_a_report_too_long"
 FORCED_TRIPS: Final = "breaker_evidence_moves_a_forced_circuit"
+MINIMUM_IGNORED: Final = "breaker_rate_is_judged_below_the_minimum"
+AUTH_SPREADS: Final = "breaker_rejected_key_opens_what_is_above"
+CHILD_TRIPS: Final = "breaker_one_bad_child_opens_its_parent"
+CAP_IGNORED: Final = "breaker_open_time_grows_beyond_its_cap"
+NO_JITTER: Final = "breaker_open_times_have_no_jitter"
+RAMP_SKIPPED: Final = "breaker_ramp_is_skipped"
+RELAPSE_IGNORED: Final = "breaker_relapse_in_the_ramp_is_ignored"
+ORDER_NEVER_ENDS: Final = "breaker_order_outlives_its_time"
+DISABLED_COUNTS: Final = "breaker_disabled_circuit_still_counts"
+LOSS_IGNORED: Final = "breaker_probes_at_once_after_a_loss"
 
 NAMES: Final = (
     PROBE_OVER_K,
     STALE_ACCEPTED,
     SINGLE_TRIPS,
+    LIAR_COUNTS,
     DEADLINE_LOST,
     QUOTA_IS_FAILURE,
     REVISION_SKIPPED,
     LEASE_NEVER_ENDS,
+    FREED_UNTOLD,
     BUCKET_STAYS,
+    LINE_STAYS,
     FORCED_TRIPS,
+    MINIMUM_IGNORED,
+    AUTH_SPREADS,
+    CHILD_TRIPS,
+    CAP_IGNORED,
+    NO_JITTER,
+    RAMP_SKIPPED,
+    RELAPSE_IGNORED,
+    ORDER_NEVER_ENDS,
+    DISABLED_COUNTS,
+    LOSS_IGNORED,
 )
 
 declare(*NAMES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from bursar.contracts.base import Message
-from bursar.contracts.breaker import Configure, Rule
+from bursar.contracts.breaker import Configure, Group, Rule, group_target
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_breaker import events
 from bursar_breaker.rules import Rules, fault_of, load_rules
@@ -22,24 +22,24 @@ class LoadFile(Message):
     restart does not undo what an operator has configured since)."""
 
     rules: tuple[Rule, ...]
+    groups: tuple[Group, ...] = ()
 
 
 def decide_configure(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Configure = command.body
-    fault = fault_of(body.rules)
+    fault = fault_of(body.rules, body.groups)
     if fault is not None:
         return Reject("bad_rule", f"The rules cannot be used: {fault}.")
-    return _accept(state, body.rules, "", now)
+    return _accept(state, Rules(body.rules, body.groups), "", now)
 
 
 def decide_load_file(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: LoadFile = command.body
-    source = digest(body.rules)
-    return Refuse({}) if source == state.source else _accept(state, body.rules, source, now)
+    source = digest(body.rules, body.groups)
+    return Refuse({}) if source == state.source else _accept(state, Rules(body.rules, body.groups), source, now)
 
 
-def _accept(state: State, given: Sequence[Rule], source: str, now: int) -> Outcome:
-    rules = Rules(given)
+def _accept(state: State, rules: Rules, source: str, now: int) -> Outcome:
     reply = _difference(state.rules, rules)
     if not source and not any(reply[key] for key in ("added", "changed", "removed")):
         return Refuse(reply)
@@ -50,7 +50,7 @@ def _accept(state: State, given: Sequence[Rule], source: str, now: int) -> Outco
 
 
 def _difference(before: Rules, after: Rules) -> dict[str, Any]:
-    old, new = _by_name(before.all), _by_name(after.all)
+    old, new = _by_name(before), _by_name(after)
     return {
         "ok": True,
         "added": [name for name in new if name not in old],
@@ -59,21 +59,23 @@ def _difference(before: Rules, after: Rules) -> dict[str, Any]:
     }
 
 
-def _by_name(rules: Iterable[Rule]) -> dict[str, Rule]:
-    return {rule.target or DEFAULT_NAME: rule for rule in rules}
+def _by_name(rules: Rules) -> dict[str, Any]:
+    """Rules and groups by what they are for."""
+    groups = {group_target(name): members for name, members in rules.groups.items()}
+    named = {rule.target or DEFAULT_NAME: rule for rule in rules.all}
+    return {name: (named.get(name), groups.get(name)) for name in (*named, *(n for n in groups if n not in named))}
 
 
-def digest(rules: Iterable[Rule]) -> str:
+def digest(rules: Iterable[Rule], groups: Iterable[Group]) -> str:
     """What the content of a file of rules is known by."""
-    plain = [rule.model_dump(mode="json") for rule in rules]
+    plain = [[one.model_dump(mode="json") for one in some] for some in (rules, groups)]
     return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 def apply_rules(state: State, event: Event) -> None:
     _, now, source, rules, quiet_until = event
     state.at = now
-    state.rules = load_rules(rules)
+    state.govern(load_rules(rules))
+    state.edition += 1
     state.source = source or state.source
     state.quiet_until = quiet_until
-    state.windows.clear()
-    state.pending.clear()

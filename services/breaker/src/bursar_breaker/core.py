@@ -24,33 +24,65 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bursar.contracts.breaker import Configure, ForceClose, ForceOpen, Probe, Probed, Report, Reset, Snapshot, Status
+from bursar.contracts.breaker import (
+    Annotate,
+    Configure,
+    Disable,
+    Explain,
+    ForceClose,
+    ForceOpen,
+    MetricsOnly,
+    Probe,
+    Probed,
+    Release,
+    Report,
+    Reset,
+    Settings,
+    Snapshot,
+    Status,
+)
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_breaker import configuring, events, probing, recovery, reporting, steering, telling
+from bursar_breaker import (
+    configuring,
+    events,
+    explaining,
+    opening,
+    probing,
+    ramping,
+    recovery,
+    reporting,
+    steering,
+    telling,
+    timing,
+)
 from bursar_breaker.evolve import APPLY
 from bursar_breaker.state import State, dump, load
+
+_ORDERS = (ForceOpen, ForceClose, Disable, MetricsOnly, Release, Reset, Annotate)
 
 
 class BreakerDecider:
     """The `bursar.kernel.decider.Decider` of the circuit breaker registry."""
 
     name = "breaker"
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
             Report: reporting.decide_report,
-            reporting.Trip: reporting.decide_trip,
-            reporting.Postpone: reporting.decide_postpone,
+            reporting.Trip: opening.decide_trip,
+            reporting.Postpone: opening.decide_postpone,
             Probe: probing.decide_probe,
             Probed: probing.decide_probed,
             probing.Expire: probing.decide_expire,
             probing.HalfOpen: probing.decide_half_open,
+            ramping.Step: ramping.decide_step,
             Snapshot: telling.decide_snapshot,
+            Settings: telling.decide_settings,
             Status: telling.decide_status,
-            ForceOpen: steering.decide_steer,
-            ForceClose: steering.decide_steer,
-            Reset: steering.decide_steer,
+            Explain: explaining.decide_explain,
+            **dict.fromkeys(_ORDERS, steering.decide_steer),
+            steering.OrderOver: steering.decide_order_over,
             Configure: configuring.decide_configure,
             configuring.LoadFile: configuring.decide_load_file,
         }
@@ -65,8 +97,8 @@ class BreakerDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: what reports have made due, permits that ran out, open times that are over."""
-        body = reporting.next_due(state) or probing.next_due(state, now)
+        """In this order: what reports have made due, then whose time is over."""
+        body = reporting.next_due(state) or timing.next_due(state, now)
         return None if body is None else Command("", "", body)
 
     def wake_at(self, state: State) -> int | None:

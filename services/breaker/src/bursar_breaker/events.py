@@ -4,16 +4,17 @@ Changes of a circuit have the registry's next revision third and the target four
 
 | kind | then | means |
 |---|---|---|
-| ``o`` | revision, target, until, cause, opened, [calls, failed, slow, reporters, voices] | opened |
+| ``o`` | revision, target, until, cause, opened, evidence | opened; the evidence as in `bursar_breaker.judging` |
 | ``l`` | revision, target, until | stays open for longer: a later deadline was asked for |
 | ``h`` | revision, target | half-open: its open time is over |
-| ``c`` | revision, target | closed: enough probes succeeded |
-| ``f`` | revision, target, cause, principal, note | forced or reset by an operator |
+| ``r`` | revision, target, cause, share, until | a share of the calls may go, in thousandths, until then |
+| ``c`` | revision, target, cause | closed: enough probes succeeded, or the ramp is done |
+| ``f`` | revision, target, cause, principal, note, until | an operator's order, or its end (no principal) |
 | ``y`` | revision, target, until | open again, since entries were lost |
 | ``p`` | permit, principal, expires, [[target, generation], ...] | a probe permit was given |
 | ``d`` | permit, outcome, [targets it counts for] | a probe was reported; "stale" counts for none |
 | ``e`` | permit | a probe permit ran out |
-| ``b`` | digest of the file or "", rules as maps, quiet until | the rules were replaced |
+| ``b`` | digest of the file or "", [rules, [[group, members], ...]], quiet until | rules and groups were replaced |
 | ``x`` | quiet until | acknowledged entries were lost: no probes before |
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 OPENED = "o"
 LATER = "l"
 HALF_OPENED = "h"
+RAMPED = "r"
 CLOSED = "c"
 FORCED = "f"
 KEPT_OPEN = "y"
@@ -33,7 +35,7 @@ EXPIRED = "e"
 RULES = "b"
 LOST = "x"
 
-CHANGES = frozenset({OPENED, LATER, HALF_OPENED, CLOSED, FORCED, KEPT_OPEN})
+CHANGES = frozenset({OPENED, LATER, HALF_OPENED, RAMPED, CLOSED, FORCED, KEPT_OPEN})
 """Kinds of events that change a circuit, each with a revision of its own."""
 
 
@@ -43,10 +45,11 @@ def in_words(event: tuple[Any, ...]) -> str:
     return f"{at} ms: {_WORDS[kind](*event[2:])}"
 
 
-def _opened(revision: int, target: str, until: int, cause: str, opened: int, evidence: list[int]) -> str:
-    calls, failed, slow, reporters, voices = evidence
-    seen = f"{failed} of {calls} calls failed, {slow} slow; {voices} of {reporters} reporters see it"
-    return f"r{revision} {target} opened until {until} ms by {cause} ({seen}), time {opened} in a row"
+def _opened(revision: int, target: str, until: int, cause: str, opened: int, evidence: dict[str, Any]) -> str:
+    seen = evidence["counts"]
+    told = f"{seen['failed']} of {seen['calls']} calls failed, {seen['slow']} slow; "
+    told += f"{seen['voices']} of {seen['reporters']} reporters see it"
+    return f"r{revision} {target} opened until {until} ms by {cause} ({told}), time {opened} in a row"
 
 
 def _later(revision: int, target: str, until: int) -> str:
@@ -57,12 +60,18 @@ def _half_opened(revision: int, target: str) -> str:
     return f"r{revision} {target} is half-open"
 
 
-def _closed(revision: int, target: str) -> str:
-    return f"r{revision} {target} closed: probes succeeded"
+def _ramped(revision: int, target: str, cause: str, share: int, until: int) -> str:
+    return f"r{revision} {target}: {share / 10:g}% of the calls until {until} ms ({cause})"
 
 
-def _forced(revision: int, target: str, cause: str, principal: str, note: str) -> str:
-    return f"r{revision} {target}: {cause} by {principal}{': ' + note if note else ''}"
+def _closed(revision: int, target: str, cause: str) -> str:
+    return f"r{revision} {target} closed ({cause})"
+
+
+def _forced(revision: int, target: str, cause: str, principal: str, note: str, until: int) -> str:
+    who = f" by {principal}" if principal else ""
+    end = f" until {until} ms" if until else ""
+    return f"r{revision} {target}: {cause}{who}{end}{': ' + note if note else ''}"
 
 
 def _kept_open(revision: int, target: str, until: int) -> str:
@@ -82,9 +91,10 @@ def _expired(key: str) -> str:
     return f"probe {key} ran out"
 
 
-def _rules(source: str, rules: list[dict[str, Any]], _quiet_until: int) -> str:
+def _rules(source: str, rules: Any, _quiet_until: int) -> str:
     origin = f" from file {source}" if source else ""
-    return f"rules replaced{origin}: {', '.join(rule.get('target', 'default') for rule in rules)}"
+    names = [rule.get("target", "default") for rule in rules[0]] + [f"group {name}" for name, _ in rules[1]]
+    return f"rules replaced{origin}: {', '.join(names)}"
 
 
 def _lost(quiet_until: int) -> str:
@@ -95,6 +105,7 @@ _WORDS: dict[str, Any] = {
     OPENED: _opened,
     LATER: _later,
     HALF_OPENED: _half_opened,
+    RAMPED: _ramped,
     CLOSED: _closed,
     FORCED: _forced,
     KEPT_OPEN: _kept_open,

@@ -1,7 +1,8 @@
 """The windows of all targets that somebody reports on: volatile, bounded, rebuilt from live traffic.
 
-A report on a target counts for it and for everything above it, so that a fleet in which each agent has its own key
-still sees together that the provider is down. What speaks about the key alone (401, 402, 403) is not passed on.
+A report on a target counts for it, for everything above it and for its groups, so that a fleet in which each agent has
+its own key still sees together that the provider is down. What speaks about the key alone (401, 402, 403) is not passed
+on.
 
 Bounds. At most `MAX_TARGETS` windows: the one that was reported of least recently makes room. At most
 `MAX_INTRODUCED` of them were brought in by the same reporter, so that one that makes up names drives out nobody else's;
@@ -11,40 +12,44 @@ reporters are counted together.
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from bursar.contracts.breaker import OUTCOMES, Delta, Rule, path_of
-from bursar_breaker.window import AUTH, BUCKETS, TOLD, Counts, Window
+from bursar.contracts.breaker import OUTCOMES, Delta, Rule
+from bursar_breaker.counting import window_of
+from bursar_breaker.window import AUTH, TOLD, Counts, Window
 
 MAX_TARGETS: Final = 4_096
 MAX_INTRODUCED: Final = 256
 MAX_CELLS: Final = 250_000
 SWEEP_MS: Final = 1_000
 
-_all_counts = attrgetter(*OUTCOMES)
+_INDEXED: Final = tuple((at, name) for at, name in enumerate(OUTCOMES))
 
 
 def counts_of(delta: Delta) -> Counts:
-    """The counts that are not zero."""
-    found = [(at, count) for at, count in enumerate(_all_counts(delta)) if count]
+    """The counts that are not zero, in the order of `OUTCOMES`."""
+    told = delta.__dict__
+    found = [(at, told[name]) for at, name in _INDEXED if told[name]]
     if delta.retry_after_ms is not None and delta.overload:
         found.append((TOLD, delta.overload))
     return found
 
 
 def passed_on(counts: Counts) -> Counts:
-    """What a report says about the targets above."""
+    """What a report says about the targets above, and about groups."""
     return [(at, count) for at, count in counts if at not in {AUTH, TOLD}]
 
 
 class Windows:
-    """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored."""
+    """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored. ``below``: the
+    targets with a window directly below one, by its name."""
 
-    __slots__ = ("_brought", "_cells", "_introduced", "_swept_at", "dropped", "windows")
+    __slots__ = ("_brought", "_cells", "_introduced", "_swept_at", "below", "dropped", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[str, Window] = {}
+        self.below: dict[str, dict[str, None]] = {}
         self._brought: dict[str, str] = {}
         self._introduced: dict[str, int] = {}
         self._cells = 0
@@ -57,7 +62,7 @@ class Windows:
     def get(self, target: str) -> Window | None:
         return self.windows.get(target)
 
-    def open(self, target: str, rule: Rule, reporter: str, now: int) -> Window | None:
+    def open(self, target: str, rule_of: Callable[[str], Rule], reporter: str, now: int) -> Window | None:
         """The window of a target, made if need be; None when this reporter has brought in too many."""
         seen = self.windows.pop(target, None)
         if seen is None:
@@ -68,15 +73,21 @@ class Windows:
                     return None
             if len(self.windows) >= MAX_TARGETS:
                 self.forget(next(iter(self.windows)))
-            seen = Window(rule)
-            self._brought[target] = reporter
-            self._introduced[reporter] = self._introduced.get(reporter, 0) + 1
+            seen = window_of(rule_of(target))
+            self._bring(target, reporter)
         self.windows[target] = seen
         return seen
 
+    def _bring(self, target: str, reporter: str) -> None:
+        self._brought[target] = reporter
+        self._introduced[reporter] = self._introduced.get(reporter, 0) + 1
+        above, _, _ = target.rpartition("/")
+        if above:
+            self.below.setdefault(above, {})[target] = None
+
     def note(self, seen: Window, now: int, reporter: str, counts: Counts) -> None:
-        self._cells -= seen.advance(now)
         if self._cells >= MAX_CELLS:
+            self._cells -= seen.advance(now)
             self._sweep(now)
         before = seen.cells
         seen.note(now, reporter, counts, has_room=self._cells < MAX_CELLS)
@@ -98,6 +109,11 @@ class Windows:
         self._introduced[reporter] -= 1
         if not self._introduced[reporter]:
             del self._introduced[reporter]
+        above, _, _ = target.rpartition("/")
+        if above:
+            del self.below[above][target]
+            if not self.below[above]:
+                del self.below[above]
 
     def clear(self) -> None:
         for target in list(self.windows):
@@ -108,20 +124,21 @@ class Windows:
         if now - self._swept_at < SWEEP_MS:
             return
         self._swept_at = now
-        idle = [target for target, seen in self.windows.items() if now - seen.seen_at > seen.length * BUCKETS]
+        idle = [target for target, seen in self.windows.items() if now - seen.seen_at > seen.idle_ms]
         for target in idle:
             self.forget(target)
+
+    def those(self, targets: Iterable[str], now: int) -> list[tuple[str, Window]]:
+        """Those of these targets that have a window, as it is at this time."""
+        found = ((target, self.look(target, now)) for target in list(targets))
+        return [(target, seen) for target, seen in found if seen is not None]
 
     def validate(self, now: int) -> None:
         assert len(self.windows) <= MAX_TARGETS
         assert self._brought.keys() == self.windows.keys()
         assert sum(self._introduced.values()) == len(self.windows)
         assert self._cells == sum(seen.cells for seen in self.windows.values()), "cells"
+        assert {name for names in self.below.values() for name in names} == {n for n in self.windows if "/" in n}
         for seen in self.windows.values():
             assert seen.seen_at <= now
-            assert len(seen.buckets) <= BUCKETS + 1
-
-
-def levels(target: str) -> tuple[str, ...]:
-    """The target and what is above it, the target first."""
-    return path_of(target)[::-1]
+            seen.validate()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from bursar.kernel.decider import Event
 from bursar_breaker import events
 from bursar_breaker.configuring import apply_rules
-from bursar_breaker.probing import apply_closed, apply_expired, apply_half_opened, apply_lent, apply_probed
+from bursar_breaker.opening import apply_later, apply_opened
+from bursar_breaker.probing import apply_expired, apply_half_opened, apply_lent, apply_probed
+from bursar_breaker.ramping import apply_closed, apply_ramped
 from bursar_breaker.recovery import apply_kept_open, apply_lost
-from bursar_breaker.reporting import apply_later, apply_opened
 from bursar_breaker.state import State
 from bursar_breaker.steering import apply_forced
 
@@ -17,6 +18,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.OPENED: apply_opened,
     events.LATER: apply_later,
     events.HALF_OPENED: apply_half_opened,
+    events.RAMPED: apply_ramped,
     events.CLOSED: apply_closed,
     events.FORCED: apply_forced,
     events.KEPT_OPEN: apply_kept_open,

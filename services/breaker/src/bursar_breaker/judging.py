@@ -2,34 +2,41 @@
 
 *Quorum.* A reporter counts as a voice when what it saw itself says so: a rate of its own, or (for the streak) a failure
 since anybody's last success. At least `Rule.quorum` voices are needed, and `Rule.quorum_permille` of those who reported
-within the window; but never more than there are reporters, so that a fleet of one can trip. One reporter among others
-that succeed trips nothing, however much it reports.
+within the window; but never more than there are reporters, so that a fleet of one can trip. Where the rule allows it,
+two voices suffice that made a large enough part of all calls. One reporter among others that succeed trips nothing,
+however much it reports.
+
+*Excluded.* One reporter that alone disagrees with all others, in whichever direction, is left out of the sums: a liar
+can neither make the rate look bad nor bury it under successes that nobody else has. It is shown in the status.
 
 *Causes.* Time-outs and 5xx follow the rates and the streak. An overloaded target that names a time opens at once, for
 that time. 429 is the limiter's matter and counts for nothing here, nor does what the caller gave up. 401, 402 and 403
 speak about the key, which is the last segment of the target: they open that alone, nothing above it, and a target of
 one segment names no key.
+
+*Ramps.* While only a share of the calls goes, the rules want only that share of the calls that they count.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from heapq import nsmallest
+from typing import Any, NamedTuple
 
-from bursar.contracts.breaker import Rule
+from bursar.contracts.breaker import ALL, MAX_WITNESSES, OUTCOMES, Rule
 from bursar.kernel.bugs import seeded
 from bursar_breaker import lifecycle, window
-from bursar_breaker.bugs import SINGLE_TRIPS
-from bursar_breaker.window import AUTH, FAILING, LOCKED_OUT, SLOW, SLOWED, TOLD, TOLD_OFF, Window
+from bursar_breaker.bugs import MINIMUM_IGNORED, SINGLE_TRIPS
+from bursar_breaker.rules import scaled
+from bursar_breaker.window import AUTH, FAILING, LOCKED_OUT, SLOW, SLOWED, TOLD, TOLD_OFF, Seen, Window
 
 
-class Evidence(NamedTuple):
-    """What an opening rests on: calls that count, failures among them, slow ones, reporters, voices."""
+class Found(NamedTuple):
+    """Why a circuit opens, what that rests on (as it is journaled), and the latest moment that it has asked to be left
+    alone until."""
 
-    calls: int
-    failed: int
-    slow: int
-    reporters: int
-    voices: int
+    cause: str
+    evidence: dict[str, Any]
+    retry_until: int = 0
 
 
 def needed(rule: Rule, active: int) -> int:
@@ -40,37 +47,127 @@ def needed(rule: Rule, active: int) -> int:
     return max(1, min(active, max(rule.quorum, share)))
 
 
-def judge(seen: Window, *, is_named: bool, names_key: bool) -> tuple[str, Evidence] | None:
+def excluded(seen: Window) -> Seen | None:
+    """Who is left out; nobody where one voice is enough for the rule."""
+    alone = seen.dissenter
+    return None if alone is None or needed(seen.rule, seen.active) == 1 else alone
+
+
+class _Sums:
+    """What is judged: the window without who is excluded, and what the rule wants of it at this share of calls."""
+
+    __slots__ = ("active", "failed", "failing", "made", "minimum", "quorum", "rule", "seen", "total", "traffic")
+
+    def __init__(self, seen: Window, share: int) -> None:
+        rule, alone = seen.rule, excluded(seen)
+        self.rule, self.seen, self.total = rule, seen, seen.total
+        self.active, self.failing, self.traffic = seen.active, seen.voices[FAILING], seen.weight
+        if alone is not None:
+            self.total = [total - one for total, one in zip(seen.total, alone.sums, strict=True)]
+            self.active -= 1
+            self.failing -= bool(alone.view & FAILING)
+            self.traffic -= alone.weight
+        self.made, self.failed = window.calls(self.total), window.failed(self.total)
+        self.quorum = needed(rule, self.active)
+        self.minimum = 1 if seeded(MINIMUM_IGNORED) else scaled(rule.minimum_calls, share)
+
+    def has_quorum(self, voices: int) -> bool:
+        if voices >= self.quorum:
+            return True
+        part = self.rule.quorum_traffic_permille
+        return bool(part) and voices >= 2 and self.traffic * 1000 >= part * self.made
+
+    def reaches(self, part: int, rate: int) -> bool:
+        return part > 0 and self.made >= self.minimum and part * 1000 >= rate * self.made
+
+
+def judge(seen: Window, *, is_named: bool, names_key: bool, share: int = ALL) -> Found | None:
     """Why the circuit opens now, if it does. ``is_named``: the report was about this very target, not about one
-    below it; ``names_key``: its last segment may be a key."""
-    rule, total = seen.rule, seen.total
-    quorum = needed(rule, seen.active)
-    made, failed = window.calls(total), window.failed(total)
-    cause, voices = "", 0
-    if is_named and total[TOLD] and seen.counts[TOLD_OFF] >= quorum:
-        cause, voices = lifecycle.OVERLOAD, seen.counts[TOLD_OFF]
-    elif failed and seen.counts[FAILING] >= quorum and _fails(seen, made, failed):
-        cause, voices = lifecycle.FAILURE_RATE, seen.counts[FAILING]
-    elif rule.consecutive and seen.streak >= rule.consecutive and len(seen.streak_of) >= quorum:
-        cause, voices = lifecycle.CONSECUTIVE, len(seen.streak_of)
-    elif total[SLOW] and seen.counts[SLOWED] >= quorum and _drags(seen, made):
-        cause, voices = lifecycle.SLOW_RATE, seen.counts[SLOWED]
-    elif is_named and names_key and seen.counts[LOCKED_OUT] >= quorum and _is_shut(seen):
-        cause, voices = lifecycle.AUTH, seen.counts[LOCKED_OUT]
+    below it; ``names_key``: its last segment may be a key; ``share``: the part of the calls that go."""
+    if not seen.streak and not any(seen.voices[view] for view in (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT)):
+        return None
+    sums = _Sums(seen, share)
+    cause, voices = _cause(sums, is_named, names_key, share)
     if not cause:
         return None
-    return cause, Evidence(made, failed, total[SLOW], seen.active, voices)
+    return Found(cause, _evidence(sums, voices), seen.retry_until)
 
 
-def _fails(seen: Window, made: int, failed: int) -> bool:
-    return made >= seen.rule.minimum_calls and failed * 1000 >= seen.rule.failure_permille * made
+def _cause(sums: _Sums, is_named: bool, names_key: bool, share: int) -> tuple[str, int]:
+    seen, rule, total, voices = sums.seen, sums.rule, sums.total, sums.seen.voices
+    if is_named and total[TOLD] and voices[TOLD_OFF] >= sums.quorum:
+        return lifecycle.OVERLOAD, voices[TOLD_OFF]
+    if sums.has_quorum(sums.failing) and sums.reaches(sums.failed, rule.failure_permille):
+        return lifecycle.FAILURE_RATE, sums.failing
+    if rule.consecutive and seen.streak >= scaled(rule.consecutive, share) and len(seen.streak_of) >= sums.quorum:
+        return lifecycle.CONSECUTIVE, len(seen.streak_of)
+    if voices[SLOWED] >= sums.quorum and sums.reaches(total[SLOW], rule.slow_permille):
+        return lifecycle.SLOW_RATE, voices[SLOWED]
+    if is_named and names_key and voices[LOCKED_OUT] >= sums.quorum and _is_shut(sums):
+        return lifecycle.AUTH, voices[LOCKED_OUT]
+    return "", 0
 
 
-def _drags(seen: Window, made: int) -> bool:
-    return made >= seen.rule.minimum_calls and seen.total[SLOW] * 1000 >= seen.rule.slow_permille * made
-
-
-def _is_shut(seen: Window) -> bool:
+def _is_shut(sums: _Sums) -> bool:
     """Nobody has got in: one key of several agents that works for some of them is not the key's fault."""
-    least = seen.rule.auth_failures
-    return bool(least) and seen.total[AUTH] >= least and window.good(seen.total) == 0
+    least = sums.rule.auth_failures
+    return bool(least) and sums.total[AUTH] >= least and window.good(sums.total) == 0
+
+
+def is_bad(seen: Window, cause: str) -> bool:
+    """Whether a window says by itself what something above it is about to open for."""
+    made = window.calls(seen.total)
+    if cause == lifecycle.CONSECUTIVE:
+        return seen.streak > 0
+    if cause == lifecycle.SLOW_RATE:
+        return seen.total[SLOW] > 0 and seen.total[SLOW] * 1000 >= seen.rule.slow_permille * made
+    return window.failed(seen.total) * 1000 >= seen.rule.failure_permille * max(1, made)
+
+
+# ---- what is told of it
+
+
+def _evidence(sums: _Sums, voices: int) -> dict[str, Any]:
+    alone = excluded(sums.seen)
+    return {
+        "counts": _numbers(sums) | {"voices": voices},
+        "causes": {name: count for name, count in zip(OUTCOMES, sums.total, strict=False) if count},
+        "witnesses": [list(row) for row in witnesses(sums.seen)],
+        "excluded": [] if alone is None else [alone.name],
+    }
+
+
+def witnesses(seen: Window) -> list[tuple[str, int, int, int, str]]:
+    """Who has seen what, those with most failures first: name, calls, failed, slow, view; some of them."""
+    alone = excluded(seen)
+    first = nsmallest(MAX_WITNESSES, seen.reporters.values(), key=lambda one: (-window.failed(one.sums), one.name))
+    return [_witness(one, alone) for one in first]
+
+
+def _witness(one: Seen, alone: Seen | None) -> tuple[str, int, int, int, str]:
+    sums = one.sums
+    return one.name, window.calls(sums), window.failed(sums), sums[SLOW], _view(one, alone)
+
+
+def _view(one: Seen, alone: Seen | None) -> str:
+    if one is alone:
+        return "excluded"
+    names = ((FAILING, "failing"), (SLOWED, "slow"), (LOCKED_OUT, "locked_out"))
+    return next((name for bit, name in names if one.view & bit), "fine")
+
+
+def counted(seen: Window) -> dict[str, int]:
+    """The window as it is: calls, failures, slow ones, reporters, voices; and by how the calls ended."""
+    sums = _Sums(seen, ALL)
+    numbers = _numbers(sums)
+    return numbers | {name: count for name, count in zip(OUTCOMES, seen.total, strict=False) if count}
+
+
+def _numbers(sums: _Sums) -> dict[str, int]:
+    return {
+        "calls": sums.made,
+        "failed": sums.failed,
+        "slow": sums.total[SLOW],
+        "reporters": sums.active,
+        "voices": sums.failing,
+    }

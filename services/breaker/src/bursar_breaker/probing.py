@@ -6,8 +6,10 @@ A permit counts against the ``probes`` of a target until then, whatever happens 
 call may still be under way. Its result counts only for circuits that have not changed since it was given (their
 generation is the same): anything else is stale.
 
-One fault opens again, for a time that grows. ``successes`` good results close. What says nothing about the target
-(429, 401, the caller gave up) only gives the permit back.
+One fault opens again, for a time that grows. After ``successes`` good results the circuit begins to close, by a ramp
+(`bursar_breaker.ramping`) or at once. What says nothing about the target (429, 401, the caller gave up) only gives the
+permit back. A permit that comes back without a change of the circuit is told to everybody at once, so that whoever has
+traffic takes it: a half-open circuit is never stuck for longer than a permit is good for.
 """
 
 from __future__ import annotations
@@ -15,25 +17,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from bursar.contracts.breaker import Probe, Probed
+from bursar.contracts.breaker import CHANGED, Probe, Probed
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_breaker import events
-from bursar_breaker.bugs import LEASE_NEVER_ENDS, PROBE_OVER_K, STALE_ACCEPTED
-from bursar_breaker.lifecycle import (
-    CLOSED,
-    FORCED_CLOSED,
-    FORCED_OPEN,
-    HALF_OPEN,
-    OPEN,
-    PROBE_FAILED,
-    PROBES_OK,
-    TIME_OVER,
-)
-from bursar_breaker.reporting import no_evidence, opening, postponing
+from bursar_breaker.bugs import LEASE_NEVER_ENDS, LOSS_IGNORED, PROBE_OVER_K, STALE_ACCEPTED
+from bursar_breaker.judging import Found
+from bursar_breaker.lifecycle import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, PROBE_FAILED, TIME_OVER
+from bursar_breaker.opening import on_a_probe, opening, postponing
+from bursar_breaker.ramping import closing
 from bursar_breaker.rules import asked_for
 from bursar_breaker.state import Circuit, Lease, State
-from bursar_breaker.telling import changed, on_the_way
+from bursar_breaker.telling import changed, freed, on_the_way
 
 GOOD: Final = frozenset({"ok", "slow"})
 BAD: Final = frozenset({"timeout", "error", "overload"})
@@ -57,10 +52,10 @@ class HalfOpen(NamedTuple):
 
 def decide_probe(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Probe = command.body
-    stopped = [(name, c) for name, c in state.on_the_way(body.target) if c.state != FORCED_CLOSED]
+    stopped = [(name, c) for name, c in state.on_the_way(body.target) if c.share == 0]
     shut = [circuit for _, circuit in stopped if circuit.state in {OPEN, FORCED_OPEN}]
     if shut:
-        times = [max(0, circuit.until - now) for circuit in shut if circuit.state == OPEN]
+        times = [max(0, circuit.until - now) for circuit in shut if circuit.until]
         return _refuse(state, body, now, "open", max(times) if len(times) == len(shut) else None)
     if not stopped:
         return _refuse(state, body, now, "closed", 0)
@@ -108,7 +103,7 @@ def decide_probed(state: State, command: Command, now: int, fence: Fence) -> Out
     neutral = body.outcome not in GOOD | BAD
     counted = [] if neutral else current
     told: list[Event] = [(events.PROBED, now, body.lease, body.outcome, counted)]
-    broadcasts = _consequences(state, body, counted, now, told)
+    broadcasts = _consequences(state, command, counted, now, told) or freed(state, lease, now)
     reason = "neutral" if neutral and current else "counted" if counted else "stale"
     reply = {"ok": reason != "stale", "reason": reason, "circuits": _after(lease, state, broadcasts, now)}
     return Accept(told, reply, broadcasts)
@@ -121,28 +116,33 @@ def _is_current(state: State, target: str, generation: int) -> bool:
     return circuit is not None and circuit.state == HALF_OPEN and circuit.generation == generation
 
 
-def _consequences(state: State, body: Probed, counted: Sequence[str], now: int, told: list[Event]) -> list[Broadcast]:
+def _consequences(
+    state: State, command: Command, counted: Sequence[str], now: int, told: list[Event]
+) -> list[Broadcast]:
     """Add the changes of circuits that this result brings about; their broadcasts."""
-    broadcasts, revision = [], state.revision
+    body: Probed = command.body
+    broadcasts: list[Broadcast] = []
+    revision = state.revision
     for target in counted:
-        circuit = state.circuits[target]
+        circuit, rule = state.circuits[target], state.rules.of(target)
         if body.outcome in BAD:
-            retry_until = asked_for(state.rules.of(target), now, body.retry_after_ms)
-            event, broadcast = opening(state, target, now, revision + 1, PROBE_FAILED, no_evidence(), retry_until)
-        elif circuit.successes + 1 >= state.rules.of(target).successes:
-            event = (events.CLOSED, now, revision + 1, target)
-            broadcast = changed(target, _closed(circuit, event), now)
+            evidence = on_a_probe(body.outcome, command.principal)
+            found = Found(PROBE_FAILED, evidence, asked_for(rule, now, body.retry_after_ms))
+            event, news = opening(state, target, now, revision + 1, found)
+        elif circuit.successes + 1 >= rule.successes:
+            event, news = closing(state, target, now, revision + 1)
         else:
             continue
         revision += 1
         told.append(event)
-        broadcasts.append(broadcast)
+        broadcasts += news
     return broadcasts
 
 
 def _after(lease: Lease, state: State, broadcasts: Sequence[Broadcast], now: int) -> list[dict[str, Any]]:
     """The circuits that the permit covered, as they are after this decision, if they are not closed."""
-    new = {told.body["target"]: {key: told.body[key] for key in told.body if key != "v"} for told in broadcasts}
+    changes = [told.body for told in broadcasts if told.kind == CHANGED]
+    new = {body["target"]: {key: body[key] for key in body if key != "v"} for body in changes}
     rows = {row["target"]: row for name, _ in lease.circuits for row in on_the_way(state, name, now)} | new
     return [row for row in rows.values() if row["state"] != CLOSED]
 
@@ -158,43 +158,18 @@ def apply_probed(state: State, event: Event) -> None:
                 state.circuits[target] = circuit._replace(successes=circuit.successes + 1)
 
 
-def _closed(circuit: Circuit, event: Event) -> Circuit:
-    _, now, revision, _ = event
-    return Circuit(CLOSED, now, 0, revision, revision, PROBES_OK, circuit.opened)
-
-
-def apply_closed(state: State, event: Event) -> None:
-    state.at = event[1]
-    state.put(event[3], _closed(state.circuits[event[3]], event))
-
-
 # ---- time
 
 
-def next_due(state: State, now: int) -> Expire | HalfOpen | None:
-    """The next permit or open time that has ended."""
-    agenda = state.agenda
-    while agenda and agenda[0][0] <= now:
-        at, kind, key = agenda[0]
-        found = _ended_lease(state, key, at) if kind == "lease" else _ended_circuit(state, key, at, now)
-        if found is not None:
-            return found
-        state.drop_first()
-    return None
-
-
-def _ended_lease(state: State, key: str, at: int) -> Expire | None:
+def ended(state: State, key: str, at: int) -> Expire | None:
+    """The permit whose time is over."""
     lease = state.leases.get(key)
     return None if lease is None or lease.expires_at != at or seeded(LEASE_NEVER_ENDS) else Expire(key)
 
 
-def _ended_circuit(state: State, target: str, at: int, now: int) -> HalfOpen | None:
-    circuit = state.circuits.get(target)
-    return None if circuit is None or circuit.state != OPEN or circuit.until != at else HalfOpen(target)
-
-
 def decide_expire(state: State, command: Command, now: int, fence: Fence) -> Outcome:
-    return Accept([(events.EXPIRED, now, command.body.key)], {})
+    key = command.body.key
+    return Accept([(events.EXPIRED, now, key)], {}, freed(state, state.leases[key], now))
 
 
 def apply_expired(state: State, event: Event) -> None:
@@ -205,18 +180,20 @@ def apply_expired(state: State, event: Event) -> None:
 def decide_half_open(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     """Not before a later deadline that has been asked for, nor while probes from before a loss may be under way."""
     target = command.body.target
-    later = max(state.postponed.get(target, 0), state.quiet_until)
+    later = max(state.postponed.get(target, 0), 0 if seeded(LOSS_IGNORED) else state.quiet_until)
     if later > now:
         state.postponed[target] = later
         return postponing(state, target, now)
     event = (events.HALF_OPENED, now, state.revision + 1, target)
-    return Accept([event], {}, [changed(target, _half_open(state, event), now)])
+    return Accept([event], {}, changed(state, target, _half_open(state, event), now))
 
 
 def _half_open(state: State, event: Event) -> Circuit:
     _, now, revision, target = event
     before = state.circuits[target]
-    return Circuit(HALF_OPEN, now, 0, revision, revision, TIME_OVER, before.opened, evidence=before.evidence)
+    return Circuit(
+        HALF_OPEN, now, 0, revision, revision, TIME_OVER, now, 0, before.opened, 0, before.note, before.evidence
+    )
 
 
 def apply_half_opened(state: State, event: Event) -> None:

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 
 from bursar.contracts.base import Message
 from bursar.contracts.breaker import (
-    PULSE_MS,
     SERVICE,
+    Annotate,
     Configure,
+    Disable,
+    Explain,
     ForceClose,
     ForceOpen,
+    MetricsOnly,
     Probe,
     Probed,
+    Release,
     Report,
     Reset,
+    Settings,
     Snapshot,
     Status,
 )
@@ -33,11 +38,11 @@ log = logging.getLogger("bursar.breaker")
 def start(settings: BreakerSettings, state: State) -> Sequence[Message]:
     """The rules of the file, unless this content of it was applied before; none when the file is wrong by now."""
     try:
-        rules = read_rules(settings.circuits)
+        rules, groups = read_rules(settings.circuits)
     except BadRules as error:
         log.warning("rules_not_loaded", extra={"why": str(error)})
         return []
-    return [] if digest(rules) == state.source else [LoadFile(rules=rules)]
+    return [] if digest(rules, groups) == state.source else [LoadFile(rules=rules, groups=groups)]
 
 
 SPEC = ServiceSpec(
@@ -49,15 +54,21 @@ SPEC = ServiceSpec(
         "probe": Verb(Probe),
         "probed": Verb(Probed),
         "query": Verb(Snapshot, query=True),
+        "settings": Verb(Settings, query=True),
         "status": Verb(Status, query=True),
+        "explain": Verb(Explain, query=True),
     },
     admin={
         "force-open": Verb(ForceOpen),
         "force-close": Verb(ForceClose),
+        "disable": Verb(Disable),
+        "metrics-only": Verb(MetricsOnly),
+        "release": Verb(Release),
         "reset": Verb(Reset),
+        "annotate": Verb(Annotate),
         "configure": Verb(Configure, large=True),
     },
     observations={"report": Verb(Report, query=True)},
-    pulse=Pulse(telling.pulse, PULSE_MS / 1000),
+    pulse=Pulse(telling.pulse, telling.LIVELY_PULSE_MS / 1000),
     start=start,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from bursar.contracts.breaker import Rule
+from bursar.contracts.breaker import Group, Rule
 from bursar.kernel.settings import ServiceSettings
 from bursar_breaker.circuitfile import BadRules, rules_of
 
@@ -21,8 +21,8 @@ class BreakerSettings(ServiceSettings):
     ``configure`` by an operator. The default is the example that comes with the service."""
 
 
-def read_rules(path: Path) -> tuple[Rule, ...]:
-    """The rules of a file. Raises `BadRules`."""
+def read_rules(path: Path) -> tuple[tuple[Rule, ...], tuple[Group, ...]]:
+    """The rules and groups of a file. Raises `BadRules`."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

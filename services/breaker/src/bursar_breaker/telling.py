@@ -1,19 +1,45 @@
-"""What others are told: broadcasts of changes, snapshots for who joins late, the status for people."""
+"""What others are told: broadcasts of changes, the pulse, snapshots for who joins late, settings, the status.
+
+A change is told at once; the pulse repeats the latest ones, often for two seconds and then every second, so that who
+has lost messages has them from the next pulse that arrives, and knows by revision and digest whether that was all. A
+probe permit that comes back is told at once, too: whoever waits for one need not guess.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
-from bursar.contracts.breaker import CHANGED, MAX_FREE, PULSE, REGISTRY, Snapshot, Status, digest_of, token_of
+from bursar.contracts.breaker import (
+    ALL,
+    CHANGED,
+    MAX_FREE,
+    MAX_RECENT,
+    PULSE,
+    PULSE_MS,
+    REGISTRY,
+    SHARE,
+    Settings,
+    Snapshot,
+    Status,
+    digest_of,
+    token_of,
+)
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Broadcast, Command, Fence, Outcome, Refuse
 from bursar_breaker import window
-from bursar_breaker.judging import Evidence
-from bursar_breaker.lifecycle import CLOSED, FORCED_CLOSED, HALF_OPEN, OPEN
-from bursar_breaker.state import Circuit, State
-from bursar_breaker.window import FAILING, SLOW, Window, permille
+from bursar_breaker.bugs import FREED_UNTOLD
+from bursar_breaker.counting import window_of
+from bursar_breaker.judging import excluded
+from bursar_breaker.lifecycle import CLOSED, HALF_OPEN, OPEN
+from bursar_breaker.state import LIVELY_MS, Circuit, Lease, State
+from bursar_breaker.window import FAILING, SLOW, permille
 
-_NEVER = Circuit(CLOSED, -1, 0, 0, 0, "")
+LIVELY_PULSE_MS: Final = 200
+"""From one pulse to the next after a change."""
+
+NEVER: Final = Circuit(CLOSED, -1, 0, 0, 0, "", -1)
 
 
 def described(target: str, circuit: Circuit, now: int) -> dict[str, Any]:
@@ -24,26 +50,67 @@ def described(target: str, circuit: Circuit, now: int) -> dict[str, Any]:
         "revision": circuit.revision,
         "generation": circuit.generation,
         "reason": circuit.reason,
-        "remaining_ms": max(0, circuit.until - now) if circuit.state == OPEN else None,
+        "remaining_ms": max(0, circuit.until - now) if circuit.until or circuit.state == OPEN else None,
+        "share": circuit.share,
     }
 
 
-def changed(target: str, circuit: Circuit, now: int) -> Broadcast:
-    return Broadcast(CHANGED, token_of(target), {"v": 1, **described(target, circuit, now)})
+def changed(state: State, target: str, circuit: Circuit, now: int) -> list[Broadcast]:
+    """What is told of a circuit that is now like this; with its share for the budget that is linked to it."""
+    told = [Broadcast(CHANGED, token_of(target), {"v": 1, **described(target, circuit, now)})]
+    budget = state.rules.budget_of(target)
+    if budget is not None:
+        body = {"v": 1, "budget": budget, "target": target, "share": circuit.share, "revision": circuit.revision}
+        told.append(Broadcast(SHARE, token_of(budget), body))
+    return told
 
 
-def pulse(state: State, now: int) -> Broadcast:
-    """How far the registry is, and which half-open targets nobody tries at the moment."""
+def pulse(state: State, now: int) -> Broadcast | None:
+    """How far the registry is; None when it was said a moment ago."""
+    due = LIVELY_PULSE_MS if now < state.lively_until else PULSE_MS
+    if 0 <= now - state.pulsed_at < due - LIVELY_PULSE_MS // 2:
+        return None
+    state.pulsed_at = now
+    return _pulse(state, now, frozenset())
+
+
+def freed(state: State, lease: Lease, now: int) -> list[Broadcast]:
+    """The pulse that says that this permit is about to come back; nothing when nobody can use it."""
+    back = frozenset(name for name, _ in lease.circuits)
+    if seeded(FREED_UNTOLD) or not any(state.state_of(name) == HALF_OPEN for name in back):
+        return []
+    return [_pulse(state, now, back)]
+
+
+def _pulse(state: State, now: int, back: frozenset[str]) -> Broadcast:
     half_open = (name for name, circuit in state.circuits.items() if circuit.state == HALF_OPEN)
-    free = list(islice((name for name in half_open if _is_free(state, name)), MAX_FREE))
-    body = {"v": 1, "now_ms": now, "revision": state.revision, "digest": _digest(state), "free": free}
+    body = {
+        "v": 1,
+        "now_ms": now,
+        "revision": state.revision,
+        "digest": _digest(state),
+        "edition": state.edition,
+        "recent": [described(name, circuit, now) for name, circuit in islice(_recent(state, now), MAX_RECENT)],
+        "free": list(islice((name for name in half_open if _is_free(state, name, back)), MAX_FREE)),
+    }
     return Broadcast(PULSE, REGISTRY, body)
 
 
-def _is_free(state: State, target: str) -> bool:
-    """Whether a permit to try this target would be given: one is taken of all that stand in the way."""
-    stopped = [(name, circuit) for name, circuit in state.on_the_way(target) if circuit.state != FORCED_CLOSED]
-    return all(c.state == HALF_OPEN and state.out.get(n, 0) < state.rules.of(n).probes for n, c in stopped)
+def _recent(state: State, now: int) -> Iterator[tuple[str, Circuit]]:
+    """The latest changes, the newest first."""
+    for name, circuit in reversed(state.circuits.items()):
+        if circuit.changed + LIVELY_MS < now:
+            return
+        yield name, circuit
+
+
+def _is_free(state: State, target: str, back: frozenset[str]) -> bool:
+    """Whether a permit to try this target would be given: one is taken of all that stand in the way. ``back``: the
+    targets of a permit that is about to come back."""
+    stopped = [(name, circuit) for name, circuit in state.on_the_way(target) if circuit.share < ALL]
+    return all(
+        c.state == HALF_OPEN and state.out.get(n, 0) - (n in back) < state.rules.of(n).probes for n, c in stopped
+    )
 
 
 def on_the_way(state: State, target: str, now: int) -> list[dict[str, Any]]:
@@ -63,7 +130,32 @@ def decide_snapshot(state: State, command: Command, now: int, fence: Fence) -> O
     digest = _digest(state)
     same = body.revision == state.revision and body.digest == digest
     rows = [] if same else [described(n, c, now) for n, c in state.circuits.items() if c.state != CLOSED]
-    return Refuse({"ok": True, "revision": state.revision, "digest": digest, "same": same, "circuits": rows})
+    told = {"ok": True, "revision": state.revision, "digest": digest, "same": same, "circuits": rows}
+    return Refuse({**told, "edition": state.edition})
+
+
+def decide_settings(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Settings = command.body
+    same = body.edition == state.edition
+    rules = [] if same else state.rules.all
+    groups = {} if same else state.rules.groups
+    return Refuse(
+        {
+            "ok": True,
+            "edition": state.edition,
+            "same": same,
+            "rules": [
+                {
+                    "target": rule.target,
+                    "probe_ttl_ms": rule.probe_ttl_ms,
+                    "guard": rule.guard.model_dump(),
+                    "fallbacks": [step.model_dump() for step in rule.fallbacks],
+                }
+                for rule in rules
+            ],
+            "groups": [{"name": name, "members": list(members)} for name, members in groups.items()],
+        }
+    )
 
 
 def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -95,9 +187,9 @@ def _is_below(name: str, target: str) -> bool:
 
 
 def _status(state: State, target: str, now: int) -> dict[str, Any]:
-    circuit = state.circuits.get(target, _NEVER)
-    seen = state.windows.look(target, now) or Window(state.rules.of(target))
-    made = window.calls(seen.total)
+    circuit = state.circuits.get(target, NEVER)
+    seen = state.windows.look(target, now) or window_of(state.rules.of(target))
+    made, alone = window.calls(seen.total), excluded(seen)
     return {
         **described(target, circuit, now),
         "for_ms": now - circuit.since if circuit.since >= 0 else 0,
@@ -107,8 +199,10 @@ def _status(state: State, target: str, now: int) -> dict[str, Any]:
         "failure_permille": permille(window.failed(seen.total), made),
         "slow_permille": permille(seen.total[SLOW], made),
         "reporters": seen.active,
-        "failing": seen.counts[FAILING],
+        "failing": seen.voices[FAILING],
+        "excluded": [] if alone is None else [alone.name],
         "probes": state.out.get(target, 0),
-        "evidence": Evidence._make(circuit.evidence)._asdict() if circuit.evidence else {},
+        "evidence": circuit.evidence.get("counts", {}),
+        "would_open": state.shadows.get(target, ""),
         "note": circuit.note,
     }

@@ -1,12 +1,14 @@
 """The sliding window of one target: what its reporters have seen lately, in integers and bounded memory.
 
-A ring of `BUCKETS` buckets, each as long as a tenth of the window. A bucket holds one vector of counts per reporter;
-beside the ring stand the running sums, of the whole and of each reporter, to which a report adds and from which a
-bucket that falls out of the ring is taken away. So a report costs the same however full the window is, and each of its
-counts is added once and taken away once.
+By time: a ring of `BUCKETS` buckets, each as long as a tenth of the window. A bucket holds one vector of counts per
+reporter; beside the ring stand the running sums, of the whole and of each reporter, to which a report adds and from
+which a bucket that falls out of the ring is taken away. So a report costs the same however full the window is, and each
+of its counts is added once and taken away once. By count: `bursar_breaker.counting`.
 
-How many reporters see a fault themselves ("voices", for the quorum) is counted along with the sums. Reporters beyond
-`MAX_REPORTERS`, or when the table has no room for more cells, are counted together as one, without a name.
+What each reporter sees itself is its *view*, some bits that change seldom: how many reporters see a fault ("voices",
+for the quorum), who they are, and how much traffic they stand for, is counted when a view changes and not before.
+Reporters beyond `MAX_REPORTERS`, or when the table has no room for more cells, are counted together as one, without a
+name.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Rule
 from bursar.kernel.bugs import seeded
-from bursar_breaker.bugs import BUCKET_STAYS, QUOTA_IS_FAILURE
+from bursar_breaker.bugs import BUCKET_STAYS, LIAR_COUNTS, QUOTA_IS_FAILURE
 
 BUCKETS: Final = 10
 MAX_REPORTERS: Final = 2_048
@@ -28,14 +30,13 @@ TOLD: Final = 8
 """Index of the count of overloads that came with a time."""
 SIZE: Final = 9
 
-FAULTS: Final = (TIMEOUT, ERROR, OVERLOAD)
-
 Counts = Sequence[tuple[int, int]]
 """(index, count) of what is not zero."""
 
-FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE = range(5)
-"""The voices: whose calls fail at the rate that trips; are slow at the rate that trips; who was told to stay away; to
-whom the door was shut and never open. And who has a voice at all."""
+FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE = 1, 2, 4, 8, 16
+"""The bits of a view: its calls fail at the rate that trips; are slow at the rate that trips; it was told to stay away;
+the door was shut to it and never open. And whether it has a view at all."""
+VIEWS: Final = (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE)
 
 
 def good(cell: Sequence[int]) -> int:
@@ -53,42 +54,40 @@ def calls(cell: Sequence[int]) -> int:
     return good(cell) + failed(cell)
 
 
-def voices(cell: Sequence[int], rule: Rule) -> tuple[bool, bool, bool, bool, bool]:
-    """What one reporter sees."""
-    bad, made = failed(cell), calls(cell)
-    return (
-        bad > 0 and bad * 1000 >= rule.failure_permille * made,
-        cell[SLOW] > 0 and cell[SLOW] * 1000 >= rule.slow_permille * made,
-        cell[TOLD] > 0,
-        cell[AUTH] > 0 and good(cell) == 0,
-        made + cell[AUTH] > 0,
-    )
+class Seen:
+    """What one reporter has seen within the window: ``sums``. ``cell``: its counts in the bucket ``index``. ``weight``:
+    its calls, while they fail at the rate that trips."""
 
+    __slots__ = ("cell", "index", "name", "sums", "view", "weight")
 
-class Bucket:
-    """``index``: time divided by the bucket's length. ``cells``: counts by reporter."""
-
-    __slots__ = ("cells", "index")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.cells: dict[str, list[int]] = {}
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sums = [0] * SIZE
+        self.view = 0
+        self.weight = 0
+        self.index = -1
+        self.cell: list[int] = []
 
 
 class Window:
     """See the module's text. ``streak``: failures since the last success, by the order of arrival, and ``streak_of``:
-    who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until."""
+    who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until.
+    ``failing`` and ``fine``: reporters by what they see; ``weight``: calls of those who see it fail."""
 
-    __slots__ = ("buckets", "cells", "counts", "length", "reporters", "retry_until", "rule", "seen_at", "streak",
-                 "streak_of", "total")  # fmt: skip
+    __slots__ = ("_buckets", "_index", "_length", "cells", "failing", "fine", "reporters", "retry_until", "rule",
+                 "seen_at", "streak", "streak_of", "total", "voices", "weight")  # fmt: skip
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.length = max(1, rule.window_ms // BUCKETS)
-        self.buckets: deque[Bucket] = deque()
-        self.reporters: dict[str, list[int]] = {}
-        self.counts = [0] * 5
+        self._length = max(1, rule.window_ms // BUCKETS)
+        self._index = -1
+        self._buckets: deque[tuple[int, list[tuple[Seen, list[int]]]]] = deque()
+        self.reporters: dict[str, Seen] = {}
+        self.failing: dict[str, Seen] = {}
+        self.fine: dict[str, Seen] = {}
+        self.voices = dict.fromkeys(VIEWS, 0)
         self.total = [0] * SIZE
+        self.weight = 0
         self.cells = 0
         self.streak = 0
         self.streak_of: set[str] = set()
@@ -98,74 +97,149 @@ class Window:
     @property
     def active(self) -> int:
         """How many reporters have made calls that say something, or were shut out."""
-        return self.counts[ACTIVE]
+        return self.voices[ACTIVE]
+
+    @property
+    def idle_ms(self) -> int:
+        """After so long without a report nothing is left in it."""
+        return self._length * BUCKETS
 
     def note(self, now: int, reporter: str, counts: Counts, *, has_room: bool = True) -> None:
         """Add what a reporter has seen; ``has_room``: whether another cell may be made."""
-        self.advance(now)
+        index = now // self._length
+        if index > self._index:
+            self._turn(index)
         self.seen_at = now
-        index = now // self.length
-        if not self.buckets or self.buckets[-1].index < index:
-            self.buckets.append(Bucket(index))
-        cells = self.buckets[-1].cells
-        cell = cells.get(reporter)
-        if cell is None:
-            if not has_room or (reporter not in self.reporters and len(self.reporters) >= MAX_REPORTERS):
-                reporter = NAMELESS
-            cell = cells.get(reporter)
-            if cell is None:
-                cell = cells[reporter] = [0] * SIZE
-                self.cells += 1
+        seen = self.reporters.get(reporter)
+        if seen is None or seen.index != index:
+            seen = self._cell_of(reporter, index, has_room=has_room)
+        self._add(seen, seen.cell, counts)
+
+    def _cell_of(self, reporter: str, index: int, *, has_room: bool) -> Seen:
+        seen = self._reporter(reporter if has_room else NAMELESS)
+        if seen.index != index:
+            seen.index, seen.cell = index, [0] * SIZE
+            self._buckets[-1][1].append((seen, seen.cell))
+            self.cells += 1
+        return seen
+
+    def _reporter(self, name: str) -> Seen:
+        seen = self.reporters.get(name)
+        if seen is None:
+            if len(self.reporters) >= MAX_REPORTERS:
+                name = NAMELESS
+            seen = self.reporters.setdefault(name, Seen(name))
+        return seen
+
+    def _add(self, seen: Seen, cell: list[int], counts: Counts) -> None:
+        sums, total = seen.sums, self.total
         for at, count in counts:
             cell[at] += count
-        self._move(reporter, counts, 1)
-        self._follow(reporter, counts)
+            sums[at] += count
+            total[at] += count
+        if len(counts) > 1 or counts[0][0] != OK or seen.view != ACTIVE:
+            self._weigh(seen)
+        self._follow(seen.name, counts)
 
     def _follow(self, reporter: str, counts: Counts) -> None:
         """A report has no order within it: one with any success ends the streak."""
-        delta = [0] * SIZE
-        for at, count in counts:
-            delta[at] = count
-        if good(delta):
-            self._end_streak()
-        elif failed(delta):
-            self.streak += failed(delta)
+        if counts[0][0] <= SLOW:  # they stand in order
+            if self.streak:
+                self._end_streak()
+            return
+        bad = sum(count for at, count in counts if TIMEOUT <= at <= OVERLOAD)
+        if bad:
+            self.streak += bad
             self.streak_of.add(reporter)
 
     def _end_streak(self) -> None:
         self.streak = 0
         self.streak_of.clear()
 
-    def _move(self, reporter: str, counts: Counts, sign: int) -> None:
-        """Add to the sums or take away from them, and count the voices anew."""
-        tally = self.reporters.get(reporter)
-        if tally is None:
-            tally = self.reporters[reporter] = [0] * SIZE
-        total, rule = self.total, self.rule
-        before = voices(tally, rule)
-        for at, count in counts:
-            tally[at] += sign * count
-            total[at] += sign * count
-        after = voices(tally, rule)
-        if after != before:
-            for at in range(5):
-                self.counts[at] += after[at] - before[at]
-        if not any(tally):
-            del self.reporters[reporter]
+    def _weigh(self, seen: Seen) -> None:
+        """What this reporter sees, now that its sums have changed."""
+        sums, rule = seen.sums, self.rule
+        well, bad = good(sums), failed(sums)
+        made, view = well + bad, 0
+        if bad and bad * 1000 >= rule.failure_permille * made:
+            view = FAILING
+        if sums[SLOW] and sums[SLOW] * 1000 >= rule.slow_permille * made:
+            view |= SLOWED
+        if sums[TOLD]:
+            view |= TOLD_OFF
+        if sums[AUTH] and not well:
+            view |= LOCKED_OUT
+        if made or sums[AUTH]:
+            view |= ACTIVE
+        weight = made if view & FAILING else 0
+        self.weight += weight - seen.weight
+        seen.weight = weight
+        if view != seen.view:
+            self._turn_view(seen, view)
+
+    def _turn_view(self, seen: Seen, view: int) -> None:
+        for bit in VIEWS:
+            if (view ^ seen.view) & bit:
+                self.voices[bit] += 1 if view & bit else -1
+        seen.view = view
+        for people, belongs in (
+            (self.failing, view & FAILING),
+            (self.fine, view & (ACTIVE | FAILING | LOCKED_OUT) == ACTIVE),
+        ):
+            if belongs:
+                people[seen.name] = seen
+            else:
+                people.pop(seen.name, None)
 
     def advance(self, now: int) -> int:
-        """Let buckets fall out of the ring; returns how many cells went with them."""
-        oldest = now // self.length - BUCKETS + (0 if seeded(BUCKET_STAYS) else 1)
-        buckets, gone = self.buckets, 0
-        while buckets and buckets[0].index < oldest:
-            cells = buckets.popleft().cells
-            gone += len(cells)
-            for reporter, cell in cells.items():
-                self._move(reporter, [(at, count) for at, count in enumerate(cell) if count], -1)
-        self.cells -= gone
+        """Let what is too old fall out; returns how many cells went with it."""
+        before = self.cells
+        self._drop_before(now // self._length - BUCKETS + (0 if seeded(BUCKET_STAYS) else 1))
+        return before - self.cells
+
+    def _turn(self, index: int) -> None:
+        """Begin the bucket of this time."""
+        self._drop_before(index - BUCKETS + (0 if seeded(BUCKET_STAYS) else 1))
+        self._buckets.append((index, []))
+        self._index = index
+
+    def _drop_before(self, oldest: int) -> None:
+        buckets = self._buckets
+        while buckets and buckets[0][0] < oldest:
+            for seen, cell in buckets.popleft()[1]:
+                self._take_away(seen, cell)
         if not buckets:
+            self._index = -1
             self._end_streak()
-        return gone
+
+    def _take_away(self, seen: Seen, cell: list[int]) -> None:
+        self.cells -= 1
+        sums, total = seen.sums, self.total
+        for at, count in enumerate(cell):
+            if count:
+                sums[at] -= count
+                total[at] -= count
+        self._weigh(seen)
+        if not any(sums):
+            del self.reporters[seen.name]
+
+    @property
+    def dissenter(self) -> Seen | None:
+        """The one reporter who alone disagrees with all others, where at least two others agree."""
+        failing, fine = self.failing, self.fine
+        alone, others = (failing, fine) if len(failing) == 1 else (fine, failing)
+        if len(alone) != 1 or len(others) < 2 or NAMELESS in alone or seeded(LIAR_COUNTS):
+            return None
+        return next(iter(alone.values()))
+
+    def validate(self) -> None:
+        """Raise AssertionError unless the sums are those of the reporters, and nobody without calls is kept."""
+        people = list(self.reporters.values())
+        assert self.total == [sum(one.sums[at] for one in people) for at in range(SIZE)], "sums"
+        assert all(any(one.sums) and min(one.sums) >= 0 for one in people), "a reporter without calls"
+        assert self.voices == {bit: sum(bool(one.view & bit) for one in people) for bit in VIEWS}, "voices"
+        assert self.weight == sum(one.weight for one in people), "weight"
+        assert len(self._buckets) <= BUCKETS + 1
 
     def named(self) -> dict[str, int]:
         """The counts by their names."""
