@@ -166,3 +166,55 @@ def test_an_owner_starts_with_the_file_it_was_given(tmp_path: Path) -> None:
     file.write_text("[budgets")
     assert not start(settings, state)
     assert SPEC.start is start
+
+
+def test_a_tree_in_a_file() -> None:
+    """Parents, purses, several windows, what each agent gets: as the head of the module shows it."""
+    purse, org, team = parse(
+        """
+        [budgets."acme/purse"]
+        kind = "purse"
+        limits.usd = "$500"
+        [budgets.acme]
+        limits.requests = [ { limit = 200, window = "1s" }, { limit = "4k", window = "1m" } ]
+        [budgets."acme/large"]
+        parent = "acme"
+        also = ["acme/purse"]
+        weight = 300
+        highest_priority = "standard"
+        each_agent.limits.concurrent = 8
+        each_agent.weight = 50
+        each_run.limits.total_tokens = { limit = "1M", window = "1h", paced = false }
+        limits.input_tokens = { limit = 9000, in_flight = true }
+        """
+    )
+    assert (purse.kind, purse.limits["usd_micros"]) == ("purse", LimitSpec(limit=500_000_000, window_ms=0))
+    assert org.limits["requests"] == (LimitSpec(limit=200, window_ms=1000), LimitSpec(limit=4000, window_ms=60_000))
+    assert (team.parent, team.also, team.weight, team.highest) == ("acme", ("acme/purse",), 300, "standard")
+    assert team.each_agent is not None
+    assert (team.each_agent.limits["concurrent"], team.each_agent.weight) == (LimitSpec(limit=8, window_ms=0), 50)
+    assert team.each_run is not None
+    assert team.each_run.limits["total_tokens"] == LimitSpec(limit=10**6, window_ms=3_600_000, paced=False)
+    assert team.limits["input_tokens"] == LimitSpec(limit=9000, window_ms=0, in_flight=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[budgets.a]\nparent = 'b'", "line 1: [budgets.a]: it names b, which is not there"),
+        ("[budgets.a]\nparent = 'b'\n[budgets.b]\nparent = 'a'", "stands above itself"),
+        ("[budgets.a]\nalso = 'b'\nlimits.concurrent = 1", "must be a list of names"),
+        ("[budgets.a]\neach_agent = 5", "[budgets.a] each_agent: must be a table"),
+        ("[budgets.a]\neach_agent.limits = 5", "[budgets.a] each_agent: limits must be a table"),
+        ("[budgets.a]\neach_run.limits.requests = 5", "each_run: requests needs a window"),
+        ("[budgets.a]\nlimits.requests = [{limit=1,window='1s'},{limit=2,window='1s'}]", "two limits with the same"),
+        ("[budgets.a]\nkind = 'purse'\nlimits.usd = {limit='$5',window='1d'}", "spent once has no window"),
+        ("[budgets.a]\nlimits.requests = {limit=1,window='1s',in_flight=true}", "in flight has no window"),
+        ("[budgets.a]\nweight = 0\nlimits.concurrent = 1", "weight"),
+    ],
+)
+def test_a_wrong_tree_is_said_with_its_place(text: str, words: str) -> None:
+    """Cycles, unknown parents, wrong templates."""
+    with pytest.raises(BadBudgets) as caught:
+        parse(text)
+    assert words in str(caught.value)

@@ -8,6 +8,20 @@
     limits.concurrent    = 64
     limits.usd           = { limit = "$25", window = "1d", paced = false }
 
+    [budgets."acme/purse"]
+    kind = "purse"                          # spent once: what is gone is gone
+    limits.usd = "$500"
+
+    [budgets.acme]
+    limits.requests = [ { limit = 200, window = "1s" }, { limit = "4k", window = "1m" } ]
+
+    [budgets."acme/large"]
+    parent = "acme"                         # its limits count, too, and those above it
+    also = ["acme/purse"]                   # and so do those of other objects
+    weight = 300                            # of what acme has, beside its other children
+    each_agent.limits.concurrent = 8        # every agent has so much of its own below it
+    each_run.limits.total_tokens = { limit = "1M", window = "1h", paced = false }
+
 Times: ms, s, m, h, d. Counts: k, M, G (thousands). Money: dollars with at most six decimals, with or without "$". A
 bare number as a limit stands for one without a window: calls in flight, or money that is spent once. Every error names
 the file, the table and the key, and the line where the parser knows it.
@@ -23,7 +37,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bursar.contracts.limiter import BudgetSpec
-from bursar_limiter.tree import fault_of
+from bursar_limiter.tree import fault_of, fault_of_tree
 
 Reader = tuple[str, Callable[[Any], Any]]
 """The field that a key stands for, and what makes its value from what is written."""
@@ -63,6 +77,17 @@ def permille(value: Any) -> int:
     return _whole(Fraction(match[1]) * 10, 'a percentage with at most one decimal, such as "92.5%"')
 
 
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def names(value: Any) -> tuple[Any, ...]:
+    """Names of other budgets: a list."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list of names such as ["purse"]')  # noqa: TRY004 - the value was read from a file
+    return tuple(value)
+
+
 def _scaled(value: Any, pattern: str, units: Mapping[str, int], what: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -78,10 +103,6 @@ def _whole(value: Fraction, what: str) -> int:
     return int(value)
 
 
-def _as_is(value: Any) -> Any:
-    return value
-
-
 _BUDGET_KEYS: dict[str, Reader] = {
     "utilisation": ("utilisation_permille", permille),
     "burst": ("burst_permille", permille),
@@ -89,6 +110,11 @@ _BUDGET_KEYS: dict[str, Reader] = {
     "send_within": ("send_within_ms", duration),
     "max_ttl": ("max_ttl_ms", duration),
     "max_waiting": ("max_waiting", count),
+    "parent": ("parent", _as_is),
+    "also": ("also", names),
+    "kind": ("kind", _as_is),
+    "weight": ("weight", _as_is),
+    "highest_priority": ("highest", _as_is),
 }
 _LIMIT_KEYS: dict[str, Reader] = {
     "limit": ("limit", count),
@@ -96,6 +122,7 @@ _LIMIT_KEYS: dict[str, Reader] = {
     "charge": ("charge", _as_is),
     "bucket": ("bucket", count),
     "paced": ("paced", _as_is),
+    "in_flight": ("in_flight", _as_is),
 }
 _DIMENSIONS = {
     "requests": "requests",
@@ -103,7 +130,10 @@ _DIMENSIONS = {
     "output_tokens": "output_tokens",
     "concurrent": "concurrent",
     "usd": "usd_micros",
+    "total_tokens": "total_tokens",
+    "network_bytes": "network_bytes",
 }
+_EACH = ("each_agent", "each_run")
 
 
 def budgets_of(document: Mapping[str, Any], text: str, origin: str) -> tuple[BudgetSpec, ...]:
@@ -115,7 +145,11 @@ def budgets_of(document: Mapping[str, Any], text: str, origin: str) -> tuple[Bud
     if not isinstance(tables, dict) or not tables:
         raise BadBudgets(f"{origin}: no budgets; write tables [budgets.NAME]")
     where = {name: f"{origin}{_line_of(text, name)}: [budgets.{name}]" for name in tables}
-    return tuple(_budget(name, table, where[name]) for name, table in tables.items())
+    budgets = tuple(_budget(name, table, where[name]) for name, table in tables.items())
+    fault = fault_of_tree({spec.name: spec for spec in budgets})
+    if fault is not None:
+        raise BadBudgets(f"{where[fault[0]]}: {fault[1]}")
+    return budgets
 
 
 def _line_of(text: str, name: str) -> str:
@@ -129,12 +163,12 @@ def _line_of(text: str, name: str) -> str:
 def _budget(name: str, table: Any, where: str) -> BudgetSpec:
     if not isinstance(table, dict):
         raise BadBudgets(f"{where}: must be a table")
-    limits = table.get("limits", {})
-    if not isinstance(limits, dict):
-        raise BadBudgets(f"{where}: limits must be a table")
-    rest = {key: value for key, value in table.items() if key != "limits"}
+    rest = {key: value for key, value in table.items() if key != "limits" and key not in _EACH}
     fields = _fields(rest, _BUDGET_KEYS, where)
-    fields["limits"] = dict(_limit(key, value, f"{where} limits.{key}") for key, value in limits.items())
+    fields["limits"] = _limits(table, where)
+    for each in _EACH:
+        if each in table:
+            fields[each] = _child(table[each], f"{where} {each}")
     try:
         spec = BudgetSpec.model_validate({"name": name, **fields})
     except ValidationError as error:
@@ -145,14 +179,35 @@ def _budget(name: str, table: Any, where: str) -> BudgetSpec:
     return spec
 
 
-def _limit(key: str, value: Any, where: str) -> tuple[str, dict[str, Any]]:
-    if key not in _DIMENSIONS:
-        raise BadBudgets(f"{where}: unknown; there are {', '.join(_DIMENSIONS)}")
+def _child(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise BadBudgets(f"{where}: must be a table")
+    rest = {key: value for key, value in table.items() if key != "limits"}
+    return {**_fields(rest, {"weight": ("weight", _as_is)}, where), "limits": _limits(table, where)}
+
+
+def _limits(table: dict[str, Any], where: str) -> dict[str, Any]:
+    limits = table.get("limits", {})
+    if not isinstance(limits, dict):
+        raise BadBudgets(f"{where}: limits must be a table")
+    read = {}
+    for key, value in limits.items():
+        place = f"{where} limits.{key}"
+        if key not in _DIMENSIONS:
+            raise BadBudgets(f"{place}: unknown; there are {', '.join(_DIMENSIONS)}")
+        several = (
+            tuple(_limit(key, one, place) for one in value) if isinstance(value, list) else _limit(key, value, place)
+        )
+        read[_DIMENSIONS[key]] = several
+    return read
+
+
+def _limit(key: str, value: Any, where: str) -> dict[str, Any]:
     keys = {**_LIMIT_KEYS, "limit": ("limit", money), "bucket": ("bucket", money)} if key == "usd" else _LIMIT_KEYS
     table = value if isinstance(value, dict) else {"limit": value}
     if "limit" not in table:
         raise BadBudgets(f"{where}: has no limit")
-    return _DIMENSIONS[key], {"window_ms": 0, **_fields(table, keys, where)}
+    return {"window_ms": 0, **_fields(table, keys, where)}
 
 
 def _fields(table: Mapping[str, Any], keys: Mapping[str, Reader], where: str) -> dict[str, Any]:
