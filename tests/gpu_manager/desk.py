@@ -142,7 +142,7 @@ class Desk(DeskBase):
 
     def notices(self) -> list[tuple[str, str, str]]:
         """(principal, lease, reason) of all that holders were told."""
-        said = [told for told in self.told if isinstance(told, Notice)]
+        said = [told for told in self.told if isinstance(told, Notice) and told.body["what"] == "lease_lost"]
         bodies = [wire.Lost.model_validate({**told.body, "fence": f"1.1.1.{MAC}"}) for told in said]
         return [(told.principal, body.lease, body.reason) for told, body in zip(said, bodies, strict=True)]
 

@@ -186,8 +186,8 @@ def test_status_of_one_host_tells_of_that_host() -> None:
     """Its devices and the leases on them; of an unknown host nothing."""
     desk = Desk("h1=1x16GiB", "h2=1x16GiB")
     desk.granted(hosts=("h1",))
-    lease = desk.granted(hosts=("h2",), purpose="weights of m")["lease"]
+    lease = desk.granted(hosts=("h2",), purpose="weights", note="of m")["lease"]
     status = desk.status("h2")
     assert [device.host for device in status.devices] == ["h2"]
-    assert [(row.lease, row.purpose) for row in status.leases] == [(lease, "weights of m")]
+    assert [(row.lease, row.purpose, row.note) for row in status.leases] == [(lease, "weights", "of m")]
     assert desk.status("h3").devices == []

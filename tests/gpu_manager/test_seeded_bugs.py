@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -11,6 +13,7 @@ from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_gpu_manager.bugs import NAMES
 from bursar_gpu_manager.simulated import GIB
+from tests.gpu_manager import test_alarming, test_purposes
 from tests.gpu_manager.desk import Desk
 from tests.gpu_manager.test_machine import Machine
 from tests.simulation.run import WORKLOADS
@@ -99,6 +102,28 @@ def test_seeded_bug_gpu_unknown_counts_as_zero_is_caught() -> None:
     assert not grants()
     with bugs.switched_on("gpu_unknown_counts_as_zero"):
         assert grants()
+
+
+def test_seeded_bug_gpu_foreign_growth_is_silent_is_caught() -> None:
+    """Everybody hears of a stranger who takes much."""
+    is_caught("gpu_foreign_growth_is_silent", test_alarming.test_foreign_memory_is_charged_and_told_once_for_each_step)
+
+
+def test_seeded_bug_gpu_start_windows_overlap_is_caught() -> None:
+    """Two engines that measure at the same time measure each other."""
+    is_caught("gpu_start_windows_overlap", test_purposes.test_only_one_lease_of_a_device_is_loading_at_a_time)
+
+
+def test_seeded_bug_gpu_reserve_for_everybody_is_caught() -> None:
+    """What is kept for emergencies is not granted without one."""
+    is_caught("gpu_reserve_for_everybody", test_purposes.test_the_emergency_reserve_is_for_emergencies_only)
+
+
+def is_caught(bug: str, test: Callable[[], None]) -> None:
+    """The test passes, and with the bug in place it fails."""
+    test()
+    with bugs.switched_on(bug), pytest.raises((AssertionError, ValueError)):
+        test()
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -178,7 +178,8 @@ class GpuWorkload:
             "ttl_ms": 400 + number * 37 % 2_500,
             "wait_ms": (0, 0, 300, 2_500)[number % 4],
             "processes": named if number % 3 else (),
-            "purpose": str(self.pids),
+            "purpose": "loading" if number % 16 == 7 else "weights",
+            "note": str(self.pids),
         }
         return wire.Lease, fields, False
 
@@ -214,7 +215,7 @@ class GpuWorkload:
         if len(set(devices)) != body.devices or len(hosts) != 1:
             self.faults.append(f"{body.devices} devices were asked for, {devices} granted")
         until = question.asked_at + reply["ttl_ms"]
-        hold = self.holds[reply["lease"]] = Hold(client, reply, until, int(body.purpose), simulator.now)
+        hold = self.holds[reply["lease"]] = Hold(client, reply, until, int(body.note), simulator.now)
         hold.loaded_at = simulator.now + simulator.between(0, 600)
         if hold.believes(simulator.now):
             self._go_on(world, hold)

@@ -13,6 +13,9 @@ NAMES = (
     "gpu_lost_device_grants",
     "gpu_ended_by_loss_is_free",
     "gpu_unknown_counts_as_zero",
+    "gpu_foreign_growth_is_silent",
+    "gpu_start_windows_overlap",
+    "gpu_reserve_for_everybody",
 )
 
 declare(*NAMES)

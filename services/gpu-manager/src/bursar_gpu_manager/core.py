@@ -15,6 +15,9 @@ its work; so an agent leases memory before it loads anything. The promises:
    a device that comes back counts until the holder must have stopped.
 6. After a loss of acknowledged entries nothing is granted until all that they may have granted has ended (`recovery`).
 
+7. Foreign memory that grows, and leases that are used beyond what was granted, count at once and are told to all
+   (`alarming`). The emergency reserve goes to operators only, and nothing else can touch it.
+
 Against a process that asks nobody no manager in user space can promise anything; the reserve is there to absorb its
 growth until the next report, from when on it counts.
 
@@ -28,7 +31,18 @@ from typing import Any
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_gpu_manager import events, holding, leasing, observing, operating, recovery, status
+from bursar_gpu_manager import (
+    alarming,
+    enforcing,
+    events,
+    explaining,
+    holding,
+    leasing,
+    observing,
+    operating,
+    recovery,
+    status,
+)
 from bursar_gpu_manager.bugs import NAMES as SEEDED_BUGS  # noqa: F401 - importing declares them
 from bursar_gpu_manager.evolve import APPLY
 from bursar_gpu_manager.state import State, dump, load
@@ -38,15 +52,18 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
             wire.Lease: leasing.decide_lease,
+            wire.Emergency: leasing.decide_lease,
             wire.Renew: holding.decide_renew,
             wire.Release: holding.decide_release,
             wire.Redeclare: recovery.decide_redeclare,
             wire.Status: status.decide_status,
+            wire.Explain: explaining.decide_explain,
+            wire.Holdings: enforcing.decide_holdings,
             wire.Cordon: operating.decide_cordon,
             wire.Uncordon: operating.decide_cordon,
             wire.Drop: operating.decide_drop,
@@ -56,6 +73,7 @@ class GpuDecider:
             wire.Report: observing.decide_report,
             observing.Announce: observing.decide_announce,
             observing.Silence: observing.decide_silence,
+            alarming.Alarm: alarming.decide_alarm,
             holding.Expire: holding.decide_expire,
         }
 
@@ -69,9 +87,11 @@ class GpuDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: what reports have changed, hosts that are silent, leases that end, who stands in line."""
+        """In this order: what reports have changed, what there is to be alarmed of, hosts that are silent, leases that
+        end, who stands in line."""
         return (
             observing.next_announced(state)
+            or alarming.next_alarm(state, now)
             or observing.next_silent(state, now)
             or holding.next_expired(state, now)
             or leasing.next_waiter(state, now)
@@ -84,9 +104,7 @@ class GpuDecider:
             times.append(max(0, state.scanned_at + observing.SCAN_MS))
         if state.agenda:
             times.append(holding.freed_at(state, state.agenda[0][0]))
-        looking = leasing.look_again_at(state)
-        if looking is not None:
-            times.append(looking)
+        times += [at for at in (leasing.look_again_at(state), alarming.look_at(state)) if at is not None]
         return max(0, min(times)) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

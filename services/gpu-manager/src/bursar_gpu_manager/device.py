@@ -12,8 +12,8 @@ Pid = tuple[int, int]
 
 
 class Lease(NamedTuple):
-    """``devices``: bytes by name of the device; ``taken``: why it was taken away, "" while it is held; ``adopted``:
-    it had been lost with the journal and its holder declared it."""
+    """``devices``: bytes by name of the device; ``emergency``: granted from the reserve; ``taken``: why it was taken
+    away, "" while it is held; ``adopted``: it had been lost with the journal and its holder declared it."""
 
     principal: str
     ttl: int
@@ -21,16 +21,19 @@ class Lease(NamedTuple):
     devices: tuple[tuple[str, int], ...]
     processes: tuple[Pid, ...]
     purpose: str
+    note: str = ""
+    emergency: bool = False
     taken: str = ""
     adopted: bool = False
 
 
 class View(NamedTuple):
     """What a fresh report says of one device, digested. ``used`` None: unknown. ``processes``: those whose memory and
-    start are known."""
+    start are known; ``seen``: those whose start is."""
 
     report: DeviceReport
     processes: Mapping[Pid, int]
+    seen: frozenset[Pid]
 
     @property
     def used(self) -> int | None:
@@ -43,7 +46,8 @@ def view_of(report: DeviceReport) -> View:
         for process in report.processes
         if process.started is not None and process.memory is not None
     }
-    return View(report, known)
+    seen = frozenset((process.pid, process.started) for process in report.processes if process.started is not None)
+    return View(report, known, seen)
 
 
 class Device:
@@ -63,7 +67,7 @@ class Device:
         self.lost = False
         self.unsure_until = 0
         self.leases: dict[str, int] = {}
-        self.charge: tuple[int, int, int] | None = None
+        self.charge: tuple[int, int, int, int] | None = None
 
     @property
     def row(self) -> tuple[str, int, str, int]:

@@ -5,8 +5,8 @@
 | ``a`` | host, labels as pairs, rows of [uuid, index, model, total] | devices announced: new, changed, or back |
 | ``l`` | device, why | a device is lost, and its capacity with it |
 | ``f`` | device | a lost device is forgotten |
-| ``g`` | lease, principal, ttl, expires, pairs [device, bytes], pairs [pid, started], purpose | granted |
-| ``n`` | lease, ttl, expires, pairs [pid, started] or nil | renewed |
+| ``g`` | lease, principal, ttl, expires, [device, bytes]s, [pid, started]s, purpose, note, urgent? | granted |
+| ``n`` | lease, ttl, expires, pairs [pid, started] or nil, purpose or nil | renewed |
 | ``r`` | lease | released by its holder |
 | ``x`` | lease | expired: ttl and margin have passed |
 | ``d`` | lease, why | taken away; it counts until it is released or has expired |
@@ -14,6 +14,7 @@
 | ``s`` | settings as a map, digest of the environment's or "" | settings changed |
 | ``z`` | until | acknowledged entries were lost: nothing granted until then |
 | ``b`` | as ``g`` | a lease that was lost, adopted from its holder |
+| ``w`` | device or lease, bytes, bytes before | everybody is told of foreign memory or overuse; 0: it is over |
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ CORDONED = "c"
 SETTINGS = "s"
 LOST = "z"
 ADOPTED = "b"
+ALARMED = "w"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -65,8 +67,9 @@ def _adopted(lease: str, principal: str, ttl: int, expires: int, devices: Any, *
     return f"adopted {lease} of {principal} for {ttl} ms, until {expires} ms: {_shares(devices)}"
 
 
-def _renewed(lease: str, ttl: int, expires: int, _: Any) -> str:
-    return f"renewed {lease} for {ttl} ms, until {expires} ms"
+def _renewed(lease: str, ttl: int, expires: int, _: Any, purpose: str | None) -> str:
+    told = "" if purpose is None else f", for {purpose} from now on"
+    return f"renewed {lease} for {ttl} ms, until {expires} ms{told}"
 
 
 def _released(lease: str) -> str:
@@ -90,6 +93,11 @@ def _settings(settings: dict[str, Any], source: str) -> str:
     return f"settings{' from the environment' if source else ''}: {told}"
 
 
+def _alarmed(subject: str, level: int, _: int) -> str:
+    what = "beyond its lease" if "/" not in subject else "of others"
+    return f"{subject}: {level} bytes {what}" if level else f"{subject}: nothing to be alarmed of any more"
+
+
 def _lost(until: int) -> str:
     return f"entries lost: nothing is granted until {until} ms"
 
@@ -107,4 +115,5 @@ _WORDS: dict[str, Any] = {
     SETTINGS: _settings,
     LOST: _lost,
     ADOPTED: _adopted,
+    ALARMED: _alarmed,
 }

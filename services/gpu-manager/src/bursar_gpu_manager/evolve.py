@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
 from bursar_gpu_manager import events
+from bursar_gpu_manager.alarming import apply_alarmed
 from bursar_gpu_manager.device import Device, Lease
 from bursar_gpu_manager.lifecycle import DEVICE_LOST, DROPPED, EXPIRED, RELEASED
 from bursar_gpu_manager.operating import apply_settings
@@ -49,6 +50,7 @@ def apply_forgotten(state: State, event: Event) -> None:
     _, now, name = event
     state.at = now
     device = state.devices.pop(name)
+    state.alarms.pop(name, None)
     del state.hosts[device.host][name]
     if not state.hosts[device.host]:
         del state.hosts[device.host]
@@ -56,20 +58,19 @@ def apply_forgotten(state: State, event: Event) -> None:
 
 
 def apply_granted(state: State, event: Event) -> None:
-    _, now, key, principal, ttl, expires_at, devices, processes, purpose = event
     state.counts["granted"] += 1
-    _hold(state, now, key, _lease(principal, ttl, expires_at, devices, processes, purpose))
+    _hold(state, event[1], event[2], _lease(*event[3:]))
 
 
 def apply_adopted(state: State, event: Event) -> None:
-    _, now, key, principal, ttl, expires_at, devices, processes, purpose = event
-    lease = _lease(principal, ttl, expires_at, devices, processes, purpose)
-    _hold(state, now, key, lease._replace(adopted=True))
+    _hold(state, event[1], event[2], _lease(*event[3:])._replace(adopted=True))
 
 
-def _lease(principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, purpose: str) -> Lease:
+def _lease(
+    principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, purpose: str, note: str, urgent: bool
+) -> Lease:
     shares = tuple((name, memory) for name, memory in devices)
-    return Lease(principal, ttl, expires_at, shares, _pids(processes), purpose)
+    return Lease(principal, ttl, expires_at, shares, _pids(processes), purpose, note, urgent)
 
 
 def _pids(processes: Event) -> tuple[tuple[int, int], ...]:
@@ -87,9 +88,12 @@ def _hold(state: State, now: int, key: str, lease: Lease) -> None:
 
 
 def apply_renewed(state: State, event: Event) -> None:
-    _, now, key, ttl, expires_at, processes = event
+    _, now, key, ttl, expires_at, processes, purpose = event
     state.at = now
     lease = state.leases[key]._replace(ttl=ttl, expires_at=expires_at)
+    if purpose is not None:
+        lease = lease._replace(purpose=purpose)
+        state.line.changed = True
     if processes is not None:
         lease = lease._replace(processes=_pids(processes))
         state.touch(lease)
@@ -122,6 +126,7 @@ def _end(state: State, now: int, key: str, outcome: str) -> None:
         if name in state.devices:
             state.devices[name].leases.pop(key, None)
     state.touch(lease)
+    state.alarms.pop(key, None)
     state.remember(key, Ended(lease.principal, outcome))
     state.line.changed = True
 
@@ -129,6 +134,8 @@ def _end(state: State, now: int, key: str, outcome: str) -> None:
 def apply_taken(state: State, event: Event) -> None:
     _, now, key, why = event
     state.at = now
+    if state.leases[key].taken:
+        return  # an order to its hosts, said again
     state.counts[DEVICE_LOST if why == DEVICE_LOST else DROPPED] += 1
     if seeded("gpu_ended_by_loss_is_free"):
         _end(state, now, key, why)
@@ -159,4 +166,5 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.SETTINGS: apply_settings,
     events.LOST: apply_lost,
     events.ADOPTED: apply_adopted,
+    events.ALARMED: apply_alarmed,
 }

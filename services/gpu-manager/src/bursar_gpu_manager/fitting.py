@@ -15,17 +15,20 @@ from bursar_gpu_manager.state import State
 
 PLACEMENT: Final[Placement] = BestFit()
 
+LOADING: Final = "loading"
+
 MAX_LEASES: Final = 1_024
 """Leases on one device at a time, so that the end of a device fits into one decision."""
 
 
 class Charge(NamedTuple):
-    """Bytes on one device: sum of max(grant, observed) over the leases, foreign (None: not known), and how many
-    leases are used beyond what was granted."""
+    """Bytes on one device: sum of max(grant, observed) over the leases, foreign (None: not known); how many leases are
+    used beyond what was granted; bytes that were granted from the reserve."""
 
     charged: int
     foreign: int | None
     overused: int
+    emergency: int
 
 
 def observed_of(state: State, device: Device) -> dict[str, int]:
@@ -48,9 +51,10 @@ def charge_of(state: State, device: Device) -> Charge:
             used = 0
         others = -1 if used is None else foreign(used, observed)
         overused = sum(observed[key] > device.leases[key] for key in observed)
-        device.charge = (charged, others, overused)
-    charged, others, overused = device.charge
-    return Charge(charged, None if others < 0 else others, overused)
+        emergency = sum(memory for key, memory in device.leases.items() if state.leases[key].emergency)
+        device.charge = (charged, others, overused, emergency)
+    charged, others, overused, emergency = device.charge
+    return Charge(charged, None if others < 0 else others, overused, emergency)
 
 
 def is_fresh(state: State, device: Device, now: int) -> bool:
@@ -62,17 +66,35 @@ def is_fresh(state: State, device: Device, now: int) -> bool:
     return now - sight.at <= state.settings.fresh_ms and sight.at >= device.unsure_until
 
 
-def room_of(state: State, device: Device) -> int | None:
-    """Bytes that the rule leaves, whether or not the device may be used; None when that is not known."""
-    charged, others, _ = charge_of(state, device)
+def room_of(state: State, device: Device, *, emergency: bool = False) -> int | None:
+    """Bytes that the rule leaves, whether or not the device may be used; None when that is not known. Of the reserve
+    is kept what has not been granted from it; ``emergency``: what is left of it, as far as it is really free."""
+    charged, others, _, taken = charge_of(state, device)
     view = state.view(device)
     if view is None or others is None:
         return None
-    total = min(device.total, view.report.total)
-    return room(total, view.report.reserved, charged, others, state.settings.reserve)
+    total, kept = min(device.total, view.report.total), view.report.reserved
+    reserve = max(0, state.settings.reserve - taken)
+    if seeded("gpu_reserve_for_everybody"):
+        return room(total, kept, charged, others, 0)
+    if emergency:
+        return min(reserve, room(total, kept, charged, others, 0))
+    return room(total, kept, charged, others, reserve)
 
 
-def matches(state: State, body: wire.Lease, device: Device) -> bool:
+def loading_on(state: State, device: Device) -> str | None:
+    """The lease that is loading there: an engine that starts measures what is free, so that only one may at a time."""
+    for key in device.leases:
+        if state.leases[key].purpose == LOADING and not seeded("gpu_start_windows_overlap"):
+            return key
+    return None
+
+
+def is_urgent(body: wire.Wanted) -> bool:
+    return isinstance(body, wire.Emergency)
+
+
+def matches(state: State, body: wire.Wanted, device: Device) -> bool:
     """Whether the device is one that the request would take, and that is there: not lost, not cordoned."""
     if device.lost and not seeded("gpu_lost_device_grants"):
         return False
@@ -86,23 +108,25 @@ def matches(state: State, body: wire.Lease, device: Device) -> bool:
     return all(labels.get(name) == text for name, text in body.labels.items())
 
 
-def matching(state: State, body: wire.Lease) -> list[Device]:
+def matching(state: State, body: wire.Wanted) -> list[Device]:
     return [device for device in state.devices.values() if matches(state, body, device)]
 
 
-def candidates(state: State, body: wire.Lease, now: int, blocked: AbstractSet[str]) -> Iterator[Candidate]:
+def candidates(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) -> Iterator[Candidate]:
     """Devices that match, are known well enough, and are not wanted by somebody earlier in line."""
-    lenient = seeded("gpu_lost_device_grants")
+    lenient, urgent = seeded("gpu_lost_device_grants"), is_urgent(body)
     for device in state.devices.values():
         if device.name in blocked or not matches(state, body, device) or len(device.leases) >= MAX_LEASES:
             continue
+        if body.purpose == LOADING and loading_on(state, device) is not None:
+            continue
         if is_fresh(state, device, now) or lenient:
-            left = room_of(state, device)
+            left = room_of(state, device, emergency=urgent)
             if left is not None:
                 yield Candidate(left, device.host, device.index, device.name)
 
 
-def place(state: State, body: wire.Lease, now: int, blocked: AbstractSet[str]) -> tuple[str, ...] | None:
+def place(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) -> tuple[str, ...] | None:
     """Names of the devices to grant; None when it does not fit now."""
     if now < state.recovering_until:
         return None

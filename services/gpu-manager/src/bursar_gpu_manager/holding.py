@@ -9,10 +9,10 @@ from bursar.contracts import gpu as wire
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
-from bursar_gpu_manager.admission import foreign
 from bursar_gpu_manager.device import Lease
-from bursar_gpu_manager.fitting import observed_of
+from bursar_gpu_manager.fitting import LOADING, loading_on
 from bursar_gpu_manager.lifecycle import RELEASED
+from bursar_gpu_manager.overuse import overuse_of
 from bursar_gpu_manager.state import State
 
 MAC: Final = 17
@@ -38,6 +38,8 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
         return ended(body.lease, "crowded_out")
     ttl = min(body.ttl_ms or lease.ttl, state.settings.max_ttl_ms)
     expires_at = max(lease.expires_at, now + ttl)
+    if body.purpose == LOADING != lease.purpose and (other := _loading_beside(state, lease)) is not None:
+        return Reject("conflict", f"Lease {other} is loading there.", {"lease": body.lease, "loading": other})
     processes = None
     if body.processes is not None:
         processes = [(process.pid, process.started) for process in body.processes]
@@ -48,7 +50,7 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
         "expires_at_ms": expires_at,
         "overuse": overuse_of(state, body.lease, lease) or 0,
     }
-    return Accept([(events.RENEWED, now, body.lease, ttl, expires_at, processes)], reply)
+    return Accept([(events.RENEWED, now, body.lease, ttl, expires_at, processes, body.purpose)], reply)
 
 
 def decide_release(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -85,15 +87,9 @@ def _is_crowded(state: State, lease: Lease) -> bool:
     return any(sum(device.leases.values()) + state.settings.reserve > device.total for device in devices)
 
 
-def overuse_of(state: State, key: str, lease: Lease) -> int | None:
-    """Bytes that its processes use beyond the lease; None when nothing is known of them."""
-    known, over = False, 0
-    for name, memory in lease.devices:
-        device = state.devices.get(name)
-        observed = {} if device is None else observed_of(state, device)
-        if key in observed:
-            known, over = True, over + foreign(observed[key], {key: memory})
-    return over if known else None
+def _loading_beside(state: State, lease: Lease) -> str | None:
+    devices = [state.devices[name] for name, _ in lease.devices if name in state.devices]
+    return next((key for device in devices if (key := loading_on(state, device)) is not None), None)
 
 
 # ---- the end by time

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse
 from bursar_gpu_manager import events
-from bursar_gpu_manager.fitting import matching, place
+from bursar_gpu_manager.fitting import is_urgent, matching, place
 from bursar_gpu_manager.refusal import Obstacle, obstacle, refused
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.waiting import Waiter
@@ -34,11 +34,12 @@ def decide_lease(state: State, command: Command, now: int, fence: Fence) -> Outc
 
 def _decide_new(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: wire.Lease = command.body
-    chosen = place(state, body, now, _wanted_before(state, None))
+    urgent = is_urgent(body)
+    chosen = place(state, body, now, set() if urgent else wanted_before(state, None))
     if chosen is not None:
         return _grant(state, command, chosen, now, fence)
     what = obstacle(state, body, now)
-    if not body.wait_ms or what.reason in HOPELESS:
+    if not body.wait_ms or what.reason in HOPELESS or urgent:
         return _refuse(state, what, now)
     if len(state.line) >= state.settings.max_waiting:
         return _refuse(state, what._replace(reason="queue_full"), now)
@@ -61,8 +62,8 @@ def _grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fe
         for device in (state.devices[name],)
     ]
     reply = {"ok": True, "lease": lease, "devices": held, "ttl_ms": ttl, "expires_at_ms": expires_at}
-    event = (events.GRANTED, now, lease, command.principal, ttl, expires_at, shares, processes, body.purpose)
-    return Accept([event], reply)
+    more = (body.purpose, body.note, is_urgent(body))
+    return Accept([(events.GRANTED, now, lease, command.principal, ttl, expires_at, shares, processes, *more)], reply)
 
 
 def _refuse(state: State, what: Obstacle, now: int) -> Refuse:
@@ -73,7 +74,7 @@ def _refuse(state: State, what: Obstacle, now: int) -> Refuse:
 # ---- the line
 
 
-def _wanted_before(state: State, waiter: Waiter | None) -> set[str]:
+def wanted_before(state: State, waiter: Waiter | None) -> set[str]:
     """Devices that somebody who stands before this one (None: at the end) could use."""
     wanted: set[str] = set()
     for other in state.line:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Notice, Outcome, Refuse
 from bursar_gpu_manager import events
+from bursar_gpu_manager.alarming import suspect
 from bursar_gpu_manager.device import View, view_of
 from bursar_gpu_manager.lifecycle import DEVICE_LOST
 from bursar_gpu_manager.state import Sight, State
@@ -59,6 +60,7 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     state.changed.pop(host, None)
     if _differs(state, host, body.labels):
         state.changed[host] = body.labels
+    suspect(state, host)
     state.line.changed = True
     return Refuse({})
 

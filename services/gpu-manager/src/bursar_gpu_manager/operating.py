@@ -8,8 +8,9 @@ from typing import Any
 from bursar.contracts import gpu as wire
 from bursar.contracts.base import Message
 from bursar.contracts.gpu import Settings
-from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Refuse, Reject
+from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Notice, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
+from bursar_gpu_manager.enforcing import orders
 from bursar_gpu_manager.holding import ended, freed_at, unknown_lease
 from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.observing import KIND, notice
@@ -49,15 +50,18 @@ def decide_drop(state: State, command: Command, now: int, fence: Fence) -> Outco
     if lease is None:
         before = state.how_ended(key)
         return unknown_lease(key) if before is None else ended(key, before.outcome)
+    told: list[Broadcast | Notice] = [] if lease.taken else [notice(state, key, DROPPED)]
+    if command.body.kill:
+        told += orders(lease, key)
     reply = {
         "ok": True,
         "lease": key,
         "principal": lease.principal,
         "freed_in_ms": max(0, freed_at(state, lease.expires_at) - now),
     }
-    if lease.taken:
+    if lease.taken and not command.body.kill:
         return Refuse(reply)
-    return Accept([(events.TAKEN, now, key, DROPPED)], reply, [notice(state, key, DROPPED)])
+    return Accept([(events.TAKEN, now, key, lease.taken or DROPPED)], reply, told)
 
 
 def decide_forget(state: State, command: Command, now: int, fence: Fence) -> Outcome:

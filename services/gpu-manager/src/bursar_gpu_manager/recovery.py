@@ -7,6 +7,8 @@ time to live after he asked, which was before now. So:
 - Known leases count until then at least, since a renewal of theirs may be among what was lost.
 - Whoever holds a lease that was lost declares it again, with the fence that it was given; it is adopted and counts.
 
+A lease from the reserve is adopted as any other: it then counts beside the reserve, which refuses more.
+
 An adopted lease can be renewed as any other. When the leases of a device together are more than it offers (which one
 who declares what he never had can cause, and an old lease that had ended in what was lost), adopted ones are not
 renewed after the recovery, so that it ends.
@@ -63,7 +65,8 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     ttl = min(body.ttl_ms, state.settings.max_ttl_ms)
     shares = [(share.device, share.memory) for share in body.devices]
     processes = [(process.pid, process.started) for process in body.processes]
-    event = (events.ADOPTED, now, key, command.principal, ttl, now + ttl, shares, processes, body.purpose)
+    more = (body.purpose, body.note, False)
+    event = (events.ADOPTED, now, key, command.principal, ttl, now + ttl, shares, processes, *more)
     return Accept([event], _reply(key, ttl, held=True, adopted=True))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from bursar.contracts import gpu as wire
 from bursar_gpu_manager.device import Device
-from bursar_gpu_manager.fitting import is_fresh, matching, room_of
+from bursar_gpu_manager.fitting import LOADING, is_fresh, is_urgent, loading_on, matching, room_of
 from bursar_gpu_manager.state import State
 
 NEXT_REPORT_MS: Final = 500
@@ -18,6 +18,7 @@ WORDS: Final = {
     "never_fits": "No device, or no set of them, is large enough, were it ever so empty.",
     "not_observed": "What could have room has no fresh report of its probe, and what is not known is not granted.",
     "recovering": "The log has lost entries: nothing is granted until all that they may have granted has ended.",
+    "loading": "Another lease is loading there, and only one may at a time.",
     "queue_full": "The line is full.",
     "wait_too_long": "It did not fit before the deadline.",
     "no_room": "It does not fit now.",
@@ -33,14 +34,15 @@ class Obstacle(NamedTuple):
     retry_in: int | None = None
 
 
-def obstacle(state: State, body: wire.Lease, now: int) -> Obstacle:
+def obstacle(state: State, body: wire.Wanted, now: int) -> Obstacle:
     """The obstacle of a request that cannot be granted now."""
     if now < state.recovering_until:
         return Obstacle("recovering", retry_in=state.recovering_until - now)
     there = matching(state, body)
     if not there:
         return Obstacle("no_device")
-    largest = _closest(body, [(_most(state, device), device) for device in there])
+    urgent = is_urgent(body)
+    largest = _closest(body, [(_most(state, device, urgent), device) for device in there])
     if largest is None:
         return Obstacle("never_fits")
     if largest[0] < body.memory:
@@ -48,24 +50,29 @@ def obstacle(state: State, body: wire.Lease, now: int) -> Obstacle:
     return _present(state, body, there, now)
 
 
-def _present(state: State, body: wire.Lease, there: list[Device], now: int) -> Obstacle:
+def _present(state: State, body: wire.Wanted, there: list[Device], now: int) -> Obstacle:
     known = [(left, device) for device in there if is_fresh(state, device, now)
-             if (left := room_of(state, device)) is not None]  # fmt: skip
+             if (left := room_of(state, device, emergency=is_urgent(body))) is not None]  # fmt: skip
     closest = _closest(body, known)
     if closest is None:
         return Obstacle("not_observed", retry_in=NEXT_REPORT_MS)
     left, device = closest
+    if body.purpose == LOADING and left >= body.memory and (key := loading_on(state, device)) is not None:
+        ends = state.leases[key].expires_at + state.settings.margin_ms
+        return Obstacle("loading", device.name, 0, max(1, ends - now))
     missing = max(0, body.memory - left)
     return Obstacle("no_room", device.name, missing, _freed_in(state, device, missing, now))
 
 
-def _most(state: State, device: Device) -> int:
+def _most(state: State, device: Device, urgent: bool) -> int:
     """What the device offers when it is empty."""
+    if urgent:
+        return state.settings.reserve
     view = state.view(device)
     return device.total - (view.report.reserved if view is not None else 0) - state.settings.reserve
 
 
-def _closest(body: wire.Lease, rooms: list[tuple[int, Device]]) -> tuple[int, Device] | None:
+def _closest(body: wire.Wanted, rooms: list[tuple[int, Device]]) -> tuple[int, Device] | None:
     """The device that decides: of the best set, the one with the least room; None when there is no set."""
     if not body.one_host or body.devices == 1:
         return _last_of(rooms, body.devices)

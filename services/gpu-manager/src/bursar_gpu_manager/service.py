@@ -30,8 +30,11 @@ SPEC = ServiceSpec(
         "release": Verb(wire.Release, genuine=("fence",)),
         "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
         "status": Verb(wire.Status, query=True),
+        "explain": Verb(wire.Explain, query=True),
+        "holdings": Verb(wire.Holdings, query=True),
     },
     admin={
+        "emergency": Verb(wire.Emergency),
         "cordon": Verb(wire.Cordon),
         "uncordon": Verb(wire.Uncordon),
         "drop": Verb(wire.Drop),

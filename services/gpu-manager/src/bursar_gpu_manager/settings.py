@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bursar.contracts.gpu import DEFAULT_RESERVE, Settings
+from bursar.contracts.gpu import DEFAULT_ALARM_GROWTH, DEFAULT_RESERVE, Settings
 from bursar.kernel.settings import ServiceSettings
 
 
@@ -27,6 +27,8 @@ class GpuSettings(ServiceSettings):
     """A host that is silent for longer has lost its devices."""
     gpu_max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 1_000
     """How many may stand in line."""
+    gpu_alarm_growth: Annotated[int, Field(ge=1, le=2**50)] = DEFAULT_ALARM_GROWTH
+    """Bytes by which foreign memory, or use beyond a lease, has to grow to be told to everybody."""
 
     def rules(self) -> Settings:
         return Settings(
@@ -36,4 +38,5 @@ class GpuSettings(ServiceSettings):
             fresh_ms=self.gpu_fresh_ms,
             silence_ms=self.gpu_silence_ms,
             max_waiting=self.gpu_max_waiting,
+            alarm_growth=self.gpu_alarm_growth,
         )

@@ -17,7 +17,7 @@ from bursar_gpu_manager.waiting import Line
 REMEMBER_COUNT = 20_000
 """So many ended leases are remembered at least, to tell a late holder how its lease ended."""
 
-COUNTED = ("granted", "released", "expired", "device_lost", "dropped", "devices_lost")
+COUNTED = ("granted", "released", "expired", "device_lost", "dropped", "devices_lost", "alarms")
 
 
 class Ended(NamedTuple):
@@ -40,11 +40,15 @@ class Sight(NamedTuple):
 
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
-    lost; -1: never); the rest is volatile, or made from the durable part (``agenda``: the ends of leases; ``hosts``:
-    the devices by host). ``changed``: labels of hosts whose last report differs from the ledger."""
+    lost; -1: never), with ``alarms`` (bytes by name of a device or lease); the rest is volatile, or made from the
+    durable part (``agenda``: the ends of leases; ``hosts``: the devices by host). ``changed``: labels of hosts whose
+    last report differs from the ledger; ``suspects``: hosts whose last report may be a reason for an alarm, and
+    ``alarmed_at``: when there was one."""
 
     __slots__ = (
         "agenda",
+        "alarmed_at",
+        "alarms",
         "at",
         "changed",
         "cordoned",
@@ -66,6 +70,7 @@ class State:
         "sights",
         "silent",
         "source",
+        "suspects",
     )
 
     def __init__(self) -> None:
@@ -81,6 +86,7 @@ class State:
         self.counts = dict.fromkeys(COUNTED, 0)
         self.recovering_until = 0
         self.lost_at = -1
+        self.alarms: dict[str, int] = {}
         self.agenda: list[tuple[int, str]] = []
         self.hosts: dict[str, dict[str, Device]] = {}
         self.sights: dict[str, Sight] = {}
@@ -88,6 +94,8 @@ class State:
         self.scanned_at = -1
         self.silent: list[str] = []
         self.changed: dict[str, dict[str, str]] = {}
+        self.suspects: dict[str, bool] = {}
+        self.alarmed_at: dict[str, int] = {}
         self.line = Line()
         self.refused = 0
         self.old_reports = 0
@@ -141,6 +149,7 @@ def dump(state: State) -> dict[str, Any]:
         "counts": [state.counts[name] for name in COUNTED],
         "recovering_until": state.recovering_until,
         "lost_at": state.lost_at,
+        "alarms": [[subject, level] for subject, level in state.alarms.items()],
     }
 
 
@@ -158,10 +167,11 @@ def load(value: Any) -> State:
         device = Device(host, uuid, index, model, total)
         device.lost, device.unsure_until = lost, unsure_until
         state.add(device)
-    for key, principal, ttl, expires_at, devices, processes, purpose, taken, adopted in value["leases"]:
+    state.alarms = dict(value["alarms"])
+    for key, principal, ttl, expires_at, devices, processes, *rest in value["leases"]:
         shares = tuple((name, memory) for name, memory in devices)
         pids = tuple((pid, started) for pid, started in processes)
-        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, purpose, taken, adopted)
+        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, *rest)
         for name, memory in shares:
             if name in state.devices:
                 state.devices[name].leases[key] = memory
@@ -181,4 +191,7 @@ def validate(state: State, now: int) -> None:
     for key, lease in state.leases.items():
         assert (lease.expires_at, key) in scheduled, f"{key} would never end"
         assert len(dict(lease.devices)) == len(lease.devices) > 0, f"{key}: devices"
+    for subject, level in state.alarms.items():
+        assert level > 0, f"{subject}: an alarm of nothing"
+        assert subject in state.devices or subject in state.leases, f"{subject}: an alarm of what is not there"
     state.line.validate()

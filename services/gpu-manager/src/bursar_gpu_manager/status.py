@@ -8,7 +8,7 @@ from typing import Any, Final
 from bursar.contracts.gpu import Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_gpu_manager.device import Device, Lease
-from bursar_gpu_manager.fitting import charge_of, is_fresh, observed_of, room_of
+from bursar_gpu_manager.fitting import charge_of, is_fresh, loading_on, observed_of, room_of
 from bursar_gpu_manager.lifecycle import ENDING, HELD
 from bursar_gpu_manager.state import State
 
@@ -32,6 +32,7 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
             "devices": [_device(state, device, now) for device in devices],
             "leases": [_lease(state, key, lease, now) for key, lease in islice(leases.items(), SHOWN)],
             "leases_total": len(leases),
+            "leases_unknown": sum(phase_of(state, lease, now) == "unknown" for lease in leases.values()),
             "waiting": len(state.line),
             "counters": {**state.counts, "refused": state.refused},
             "settings": state.settings.model_dump(),
@@ -81,6 +82,14 @@ def _device(state: State, device: Device, now: int) -> dict[str, Any]:
         "utilisation": None if report is None else report.utilisation,
         "temperature": None if report is None else report.temperature,
         "power_mw": None if report is None else report.power_mw,
+        "margin": None if report is None else report.margin,
+        "throttle": None if report is None or report.throttle is None else list(report.throttle),
+        "sm_activity": None if report is None else report.sm_activity,
+        "dram_activity": None if report is None else report.dram_activity,
+        "numa_node": None if view is None else view.report.numa_node,
+        "emergency": charge.emergency,
+        "loading": loading_on(state, device),
+        "alarm": state.alarms.get(device.name, 0),
     }
 
 
@@ -91,9 +100,28 @@ def _lease(state: State, key: str, lease: Lease, now: int) -> dict[str, Any]:
         "lease": key,
         "principal": lease.principal,
         "purpose": lease.purpose,
+        "note": lease.note,
+        "emergency": lease.emergency,
         "state": ENDING if lease.taken else HELD,
+        "phase": phase_of(state, lease, now),
         "devices": [name for name, _ in lease.devices],
         "memory": sum(memory for _, memory in lease.devices),
         "observed": sum(observed) if observed else None,
         "expires_in_ms": max(0, lease.expires_at - now),
     }
+
+
+def phase_of(state: State, lease: Lease, now: int) -> str:
+    """See `bursar.contracts.gpu_status.LeaseStatus`. What was not seen by this owner is unknown, not absent."""
+    if lease.taken:
+        return ENDING
+    devices = [state.devices.get(name) for name, _ in lease.devices]
+    views = [None if device is None or not _is_seen(state, device, now) else state.view(device) for device in devices]
+    if any(view is None for view in views):
+        return "unknown"
+    return "active" if any(not view.seen.isdisjoint(lease.processes) for view in views if view) else "granted"
+
+
+def _is_seen(state: State, device: Device, now: int) -> bool:
+    sight = state.sights.get(device.host)
+    return sight is not None and now - sight.at <= state.settings.fresh_ms

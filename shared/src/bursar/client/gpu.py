@@ -33,7 +33,7 @@ from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
 from bursar.client.notices import Notices
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
-from bursar.contracts.gpu import SERVICE, StatusReply
+from bursar.contracts.gpu import SERVICE, Explained, Purpose, StatusReply
 from bursar.errors import BursarError, CallerError
 
 PATIENCE: Final = 10.0
@@ -111,7 +111,8 @@ class Gpu:
         one_host: bool = True,
         ttl: float = DEFAULT_TTL,
         wait: float = 0.0,
-        purpose: str = "",
+        purpose: Purpose = "workspace",
+        note: str = "",
         processes: Sequence[tuple[int, int]] | None = None,
     ) -> Leasing:
         """``memory`` bytes on each of so many ``devices``: use it with ``async with``, or ``await`` it.
@@ -119,7 +120,9 @@ class Gpu:
         ``model``: part of the card's name. ``labels``, ``hosts``: of the host. ``exclude``: hosts, uuids or devices
         not to use. ``one_host``: all devices on the same. ``ttl``: seconds after which a holder that is gone has lost
         it (0.1 to 600). ``wait``: seconds to stand in line (at most 600) instead of being refused at once.
-        ``processes``: (pid, start) of those that will allocate; this process if not given.
+        ``processes``: (pid, start) of those that will allocate; this process if not given. ``purpose``: ``weights``,
+        ``kv_cache``, ``workspace``, or ``loading``, which only one lease of a device can have at a time (see
+        `GpuLease.loaded`). ``note``: for people.
 
         Entering raises `GpuRefused`, `GpuUnavailable`, or another `bursar.errors.BursarError`.
         """
@@ -135,6 +138,7 @@ class Gpu:
             "ttl_ms": int(ttl * 1000.0),
             "processes": [{"pid": pid, "started": started} for pid, started in who],
             "purpose": purpose,
+            "note": note,
         }
         return Leasing(self, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
 
@@ -146,6 +150,29 @@ class Gpu:
             return StatusReply.model_validate(reply.body)
         except ValidationError as error:
             raise BadReply("the status cannot be read", errors=error.error_count()) from None
+
+    async def explain(self, memory: int, *, devices: int = 1, **choice: Any) -> Explained:
+        """Would ``memory`` bytes on each of so many devices be granted now? If not, why, device by device, and which
+        leases would have to end. ``choice``: model, labels, hosts, exclude, one_host, purpose as for `lease`. Nothing
+        is granted. Raises a `bursar.errors.BursarError`."""
+        return await self._explain({"want": {"memory": memory, "devices": devices, **choice}})
+
+    async def what_if(self, model: str, *, choice: dict[str, Any] | None = None, **how: Any) -> Explained:
+        """The same for a model, by name: its memory is estimated. ``how``: context, sequences, form, kv_form, shards,
+        max_num_batched_tokens, max_num_sequences, or ``config`` for a model that is not known by name (see
+        `bursar.contracts.gpu.ModelLoad`); ``choice``: which devices, as for `explain`."""
+        fields: dict[str, Any] = {"load": {"model": model, **how}}
+        if choice:
+            fields["want"] = {"memory": 1, **choice}
+        return await self._explain(fields)
+
+    async def _explain(self, fields: dict[str, Any]) -> Explained:
+        await self.start()
+        reply = await self.caller.run(self.caller.query("explain", fields), self._deadline(0.0))
+        try:
+            return Explained.model_validate(reply.body)
+        except ValidationError as error:
+            raise BadReply("the explanation cannot be read", errors=error.error_count()) from None
 
     # -- lease
 
@@ -225,11 +252,13 @@ class Gpu:
 
     async def renew(self, lease: GpuLease, deadline: float, *, tell: bool = False, old: bool = False) -> None:
         """Renew once, at most until ``deadline`` (local ms); the lease is lost if that fails. ``tell``: say who
-        allocates. ``old``: by its own clock it does not hold, but it was granted just now."""
+        allocates, and what for. ``old``: by its own clock it does not hold, but it was granted just now."""
         if not (lease.held or old):
             return
         processes = lease.fields["processes"] if tell else None
         fields = {"lease": lease.id, "fence": lease.fence, "ttl_ms": lease.fields["ttl_ms"], "processes": processes}
+        if tell:
+            fields["purpose"] = lease.fields["purpose"]
         call = self.caller.request("renew", fields)
         try:
             reply = await self.caller.run(call, deadline)
@@ -287,6 +316,7 @@ class Gpu:
             "ttl_ms": lease.fields["ttl_ms"],
             "processes": lease.fields["processes"],
             "purpose": lease.fields["purpose"],
+            "note": lease.fields["note"],
         }
         call = self.caller.request("redeclare", fields, seen=lease.fence)
         try:

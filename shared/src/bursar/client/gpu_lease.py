@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.client.caller import FenceKey
 from bursar.client.gpu_errors import LeaseLost
 from bursar.client.offset import DRIFT
+from bursar.contracts.gpu import Purpose
 
 if TYPE_CHECKING:
     from bursar.client.gpu import Gpu
@@ -156,6 +157,14 @@ class GpuLease:
         `bursar.client.gpu.started_at`). Returns when the manager knows, so that their memory counts as the lease's and
         not as somebody else's beside it. Raises `LeaseLost`."""
         self.fields["processes"] = [{"pid": pid, "started": started} for pid, started in processes]
+        self.check()
+        await self._gpu.renew(self, self.deadline, tell=True)
+        self.check()
+
+    async def loaded(self, purpose: Purpose = "weights") -> None:
+        """An engine that leased for ``loading`` has started: somebody else may start on the device now. Returns when
+        the manager knows what the memory is for from now on. Raises `LeaseLost`."""
+        self.fields["purpose"] = purpose
         self.check()
         await self._gpu.renew(self, self.deadline, tell=True)
         self.check()

@@ -16,9 +16,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Fence, Message, Request
+from bursar.contracts.gpu_explain import Estimated, Explain, Explained, Freeable, ModelLoad, Obstacle, Wanted
+from bursar.contracts.gpu_host import Holding, Holdings, HoldingsReply, Kill
 from bursar.contracts.gpu_report import DeviceReport, ProcessMemory, Report
 from bursar.contracts.gpu_status import Counters, DeviceStatus, HostStatus, LeaseStatus, Settings, Status, StatusReply
 from bursar.contracts.gpu_words import (
+    DEFAULT_ALARM_GROWTH,
     DEFAULT_RESERVE,
     DEFAULT_TTL_MS,
     MAX_DEVICES,
@@ -27,13 +30,12 @@ from bursar.contracts.gpu_words import (
     SERVICE,
     Bytes,
     DeviceName,
-    Excluded,
     HostName,
-    Labels,
     LeaseId,
     LossReason,
     Process,
     Processes,
+    Purpose,
     RefusalReason,
     Target,
     Text,
@@ -43,6 +45,7 @@ from bursar.contracts.gpu_words import (
 )
 
 __all__ = [
+    "DEFAULT_ALARM_GROWTH",
     "DEFAULT_RESERVE",
     "DEFAULT_TTL_MS",
     "MAX_DEVICES",
@@ -52,39 +55,46 @@ __all__ = [
     "Counters",
     "DeviceReport",
     "DeviceStatus",
+    "Estimated",
+    "Explain",
+    "Explained",
+    "Freeable",
+    "Holding",
+    "Holdings",
+    "HoldingsReply",
     "HostStatus",
+    "Kill",
     "LeaseStatus",
+    "ModelLoad",
+    "Obstacle",
     "Process",
     "ProcessMemory",
     "Processes",
+    "Purpose",
     "Report",
     "Settings",
     "Status",
     "StatusReply",
     "Throttle",
+    "Wanted",
 ]
 
 
-class Lease(Request):
+class Lease(Wanted, Request):
     """Ask for memory; answered by `Leased` or `Refused`.
 
-    ``memory``: bytes on each of ``devices`` devices (all or none; of one host unless ``one_host`` is false).
-    ``model``: part of the name that the driver gives the card, in any case. ``labels``: all must be the host's.
-    ``hosts``: only these. ``exclude``: hosts, uuids or whole device names not to use. ``wait_ms``: how long to stand
-    in line instead of being refused at once. ``processes``: who will allocate. ``purpose``: for people.
-    """
+    ``ttl_ms``: how long it holds unless it is renewed. ``wait_ms``: how long to stand in line instead of being refused
+    at once. ``processes``: who will allocate. ``note``: for people."""
 
-    memory: Annotated[int, Field(ge=1, le=2**50)]
-    devices: Annotated[int, Field(ge=1, le=MAX_DEVICES)] = 1
-    one_host: bool = True
-    model: Text | None = None
-    labels: Labels = Field(default_factory=dict)
-    hosts: Annotated[tuple[HostName, ...], Field(max_length=64)] = ()
-    exclude: Annotated[tuple[Excluded, ...], Field(max_length=64)] = ()
     ttl_ms: TtlMs = DEFAULT_TTL_MS
     wait_ms: Annotated[int, Field(ge=0, le=600_000)] = 0
     processes: Processes = ()
-    purpose: Text = ""
+    note: Text = ""
+
+
+class Emergency(Lease):
+    """Administration: the same from the emergency reserve of a device, which no other lease can touch. At most the
+    reserve, and it does not wait."""
 
 
 class Held(Message):
@@ -125,12 +135,14 @@ class Refused(Message):
 
 
 class Renew(Request):
-    """Go on holding a lease. ``fence``: the one that came with it. ``processes``: replaces who allocates."""
+    """Go on holding a lease. ``fence``: the one that came with it. ``processes``: replaces who allocates. ``purpose``:
+    what it is for from now on."""
 
     lease: LeaseId
     fence: Fence
     ttl_ms: TtlMs | None = None
     processes: Processes | None = None
+    purpose: Purpose | None = None
 
 
 class Renewed(Message):
@@ -175,7 +187,8 @@ class Redeclare(Request):
     devices: Annotated[tuple[Share, ...], Field(min_length=1, max_length=MAX_DEVICES)]
     ttl_ms: TtlMs
     processes: Processes = ()
-    purpose: Text = ""
+    purpose: Purpose = "workspace"
+    note: Text = ""
 
 
 class Redeclared(Message):
@@ -220,9 +233,10 @@ class Cordoned(Message):
 
 class Drop(Request):
     """Administration: end a lease. Its holder is told; the memory counts until the holder gives it back, or until it
-    must have stopped."""
+    must have stopped. ``kill``: the probes of its hosts are told to end its processes."""
 
     lease: LeaseId
+    kill: bool = False
 
 
 class Dropped(Message):
@@ -254,6 +268,7 @@ class Configure(Request):
     fresh_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
     silence_ms: Annotated[int, Field(ge=200, le=600_000)] | None = None
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    alarm_growth: Annotated[int, Field(ge=1, le=2**50)] | None = None
 
 
 class Configured(Message):

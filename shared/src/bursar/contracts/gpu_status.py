@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Query
-from bursar.contracts.gpu_words import DEFAULT_RESERVE, Bytes, DeviceName, HostName, LeaseId, Uuid
+from bursar.contracts.gpu_words import (
+    DEFAULT_ALARM_GROWTH,
+    DEFAULT_RESERVE,
+    Bytes,
+    DeviceName,
+    HostName,
+    LeaseId,
+    Purpose,
+    Throttle,
+    Uuid,
+)
 
 
 class Status(Query):
@@ -19,7 +29,9 @@ class Status(Query):
 class DeviceStatus(Message):
     """``used``, ``foreign``, ``room`` and the sensors are None when they are not known: the card cannot tell, or there
     is no fresh report. ``granted``: sum of the leases; ``charged``: sum of max(grant, observed) over the leases;
-    ``room``: what could be granted now. ``overused``: leases whose processes use more than was granted."""
+    ``room``: what could be granted now. ``overused``: leases whose processes use more than was granted. ``emergency``:
+    granted from the reserve. ``loading``: the lease that is loading there. ``alarm``: foreign bytes that were alarmed
+    of; 0: none."""
 
     device: DeviceName
     host: HostName
@@ -42,16 +54,31 @@ class DeviceStatus(Message):
     utilisation: int | None
     temperature: int | None
     power_mw: int | None
+    margin: int | None
+    throttle: list[Throttle] | None
+    sm_activity: int | None
+    dram_activity: int | None
+    numa_node: int | None
+    emergency: int
+    loading: str | None
+    alarm: int
 
 
 class LeaseStatus(Message):
     """``observed``: bytes that its processes use, None when not known. ``state``: ``ending`` when it cannot be renewed
-    any more and its memory counts until the holder has surely stopped."""
+    any more and its memory counts until the holder has surely stopped.
+
+    ``phase``: ``unknown``: no fresh report of all of its devices, as after a restart: it counts as it was granted;
+    ``granted``: reported on, and none of its processes is seen there; ``active``: a process of it is, by pid and
+    start; ``ending``."""
 
     lease: LeaseId
     principal: str
-    purpose: str
+    purpose: Purpose
+    note: str
+    emergency: bool
     state: Literal["held", "ending"]
+    phase: Literal["unknown", "granted", "active", "ending"]
     devices: list[str]
     memory: int
     observed: int | None
@@ -75,6 +102,7 @@ class Counters(Message):
     device_lost: int
     dropped: int
     devices_lost: int
+    alarms: int
     refused: int
 
 
@@ -84,7 +112,8 @@ class Settings(Message):
     ``reserve``: bytes kept free on each device. ``max_ttl_ms``: a longer time to live is cut to it, and after a loss
     of data nothing is granted for so long. ``margin_ms``: memory is freed so much later than the lease expires.
     ``fresh_ms``: a report older than this is none. ``silence_ms``: a host that is silent for longer has lost its
-    devices. ``max_waiting``: how many may stand in line.
+    devices. ``max_waiting``: how many may stand in line. ``alarm_growth``: everybody is told when foreign memory on a
+    device, or what a lease uses beyond what was granted, has grown by so many bytes.
     """
 
     reserve: Bytes = DEFAULT_RESERVE
@@ -93,10 +122,12 @@ class Settings(Message):
     fresh_ms: Annotated[int, Field(ge=100, le=600_000)] = 2_000
     silence_ms: Annotated[int, Field(ge=200, le=600_000)] = 3_000
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 1_000
+    alarm_growth: Annotated[int, Field(ge=1, le=2**50)] = DEFAULT_ALARM_GROWTH
 
 
 class StatusReply(Message):
-    """At most 512 leases are listed; ``leases_total`` counts all."""
+    """At most 512 leases are listed; ``leases_total`` counts all, ``leases_unknown`` those that no report has confirmed
+    since the present owner took over."""
 
     ok: Literal[True] = True
     now_ms: int
@@ -105,6 +136,7 @@ class StatusReply(Message):
     devices: list[DeviceStatus]
     leases: list[LeaseStatus]
     leases_total: int
+    leases_unknown: int
     waiting: int
     counters: Counters
     settings: Settings

@@ -14,6 +14,7 @@ OBSERVED = "gpu"
 
 DEFAULT_TTL_MS = 10_000
 DEFAULT_RESERVE = 512 * 1024**2
+DEFAULT_ALARM_GROWTH = 256 * 1024**2
 MAX_DEVICES = 16
 """Devices of one lease, and of one host."""
 MAX_PROCESSES = 128
@@ -45,8 +46,12 @@ Throttle = Literal[
 ]
 """Why a card's clocks are low. Only the ``thermal`` ones and ``hardware`` are heat (or may be)."""
 
+Purpose = Literal["weights", "kv_cache", "workspace", "loading"]
+"""What the memory of a lease is for. ``loading``: an engine starts and measures what is free, so only one lease of a
+device has this purpose at a time; a renewal says what it is for from then on."""
+
 RefusalReason = Literal[
-    "no_room", "never_fits", "no_device", "not_observed", "recovering", "wait_too_long", "queue_full"
+    "no_room", "never_fits", "no_device", "not_observed", "recovering", "loading", "wait_too_long", "queue_full"
 ]
 LossReason = Literal["device_lost", "dropped"]
 

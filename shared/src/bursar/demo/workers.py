@@ -104,7 +104,7 @@ async def local(config: dict[str, Any], process: int, notes: Notes, begin: Begin
             async with SimulatedProcess.on(config["cards"], host) as there:
                 leasing = fleet.gpu.lease(
                     job.gpu_bytes, hosts=[host], ttl=LEASE_TTL_S, wait=LEASE_WAIT_S, processes=[there.identity],
-                    purpose=task.id,
+                    note=task.id,
                 )  # fmt: skip
                 async with leasing as lease:
                     await _unless_lost(lease, _compute(there, lease.device, job))

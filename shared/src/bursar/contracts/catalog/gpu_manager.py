@@ -23,6 +23,20 @@ class DeviceChanged(Message):
     fence: str
 
 
+class Alarm(Message):
+    """Foreign memory on a device, or overuse of a lease, has grown (``raised``) or is over (``cleared``). ``lease`` and
+    ``principal``: whose overuse; None for foreign memory. ``before``: what was told last."""
+
+    device: str
+    alarm: Literal["foreign", "overuse"]
+    state: Literal["raised", "cleared"]
+    bytes: int
+    before: int
+    lease: str | None
+    principal: str | None
+    fence: str
+
+
 OPERATIONS: Final = (
     Operation(
         "req",
@@ -30,7 +44,7 @@ OPERATIONS: Final = (
         wire.Lease,
         "Ask for memory on one or several devices, all or none; may stand in line for it.",
         replies=(wire.Leased, wire.Refused),
-        example={"memory": 4 * GiB, "ttl_ms": 10_000, "wait_ms": 5_000, "purpose": "embedding model"},
+        example={"memory": 4 * GiB, "ttl_ms": 10_000, "wait_ms": 5_000, "purpose": "weights", "note": "embeddings"},
     ),
     Operation(
         "req",
@@ -38,8 +52,8 @@ OPERATIONS: Final = (
         wire.Renew,
         "Go on holding a lease.",
         replies=(wire.Renewed,),
-        errors=("unknown_lease", "lease_ended", "not_yours", "bad_fence"),
-        example={"lease": "1.1.7", "fence": _FENCE},
+        errors=("unknown_lease", "lease_ended", "not_yours", "bad_fence", "conflict"),
+        example={"lease": "1.1.7", "fence": _FENCE, "purpose": "kv_cache"},
     ),
     Operation(
         "req",
@@ -71,6 +85,31 @@ OPERATIONS: Final = (
         "Devices, leases, hosts and counters; of one host, or of all.",
         replies=(wire.StatusReply,),
         example={"host": "host-1"},
+    ),
+    Operation(
+        "req",
+        "explain",
+        wire.Explain,
+        "Would this fit now, and if not: why, and what would have to be freed? For bytes, or for a model.",
+        replies=(wire.Explained,),
+        errors=("unknown_model", "unsupported_model", "unknown_format", "bad_config"),
+        example={"load": {"model": "llama-3-8b", "context": 8_192, "sequences": 4}},
+    ),
+    Operation(
+        "req",
+        "holdings",
+        wire.Holdings,
+        "The leases on the cards of the host that asks: for its probe.",
+        replies=(wire.HoldingsReply,),
+        example={},
+    ),
+    Operation(
+        "adm",
+        "emergency",
+        wire.Emergency,
+        "Memory from the emergency reserve of a device, which no other lease can touch.",
+        replies=(wire.Leased, wire.Refused),
+        example={"memory": GiB // 4, "ttl_ms": 10_000, "note": "a cache must grow now"},
     ),
     Operation(
         "adm",
@@ -133,10 +172,12 @@ OPERATIONS: Final = (
 )
 
 EVENTS: Final = (
+    Event("alarm", "the host", Alarm, "Foreign memory, or what a lease uses beyond what was granted, has grown."),
     Event("device", "the host", DeviceChanged, "A device is there, is lost, or may (not) be used any more."),
 )
 
 TELLINGS: Final = (
+    Telling(wire.Kill, "To the probe of a host: end the processes of a lease that was taken away."),
     Telling(wire.Lost, "To the holder of a lease that has ended before its time: free the memory and release it."),
 )
 
@@ -144,6 +185,10 @@ WORDS: Final = {
     # leases
     "memory": Word("Bytes of GPU memory on each of the devices.", "bytes"),
     "Lease.devices": Word("On how many devices.", "devices"),
+    "Wanted.devices": Word("On how many devices.", "devices"),
+    "Emergency.devices": Word("On how many devices.", "devices"),
+    "Emergency.hosts": Word("Only these hosts; empty: any."),
+    "Wanted.hosts": Word("Only these hosts; empty: any."),
     "one_host": Word("Whether all devices must be those of one host."),
     "model": Word("Name that the driver gives the card; in a request a part of it, in any case."),
     "labels": Word("Labels of the host; in a request those that it must have."),
@@ -153,7 +198,61 @@ WORDS: Final = {
     "ttl_ms": Word("Time to live: the lease ends so long after it was granted or renewed. May be cut.", "ms"),
     "wait_ms": Word("How long to stand in line instead of being refused at once; 0: not at all.", "ms"),
     "processes": Word("Processes that allocate the memory; they are compared with what the driver reports."),
-    "purpose": Word("What it is for, for people."),
+    "purpose": Word("What the memory is for; only one lease of a device is loading at a time."),
+    "Renew.purpose": Word("What it is for from now on; null: as before."),
+    "note": Word("For people."),
+    "emergency": Word("Granted from the emergency reserve.", "bytes"),
+    "LeaseStatus.emergency": Word("Whether it is from the emergency reserve."),
+    "phase": Word("Whether a fresh report confirms it, and whether a process of it is seen."),
+    "loading": Word("The lease that is loading there; null: none."),
+    "DeviceStatus.alarm": Word("Foreign memory that everybody was told of; 0: none.", "bytes"),
+    "alarm": Word("What has grown."),
+    "Alarm.state": Word("Whether it is raised or over."),
+    "bytes": Word("How much it is now.", "bytes"),
+    "before": Word("How much was told before.", "bytes"),
+    "Alarm.lease": Word("The lease that is used beyond what was granted; null: none is."),
+    "Alarm.principal": Word("Whose lease that is."),
+    "kill": Word("Whether the probes are told to end its processes."),
+    "alarms": Word("Alarms that were raised.", "alarms"),
+    "alarm_growth": Word("Everybody is told of foreign memory or overuse when it has grown by this.", "bytes"),
+    "leases_unknown": Word("Leases that no fresh report confirms, as after a restart.", "leases"),
+    # explanation
+    "want": Word("What a lease would ask for."),
+    "load": Word("A model that somebody thinks of loading."),
+    "ModelLoad.model": Word("Name of the model."),
+    "config": Word("The config.json of a model that is not known by name."),
+    "form": Word("Of the weights: fp16, q4_k_m, ..."),
+    "kv_form": Word("Of the cache: fp16, fp8, ..."),
+    "context": Word("Tokens of one sequence.", "tokens"),
+    "sequences": Word("Sequences whose cache has to fit at a time.", "sequences"),
+    "max_num_batched_tokens": Word("The engine's setting of this name.", "tokens"),
+    "max_num_sequences": Word("The engine's setting of this name.", "sequences"),
+    "shards": Word("Cards that share the model.", "devices"),
+    "fits": Word("Whether it would be granted now."),
+    "Explained.memory": Word("Bytes on each device that were asked for.", "bytes"),
+    "Explained.devices": Word("The devices that would be granted."),
+    "Explained.reason": Word("Why not; empty: it fits."),
+    "free": Word("The smallest set of leases whose end would let it fit; null: there is none, or none is needed."),
+    "is_smallest": Word("Whether it is certain that no set has fewer leases."),
+    "estimate": Word("What the model would take; null: none was asked for."),
+    "obstacles": Word("The devices that match, with what stands in the way."),
+    "Obstacle.why": Word("What stands in the way there; empty: nothing."),
+    "frees": Word("Bytes on each of its devices that would help.", "bytes"),
+    "ends_in_ms": Word("When it ends unless it is renewed.", "ms"),
+    "Freeable.devices": Word("Names of its devices."),
+    "weights": Word("Weights.", "bytes"),
+    "kv_cache": Word("Cache for all tokens.", "bytes"),
+    "activation": Word("What computing takes over the weights.", "bytes"),
+    "overhead": Word("Context, libraries and graphs of the process.", "bytes"),
+    "kv_per_token": Word("Cache for one token.", "bytes"),
+    "tokens": Word("Tokens that the cache would hold.", "tokens"),
+    # probes
+    "Holding.devices": Word("The uuids of its cards on this host."),
+    "Holding.memory": Word("Bytes on each of them.", "bytes"),
+    "HoldingsReply.leases": Word("The leases on the cards of this host."),
+    "ending": Word("Whether it cannot be renewed any more."),
+    "Kill.service": Word("Who tells."),
+    "Kill.what": Word("What is told."),
     "pid": Word("Process id on the host, as the driver sees it."),
     "started": Word("When the process started; a pid that is used again is another process.", "ticks since boot"),
     "Process.pid": Word("Process id on the host, as the driver sees it.", "id"),

@@ -1,0 +1,50 @@
+"""For the probes, which enforce on their hosts what was granted: which leases there are, and orders to end processes.
+
+A probe asks for the leases on its host's cards every second. It is told by whom they are, who allocates, and whether
+they are ending; the answer's fence, which grows with every decision, tells an answer of now from one of an owner that
+is not it any more. An order is a notice to the host's principal, and has a fence too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bursar.contracts import gpu as wire
+from bursar.kernel.decider import Command, Fence, Notice, Outcome, Refuse
+from bursar_gpu_manager.device import Lease
+from bursar_gpu_manager.state import State
+
+TOLD: Final = 1_024
+"""Leases of one host that are told."""
+
+
+def decide_holdings(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    devices = state.of_host(command.principal).values()
+    keys = list(dict.fromkeys(key for device in devices for key in device.leases))[:TOLD]
+    told = [_holding(command.principal, key, state.leases[key], now) for key in keys]
+    return Refuse({"ok": True, "now_ms": now, "leases": told})
+
+
+def _holding(host: str, key: str, lease: Lease, now: int) -> dict[str, Any]:
+    here = [(name.partition("/")[2], memory) for name, memory in lease.devices if name.startswith(f"{host}/")]
+    return {
+        "lease": key,
+        "principal": lease.principal,
+        "purpose": lease.purpose,
+        "devices": [uuid for uuid, _ in here],
+        "memory": here[0][1],
+        "processes": _processes(lease),
+        "ending": bool(lease.taken),
+        "expires_in_ms": max(0, lease.expires_at - now),
+    }
+
+
+def _processes(lease: Lease) -> list[dict[str, int]]:
+    return [{"pid": pid, "started": started} for pid, started in lease.processes]
+
+
+def orders(lease: Lease, key: str) -> list[Notice]:
+    """To the probes of its hosts: end the processes of a lease that was taken away."""
+    body = {"v": 1, "service": wire.SERVICE, "what": "end_processes", "lease": key, "processes": _processes(lease)}
+    hosts = dict.fromkeys(name.partition("/")[0] for name, _ in lease.devices)
+    return [Notice(host, body) for host in hosts] if lease.processes else []
