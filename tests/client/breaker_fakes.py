@@ -18,11 +18,14 @@ from tests.client.fakes import FakeBus, Message
 from tests.client.virtual import LoopClock
 
 PULSE = event_subject("breaker", "pulse", "registry")
-REQUESTS: dict[str, type[BaseModel]] = {"probe": wire.Probe, "probed": wire.Probed, "query": wire.Snapshot}
+REQUESTS: dict[str, type[BaseModel]] = {
+    "probe": wire.Probe, "probed": wire.Probed, "query": wire.Snapshot, "settings": wire.Settings,
+}  # fmt: skip
 
 
 class FakeRegistry:
-    """``circuits``: what it knows, by target; ``heard``: requests by verb; ``reports``: deltas as they came."""
+    """``circuits``: what it knows, by target; ``heard``: requests by verb; ``reports``: deltas as they came; ``rules``
+    and ``groups`` of this ``edition``; ``repeats``: how many of the latest changes a pulse says again."""
 
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
@@ -31,6 +34,11 @@ class FakeRegistry:
         self.incarnation = 1
         self.revision = 0
         self.circuits: dict[str, dict[str, Any]] = {}
+        self.edition = 0
+        self.rules: list[wire.ClientRule] = []
+        self.groups: list[wire.Group] = []
+        self.repeats = 0
+        self.latest: list[dict[str, Any]] = []
         self.free = 1
         self.busy_for = 700
         self.is_deaf = False
@@ -43,27 +51,31 @@ class FakeRegistry:
     def fence(self) -> str:
         return f"{self.incarnation}.1.{self.revision + 1}.{'0' * 16}"
 
-    def change(self, target: str, state: str, remaining_ms: int | None = None, reason: str = "failure_rate") -> bytes:
+    def change(
+        self, target: str, state: str, remaining_ms: int | None = None, reason: str = "failure_rate", share: int = 0
+    ) -> bytes:
         """The next change; broadcast unless it is mute. Returns the broadcast."""
         self.revision += 1
         row = {
             "target": target, "state": state, "revision": self.revision, "generation": self.revision,
-            "reason": reason, "remaining_ms": remaining_ms,
+            "reason": reason, "remaining_ms": remaining_ms, "share": share,
         }  # fmt: skip
         self.circuits[target] = row
+        self.latest = [*self.latest, row][-wire.MAX_RECENT :]
         told = self.signer.sign(wire.state_subject(target), {"v": 1, **row, "fence": self.fence()})
         if not self.is_mute:
             self.say(target, told)
         return told
 
     def pulse(self) -> bytes:
-        """What it says every two seconds, and says now."""
+        """What it says every second, and says now."""
         rows = self._rows()
         half_open = [row["target"] for row in rows if row["state"] == "half_open"]
         body = {
             "v": 1, "now_ms": round(asyncio.get_running_loop().time() * 1000), "revision": self.revision,
             "digest": wire.digest_of((r["target"], r["state"], r["revision"]) for r in rows),
-            "free": half_open if self.free else [], "fence": self.fence(),
+            "free": half_open if self.free else [], "fence": self.fence(), "edition": self.edition,
+            "recent": self.latest[len(self.latest) - min(self.repeats, len(self.latest)) :],
         }  # fmt: skip
         told = self.signer.sign(PULSE, body)
         self.say_pulse(told)
@@ -104,7 +116,14 @@ class FakeRegistry:
 
     def _query(self, _: wire.Snapshot) -> dict[str, Any]:
         digest = wire.digest_of((r["target"], r["state"], r["revision"]) for r in self._rows())
-        return {"ok": True, "revision": self.revision, "digest": digest, "same": False, "circuits": self._rows()}
+        told = {"ok": True, "revision": self.revision, "digest": digest, "same": False, "circuits": self._rows()}
+        return {**told, "edition": self.edition}
+
+    def _settings(self, request: wire.Settings) -> dict[str, Any]:
+        if request.edition == self.edition:
+            return {"ok": True, "edition": self.edition, "same": True, "rules": [], "groups": []}
+        rules, groups = [[row.model_dump(mode="json") for row in rows] for rows in (self.rules, self.groups)]
+        return {"ok": True, "edition": self.edition, "same": False, "rules": rules, "groups": groups}
 
     def _probe(self, request: wire.Probe) -> dict[str, Any]:
         rows = [row for row in self._rows() if row["target"] in wire.path_of(request.target)]

@@ -8,8 +8,10 @@ import pytest
 
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_errors import CircuitOpen
+from bursar.client.breaker_verdict import Stopped
 from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment
-from tests.client.virtual import run
+from tests.client.fakes import FakeBus
+from tests.client.virtual import LoopClock, run
 
 
 async def fail(breaker: Breaker, target: str, times: int = 1) -> None:
@@ -58,13 +60,65 @@ def test_five_failures_in_a_row_shut_a_target_for_a_time_that_grows() -> None:
     run(history())
 
 
-def test_while_the_registry_is_there_it_decides() -> None:
-    """However many failures this process sees: one reporter alone trips nothing."""
+def test_five_failures_in_a_row_shut_a_target_here_ahead_of_the_fleet() -> None:
+    """In this process alone, for a second; what the registry says of the target replaces it."""
 
     async def history() -> None:
-        async with breaker_and_registry() as (breaker, _, _):
-            await fail(breaker, "p", 50)
+        async with breaker_and_registry() as (breaker, there, _):
+            await fail(breaker, "p/m", 5)
+            with pytest.raises(CircuitOpen) as error:
+                await breaker.enter("p/m/k")
+            assert (error.value.state, error.value.circuit) == ("local", "p/m")
             assert breaker.allows("p")
+            assert breaker.circuits() == {}
+            await moment(1.0)
+            async with breaker.call("p/m") as call:
+                assert call.is_probe
+                assert not breaker.allows("p/m"), "one at a time"
+            assert breaker.allows("p/m")
+            await fail(breaker, "p/m", 5)
+            there.change("p", "open", 300)
+            await moment()
+            verdict = breaker.allows("p/m")
+            assert isinstance(verdict, Stopped)
+            assert (verdict.circuit, verdict.state) == ("p", "open")
+            there.change("p", "closed")
+            await moment()
+            assert breaker.allows("p/m")
+
+    run(history())
+
+
+@pytest.mark.parametrize("state", ["forced_closed", "disabled", "metrics_only"])
+def test_nothing_that_is_seen_here_stops_what_an_operator_lets_go(state: str) -> None:
+    """And of what is disabled nothing is reported."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", state)
+            await moment()
+            await fail(breaker, "p/m", 20)
+            assert breaker.allows("p/m")
+            await moment(0.3)
+            assert there.reports == ([] if state == "disabled" else [{"target": "p/m", "error": 20}])
+
+    run(history())
+
+
+def test_who_does_not_want_it_is_shut_by_the_registry_only() -> None:
+    """Until that is away."""
+
+    async def history() -> None:
+        bus = FakeBus()
+        there = FakeRegistry(bus)
+        breaker = Breaker(bus, clock=LoopClock(), trust=lambda: there.verifier, failures=0)
+        assert await breaker.ready()
+        await fail(breaker, "p", 50)
+        assert breaker.allows("p")
+        await gone(there)
+        await fail(breaker, "p")
+        assert not breaker.allows("p")
+        await breaker.close()
 
     run(history())
 

@@ -57,9 +57,9 @@ def test_answers_are_reported_by_their_status() -> None:
     """After they have come; the SDK sees them as they are."""
 
     async def history() -> None:
-        async with provider(200, 529, 429, 401, 404) as (client, there, _, _):
+        async with provider(200, 529, 401, 404, 429) as (client, there, _, _):
             statuses = [(await client.post("http://x/v1/chat", json={})).status_code for _ in range(5)]
-            assert statuses == [200, 529, 429, 401, 404]
+            assert statuses == [200, 529, 401, 404, 429]
             await moment(0.2)
             assert there.reports == [
                 {"target": "p/m", "ok": 1, "overload": 1, "rate_limited": 1, "auth": 1, "retry_after_ms": 1_900}

@@ -6,39 +6,42 @@
         ...
     async with fleet.breaker.call("provider-a/eu/gpt-x") as call:   # raises CircuitOpen
         ...
+    @fleet.breaker.guard("provider-a/eu/gpt-x", retries=2)
+    async def ask(prompt): ...
 
 What it promises: a decision is a look-up in this process's memory; no call waits for the registry, except one that
 tries a half-open target, for which a permit is asked (and the very first, for a quarter of a second at most, to hear
 what is open). What calls end in is reported every 100 to 250 ms, when there is something. The registry's broadcasts
-are believed if they are signed and newer; what was missed is asked for. While the registry is away its last word holds
-until its time, and then what this process sees itself.
+are believed if they are signed and newer; what was missed is asked for. Five failures in a row shut a target in this
+process alone, ahead of the fleet. While the registry is away its last word holds until its time.
+
+It lives in one event loop. `allows`, `ask`, `record` and ``with call(...)`` may be used from any thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
-import re
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from bursar.bus.base import Bus
 from bursar.bus.signing import Verifier
-from bursar.client.breaker_call import CircuitCall, Entry
+from bursar.client.breaker_call import FREELY, CircuitCall, Entry
 from bursar.client.breaker_errors import BreakerUnavailable, CircuitOpen
-from bursar.client.breaker_local import BAD, GOOD, LocalEvidence
-from bursar.client.breaker_registry import ASK_MS, Lease, Registry
-from bursar.client.breaker_report import Deltas
+from bursar.client.breaker_gates import Gates
+from bursar.client.breaker_guard import F, guarded, run
+from bursar.client.breaker_load import Load, Terms
+from bursar.client.breaker_local import BAD, FAILURES, GOOD, LocalEvidence
+from bursar.client.breaker_probe import ASK_MS, Lease
+from bursar.client.breaker_registry import Registry
+from bursar.client.breaker_report import Reporter
 from bursar.client.breaker_verdict import GO, Stopped, Verdict
+from bursar.client.bulkhead import Bounds
+from bursar.client.fallback import Chain, of_targets, only
 from bursar.client.time import Clock, SystemClock
-from bursar.contracts.base import NAME, observation_subject
-from bursar.contracts.breaker import PULSE_MS, SERVICE, Outcome, path_of
-from bursar.errors import BursarError, CallerError
-
-SOON: Final = 0.1
-LATER: Final = 0.25
-"""Seconds until a report is sent that has a failure, or none."""
+from bursar.contracts.breaker import Outcome
+from bursar.errors import BursarError
 
 FIRST_LOOK: Final = 0.25
 """Seconds that the very first call waits, at most, to hear what is open."""
@@ -48,21 +51,16 @@ FREED_MS: Final = 500.0
 """Those who were refused a probe ask again within so long of the end of the permit that is out, or of the pulse which
 says that it has come back."""
 
-MAX_CLEAR: Final = 8_192
-MAX_NAME: Final = 256
 MAX_SPAN: Final = 86_400.0
-_NAME: Final = re.compile(NAME)
+What = str | Chain | Sequence[str]
+"""What to call: a target, several of which the first that may be called is taken, or a `Breaker.chain`."""
 
-
-class Hold(NamedTuple):
-    """No probe is asked for before ``until`` (local ms) while the circuit is still the one of this revision."""
-
-    revision: int
-    until: float
+T = TypeVar("T")
 
 
 class Breaker:
-    """Made by `bursar.connect`. ``trust`` gives the verifier of broadcasts, if there is one by now."""
+    """Made by `bursar.connect`. ``trust`` gives the verifier of broadcasts, if there is one by now. ``failures``: so
+    many in a row shut a target in this process, ahead of the fleet (0: only while the registry is away)."""
 
     def __init__(
         self,
@@ -71,30 +69,29 @@ class Breaker:
         clock: Clock | None = None,
         trust: Callable[[], Verifier | None] = lambda: None,
         spread: random.Random | None = None,
+        failures: int = FAILURES,
     ) -> None:
         self.clock = clock or SystemClock()
-        self._random = spread or random.Random()
-        self._bus = bus
-        self._local = LocalEvidence()
-        self.registry = Registry(bus, self.clock, trust, self._random, self._changed, self._local.forget, self._freed)
-        self._subject = observation_subject(SERVICE, "report", bus.principal)
-        self._deltas = Deltas()
-        self._clear: dict[str, Verdict] = {}
-        self._paths: dict[str, tuple[str, ...]] = {}
-        self._held: dict[str, Hold] = {}
-        self._flush_at: asyncio.TimerHandle | None = None
-        self._flush_due = math.inf
+        self.random = spread or random.Random()
+        self._local = LocalEvidence(failures)
+        self.registry = Registry(bus, self.clock, trust, self.random, self)
+        self._gates = Gates(self.clock, self.registry, self._local, bus.principal)
+        self._verdicts = self._gates.verdicts
+        self._now = self.clock.now
+        self._reporter = Reporter(bus, self.clock, self.registry)
+        self._load = Load(self.clock, lambda: self.registry.policy)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to listen and to ask, in the background; nothing is waited for."""
+        self._loop = asyncio.get_running_loop()
         self.registry.start()
 
     async def close(self, timeout: float = 1.0) -> None:
         """Send what is left to report, and stop listening."""
-        self._send_report()
+        self._reporter.send()
         await self.registry.close(timeout)
-        if self._flush_at is not None:
-            self._flush_at.cancel()
+        self._reporter.close()
 
     async def ready(self, timeout: float = 5.0) -> bool:
         """Wait until the registry has said once what is open; False when it has not within so many seconds."""
@@ -115,85 +112,132 @@ class Breaker:
         """What is known not to be closed, as target and state."""
         return {row.target: row.state for row in self.registry.view.known.values()}
 
+    def chain(self, target: str) -> Chain:
+        """The target, and what to use instead of it by the registry's rules; for `call` and `run`."""
+        self._gates.path(target)
+        return self.registry.policy.chain(target)
+
     # ---- before a call
 
     def allows(self, target: str) -> Verdict:
         """May this target be called now? True or False as a `Verdict`; looked up, never asked.
 
-        False for a half-open target, too: `call` may get a permit to try it. Raises `CallerError` for what is no name.
+        False for a half-open target, too: `call` may get a permit to try it. Of a target that is recovering it lets a
+        part of the calls go, and each question counts as one. Raises `CallerError` for what is no name.
         """
-        return self._clear.get(target) or self._look(target)
+        verdict = self._verdicts.get(target)
+        if verdict is GO:
+            return verdict
+        if isinstance(verdict, Stopped) and self._now() < verdict.expires:
+            return verdict
+        return self._gates.decide(target, verdict)
 
-    def call(self, target: str, *, slow_after: float | None = None) -> CircuitCall:
-        """One call to a target, as ``async with``; entering raises `CircuitOpen`.
+    def peek(self, target: str) -> Verdict:
+        """As `allows`, for who only looks: counts as no call, and is True where a part of the calls may go."""
+        return self._gates.decide(target, self._verdicts.get(target), is_counted=False)
 
-        ``slow_after``: seconds after which a call that went well counts as slow.
+    def call(
+        self,
+        what: What,
+        *,
+        slow_after: float | None = None,
+        again_after: Outcome | None = None,
+        is_counted: bool = True,
+    ) -> CircuitCall:
+        """One call, as ``async with`` or ``with``; entering raises `CircuitOpen`, `BulkheadFull`, `RetryDenied` or
+        `deadline.DeadlineExceeded`.
+
+        ``what``: a target, a list of targets, or a `chain`; the first step that may be called is taken, and
+        ``call.target`` says which. ``slow_after``: seconds after which a call that went well counts as slow.
+        ``again_after``: it is a retry of one that has ended so, and the target's budget of retries pays for it.
+        ``is_counted``: False when `allows` has just let this very call go. ``with`` waits for nothing, and so tries no
+        half-open target.
         """
-        return CircuitCall(self, target, slow_after)
+        return CircuitCall(self, _chain_of(what), slow_after, is_counted=is_counted, again_after=again_after)
 
-    def _changed(self) -> None:
-        self._clear.clear()
+    def ask(self, what: What, *, slow_after: float | None = None) -> CircuitCall:
+        """The first of two steps: may it be called? Raises as `call` does. The second is `CircuitCall.done`."""
+        return CircuitCall(self, _chain_of(what), slow_after).__enter__()
 
-    def _look(self, target: str) -> Verdict:
-        names = self._paths.get(target) or self._path(target)
-        now, alone = self.clock.now(), self.is_alone
-        stopped = self._said(target, names, now, alone=alone)
-        if alone and stopped is None:
-            stopped = self._seen(target, names, now)
-        if stopped is not None:
-            return stopped
-        if not alone:
-            if len(self._clear) >= MAX_CLEAR:
-                self._clear.clear()
-            self._clear[target] = GO
-        return GO
+    async def ask_probe(self, what: What, *, slow_after: float | None = None) -> CircuitCall:
+        """As `ask`, and fetches a permit for a half-open target if it has to."""
+        call = CircuitCall(self, _chain_of(what), slow_after)
+        await call.begin()
+        return call
 
-    def _path(self, target: str) -> tuple[str, ...]:
-        """What stands in the way of a target, once it is known to be a name."""
-        if not _NAME.fullmatch(target) or len(target) > MAX_NAME:
-            raise CallerError("bad_request", "a target is a name such as provider/region/model/key", target=target[:64])
-        if len(self._paths) >= MAX_CLEAR:
-            self._paths.clear()
-        self._paths[target] = path_of(target)
-        return self._paths[target]
+    async def run(
+        self,
+        what: What,
+        work: Callable[[CircuitCall], Awaitable[T]],
+        *,
+        retries: int = 0,
+        slow_after: float | None = None,
+    ) -> T:
+        """Do some work under a call; when it fails by the target's fault, at the next step of the chain, and at the
+        last target again, at most ``retries`` times. Budgets of retries and the deadline bound both. Raises what the
+        last attempt raised. For a step without a target a `LookupError` says that there is no such answer."""
+        return await run(self, _chain_of(what), work, retries, slow_after)
 
-    def _said(self, target: str, names: tuple[str, ...], now: float, *, alone: bool) -> Stopped | None:
-        """What the registry has said; an open time that is over here stands for half-open."""
-        stopping = self.registry.view.stopping
-        found = None
-        for name in names if stopping else ():
-            row = stopping.get(name)
-            if row is None:
-                continue
-            if row.state == "forced_open" or (row.state == "open" and now < row.until):
-                until = None if row.until == math.inf else row.until
-                return Stopped(target, name, row.state, row.reason, now, until, may_probe=False)
-            if alone:
-                self._local.inherit(row, now)
-            if found is None or found.may_probe:
-                until = self._held_until(name, row.revision, now)
-                found = Stopped(target, name, "half_open", row.reason, now, until, may_probe=until is None)
-        return None if alone else found
+    def guard(
+        self,
+        what: What,
+        *,
+        follow: bool = False,
+        retries: int = 0,
+        slow_after: float | None = None,
+        give: str | None = None,
+    ) -> Callable[[F], F]:
+        """A decorator for functions, coroutine functions or not. ``follow``: the `chain` of the target, as the rules
+        have it at each call. ``retries``, ``slow_after``: see `run`; only coroutine functions are retried. ``give``:
+        the keyword argument in which the function gets its `CircuitCall`."""
 
-    def _seen(self, target: str, names: tuple[str, ...], now: float) -> Stopped | None:
-        """What this process has seen itself."""
-        shut = self._local.in_the_way(names, now)
-        if shut is None:
-            return None
-        return Stopped(target, shut[0], "local", "consecutive", now, shut[1], may_probe=False)
+        def chain() -> Chain:
+            return self.chain(what) if follow and isinstance(what, str) else _chain_of(what)
 
-    async def enter(self, target: str) -> Entry:
-        """What a `CircuitCall` goes by. Raises `CircuitOpen`."""
+        return lambda work: guarded(self, chain, work, retries, slow_after, give)
+
+    # ---- what a target is sent
+
+    def limit(self, target: str, bounds: Bounds | None) -> None:
+        """Keep the calls of this process to a target, and to all below it, in a bulkhead (None: no more)."""
+        self._gates.path(target)
+        self._load.limit(target, bounds)
+
+    def terms(self, target: str) -> Terms:
+        """The bulkheads in the way of a target, its budget of retries, and the times of its calls."""
+        return self._load.of(target)
+
+    def occupy(self, target: str, again_after: Outcome | None) -> Terms:
+        """A place in those bulkheads, and a call or a retry for that budget. Raises `BulkheadFull`, `RetryDenied`."""
+        return self._load.occupy(target, again_after)
+
+    # ---- what a `CircuitCall` goes by
+
+    def admit(self, target: str, *, is_counted: bool = True) -> Entry:
+        """By what is known, without waiting. Raises `CircuitOpen`."""
+        verdict = self.allows(target) if is_counted else self.peek(target)
+        if isinstance(verdict, Stopped):
+            raise verdict.error()
+        return self._trial(target)
+
+    async def enter(self, target: str, *, is_counted: bool = True) -> Entry:
+        """As `admit`; a permit is fetched for a half-open target."""
         if not self.registry.looked.is_set():
             await self._first_look()
-        verdict = self.allows(target)
+        verdict = self.allows(target) if is_counted else self.peek(target)
         if isinstance(verdict, Stopped):
             if not verdict.may_probe:
                 raise verdict.error()
             return await self._probe(target, verdict)
-        if self._local.shut and self.is_alone:
-            return Entry(trial=self._local.begin_trial(path_of(target), self.clock.now()))
-        return Entry()
+        return self._trial(target)
+
+    def _trial(self, target: str) -> Entry:
+        if not self._local.shut:
+            return FREELY
+        tried = self._local.begin_trial(self._gates.path(target), self.clock.now())
+        if tried:
+            self._gates.forget()
+        return Entry(trial=tried)
 
     async def _first_look(self) -> None:
         self.start()
@@ -208,7 +252,7 @@ class Breaker:
         try:
             found = await self.registry.probe(target)
         except BursarError as error:
-            self._hold_off(verdict.circuit, self._random.uniform(0.5, 1.0) * ASK_MS)
+            self._gates.hold_off(verdict.circuit, self.random.uniform(0.5, 1.0) * ASK_MS)
             raise verdict.error() from error
         if isinstance(found, Lease):
             return Entry(found)
@@ -216,88 +260,88 @@ class Breaker:
             return Entry()
         wait = ASK_MS if found.retry_in_ms is None else float(found.retry_in_ms)
         if self.registry.has_pulse:
-            wait += self._random.uniform(0.0, SPREAD_MS)
+            wait += self.random.uniform(0.0, SPREAD_MS)
         else:
-            wait = min(ASK_MS, wait) * self._random.uniform(0.5, 1.0)
-        self._hold_off(verdict.circuit, wait)
-        now = self.allows(target)
+            wait = min(ASK_MS, wait) * self.random.uniform(0.5, 1.0)
+        self._gates.hold_off(verdict.circuit, wait)
+        now = self.peek(target)
         raise now.error() if isinstance(now, Stopped) else verdict.error()
-
-    def _hold_off(self, circuit: str, ms: float) -> None:
-        """Ask for no probe there for a while, unless the circuit changes: others have them."""
-        row = self.registry.view.known.get(circuit)
-        if row is None:
-            return
-        if len(self._held) >= MAX_CLEAR:
-            self._held.clear()
-        self._held[circuit] = Hold(row.revision, self.clock.now() + ms)
-
-    def _held_until(self, circuit: str, revision: int, now: float) -> float | None:
-        """When it is worth another try, if not now: the next pulse may say that there is a permit."""
-        hold = self._held.get(circuit)
-        if hold is None or hold.revision != revision or hold.until <= now:
-            return None
-        return min(hold.until, now + PULSE_MS)
-
-    def _freed(self, circuits: Sequence[str]) -> None:
-        """Permits have come back there that nobody has asked for: those who wait may, one after the other."""
-        for circuit in circuits:
-            hold = self._held.get(circuit)
-            if hold is not None:
-                soon = self.clock.now() + self._random.uniform(0.0, FREED_MS)
-                self._held[circuit] = hold._replace(until=min(hold.until, soon))
 
     # ---- after a call
 
     def left(self, target: str, entry: Entry, outcome: Outcome | None, retry_after: float | None) -> None:
-        """How a call ended that `enter` let go."""
+        """How a call ended that was let go."""
+        if entry.lease is None and not entry.trial:
+            if outcome is not None:
+                self.record(target, outcome, retry_after=retry_after)
+        else:
+            self._in_loop(self._tried, target, entry, outcome, retry_after)
+
+    def _tried(self, target: str, entry: Entry, outcome: Outcome | None, retry_after: float | None) -> None:
         if entry.lease is not None:
             ms = None if retry_after is None else round(min(retry_after, MAX_SPAN) * 1000.0)
             self.registry.tell(entry.lease.key, outcome or "cancelled", ms)
-            for circuit in path_of(target):  # a permit is free again, and nobody knows it sooner
-                self._held.pop(circuit, None)
+            self._gates.hold_no_more(self._gates.path(target))  # a permit is free again, and nobody knows it sooner
             return
-        if entry.trial:
-            self._local.end_trial(entry.trial, outcome, self.clock.now(), self.registry.view.known)
+        self._local.end_trial(entry.trial, outcome, self.clock.now(), self.registry.view.known)
+        self._gates.forget()
         if outcome is not None:
-            self.record(target, outcome, retry_after=retry_after)
+            self._record(target, outcome, retry_after)
 
     def record(self, target: str, outcome: Outcome, *, retry_after: float | None = None) -> None:
         """Report how a call ended that was made without `call`. ``retry_after``: in seconds, of an overload."""
-        now = self.clock.now()
+        self._in_loop(self._record, target, outcome, retry_after)
+
+    def _record(self, target: str, outcome: Outcome, retry_after: float | None) -> None:
+        now, free = self.clock.now(), self.registry.view.free
         asked = min(retry_after, MAX_SPAN) * 1000.0 if retry_after is not None and outcome == "overload" else None
-        if outcome in BAD or outcome in GOOD:
-            alone = outcome in BAD and self.is_alone
-            if self._local.note(target, outcome, now, asked, alone=alone):
-                self._clear.clear()
-        self._deltas.add(target, outcome, now, None if asked is None else now + asked)
-        self._report_in(SOON if outcome in BAD or outcome == "auth" else LATER, now)
+        states = {free[name].state for name in self._gates.path(target) if name in free} if free else ()
+        counts = (outcome in BAD or outcome in GOOD) and not states
+        if counts and self._local.note(target, outcome, now, asked, alone=outcome in BAD and self.is_alone):
+            self._gates.forget()
+        if "disabled" not in states:
+            self._reporter.add(target, outcome, now, asked)
 
-    def _report_in(self, seconds: float, now: float) -> None:
-        due = now + seconds * 1000.0
-        if due >= self._flush_due:
-            return
-        if self._flush_at is not None:
-            self._flush_at.cancel()
-        self._flush_due = due
-        self._flush_at = asyncio.get_running_loop().call_later(seconds, self._send_report)
+    def _in_loop(self, act: Callable[..., None], *told: Any) -> None:
+        """Now, or (from another thread) as soon as the event loop gets to it."""
+        loop = self._loop
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not None and (loop is None or loop is here):
+            act(*told)
+        elif loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(act, *told)
 
-    def _send_report(self) -> None:
-        if self._flush_at is not None:
-            self._flush_at.cancel()
-            self._flush_at = None
-        self._flush_due = math.inf
-        if not len(self._deltas):
-            return
-        now = self.clock.now()
-        if not self._bus.is_connected and self.registry.is_started:
-            self._report_in(LATER, now)
-            return
-        for payload in self._deltas.take(now):
-            try:
-                self._bus.publish(self._subject, payload)
-            except BursarError:
-                self._deltas.dropped += 1
+    # ---- what the registry's side tells
+
+    def changed(self) -> None:
+        """What is allowed may have changed."""
+        view = self.registry.view
+        told, view.told = view.told, []
+        self._local.drop(told)
+        self._gates.forget()
+
+    def new_policy(self) -> None:
+        """Another edition of the rules holds."""
+        self._gates.renew()
+        self._load.renew()
+
+    def came_back(self) -> None:
+        """The registry was away, and is there again: its word counts."""
+        self._local.forget()
+
+    def freed(self, circuits: Sequence[str]) -> None:
+        """Permits have come back there that nobody has asked for: those who wait may, one after the other."""
+        for circuit in circuits:
+            self._gates.hold_less(circuit, self.random.uniform(0.0, FREED_MS))
+
+
+def _chain_of(what: What) -> Chain:
+    if isinstance(what, Chain):
+        return what
+    return only(what) if isinstance(what, str) else of_targets(what)
 
 
 __all__ = ["Breaker", "BreakerUnavailable", "CircuitOpen", "Verdict"]

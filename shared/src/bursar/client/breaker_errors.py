@@ -5,6 +5,7 @@
     BursarError
       ServiceError
         CircuitOpen          the target is down, as the fleet has seen: do not call it
+        RetryDenied          the target gets no more retries now: its budget of them is spent
         BreakerUnavailable   the registry did not answer; calls go on by what is known
 """
 
@@ -48,6 +49,21 @@ class CircuitOpen(ServiceError):
     def __reduce__(self) -> tuple[Any, ...]:
         told = (self.target, self.circuit, self.state, self.reason, self.retry_in, self.retry_at)
         return (type(self), told)
+
+
+class RetryDenied(ServiceError):
+    """So many calls are retries already that one more would do more harm than good."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__("retry_denied", f"{target} gets no more retries now", target=target)
+        self.target = target
+
+    @property
+    def advice(self) -> str:
+        return "Take the failure for the answer, or use another target."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.target,))
 
 
 class BreakerUnavailable(ServiceError):

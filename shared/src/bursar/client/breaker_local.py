@@ -1,8 +1,10 @@
-"""What this process sees itself, for when the registry is away.
+"""What this process sees itself: it may shut a target here ahead of the fleet, and goes by it while the registry is
+away.
 
-The rule is simple on purpose: so many failures in a row of one target shut it, for a time that grows each time, and an
-overloaded target is left alone for as long as it asks. When the time is over one call at a time tries it. What the
-registry said last holds until its time; then this process tries by itself, one call at a time, too.
+The rule is simple on purpose: so many failures in a row of one target shut it, for a time that grows each time. When
+the time is over one call at a time tries it. Whatever the registry says of a circuit replaces what was seen here of it
+and below it. While the registry is away its last word holds until its time; then this process tries by itself, one call
+at a time, too, and leaves an overloaded target alone for as long as that asks.
 """
 
 from __future__ import annotations
@@ -32,31 +34,34 @@ class Shut(NamedTuple):
 
 
 class LocalEvidence:
-    """Streaks of failures by target, and what they have shut."""
+    """Streaks of failures by target, and what they have shut. ``failures``: so many in a row do (0: none does while
+    the registry is there)."""
 
-    __slots__ = ("_streaks", "shut", "well")
+    __slots__ = ("_failures", "_streaks", "shut", "well")
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = FAILURES) -> None:
+        self._failures = failures
         self._streaks: dict[str, int] = {}
         self.shut: dict[str, Shut] = {}
         self.well: set[tuple[str, int]] = set()
 
     def note(self, target: str, outcome: Outcome, now: float, retry_after_ms: float | None, *, alone: bool) -> bool:
-        """How a call ended; ``alone``: the registry is away. True when the target is shut now and was not."""
+        """How a call ended; ``alone``: the registry is away. True when something is shut now, or no more."""
         if outcome in GOOD:
-            self._streaks.pop(target, None)
-            self.shut.pop(target, None)
-            return False
+            if self._streaks:
+                self._streaks.pop(target, None)
+            return bool(self.shut) and self.shut.pop(target, None) is not None
         if outcome not in BAD:
             return False
         streak = self._streaks.pop(target, 0) + 1
         if len(self._streaks) >= MAX_TARGETS:
             del self._streaks[next(iter(self._streaks))]
         self._streaks[target] = streak
-        if not alone or not (streak >= FAILURES or retry_after_ms):
-            return False
+        needed = self._failures or (FAILURES if alone else 0)
+        if not needed or not (streak >= needed or (alone and retry_after_ms)):
+            return False  # what an overloaded target asks for the registry tells all, this process too
         asked = now + min(retry_after_ms or 0.0, MAX_RETRY_AFTER_MS)
-        self._close_for(target, now, asked, is_new=streak >= FAILURES)
+        self._close_for(target, now, asked, is_new=streak >= needed)
         return True
 
     def _close_for(self, target: str, now: float, asked: float, *, is_new: bool) -> None:
@@ -104,6 +109,16 @@ class LocalEvidence:
                 self._close_for(name, max(now, shut.until), now, is_new=True)
             else:
                 self.shut[name] = shut._replace(busy_until=0.0)
+
+    def drop(self, circuits: Iterable[str]) -> None:
+        """The registry has said something of these: what was seen here of them and below them is over."""
+        if not self.shut:
+            return
+        for circuit in circuits:
+            below = circuit + "/"
+            for target in [name for name in self.shut if name == circuit or name.startswith(below)]:
+                del self.shut[target]
+                self._streaks.pop(target, None)
 
     def forget(self) -> None:
         """The registry is back: its word counts."""

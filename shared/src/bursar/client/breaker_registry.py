@@ -1,9 +1,11 @@
-"""The way to the registry: hears its broadcasts, asks for what was missed, fetches probe permits and returns results.
+"""The way to the registry: hears its broadcasts, asks for what was missed, fetches the rules and probe permits.
 
-Nobody asks without need, so that a fleet of any size costs the registry one broadcast every two seconds: its pulse says
-how far it is, and only who has something else asks; and who has heard nothing for some seconds, with pauses that grow.
+Nobody asks without need, so that a fleet of any size costs the registry one broadcast a second: its pulse says how far
+it is and repeats the latest changes, and only who still has something else asks. Whoever has heard for a second and a
+half nothing that shows it to be in step asks, too: so what was missed is known within two seconds even when half of all
+broadcasts are lost. If nobody answers, the pauses between questions grow.
 
-What it learns goes into the `View`; ``changed`` is called whenever that, or whether the registry is there at all, may
+What it learns goes into the `View`; the `Hearer` is told whenever that, or whether the registry is there at all, may
 have changed what is allowed.
 """
 
@@ -13,22 +15,24 @@ import asyncio
 import math
 import random
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Protocol
 
 from bursar.bus.base import Bus, Msg, Subscription
 from bursar.bus.signing import Verifier
+from bursar.client import breaker_policy, breaker_pulse
 from bursar.client.background import Background
 from bursar.client.breaker_errors import BreakerUnavailable
+from bursar.client.breaker_probe import ASK_MS, Lease, NoProbe, Probes
 from bursar.client.breaker_view import View
-from bursar.client.caller import Call, Caller
+from bursar.client.caller import Caller
 from bursar.client.errors import BadReply
 from bursar.client.time import Clock
 from bursar.contracts.base import event_subject
 from bursar.contracts.breaker import CHANGED, PULSE, REGISTRY, SERVICE, Outcome
 from bursar.errors import BursarError
 
-SILENCE_MS: Final = (3_500.0, 4_500.0)
-"""After so long without a word the registry is asked; drawn from between these."""
+SILENCE_MS: Final = (1_300.0, 1_700.0)
+"""After so long without a sign of being in step the registry is asked; drawn from between these."""
 
 POLL: Final = 0.5
 """Seconds between two questions where broadcasts cannot be verified, and so are not heard."""
@@ -37,33 +41,29 @@ MAX_PAUSE: Final = 15.0
 """Seconds between two questions that are not answered, at most; a pulse ends the pause."""
 
 GAP: Final = 0.05
-BEHIND: Final = 0.5
-"""Seconds within which it is asked after a gap between two changes, or when a pulse shows that something was missed
-(which many may find at the same moment)."""
-
-ASK_MS: Final = 1_000.0
-"""How long an answer is waited for."""
+BEHIND: Final = 0.3
+EDITION: Final = 1.0
+"""Seconds within which it is asked after a gap between two changes, when a pulse shows that something was missed
+(which many may find at the same moment), and when the rules are others (which all find)."""
 
 AWAY_MS: Final = 5_000.0
 """The registry counts as away when nothing was heard of it for so long."""
 
-TELL_MS: Final = 30_000.0
-"""For how long a probe's result is repeated to a registry that does not answer."""
 
+class Hearer(Protocol):
+    """Who is told."""
 
-class Lease(NamedTuple):
-    """A probe permit. ``until``: local ms; counted from before it was asked for, so never later than the registry's
-    own end of it."""
+    def changed(self) -> None:
+        """What is allowed may have changed."""
 
-    key: str
-    until: float
+    def came_back(self) -> None:
+        """The registry was away, and is there again."""
 
+    def freed(self, circuits: list[str]) -> None:
+        """Permits have come back there."""
 
-class NoProbe(NamedTuple):
-    """Why there is none: ``closed`` (none is needed), ``busy`` or ``open``; ``retry_in_ms`` if a time is known."""
-
-    reason: str
-    retry_in_ms: int | None
+    def new_policy(self) -> None:
+        """Another edition of the rules holds."""
 
 
 class Registry:
@@ -76,28 +76,25 @@ class Registry:
         clock: Clock,
         trust: Callable[[], Verifier | None],
         spread: random.Random,
-        changed: Callable[[], None],
-        came_back: Callable[[], None],
-        freed: Callable[[list[str]], None],
+        hearer: Hearer,
     ) -> None:
         self.view = View()
+        self.policy = breaker_policy.Policy()
         self.refused = 0
         self.looked = asyncio.Event()
         self.told = asyncio.Event()
-        self.background = Background()
         self._bus = bus
         self._clock = clock
         self._trust = trust
         self._random = spread
-        self._changed = changed
-        self._came_back = came_back
-        self._freed = freed
+        self._hearer = hearer
         self._verifier: Verifier | None = None
         self._caller = Caller(bus, SERVICE, clock, unavailable=BreakerUnavailable)
+        self._probes = Probes(self._caller, clock, self._learn, lambda: self._miss(GAP))
         self._is_listening = False
-        self._heard_at = -math.inf
+        self._heard_at = self._in_step_at = self._pulse_heard_at = -math.inf
         self._pulse = (0, 0, 0)
-        self._pulse_heard_at = -math.inf
+        self._edition = -1
         self._missed = asyncio.Event()
         self._within = GAP
         self._hearing: list[Subscription] = []
@@ -105,6 +102,7 @@ class Registry:
             (event_subject(SERVICE, CHANGED, "*"), self._on_change),
             (event_subject(SERVICE, PULSE, REGISTRY), self._on_pulse),
         )
+        self._background = Background()
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -112,8 +110,13 @@ class Registry:
         return self._keeping is not None
 
     @property
+    def away_at(self) -> float:
+        """When it counts as away, unless something is heard of it (local ms)."""
+        return self._heard_at + AWAY_MS
+
+    @property
     def is_away(self) -> bool:
-        return self._clock.now() - self._heard_at > AWAY_MS
+        return self._clock.now() > self.away_at
 
     @property
     def has_pulse(self) -> bool:
@@ -122,19 +125,30 @@ class Registry:
 
     def start(self) -> None:
         if self._keeping is None:
-            self._keeping = self.background.spawn(self._keep_in_step())
+            self._probes.is_open = True
+            self._keeping = self._background.spawn(self._keep_in_step())
 
     async def close(self, timeout: float) -> None:
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
-        await self.background.drain(timeout)
+        self._probes.is_open = False
+        await self._probes.background.drain(timeout)
+        await self._background.drain(timeout)
         hearing, self._hearing = self._hearing, []
         for subscription in hearing:
             await subscription.unsubscribe()
         await self._caller.close()
 
-    # ---- in step
+    async def probe(self, target: str) -> Lease | NoProbe:
+        """Ask for a permit. Raises `BreakerUnavailable` or another `BursarError`."""
+        return await self._probes.ask(target)
+
+    def tell(self, lease: str, outcome: Outcome, retry_after_ms: int | None) -> None:
+        """Say how a probe ended, in the background."""
+        self._probes.tell(lease, outcome, retry_after_ms)
+
+    # ---- asking
 
     async def _keep_in_step(self) -> None:
         """Listen, and ask when something was missed or nothing is heard."""
@@ -158,7 +172,7 @@ class Registry:
         """Until something was missed, or nothing is heard any more; not before ``pause`` (s) in that case."""
         not_before = self._clock.now() + pause * 1000.0
         silence = self._random.uniform(*SILENCE_MS)
-        while (left := max(not_before, self._heard_at + silence) - self._clock.now()) > 0:
+        while (left := max(not_before, self._in_step_at + silence) - self._clock.now()) > 0:
             try:
                 async with asyncio.timeout(left / 1000.0):
                     await self._missed.wait()
@@ -181,9 +195,28 @@ class Registry:
     async def _ask(self) -> None:
         view = self.view
         call = self._caller.query("query", {"revision": view.revision, "digest": view.digest})
-        reply = await self._caller.run(call, self._clock.now() + ASK_MS)
-        self._take(reply.body, view.load)
+        body = (await self._caller.run(call, self._clock.now() + ASK_MS)).body
+        self._take(body, view.load)
+        self._in_step_at = self._clock.now()
+        edition = body.get("edition")
+        self._edition = edition if type(edition) is int else self._edition
+        if self._edition != self.policy.edition:
+            await self._ask_policy()
         self.told.set()
+
+    async def _ask_policy(self) -> None:
+        call = self._caller.query("settings", {"edition": self.policy.edition})
+        body = (await self._caller.run(call, self._clock.now() + ASK_MS)).body
+        try:
+            policy = breaker_policy.read(body)
+        except BadReply:
+            self.refused += 1
+            return
+        if policy is not None:
+            self.policy, self._edition = policy, policy.edition
+            self._hearer.new_policy()
+
+    # ---- hearing
 
     def _on_change(self, msg: Msg) -> None:
         body = self._open(msg)
@@ -198,21 +231,31 @@ class Registry:
         if body is None:
             return
         try:
-            incarnation, epoch = (int(part) for part in body["fence"].split(".")[:2])
-            moment = (incarnation, epoch, int(body["now_ms"]))
-            is_behind = self.view.is_behind(incarnation, int(body["revision"]), str(body["digest"]))
-            free = [str(target) for target in body["free"]]
-        except (LookupError, TypeError, ValueError, AttributeError):
+            heard = breaker_pulse.read(body)
+        except BadReply:
             self.refused += 1
             return
-        if moment <= self._pulse:
+        if heard.moment <= self._pulse:
             return
-        self._pulse, self._pulse_heard_at = moment, self._clock.now()
+        self._pulse, self._pulse_heard_at = heard.moment, self._clock.now()
+        self._repair(heard)
         self._heard()
-        if is_behind:
+        if heard.edition != self._edition:
+            self._edition = heard.edition
+            self._miss(EDITION)
+        if heard.free:
+            self._hearer.freed(heard.free)
+
+    def _repair(self, heard: breaker_pulse.Heard) -> None:
+        """Take from a pulse what was missed, and ask if that is not all."""
+        place = (heard.moment[0], heard.revision, heard.digest)
+        if self.view.is_behind(*place):
+            for row in heard.recent:
+                self._take(row, self.view.hear)
+        if self.view.is_behind(*place):
             self._miss(BEHIND)
-        elif free:
-            self._freed(free)
+        else:
+            self._in_step_at = self._pulse_heard_at
 
     def _open(self, msg: Msg) -> dict[str, Any] | None:
         assert self._verifier is not None
@@ -230,82 +273,23 @@ class Registry:
     def _take(self, body: dict[str, Any], apply: Callable[[dict[str, Any], float], Any]) -> None:
         now, before = self._clock.now(), self.view.changes
         try:
-            apply(body, now)
+            is_news = apply(body, now)
         except BadReply:
             self.refused += 1
             return
+        if is_news and not self.view.has_gap:
+            self._in_step_at = now
         if not self._heard() and self.view.changes != before:
-            self._changed()
+            self._hearer.changed()
 
     def _heard(self) -> bool:
         """The registry is there; True when it was away."""
         was_away, self._heard_at = self.is_away, self._clock.now()
         if was_away:
-            self._came_back()
-            self._changed()
+            self._hearer.came_back()
+            self._hearer.changed()
         return was_away
 
-    def _merge(self, body: dict[str, Any]) -> None:
+    def _learn(self, body: dict[str, Any]) -> None:
+        """The circuits that another answer names."""
         self._take(body, lambda told, now: self.view.merge(told.get("circuits"), told, now))
-
-    # ---- probes
-
-    async def probe(self, target: str) -> Lease | NoProbe:
-        """Ask for a permit. Raises `BreakerUnavailable` or another `BursarError`."""
-        if len(self.background) > 1:  # beside the one that keeps in step
-            await asyncio.sleep(0)  # what is to be told leaves first: it may free the very permit that is asked for
-        call = self._caller.request("probe", {"target": target})
-        try:
-            reply = await self._caller.run(call, self._clock.now() + ASK_MS)
-        except BaseException:
-            self._give_back_later(call)
-            raise
-        body = reply.body
-        self._merge(body)
-        if body.get("ok") is not True:
-            if body.get("reason") != "busy":
-                self._miss(GAP)  # what is known here is not what the registry says
-            wait = body.get("retry_in_ms")
-            return NoProbe(str(body.get("reason")), wait if type(wait) is int else None)
-        try:
-            lease = Lease(str(body["lease"]), reply.sent + body["ttl_ms"])
-        except (LookupError, TypeError):
-            raise BadReply("the probe permit cannot be read") from None
-        if reply.is_lost:
-            return NoProbe("open", None)
-        if lease.until <= self._clock.now():
-            self.tell(lease.key, "cancelled", None)
-            return NoProbe("busy", 0)
-        return lease
-
-    def tell(self, lease: str, outcome: Outcome, retry_after_ms: int | None) -> None:
-        """Say how a probe ended, in the background."""
-        if self.is_started:
-            self.background.spawn(self._tell(lease, outcome, retry_after_ms))
-
-    async def _tell(self, lease: str, outcome: Outcome, retry_after_ms: int | None) -> None:
-        fields = {"lease": lease, "outcome": outcome, "retry_after_ms": retry_after_ms}
-        call = self._caller.request("probed", fields)
-        try:
-            reply = await self._caller.run(call, self._clock.now() + TELL_MS)
-        except BursarError:
-            return  # the permit has run out by now
-        finally:
-            self._caller.give_up(call)
-        self._merge(reply.body)
-
-    def _give_back_later(self, call: Call) -> None:
-        """Nobody waits for the permit any more; if it comes, it goes back."""
-        if call.was_sent and self.is_started:
-            self.background.spawn(self._give_back(call))
-        else:
-            self._caller.give_up(call)
-
-    async def _give_back(self, call: Call) -> None:
-        try:
-            reply = await self._caller.run(call, self._clock.now() + TELL_MS)
-        except BursarError:
-            self._caller.give_up(call)
-            return
-        if reply.body.get("ok") is True:
-            await self._tell(str(reply.body["lease"]), "cancelled", None)

@@ -1,12 +1,25 @@
-"""What is to be reported: counts per target since the last report, in bounded memory."""
+"""What is to be reported: counts per target since the last report, in bounded memory; sent 100 to 250 ms after the
+first of them, and not at all when there is nothing."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
-from bursar.contracts.breaker import MAX_DELTAS, OUTCOMES, Outcome
+from bursar.bus.base import Bus
+from bursar.client.breaker_local import BAD
+from bursar.client.breaker_registry import Registry
+from bursar.client.time import Clock
+from bursar.contracts.base import observation_subject
+from bursar.contracts.breaker import MAX_DELTAS, OUTCOMES, SERVICE, Outcome
+from bursar.errors import BursarError
+
+SOON: Final = 0.1
+LATER: Final = 0.25
+"""Seconds until a report is sent that has a failure, or none."""
 
 MAX_TARGETS: Final = 1_024
 MAX_COUNT: Final = 100_000
@@ -65,3 +78,53 @@ def _delta(target: str, counts: list[int], retry_until: float | None, now: float
     if retry_until is not None:
         delta["retry_after_ms"] = max(0, min(MAX_SPAN_MS, round(retry_until - now)))
     return delta
+
+
+class Reporter:
+    """Adds up and sends. ``dropped``: calls that were not reported."""
+
+    def __init__(self, bus: Bus, clock: Clock, registry: Registry) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._registry = registry
+        self._subject = observation_subject(SERVICE, "report", bus.principal)
+        self._deltas = Deltas()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+
+    @property
+    def dropped(self) -> int:
+        return self._deltas.dropped
+
+    def add(self, target: str, outcome: Outcome, now: float, asked: float | None) -> None:
+        """One call has ended; ``asked``: ms for which the target wants to be left alone."""
+        self._deltas.add(target, outcome, now, None if asked is None else now + asked)
+        self._send_in(SOON if outcome in BAD or outcome == "auth" else LATER, now)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send_in(self, seconds: float, now: float) -> None:
+        due = now + seconds * 1000.0
+        if due >= self._due:
+            return
+        self.close()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.send)
+
+    def send(self) -> None:
+        """What there is, now; later when there is no connection."""
+        self.close()
+        self._timer, self._due = None, math.inf
+        if not len(self._deltas):
+            return
+        now = self._clock.now()
+        if not self._bus.is_connected and self._registry.is_started:
+            self._send_in(LATER, now)
+            return
+        for payload in self._deltas.take(now):
+            try:
+                self._bus.publish(self._subject, payload)
+            except BursarError:
+                self._deltas.dropped += 1

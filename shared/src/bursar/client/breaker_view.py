@@ -15,36 +15,51 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from bursar.client.errors import BadReply
-from bursar.contracts.breaker import digest_of
+from bursar.contracts.breaker import ALL, digest_of
 
 MAX_AHEAD: Final = 10_000
+_KEPT: Final = 64
+_digests: dict[int, str] = {}
+"""By what a view holds, as a number (`View._mark`)."""
+
 _STOPPING: Final = frozenset({"open", "half_open", "forced_open"})
+_FREE: Final = frozenset({"forced_closed", "disabled", "metrics_only"})
 
 
 class Known(NamedTuple):
-    """One circuit that is not closed. ``until``: local ms at which its open time is over (inf: none is known)."""
+    """One circuit that is not closed. ``until``: local ms at which its state is over (inf: none is known).
+    ``share``: thousandths of the calls that may go while it recovers."""
 
     target: str
     state: str
     revision: int
     reason: str
     until: float
+    share: int = ALL
 
 
 class View:
-    """``stopping``: the circuits that keep calls from going freely, by target. ``changes`` counts what was applied."""
+    """By target: ``known``, all that are not closed; of these ``stopping``, which keep calls from going freely,
+    ``partly``, which let a share of them go, and ``free``, where nothing that is seen may stop calls. ``changes``
+    counts what was applied; ``told`` are the targets that it was about, until somebody takes them."""
 
-    __slots__ = ("_ahead", "_digest", "_latest", "changes", "incarnation", "known", "revision", "stopping")
+    __slots__ = (
+        *("_ahead", "_latest", "_mark", "changes", "free", "incarnation", "known", "partly", "revision", "stopping"),
+        "told",
+    )
 
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
         self.stopping: dict[str, Known] = {}
+        self.partly: dict[str, Known] = {}
+        self.free: dict[str, Known] = {}
+        self.told: list[str] = []
         self.incarnation = 0
         self.revision = 0
         self.changes = 0
         self._ahead: set[int] = set()
         self._latest: dict[str, int] = {}
-        self._digest = (-1, "")
+        self._mark = 0
 
     @property
     def has_gap(self) -> bool:
@@ -52,11 +67,14 @@ class View:
 
     @property
     def digest(self) -> str:
-        """Made once per change."""
-        if self._digest[0] != self.changes:
-            rows = ((row.target, row.state, row.revision) for row in self.known.values())
-            self._digest = (self.changes, digest_of(rows))
-        return self._digest[1]
+        """Made once for all views of a process that know the same."""
+        found = _digests.get(self._mark)
+        if found is None:
+            found = digest_of((row.target, row.state, row.revision) for row in self.known.values())
+            if len(_digests) >= _KEPT:
+                del _digests[next(iter(_digests))]
+            _digests[self._mark] = found
+        return found
 
     def is_behind(self, incarnation: int, revision: int, digest: str) -> bool:
         """Whether the registry, at this revision, knows what is not known here."""
@@ -96,8 +114,8 @@ class View:
         if not same:
             newer = {target for target, known in self._latest.items() if known > revision}
             kept = {target: row for target, row in self.known.items() if target in newer}
-            self.known = {row.target: row for row in rows if row.target not in newer} | kept
-            self._refresh()
+            before, self.known = self.known, {row.target: row for row in rows if row.target not in newer} | kept
+            self._refresh(before)
         self.revision = revision
         self._close_up()
         return True
@@ -131,15 +149,39 @@ class View:
         self._latest = {target: known for target, known in self._latest.items() if known > self.revision}
 
     def _put(self, row: Known) -> None:
-        if row.state == "closed":
-            self.known.pop(row.target, None)
-        else:
+        before = self.known.pop(row.target, None)
+        if before is not None:
+            self._mark ^= hash((before.target, before.state, before.revision))
+        if row.state != "closed":
             self.known[row.target] = row
-        self._refresh()
+            self._mark ^= hash((row.target, row.state, row.revision))
+        self._sort(row)
 
-    def _refresh(self) -> None:
-        self.stopping = {target: row for target, row in self.known.items() if row.state in _STOPPING}
+    def _sort(self, row: Known) -> None:
+        target, state = row.target, row.state
+        for names, belongs in (
+            (self.stopping, state in _STOPPING),
+            (self.partly, state == "ramping" and row.share < ALL),
+            (self.free, state in _FREE),
+        ):
+            if belongs:
+                names[target] = row
+            else:
+                names.pop(target, None)
+        self.told.append(target)
         self.changes += 1
+
+    def _refresh(self, before: Mapping[str, Known]) -> None:
+        """After all was replaced."""
+        self._mark = 0
+        for row in self.known.values():
+            self._mark ^= hash((row.target, row.state, row.revision))
+        for target, row in before.items():
+            if target not in self.known:
+                self._sort(row._replace(state="closed"))
+        for target, row in self.known.items():
+            if before.get(target) != row:
+                self._sort(row)
 
 
 def _row(told: Mapping[str, Any], now: float) -> Known:
@@ -150,7 +192,9 @@ def _row(told: Mapping[str, Any], now: float) -> Known:
         raise BadReply("a circuit cannot be read") from None
     if not (type(target) is type(state) is type(reason) is str and type(revision) is int):
         raise BadReply("a circuit cannot be read")
-    return Known(target, state, revision, reason, now + remaining if type(remaining) is int else math.inf)
+    share = told.get("share")
+    until = now + remaining if type(remaining) is int else math.inf
+    return Known(target, state, revision, reason, until, share if type(share) is int else ALL)
 
 
 def _incarnation(body: Mapping[str, Any]) -> int:
