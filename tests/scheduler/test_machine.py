@@ -187,24 +187,29 @@ class Machine(RuleBasedStateMachine):
         self.note()
 
     @precondition(lambda self: self.truth.tokens)
-    @rule(data=st.data(), how=st.sampled_from(["finish", "finish", "fail", "fail for good", "release", "progress"]))
-    def end(self, data: st.DataObject, how: str) -> None:
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["finish", "finish", "fail", "fail for good", "release", "progress"]),
+        brings=st.booleans(),
+    )
+    def end(self, data: st.DataObject, how: str, brings: bool) -> None:
         """An attempt that runs, or any old one by its worker, or by another."""
         going = sorted({task for held in self.truth.running.values() for task in held.values()})
         task = data.draw(st.sampled_from(going * 4 + sorted(self.truth.tokens)))
         token = data.draw(st.sampled_from(self.truth.tokens[task][-2:]))
         owner = next((n["worker"] for n in self.notices if n["token"] == token), "w1")
         worker = data.draw(st.sampled_from([owner, owner, owner, "w1", "w3"]))
-        fields = {"task": task, "token": token}
+        fields: dict[str, Any] = {"task": task, "token": token}
         body: Any
         if how == "progress":
             body = wire.Progress.model_validate(fields)
         elif how == "release":
             body = wire.Release.model_validate({"id": self.desk.new_id(), **fields})
         elif how == "finish":
-            body = wire.Finish.model_validate({"id": self.desk.new_id(), "result": b"r", **fields})
+            body = wire.Finish.model_validate({"id": self.desk.new_id(), "result": b"r", "next": brings, **fields})
         else:
-            body = wire.Fail.model_validate({"id": self.desk.new_id(), "retryable": how == "fail", **fields})
+            fields |= {"retryable": how == "fail", "next": brings}
+            body = wire.Fail.model_validate({"id": self.desk.new_id(), **fields})
         runs = token in self.truth.running.get(worker, {})
         if worker == owner and how != "progress":
             self.truth.stopped(worker, token)  # the process itself has ended it, whatever the answer
@@ -216,7 +221,17 @@ class Machine(RuleBasedStateMachine):
             assert worker == owner
             if outcome.reply["state"] in ENDS:
                 self.truth.ended(task, outcome.reply["state"])
+            if "next" in outcome.reply:
+                assert brings
+                self.go_on(worker, outcome.reply["next"])
         self.note()
+
+    def go_on(self, worker: str, begun: dict[str, Any]) -> None:
+        """The answer has brought the next attempt: it runs."""
+        self.truth.assigned(begun)
+        self.notices.append({**begun, "worker": worker, "session": self.sessions[worker]})
+        self.truth.started(worker, begun["token"], begun["task"])
+        self.signs[begun["token"]] = self.desk.now
 
     @rule(worker=workers, verb=st.sampled_from([wire.Drain, wire.Leave]))
     def go(self, worker: str, verb: type[wire.Drain]) -> None:

@@ -1,8 +1,7 @@
 """One instance of the service: a replica with its shell, as `bursar.kernel.runner` and `host` are, on virtual time.
 
-A process carries out its replica's effects; the simulator decides when each takes place, and whether. It can be
-paused (inputs queue, the clock goes on) and killed (nothing of it happens any more). What survives a kill is the
-store, and the small file with the highest fence.
+A process carries out its replica's effects; the simulator decides when each takes place, and whether. It can be paused
+(inputs queue, the clock goes on) and killed. The store, and the small file with the highest fence, survive that.
 """
 
 from __future__ import annotations
@@ -187,10 +186,11 @@ class Process:
     def _request(self, call: Call) -> None:
         body, replica = call.body, self.replica
         seen = parse_fence(body.seen) if isinstance(body.seen, str) else body.seen
-        is_behind = seen is not None and replica.saw(seen, self.mono)
+        behind = seen is not None and replica.saw(seen, self.mono)
         digest = digest_of(body) if call.request_id else b""
-        request = Request(call, Command(call.principal, call.request_id, body), digest, getattr(body, "acked", 0))
-        if not is_behind and not replica.is_full and replica.offer(request):
+        command, acked = Command(call.principal, call.request_id, body), getattr(body, "acked", 0)
+        request = Request(call, command, digest, acked, patient=self.simulator.chance(0.3))
+        if not behind and not replica.is_full and replica.offer(request):
             self._schedule_pump()
         else:
             self._refuse(call)

@@ -87,7 +87,7 @@ class SchedulerWorkload:
         self.hands: dict[str, Hand] = {}
         self.mine: dict[str, list[str]] = {}
         self.ends: dict[str, list[str]] = {}
-        self.died = 0
+        self.died = self.begun = 0
 
     def decider(self) -> Decider[Any]:
         return InboxScheduler(self.inbox)
@@ -204,12 +204,21 @@ class SchedulerWorkload:
         elif isinstance(body, wire.Start):
             self._started(world, client, hand, body)
         elif isinstance(body, wire.Finish | wire.Fail):
-            hand.held.pop(body.token, None)
+            is_same_life = hand.held.pop(body.token, None) is not None
             if reply["state"] in ENDS:
                 self._ended(body.task, reply["state"])
+            if reply.get("next") and is_same_life:
+                self._go_on(world, client, hand, reply["next"])
 
     def _ended(self, task: str, how: str) -> None:
         self.ends.setdefault(task, []).append(how)
+
+    def _go_on(self, world: World, client: Client, hand: Hand, begun: dict[str, Any]) -> None:
+        """The answer to an end has brought the next attempt."""
+        self.truth.assigned(begun, late=True)
+        hand.held[begun["token"]] = begun["task"]
+        self.begun += 1
+        self._started(world, client, hand, wire.Start(id="begun", task=begun["task"], token=begun["token"]))
 
     def _started(self, world: World, client: Client, hand: Hand, body: wire.Start) -> None:
         """It runs from now on, unless the process has died or stopped it meanwhile; it ends in one of many ways."""
@@ -229,7 +238,7 @@ class SchedulerWorkload:
         if body.token not in self.truth.running.get(client.name, {}):
             return
         self.truth.stopped(client.name, body.token)
-        fields: dict[str, Any] = {"task": body.task, "token": body.token}
+        fields: dict[str, Any] = {"task": body.task, "token": body.token, "next": what != 9}
         if what in {3, 4}:
             client.todo.append((wire.Fail, {**fields, "retryable": what == 3}))
         else:
@@ -255,7 +264,7 @@ class SchedulerWorkload:
     def check_end(self, world: World) -> None:
         checker = world.checker
         counts = checker.counts
-        counts["workers_died"], counts["ends_told"] = self.died, len(self.ends)
+        counts["workers_died"], counts["ends_told"], counts["begun"] = self.died, len(self.ends), self.begun
         for task, hows in self.ends.items():
             told = [how for how in hows if how != "cancelled" or not checker.lossy]
             assert len(told) <= 1, f"{task} has {len(told)} accepted ends: {told}"

@@ -4,15 +4,18 @@ The token is the fence: only the task's current one is heard. Everything else is
 the task was cancelled, has expired or was given to another. A worker that is told so stops, and what it has done does
 not count. When it says so by ending the attempt, its slot is free from then on (`Free`, handed out by `due`: a refusal
 changes nothing).
+
+An end whose slot goes to the next in line may bring that along in its answer, started: the worker that asks for it is
+there and has the room, so nothing is left for a start to prove.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import Fail, Finish, Progress, Release, Start, size_of
 from bursar.kernel.bugs import seeded
-from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
+from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar_scheduler import bugs, dispatch, events, telling
 from bursar_scheduler.board import Board
 from bursar_scheduler.dice import pause_of
@@ -34,6 +37,9 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task
+
+MAX_NEXT: Final = 2_048
+"""Bytes of a payload that an answer brings along; a larger one comes in a notice, since the journal keeps answers."""
 
 
 class Free(NamedTuple):
@@ -71,7 +77,7 @@ def decide_finish(state: State, command: Command, now: int, fence: Fence) -> Out
     size = size_of(body.result)
     event = (events.ENDED, now, task.id, DONE, body.result, size, FINISH, "")
     told = telling.ended(task.id, DONE, FINISH, result=body.result)
-    return _then_next(state, task, event, told, _reply(task, DONE), now, fence)
+    return _then_next(state, task, (event, told), _reply(task, DONE), body.next, now, fence)
 
 
 def decide_fail(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -82,11 +88,11 @@ def decide_fail(state: State, command: Command, now: int, fence: Fence) -> Outco
     if not body.retryable:
         event = (events.ENDED, now, task.id, FAILED, None, 0, FAIL_FOR_GOOD, body.error)
         told = telling.ended(task.id, FAILED, FAIL_FOR_GOOD, body.error)
-        return _then_next(state, task, event, told, _reply(task, FAILED), now, fence)
+        return _then_next(state, task, (event, told), _reply(task, FAILED), body.next, now, fence)
     event = failure(task, body.error, now, FAIL, FAIL_LAST)
     if event[0] == events.DEAD:
         told = telling.ended(task.id, DEAD, FAIL_LAST, body.error)
-        return _then_next(state, task, event, told, _reply(task, DEAD), now, fence)
+        return _then_next(state, task, (event, told), _reply(task, DEAD), body.next, now, fence)
     not_before: int = event[5]
     return Accept([event], _reply(task, WAITING, not_before - now))
 
@@ -164,14 +170,20 @@ def _where(state: State, name: str) -> str:
 
 
 def _then_next(
-    state: State, task: Task, event: Event, told: Any, reply: dict[str, Any], now: int, fence: Fence
+    state: State, task: Task, end: tuple[Event, Notice], reply: dict[str, Any], brings: bool, now: int, fence: Fence
 ) -> Accept:
-    """The attempt has ended; its slot may go to the next in line with the same decision."""
+    """The attempt has ended; its slot may go to the next in line with the same decision. ``brings``: the worker
+    wants that one in the answer, started."""
+    event, told = end
     worker = state.workers.get(task.worker)
     made = None if worker is None else dispatch.next_in_line(state, worker, now, fence)
     if made is None:
         return Accept([event], reply, [told])
-    return Accept([event, made[0]], reply, [told, made[1]])
+    assigned, notice = made
+    if not brings or size_of(notice.body["payload"]) > MAX_NEXT:
+        return Accept([event, assigned], reply, [told, notice])
+    started = (events.STARTED, now, notice.body["task"])
+    return Accept([event, assigned, started], {**reply, "next": telling.begun(notice)}, [told])
 
 
 def _reply(task: Task, state: str, retry_in: int | None = None) -> dict[str, Any]:

@@ -10,10 +10,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from bursar.kernel.decider import Notice
 from bursar_scheduler.task import Config, Task, Worker
+
+_NEXT: Final = ("task", "token", "task_class", "payload", "attempt", "lease_ms", "deadline_in_ms")
 
 
 def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config, now: int) -> Notice:
@@ -31,6 +33,11 @@ def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config,
         "deadline_in_ms": task.deadline_at - now if task.deadline_at else None,
     }
     return Notice(worker.name, body)
+
+
+def begun(assignment: Notice) -> dict[str, Any]:
+    """The same in the answer to the end of another attempt: it has begun."""
+    return {name: assignment.body[name] for name in _NEXT}
 
 
 def stop(worker: str, task: str, token: str) -> Notice:

@@ -135,23 +135,31 @@ class Permit:
         Raises `PermitEnded` when it has ended, `LimiterUnavailable` when the limiter cannot be reached for so long
         that the reservation has timed out (it then counts in full).
         """
-        return await asyncio.shield(self.settle_soon(**used))
+        self.used(**used)
+        return await asyncio.shield(self._ending("used", patient=False))
 
     async def cancel(self) -> Settlement:
         """The call was never sent: everything is refunded. Raises as `settle`."""
-        return await asyncio.shield(self.cancel_soon())
+        return await asyncio.shield(self._ending("cancelled", patient=False))
 
     def settle_soon(self, **used: int | None) -> asyncio.Task[Settlement]:
-        """As `settle`, in the background: it is finished before the fleet closes."""
+        """As `settle`, in the background: it is finished before the fleet closes, and has the time to share a write to
+        the limiter's disk with others."""
         self.used(**used)
-        return self._limiter.background.spawn(self._limiter.settle(self, self._end("used")))
+        return self._ending("used", patient=True)
 
     def cancel_soon(self) -> asyncio.Task[Settlement]:
         """As `cancel`, in the background."""
-        return self._limiter.background.spawn(self._limiter.settle(self, self._end("cancelled")))
+        return self._ending("cancelled", patient=True)
+
+    def _ending(self, outcome: str, *, patient: bool) -> asyncio.Task[Settlement]:
+        """The settlement under way; the permit has ended from here on."""
+        fields = self._end(outcome)
+        if patient:
+            fields["patient"] = True
+        return self._limiter.background.spawn(self._limiter.settle(self, fields))
 
     def _end(self, outcome: str) -> dict[str, Any]:
-        """The fields of the settlement; the permit has ended from here on."""
         if self._state == ENDED:
             raise PermitEnded(self.budget)
         self._state = ENDED
@@ -191,6 +199,6 @@ class Reservation:
         if kind is not None and permit.state == HELD and not permit._usage:
             permit.cancel_soon()
             return
-        settling = permit.settle_soon()
+        settling = permit._ending("used", patient=kind is not None)
         if kind is None:
             await asyncio.wait((settling,), timeout=LEAVE_WITHIN)

@@ -26,6 +26,7 @@ import contextlib
 import logging
 import secrets
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -89,6 +90,7 @@ class Worker:
         }  # fmt: skip
         self._grace = grace
         self._attempts: dict[str, Attempt] = {}
+        self._stopped: deque[str] = deque(maxlen=LISTED)
         self._ending = asyncio.Event()
         self._registering: asyncio.Task[None] | None = None
         self._registered = asyncio.Event()
@@ -185,14 +187,14 @@ class Worker:
         caller = self._open_caller
         call = caller.request(verb, fields)
         try:
-            return (await caller.run(call, self._now() + patience)).body
+            return (await caller.run(call, self.now() + patience)).body
         finally:
             caller.give_up(call)
 
     async def ask(self, verb: str, fields: dict[str, Any], patience: float) -> dict[str, Any]:
         """A request that is not remembered."""
         caller = self._open_caller
-        return (await caller.run(caller.query(verb, fields), self._now() + patience)).body
+        return (await caller.run(caller.query(verb, fields), self.now() + patience)).body
 
     @property
     def _open_caller(self) -> Caller:
@@ -200,7 +202,8 @@ class Worker:
             raise CallerError("not_connected", "the worker does not run")
         return self._caller
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Milliseconds of the worker's clock."""
         return self._fleet.scheduler.clock.now()
 
     async def registered(self) -> None:
@@ -227,9 +230,9 @@ class Worker:
 
     async def _beat(self) -> None:
         """Heartbeats; and when they cannot be sent for so long that a lease must be lost, its attempt is stopped."""
-        heard = self._now()
+        heard = self.now()
         while True:
-            now = self._now()
+            now = self.now()
             if self._send_beat():
                 heard = now
             for attempt in list(self._attempts.values()):
@@ -256,6 +259,12 @@ class Worker:
         if notice["task_class"] in self.functions:
             self._attempts[token] = Attempt(self, notice)
 
+    def go_on(self, begun: dict[str, Any], gate: str) -> None:
+        """The answer to the end of an attempt has brought the next one; ``gate``: see `Attempt`."""
+        token = begun["token"]
+        if token not in self._stopped:
+            self._attempts[token] = Attempt(self, begun, gate)
+
     def _on_stop(self, notice: dict[str, Any]) -> None:
         self._stop(notice["token"])
 
@@ -265,6 +274,7 @@ class Worker:
         if attempt is not None:
             attempt.stop()
         elif len(self._releases) < LISTED:
+            self._stopped.append(token)  # an answer that brings it may be just behind
             self._releases.spawn(self._release(token))
 
     async def _release(self, token: str) -> None:

@@ -3,6 +3,9 @@
 The attempt is over, for the scheduler, when one of these was answered: finish, fail, or release. Until then it is
 listed in the heartbeats, and its slot is taken on both sides. A function in a thread cannot be cancelled; it is waited
 for.
+
+The answer to an end may bring the next attempt, begun: then there is nothing to ask, unless the answer took so long
+that the lease may have been lost meanwhile; then a sign of life tells whether it still counts.
 """
 
 from __future__ import annotations
@@ -29,14 +32,19 @@ TELL_FOR: Final = 3_600_000.0
 MAX_ERROR: Final = 500
 """Characters of an exception that the submitter gets to see."""
 
+LATE: Final = 1_000.0
+"""Milliseconds after which an answer that brings an attempt may be too old to go by."""
+
 GONE: Final = frozenset({"stale_attempt", "already_ended", "unknown_task", "not_yours", "not_started"})
 
 
 class Attempt:
-    """See the module's text. ``lease_ms``: as the assignment says."""
+    """See the module's text. ``lease_ms``: as the assignment says. ``gate``: what to ask before it may run; "": nothing
+    any more."""
 
-    def __init__(self, worker: Worker, notice: dict[str, Any]) -> None:
+    def __init__(self, worker: Worker, notice: dict[str, Any], gate: str = "start") -> None:
         self.worker = worker
+        self._gate = gate
         self.token: str = notice["token"]
         self.lease_ms: int = notice["lease_ms"]
         self.work = WorkerTask(notice, self._progress)
@@ -79,11 +87,7 @@ class Attempt:
     async def _start_and_work(self) -> bool:
         """True when nothing has to be released any more."""
         await self.worker.registered()
-        try:
-            await self._tell("start", {})
-        except CallerError as error:
-            if error.code not in GONE:
-                raise
+        if not await self._may_run():
             return True
         function = self.worker.functions[self.work.task_class]
         try:
@@ -91,6 +95,18 @@ class Attempt:
         finally:
             await self._until_stopped()
         await self._end(verb, fields)
+        return True
+
+    async def _may_run(self) -> bool:
+        try:
+            if self._gate == "start":
+                await self._tell("start", {})
+            elif self._gate:
+                await self.worker.ask(self._gate, {"task": self.work.id, "token": self.token}, TELL_FOR)
+        except CallerError as error:
+            if error.code not in GONE:
+                raise
+            return False
         return True
 
     async def _outcome(self, function: Callable[[WorkerTask], Any]) -> tuple[str, dict[str, Any]]:
@@ -122,16 +138,20 @@ class Attempt:
                 continue
 
     async def _end(self, verb: str, fields: dict[str, Any]) -> None:
+        asked_at = self.worker.now()
         try:
-            await self._tell(verb, fields)
+            reply = await self._tell(verb, {**fields, "next": not self.worker.is_draining})
         except CallerError as error:
             if error.code not in GONE:
                 raise
             log.info("attempt_does_not_count", extra={"task": self.work.id, "code": error.code})
+        else:
+            if reply.get("next") is not None:
+                self.worker.go_on(reply["next"], "progress" if self.worker.now() - asked_at > LATE else "")
 
-    async def _tell(self, verb: str, fields: dict[str, Any]) -> None:
+    async def _tell(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One request, repeated with the same id until it is answered."""
-        await self.worker.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
+        return await self.worker.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
 
     async def _release(self) -> None:
         """The slot is free: nothing of this attempt runs any more."""

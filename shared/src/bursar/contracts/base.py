@@ -41,12 +41,14 @@ class Request(Message):
     same id and the same content and gets the same answer; the same id with other content is the error
     ``id_reused``. ``acked`` says that the answers of this session up to that number have arrived, so that the
     service may forget them. ``seen`` is the highest fence this client has seen from the service: a service that
-    has lost data learns of it from there.
+    has lost data learns of it from there. ``patient`` says that nobody waits for the answer: it is decided at once, and
+    its entry may wait (40 ms at most) to share one write to the disk with others.
     """
 
     id: Annotated[str, Field(pattern=REQUEST_ID, max_length=56)]
     acked: Amount = 0
     seen: Fence | None = None
+    patient: bool = False
 
 
 class Query(Message):

@@ -1,7 +1,8 @@
 """The scheduler and its workers: what they ask, what is observed of them, what they and the submitters are told.
 
 The order of an attempt: `Assign` (a notice), `Start`, heartbeats and `Progress`, then `Finish` or `Fail`; `Stop` (a
-notice) and `Release` when it is void or given back. `bursar.contracts.scheduler` tells the rest.
+notice) and `Release` when it is void or given back. While work waits the end of one attempt may bring the `Next`, which
+has started then: half the messages for a worker that is never idle. `bursar.contracts.scheduler` tells the rest.
 """
 
 from __future__ import annotations
@@ -89,20 +90,22 @@ class Progressed(Message):
 
 class Finish(Request):
     """The attempt has ended well. Answered by `AttemptEnded`; ``stale_attempt`` or ``already_ended``: the result does
-    not count."""
+    not count. ``next``: whatever is assigned to the slot by this is begun at once, and stands in the answer."""
 
     task: TaskId
     token: Token
     result: Value = None
+    next: bool = False
 
 
 class Fail(Request):
-    """The attempt has failed; not ``retryable``: the task ends as ``failed``."""
+    """The attempt has failed; not ``retryable``: the task ends as ``failed``. ``next``: as in `Finish`."""
 
     task: TaskId
     token: Token
     error: Annotated[str, Field(max_length=2_000)] = ""
     retryable: bool = True
+    next: bool = False
 
 
 class Release(Request):
@@ -113,14 +116,27 @@ class Release(Request):
     token: Token
 
 
+class Next(Message):
+    """The worker's next attempt. It runs already, as far as the scheduler is concerned: no `Start` is to be sent."""
+
+    task: TaskId
+    token: Token
+    task_class: TaskClass
+    payload: bytes | str | dict[str, Any] | None
+    attempt: int
+    lease_ms: Amount
+    deadline_in_ms: int | None
+
+
 class AttemptEnded(Message):
-    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits. (A release of an
-    attempt that is not known is answered with ``unknown``: nothing has to be done.)"""
+    """``state``: where the task stands now; ``retry_in_ms``: when it is tried again, if it waits; ``next``: see
+    `Finish`. (A release of an attempt that is not known is answered with ``unknown``: nothing has to be done.)"""
 
     ok: Literal[True] = True
     task: TaskId | None
     state: TaskState | Literal["unknown"]
     retry_in_ms: int | None
+    next: Next | None = None
     fence: str
 
 

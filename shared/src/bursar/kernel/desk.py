@@ -39,7 +39,7 @@ ending and those who wait in line from their turn."""
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
-_NOT_CONTENT: Final = frozenset({"id", "acked", "seen"})
+_NOT_CONTENT: Final = frozenset({"id", "acked", "seen", "patient"})
 
 
 def _plain(value: Any) -> Any:
@@ -61,18 +61,21 @@ def digest_of(body: Message) -> bytes:
 
 
 class Request(NamedTuple):
-    """A command with the ticket that its answer goes to. ``digest`` may be empty when there is no request id."""
+    """A command with the ticket that its answer goes to. ``digest`` may be empty when there is no request id.
+    ``patient``: whoever asks does not wait for the answer."""
 
     ticket: Any
     command: Command
     digest: bytes
     acked: int
+    patient: bool = False
 
 
 class Batch:
-    """Decisions, packed for the journal, and what will leave when they are committed."""
+    """Decisions, packed for the journal, and what will leave when they are committed. ``urgent``: somebody waits for
+    some of that."""
 
-    __slots__ = ("answers", "broadcasts", "number", "packed", "size", "time")
+    __slots__ = ("answers", "broadcasts", "number", "packed", "size", "time", "urgent")
 
     def __init__(self, time: int, number: int) -> None:
         self.time = time
@@ -81,6 +84,7 @@ class Batch:
         self.size = 0
         self.answers: list[Answer] = []
         self.broadcasts: list[tuple[Sequence[Broadcast | Notice], Fence]] = []
+        self.urgent = False
 
     @property
     def is_empty(self) -> bool:
@@ -120,15 +124,18 @@ class Desk:
             folded = self.folded
             known = folded.answers.find(command.principal, command.request_id)
             if known is not None:
+                batch.urgent = True
                 same = known.digest == request.digest
                 outcome: bytes | Reject = known.reply if same else _reused(command)
                 batch.answers.append(Answer(request.ticket, outcome, known.fence if same else folded.fence))
                 return
             if folded.answers.is_acked(command.principal, command.request_id):
+                batch.urgent = True
                 batch.answers.append(Answer(request.ticket, _over(command), folded.fence))
                 return
             waiting = self.parked.get((command.principal, command.request_id))
             if waiting is not None and waiting.digest != request.digest:
+                batch.urgent = True
                 batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
                 return
         self._settle(request, batch, now, guarded=True)
@@ -177,8 +184,10 @@ class Desk:
             batch.size += len(packed)
             if outcome.broadcasts:
                 batch.broadcasts.append((outcome.broadcasts, fence))
+                batch.urgent = True
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome.reply, fence, reply))
+                batch.urgent = batch.urgent or not request.patient
         elif isinstance(outcome, Park):
             self._park(request)
             return
@@ -187,6 +196,7 @@ class Desk:
                 folded.number += 1
             if request.ticket is not None:
                 batch.answers.append(Answer(request.ticket, outcome, folded.fence))
+                batch.urgent = True
         if self.parked and request_id:
             self._unpark(request)
 

@@ -142,7 +142,7 @@ class Host:
         if rule.query:
             request = Request(call, Command(call.principal, "", body), b"", 0)
         else:
-            request = Request(call, Command(call.principal, body.id, body), digest_of(body), body.acked)
+            request = Request(call, Command(call.principal, body.id, body), digest_of(body), body.acked, body.patient)
         if not self.runner.take(request):
             raise self._not_now()
 

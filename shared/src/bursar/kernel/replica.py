@@ -129,8 +129,9 @@ class Replica(Following, Recovering):
     def _send_batch(self, mono: int) -> None:
         batch = self.desk.batch
         if batch is not None and batch.packed:
-            self.desk.take()
-            self._append(BATCH, mono, batch)
+            if self._holding or not self._may_wait(batch, mono):
+                self.desk.take()
+                self._append(BATCH, mono, batch)
         elif batch is not None and batch.answers:
             if mono < self._lease_until and self._suspect is None:
                 self.desk.take()
@@ -142,6 +143,23 @@ class Replica(Following, Recovering):
             self._take_snapshot(mono)
         else:
             self.desk.take()
+
+    def _may_wait(self, batch: Batch, mono: int) -> bool:
+        """Nobody waits for anything in the batch: it saves an append if something urgent comes along soon."""
+        return not batch.urgent and self.desk.has_room and mono < self._patience_ends(batch, mono)
+
+    def _patience_ends(self, batch: Batch, mono: int) -> int:
+        return mono + batch.time + self.options.patience_ms - self._time.at(mono)
+
+    def wake_at(self, mono: int) -> int | None:
+        """The reading of the monotonic clock at which the decider has something due, or a batch has waited for long
+        enough; None when nothing is to come."""
+        due = super().wake_at(mono)
+        batch = self.desk.batch
+        if self.role is not Role.OWNER or self._attempt is not None or batch is None or not batch.packed:
+            return due
+        until = self._patience_ends(batch, mono)
+        return until if due is None else min(due, until)
 
     def _release(self, batch: Batch) -> None:
         self.effects.extend(batch.answers)

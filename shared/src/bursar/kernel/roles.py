@@ -29,7 +29,8 @@ class Options(NamedTuple):
     ``takeover_ms``: silence after which a standby claims. ``lease_ms``: how long after an append the owner answers
     without another; must be well below ``takeover_ms``. ``heartbeat_ms``: between the owner's signs of life.
     ``beat_ms``: a journal entry at least so often. ``snapshot_ms`` / ``snapshot_events``: a snapshot after so long or
-    so many events, whichever comes first. ``max_queue``: requests that may wait for a decision.
+    so many events, whichever comes first. ``max_queue``: requests that may wait for a decision. ``patience_ms``: how
+    long decisions that nobody waits for are kept back, to share an append with others.
     """
 
     takeover_ms: int = 1000
@@ -39,5 +40,6 @@ class Options(NamedTuple):
     snapshot_ms: int = 30_000
     snapshot_events: int = 200_000
     max_queue: int = 20_000
+    patience_ms: int = 40
     retry_ms: int = 50
     max_retry_ms: int = 1000

@@ -72,6 +72,7 @@ WORDS: Final[Mapping[str, Word]] = {
         "requests",
     ),
     "seen": Word("The highest fence that the caller has seen from this service; null when there is none yet."),
+    "patient": Word("Nobody waits for the answer: its entry may wait 40 ms for others to share one write to the disk."),
     "ok": Word("True: it was done or is told. False: an ordinary refusal; the other fields say why and until when."),
     "fence": Word(
         "Token of the decision: <incarnation>.<epoch>.<number>.<code>. The three numbers order all decisions of the "

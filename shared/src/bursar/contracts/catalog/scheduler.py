@@ -127,7 +127,7 @@ OPERATIONS: Final = (
         "The attempt has ended well, with this result.",
         replies=(wire.AttemptEnded,),
         errors=(*_STALE, "not_started"),
-        example={**_ATTEMPT, "result": {"words": 240}},
+        example={**_ATTEMPT, "result": {"words": 240}, "next": True},
     ),
     Operation(
         "work",
@@ -183,6 +183,8 @@ TELLINGS: Final = (
 
 WORDS: Final = {
     # tasks
+    "next": Word("True: what is assigned to the slot that gets free is to be begun at once, and told in the answer."),
+    "AttemptEnded.next": Word("The worker's next attempt, which has begun; null or absent: none, or it is assigned."),
     "task": Word("Names the task: <principal>.<name>."),
     "task_class": Word("Kind of the task: which workers know how to do it."),
     "payload": Word("What the worker is given: bytes, a text or a map, at most 32768 bytes; opaque to the scheduler."),
