@@ -82,6 +82,13 @@ class Attacker:
         found, self.errors = self.errors, []
         return found
 
+    async def until_heard(self, count: int) -> None:
+        """Return when so many messages have come, whoever sends them in his own time; and all that came with them."""
+        async with asyncio.timeout(5):
+            while len(self.heard) < count:
+                await self.verdict()
+        await self.verdict()
+
     def _login(self, nonce: str) -> dict[str, object]:
         text = self.creds.read_text()
         seed = text.split("-----BEGIN USER NKEY SEED-----\n")[1].splitlines()[0]

@@ -151,9 +151,7 @@ async def test_no_answer_and_no_error_goes_where_the_asker_may_not_be_answered(
         for place in ELSEWHERE:
             assert not await attacker.publish(f"bursar.req.limiter.{verb}.a1", b'{"v":9}', reply=place)
         assert not await attacker.publish(f"bursar.req.limiter.{verb}.a1", b'{"v":9}', reply="_R.a1.mine")
-        await eventually(lambda: service.endpoints[verb].stats.num_requests > 0)
-        await service.bus.flush()
-        await attacker.verdict()
+        await attacker.until_heard(1)
         assert [heard.subject for heard in attacker.heard] == ["_R.a1.mine"]
         assert b"secret" not in attacker.heard[0].payload
         for witness in witnesses:
@@ -190,8 +188,7 @@ async def test_discovery_answers_go_to_inboxes_only(
             for place in [*places, "_R.ops.mine"]:
                 assert not await operator.publish(f"$SRV.{verb}", b"", reply=place)
             await eventually(lambda: service.control_dropped >= len(places))
-            await service.bus.flush()
-            await operator.verdict()
+            await operator.until_heard(1)
             assert [heard.subject for heard in operator.heard] == ["_R.ops.mine"]
         await witness.verdict()
         assert witness.heard == []
