@@ -27,8 +27,8 @@ CALL = {"requests": 1, "input_tokens": 100, "output_tokens": 50, "concurrent": 1
 
 def frozen(number: int, remaining: int, *dimensions: str, budget: str = "team/gpt") -> dict[str, Any]:
     return {
-        "v": 1, "budget": budget, "dimensions": list(dimensions), "until_ms": 0, "remaining_ms": remaining,
-        "reporter": "x", "fence": f"1.1.{number}.{'0' * 16}",
+        "v": 1, "budget": budget, "below": ["elsewhere"], "dimensions": list(dimensions), "until_ms": 0,
+        "remaining_ms": remaining, "reporter": "x", "fence": f"1.1.{number}.{'0' * 16}",
     }  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def test_a_freeze_holds_for_so_long_from_its_arrival_and_ends_by_itself() -> Non
     assert freezes.apply(frozen(1, 500))
     assert freezes.left("team/gpt", CALL) == 500.0
     assert freezes.left("team/gpt/agent-7", CALL) == 500.0, "what lies below is frozen, too"
+    assert freezes.left("elsewhere/agent-1", CALL) == 500.0, "and what is named as below"
     assert freezes.left("team", CALL) == 0.0
     assert freezes.left("team/gpt-2", CALL) == 0.0
     clock.advance(500)

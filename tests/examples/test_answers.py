@@ -54,9 +54,28 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         await talker.ask("limiter", "withdraw", budget="demo", request="never-1")
         await talker.ask("limiter", "status")
         await talker.ask("limiter", "clock")
+        await freeze_and_foreign_use(talker)
         reload = talker.operation("limiter", "adm", "reload")
         await talker.ask("limiter", "reload", "adm", **reload.example)
         assert (talker.unheard(CATALOGUES["limiter"]), talker.wrong) == (set(), [])
+
+
+async def freeze_and_foreign_use(talker: Talker) -> None:
+    """A 429 freezes the fleet, an operator ends it; headers show that somebody else uses the key."""
+    await talker.ask("limiter", "rate-limited", budget="demo", dimensions=["requests"], retry_after_ms=60_000)
+    await talker.broadcast("limiter.Frozen")
+    await talker.ask("limiter", "thaw", "adm", budget="demo", note="test")
+    told = {"dimension": "input_tokens", "limit": 400_000, "remaining": 1_000, "reset_in_ms": 9_000}
+
+    async def look() -> Any:
+        await talker.say("limiter", "obs", "seen", budget="demo", window_ms=20_000, age_ms=0, limits=[told])
+        return await talker.ask("limiter", "status", budget="demo")
+
+    def is_noticed(answer: dict[str, Any]) -> bool:
+        return bool(answer["budgets"][0]["dimensions"]["input_tokens"]["foreign_used"])
+
+    await talker.until("foreign use", look, is_noticed)
+    await talker.broadcast("limiter.ForeignUse")
 
 
 async def test_breaker_answers_as_published(own_installation: Installation) -> None:

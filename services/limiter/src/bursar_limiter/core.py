@@ -23,6 +23,7 @@ from typing import Any
 from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
+from bursar_limiter.adapting_part import AdaptingPart
 from bursar_limiter.evolve import APPLY
 from bursar_limiter.parts import PARTS, Part
 from bursar_limiter.state import State
@@ -35,6 +36,9 @@ def plug_in(part: Part) -> None:
     PARTS.append(part)
     APPLY.update(part.apply)
     events.WORDS.update(part.words)
+
+
+plug_in(AdaptingPart())
 
 
 class LimiterDecider:

@@ -65,6 +65,9 @@ class Admission(Meter):
         when = max(self.frozen_until, self.ready_at(now, amount, ahead))
         return when if self.burst is None else max(when, self.burst.fits_at(now, amount))
 
+    def _most_of(self, limit: int) -> int:
+        return limit if self.burst is None else min(limit, self.burst.capacity)
+
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
         self.add(now, amount)
@@ -130,10 +133,13 @@ class Admission(Meter):
             self.since,
             self.frozen_until if self.frozen_until > at else 0,
             self.tuned,
+            self.limit,
         ]
 
     def load(self, value: Sequence[Any]) -> None:
-        entries, zero, burst, self.since, self.frozen_until, tuned = value
+        entries, zero, burst, self.since, self.frozen_until, tuned, limit = value
+        if limit != self.limit:
+            self.narrow(0, limit)
         if tuned != FULL_PACE:
             self.tune(0, tuned)
         self.restore(entries)

@@ -8,8 +8,8 @@ numbers to the hot path, which reads them in place: an amount fits when ``room``
 than that time passes (and that reservations run into their time-out). `soonest` is the same if everything in flight
 came back at once: before that time waiting cannot help.
 
-Two things may be done to a meter from outside, and are part of what it dumps: `freeze` (nothing passes before a time)
-and `tune` (a pace below the configured one).
+Three things may be done to a meter from outside, and are part of what it dumps: `freeze` (nothing passes before a
+time), `tune` (another pace than the configured one), `narrow` (a limit below the configured one, the ``ceiling``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Meter(Ledger):
     """What all kinds share: what is reserved and not ended (``in_flight``), the ``most`` that one request may ask for,
     and ``since``: the ordinal of the first grant that was charged to it (those before take nothing back)."""
 
-    __slots__ = ("frozen_until", "in_flight", "index", "most", "since", "tuned")
+    __slots__ = ("ceiling", "frozen_until", "in_flight", "index", "most", "since", "tuned")
     kind = ""
     admits = False
     """Whether a grant is charged to the ledger at once."""
@@ -48,6 +48,7 @@ class Meter(Ledger):
         self.unpaced()
         self.look_at = NEVER
         self.index = index
+        self.ceiling = spec.limit
         self.most = spec.limit if spec.bucket is None else min(spec.limit, spec.bucket)
         self.in_flight = 0
         self.since = 0
@@ -70,7 +71,7 @@ class Meter(Ledger):
             self.zero = min(self.zero, now * self.rate)
 
     def tune(self, now: int, permille: int) -> None:
-        """Pace at so many thousandths of the configured pace (1 to 1000), keeping the level of the bucket."""
+        """Pace at so many thousandths of the configured pace, keeping the level of the bucket."""
         if self.unit:
             level = self.level_at(now)
             self.rate = max(1, self.span.utilisation * self.limit * permille // FULL_PACE)
@@ -78,6 +79,22 @@ class Meter(Ledger):
             if now < self.frozen_until:
                 self.freeze(self.frozen_until)
         self.tuned = permille
+
+    def narrow(self, now: int, limit: int) -> None:
+        """Another limit holds, from 1 to the ceiling; what counts stays, and the pace follows."""
+        burst = self.cap // (self.limit * self.window_ms) if self.unit else 0
+        self.age(now)
+        self.room += limit - self.limit
+        self.most = min(self.most, limit) if limit < self.limit else self._most_of(limit)
+        self.limit = limit
+        if self.unit:
+            level = self.level_at(now)
+            self.cap = burst * limit * self.window_ms
+            self.zero = now * self.rate - min(level, self.cap)
+            self.tune(now, self.tuned)
+
+    def _most_of(self, limit: int) -> int:
+        return limit
 
     def refund_pace(self, now: int, amount: int) -> None:
         """A refund comes back to the pace, but never lifts a freeze."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
+from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
@@ -39,7 +40,9 @@ SPEC = ServiceSpec(
         "withdraw": Verb(Withdraw),
         "status": Verb(Status, query=True),
         "clock": Verb(Clock, query=True),
+        "rate-limited": Verb(RateLimited),
     },
-    admin={"reload": Verb(Reload, large=True)},
+    admin={"reload": Verb(Reload, large=True), "thaw": Verb(Thaw)},
+    observations={"seen": Verb(Seen)},
     start=start,
 )

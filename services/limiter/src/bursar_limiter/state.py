@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from heapq import heapify, heappush
 from typing import Final, NamedTuple
 
+from bursar_limiter.adapting_state import Adapting
 from bursar_limiter.budget import SPARE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities
 from bursar_limiter.path import Path
@@ -49,6 +50,7 @@ class State:
     away from a line and is to be told so)."""
 
     __slots__ = (
+        "adapting",
         "at",
         "budgets",
         "deadlines",
@@ -80,6 +82,7 @@ class State:
         self.source = ""
         self.lost_at = -1
         self.ordinal = 0
+        self.adapting = Adapting()
         self.expiries: list[tuple[int, str]] = []
         self.tidy_expiries = SPARE
         self.paths: dict[tuple[str, tuple[str, ...]], Path] = {}

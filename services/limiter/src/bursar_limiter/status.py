@@ -29,18 +29,18 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
             "ok": True,
             "now_ms": now,
             "recovering": any(now < budget.recovering_until for budget in offered),
-            "budgets": [_budget(budget, now) for budget in offered],
+            "budgets": [_budget(state, budget, now) for budget in offered],
         }
     )
 
 
-def _budget(budget: Budget, now: int) -> dict[str, Any]:
+def _budget(state: State, budget: Budget, now: int) -> dict[str, Any]:
     return {
         "name": budget.name,
         "parent": None if budget.parent is None else budget.parent.name,
-        "dimensions": {_key(budget, meter): _dimension(meter, now) for meter in budget.meters},
+        "dimensions": {_key(budget, meter): _dimension(state, budget, meter, now) for meter in budget.meters},
         "reservations": budget.count,
-        "waiting": len(budget.line),
+        "waiting": budget.waiting,
         "granted": budget.granted,
         "refused": budget.refused,
     }
@@ -53,7 +53,8 @@ def _key(budget: Budget, meter: Meter) -> str:
     return name if first is meter else f"{name}/{meter.window_ms}"
 
 
-def _dimension(meter: Meter, now: int) -> dict[str, int]:
+def _dimension(state: State, budget: Budget, meter: Meter, now: int) -> dict[str, int]:
+    watch = state.adapting.watches.get((budget.name, (meter.index, meter.window_ms)))
     return {
         "limit": meter.limit,
         "window_ms": meter.window_ms,
@@ -61,4 +62,8 @@ def _dimension(meter: Meter, now: int) -> dict[str, int]:
         "in_flight": min(MAX_INT, meter.in_flight),
         "headroom": max(0, meter.limit - meter.counted(now)),
         "debt": min(MAX_INT, meter.debt(now)),
+        "configured": meter.ceiling,
+        "frozen_in_ms": max(0, meter.frozen_until - now),
+        "pace_permille": meter.tuned,
+        "foreign_used": 0 if watch is None else min(MAX_INT, watch.foreign_within(now, meter.window_ms)),
     }

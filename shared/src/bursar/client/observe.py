@@ -64,7 +64,8 @@ class Freezes:
         """Take a broadcast `bursar.contracts.limiter_observed.Frozen`; False when it is not newer than what is known,
         or cannot be read."""
         try:
-            budget, dimensions, remaining = str(body["budget"]), list(body["dimensions"]), int(body["remaining_ms"])
+            dimensions, remaining = list(body["dimensions"]), int(body["remaining_ms"])
+            budget, below = str(body["budget"]), [str(name) for name in body.get("below", ())]
             i, e, n = (int(part) for part in str(body["fence"]).split(".")[:3])
         except (LookupError, TypeError, ValueError):
             return False
@@ -74,7 +75,9 @@ class Freezes:
             self._fences[budget, dimension] = (i, e, n)
         while len(self._fences) > KEPT:
             del self._fences[next(iter(self._fences))]
-        self._put(budget, fresh, self._clock.now() + remaining if remaining > 0 else 0.0)
+        until = self._clock.now() + remaining if remaining > 0 else 0.0
+        for name in (budget, *below):
+            self._put(name, fresh, until)
         self.applied += bool(fresh)
         return bool(fresh)
 
@@ -107,7 +110,7 @@ class Freezes:
         return fence > before
 
     def _put(self, budget: str, dimensions: Iterable[str], until: float) -> None:
-        """``until`` 0: over; over for all when no dimension is named."""
+        """``until`` 0: over; for `ALL`, of every dimension."""
         of = self._until.setdefault(budget, {})
         for name in dimensions:
             of[name] = until

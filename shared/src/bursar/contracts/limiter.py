@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import REQUEST_ID, Amount, Fence, Message, Name, Query, Request
+from bursar.contracts.limiter_observed import Adapting
 
 SERVICE = "limiter"
 
@@ -182,7 +183,9 @@ class Status(Query):
 
 
 class DimensionStatus(Message):
-    """One limited dimension of a budget, in its own unit."""
+    """One limited dimension of a budget, in its own unit. ``configured``: the limit as configured, above a learned one.
+    ``frozen_in_ms``: how long the provider has it stopped. ``pace_permille``: of the configured pace.
+    ``foreign_used``: what others than the fleet have used in the last window, as far as it was noticed."""
 
     limit: int
     window_ms: int
@@ -190,6 +193,10 @@ class DimensionStatus(Message):
     in_flight: int
     headroom: int
     debt: int
+    configured: int = 0
+    frozen_in_ms: int = 0
+    pace_permille: int = 1_000
+    foreign_used: int = 0
 
 
 class BudgetStatus(Message):
@@ -267,7 +274,10 @@ class BudgetSpec(Message):
     ``max_waiting``: how many may stand in line. ``parent``: whose limits count too, and so on upwards. ``also``: other
     objects that count too. ``kind`` "purse": every limit is an amount that is spent once. ``weight``: its share of
     what its parent has, beside the other children that want something. ``highest``: the best priority that a
-    request in it may have. ``each_agent``, ``each_run``: what each of these gets of its own below this budget."""
+    request in it may have. ``each_agent``, ``each_run``: what each of these gets of its own below this budget.
+    ``adapt``: what it makes of what the provider tells. ``lease_ms``: how long leases last, 0 for none.
+    ``when_unreachable``: what agents do that cannot reach the limiter: nothing, calls without permits that are charged
+    later, or what they hold of ``islands`` slices, together ``island_permille`` of the limits, set aside for that."""
 
     name: Name
     limits: dict[Dimension, Limits] = Field(default_factory=dict)
@@ -284,6 +294,7 @@ class BudgetSpec(Message):
     send_within_ms: Annotated[int, Field(ge=1, le=600_000)] = 300
     max_ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 600_000
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 10_000
+    adapt: Adapting = Adapting()
 
 
 class Reload(Request):

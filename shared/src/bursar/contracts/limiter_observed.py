@@ -108,10 +108,12 @@ class Thawed(Message):
 
 
 class Frozen(Message):
-    """The broadcast. ``dimensions``: none named means all. ``remaining_ms``: from its arrival on; 0: over.
-    ``reporter``: whose answer it was."""
+    """The broadcast. It is about the budget, all whose names stand below its own, and those named in ``below``.
+    ``dimensions``: none named means all. ``remaining_ms``: from its arrival on; 0: over. ``reporter``: whose answer it
+    was."""
 
     budget: Name
+    below: list[str]
     dimensions: list[str]
     until_ms: int
     remaining_ms: Amount

@@ -1,7 +1,7 @@
 """Everything that is said on the wire, as data: see `bursar.contracts.catalog.base`.
 
-One module per service; a service's module is found by its name, so that a catalogue is loaded only when somebody asks
-for it (an agent never does).
+One module per service, and others for parts of one, which have no ``CATALOG``. They are found by their place, so that a
+catalogue is loaded only when somebody asks for it (an agent never does).
 """
 
 from __future__ import annotations
@@ -20,5 +20,6 @@ _NOT_SERVICES = frozenset({"base", "common"})
 def catalogues() -> tuple[ServiceCatalog, ...]:
     """The catalogue of every service, by name."""
     modules = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    found = [import_module(f"{__name__}.{name}").CATALOG for name in modules if name not in _NOT_SERVICES]
+    loaded = [import_module(f"{__name__}.{name}") for name in modules if name not in _NOT_SERVICES]
+    found = [module.CATALOG for module in loaded if hasattr(module, "CATALOG")]
     return tuple(sorted(found, key=lambda catalog: catalog.name))

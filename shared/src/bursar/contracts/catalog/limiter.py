@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import limiter as wire
+from bursar.contracts.catalog import limiter_observed as observed
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Word
 
 _MS_CLOCK = "ms of the limiter's clock"
@@ -193,6 +194,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Budgets that agents share: reserve before a call, settle after it.",
-    operations=OPERATIONS,
-    words=WORDS,
+    operations=(*OPERATIONS, *observed.OPERATIONS),
+    words={**WORDS, **observed.WORDS},
+    events=observed.EVENTS,
 )
