@@ -40,6 +40,7 @@ SERVICE_SHELL = (
     "__init__.py", "__main__.py", "settings.py", "service.py", "diagram.py",
     "collector.py",  # asks the other services
     "control.py",  # serves simulated cards to other processes
+    "guard.py",  # answers processes of its host, and ends some
     "metrics.py",  # speaks to the Prometheus library, in threads
     "node.py",  # the probe's process
     "nvml.py",  # asks the driver

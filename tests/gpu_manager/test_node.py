@@ -64,6 +64,33 @@ def test_the_command_line_names_hosts_and_cards(monkeypatch: pytest.MonkeyPatch)
             parse(wrong)
 
 
+async def test_what_a_probe_records_another_one_plays(tmp_path: Path) -> None:
+    """A trace of every look, as the port told it."""
+    host = simulated_host("gpu-1", "2xRTX4070")
+    trace = tmp_path / "trace"
+    options = parse(["--name", "gpu-1", "--simulate", "RTX4070", "--record", str(trace)])
+    probe = Probe(MemoryNetwork().connect("gpu-1"), host, 0.5, record=node._trace(options, "gpu-1"))
+    for _ in range(3):
+        host.allocate(host.start()[0], "SIM-gpu-1-0", GIB)
+        await probe.publish()
+    played = node._port("gpu-1", parse(["--name", "gpu-1", "--replay", str(trace)]))
+    used = []
+    for _ in range(3):
+        used.append(played.memory("SIM-gpu-1-0").used)
+        played.advance(500)
+    assert used == [GIB, 2 * GIB, 3 * GIB]
+    assert played.cards() == host.cards()
+
+
+def test_options_that_exclude_each_other_are_refused() -> None:
+    """A trace is not simulated; several hosts have no one gate."""
+    two = ["--name", "a", "--name", "b", "--simulate", "1GiB"]
+    for wrong in ([*two, "--gate", "g"], [*two, "--record", "r"], ["--name", "a", "--simulate", "x", "--replay", "r"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+    assert node.main(["--name", "h1", "--replay", "/nowhere/at/all"]) == 1
+
+
 def test_without_cards_the_probe_ends_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 1; no trace."""
     monkeypatch.delenv("BURSAR_CREDS", raising=False)

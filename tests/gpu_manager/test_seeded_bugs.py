@@ -13,7 +13,7 @@ from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_gpu_manager.bugs import NAMES
 from bursar_gpu_manager.simulated import GIB
-from tests.gpu_manager import test_alarming, test_purposes
+from tests.gpu_manager import test_alarming, test_gate, test_observing, test_purposes
 from tests.gpu_manager.desk import Desk
 from tests.gpu_manager.test_machine import Machine
 from tests.simulation.run import WORKLOADS
@@ -84,10 +84,11 @@ def test_seeded_bug_gpu_lost_device_grants_is_caught() -> None:
     assert histories_object("gpu_lost_device_grants", "granted on a lost card")
 
 
-@pytest.mark.simulation
 def test_seeded_bug_gpu_ended_by_loss_is_free_is_caught() -> None:
     """Who was not told that its device was lost still uses it when it is back."""
-    assert histories_object("gpu_ended_by_loss_is_free", " of 16000", " at ")
+    is_caught(
+        "gpu_ended_by_loss_is_free", test_observing.test_a_lost_device_that_is_back_still_counts_what_may_be_in_use
+    )
 
 
 def test_seeded_bug_gpu_unknown_counts_as_zero_is_caught() -> None:
@@ -117,6 +118,11 @@ def test_seeded_bug_gpu_start_windows_overlap_is_caught() -> None:
 def test_seeded_bug_gpu_reserve_for_everybody_is_caught() -> None:
     """What is kept for emergencies is not granted without one."""
     is_caught("gpu_reserve_for_everybody", test_purposes.test_the_emergency_reserve_is_for_emergencies_only)
+
+
+def test_seeded_bug_gpu_probe_obeys_stale_orders_is_caught() -> None:
+    """A paused owner's order must not end anybody's process."""
+    is_caught("gpu_probe_obeys_stale_orders", test_gate.test_an_order_of_an_older_owner_or_an_order_again_is_refused)
 
 
 def is_caught(bug: str, test: Callable[[], None]) -> None:

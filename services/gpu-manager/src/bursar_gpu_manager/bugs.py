@@ -16,6 +16,7 @@ NAMES = (
     "gpu_foreign_growth_is_silent",
     "gpu_start_windows_overlap",
     "gpu_reserve_for_everybody",
+    "gpu_probe_obeys_stale_orders",
 )
 
 declare(*NAMES)

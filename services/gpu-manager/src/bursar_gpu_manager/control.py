@@ -8,7 +8,9 @@ connection that started it and ends with it, so that a worker that is killed los
 | ``start`` | host, foreign (optional) | pid, started |
 | ``allocate`` ``free`` | host, pid, device, bytes | |
 | ``exit`` | host, pid | |
-| ``lose`` ``restore`` ``hide`` | host, device | |
+| ``work`` | host, pid, device, sm (per cent), bandwidth (GB/s) | |
+| ``is_alive`` | host, pid, started | alive |
+| ``lose`` ``restore`` ``hide`` ``fail`` | host, device | |
 | ``judge`` | | for each host: violations, out_of_memory, allocations, devices |
 
 Every answer has ``ok``; when it is false, ``code`` and ``text``.
@@ -43,6 +45,9 @@ class Control:
             "exit": self._exit,
             "lose": lambda asked, _: self._card(asked, SimulatedHost.lose),
             "restore": lambda asked, _: self._card(asked, SimulatedHost.restore),
+            "fail": lambda asked, _: self._card(asked, SimulatedHost.fail_next),
+            "work": self._work,
+            "is_alive": self._is_alive,
             "hide": lambda asked, _: self._card(asked, SimulatedHost.hide_processes),
             "judge": lambda _asked, _owned: {"hosts": {name: judged(host) for name, host in self.hosts.items()}},
         }
@@ -113,6 +118,14 @@ class Control:
     def _free(self, asked: dict[str, Any], owned: Owned) -> dict[str, Any]:
         self._host(asked).free(int(asked["pid"]), str(asked["device"]), int(asked["bytes"]))
         return {}
+
+    def _work(self, asked: dict[str, Any], owned: Owned) -> dict[str, Any]:
+        load = (int(asked["sm"]), int(asked["bandwidth"]))
+        self._host(asked).work(int(asked["pid"]), str(asked["device"]), *load)
+        return {}
+
+    def _is_alive(self, asked: dict[str, Any], owned: Owned) -> dict[str, Any]:
+        return {"alive": self._host(asked).is_alive(int(asked["pid"]), int(asked["started"]))}
 
     def _exit(self, asked: dict[str, Any], owned: Owned) -> dict[str, Any]:
         host, pid = self._host(asked), int(asked["pid"])

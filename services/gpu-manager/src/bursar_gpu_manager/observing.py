@@ -53,7 +53,7 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     if before is not None and _is_old(before, body):
         state.old_reports += 1
         return Refuse({})
-    state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(host, body))
+    state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(host, body), body.gate)
     state.heard[host] = now
     for device in state.of_host(host).values():
         device.charge = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import Any, NamedTuple
 
-from bursar.contracts.gpu import Settings
+from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.device import Device, Lease, View
 from bursar_gpu_manager.waiting import Line
 
@@ -29,13 +29,14 @@ class Ended(NamedTuple):
 
 class Sight(NamedTuple):
     """The last report of a host: the probe's boot and number, when it came; ``past``: boots that are over; ``views``:
-    what it says, by name of the device."""
+    what it says, by name of the device; ``gate``: what it has enforced."""
 
     boot: str
     seq: int
     at: int
     past: tuple[str, ...]
     views: dict[str, View]
+    gate: GateReport | None
 
 
 class State:

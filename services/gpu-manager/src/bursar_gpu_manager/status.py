@@ -53,6 +53,7 @@ def _host(state: State, host: str, now: int) -> dict[str, Any]:
         "fresh": age is not None and age <= state.settings.fresh_ms,
         "age_ms": age,
         "labels": dict(state.labels.get(host, {})),
+        "gate": None if (sight := state.sights.get(host)) is None or sight.gate is None else sight.gate.model_dump(),
     }
 
 

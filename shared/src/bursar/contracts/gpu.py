@@ -18,7 +18,7 @@ from pydantic import Field
 from bursar.contracts.base import Fence, Message, Request
 from bursar.contracts.gpu_explain import Estimated, Explain, Explained, Freeable, ModelLoad, Obstacle, Wanted
 from bursar.contracts.gpu_host import Holding, Holdings, HoldingsReply, Kill
-from bursar.contracts.gpu_report import DeviceReport, ProcessMemory, Report
+from bursar.contracts.gpu_report import DeviceReport, GateReport, ProcessMemory, Report
 from bursar.contracts.gpu_status import Counters, DeviceStatus, HostStatus, LeaseStatus, Settings, Status, StatusReply
 from bursar.contracts.gpu_words import (
     DEFAULT_ALARM_GROWTH,
@@ -59,6 +59,7 @@ __all__ = [
     "Explain",
     "Explained",
     "Freeable",
+    "GateReport",
     "Holding",
     "Holdings",
     "HoldingsReply",

@@ -72,6 +72,16 @@ class DeviceReport(Message):
     lost: bool = False
 
 
+class GateReport(Message):
+    """What the probe of a host has enforced since it started: processes that were let in to load, and that were not;
+    answers and orders of the manager that were too old; processes that it has ended."""
+
+    admitted: Counted
+    refused: Counted
+    stale: Counted
+    ended: Counted
+
+
 class Report(Message):
     """What a probe saw at one moment. ``boot`` is drawn when the probe starts and ``seq`` counts up, so that a report
     that comes twice or late is dropped."""
@@ -80,3 +90,4 @@ class Report(Message):
     seq: Annotated[int, Field(ge=1, le=2**53 - 1)]
     devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)]
     labels: Labels = Field(default_factory=dict)
+    gate: GateReport | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Query
+from bursar.contracts.gpu_report import GateReport
 from bursar.contracts.gpu_words import (
     DEFAULT_ALARM_GROWTH,
     DEFAULT_RESERVE,
@@ -86,11 +87,14 @@ class LeaseStatus(Message):
 
 
 class HostStatus(Message):
+    """``gate``: what its probe has enforced; None: nothing is known."""
+
     host: HostName
     cordoned: bool
     fresh: bool
     age_ms: int | None
     labels: dict[str, str]
+    gate: GateReport | None
 
 
 class Counters(Message):

@@ -247,6 +247,11 @@ WORDS: Final = {
     "kv_per_token": Word("Cache for one token.", "bytes"),
     "tokens": Word("Tokens that the cache would hold.", "tokens"),
     # probes
+    "gate": Word("What the probe has enforced; null: nothing is known."),
+    "admitted": Word("Processes that were let in to load.", "processes"),
+    "GateReport.refused": Word("Processes that were not.", "processes"),
+    "stale": Word("Answers and orders of the manager that were too old.", "messages"),
+    "ended": Word("Processes that the probe has ended.", "processes"),
     "Holding.devices": Word("The uuids of its cards on this host."),
     "Holding.memory": Word("Bytes on each of them.", "bytes"),
     "HoldingsReply.leases": Word("The leases on the cards of this host."),
@@ -355,7 +360,6 @@ WORDS: Final = {
     "ProcessMemory.memory": Word("What the process uses; null: the driver cannot tell.", "bytes"),
     "DeviceReport.processes": Word("Processes on the card."),
     # messages
-    "HostStatus": Word("One host."),
     "Cordoned": Word("Whether anything is granted there now."),
     "Dropped": Word("The lease has ended."),
     "Forgotten": Word("The device is not in the ledger any more."),
