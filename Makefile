@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PYTEST := $(PY) -m pytest
 STAMP := $(VENV)/.bursar-setup
+# What the benchmarks compare with: an environment of its own, so that nothing of it is a dependency.
+PEERS := $(VENV)/peers
 # What the installed project depends on: when one of these changes, `setup` runs again.
 INPUTS := requirements/dev.txt pyproject.toml
 
@@ -46,7 +48,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel bench-breaker bench-scheduler soak simulate-nightly docs docs-check lock clean
+	lint format types coverage bench-kernel bench-limiter bench-breaker bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -107,6 +109,24 @@ bench-kernel: $(STAMP) ## durable decisions against the raw echo, cold start, ta
 	@mkdir -p bench/out
 	$(PY) -m bench.kernel $(if $(QUICK),--quick) --json bench/out/kernel.json $(ARGS)
 
+bench-limiter: $(STAMP) $(if $(QUICK),$(PEERS)/.quick,$(PEERS)/.full) ## the limiter, local and durable, judged, against other limiters -> bench/out/limiter.json  [QUICK=1]
+	@mkdir -p bench/out
+	$(PY) -m bench.limiter $(if $(QUICK),--quick) --peers $(PEERS)/bin/python --json bench/out/limiter.json $(ARGS)
+
+$(PEERS)/.quick: requirements/bench-peers.txt $(STAMP)
+	$(call peers,$<)
+
+$(PEERS)/.full: requirements/bench-peers-full.txt $(STAMP)
+	$(call peers,$<)
+
+define peers
+	@echo "--- installing the pinned packages of $(1) into $(PEERS)"
+	@$(PY) -m venv --without-pip $(PEERS)
+	@$(PY) -m pip --python $(PEERS)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r $(1)
+	@touch $@
+endef
+
 bench-breaker: $(STAMP) ## how soon all agents know of an open circuit, cost of a look-up -> bench/out/breaker.json
 	@mkdir -p bench/out
 	$(PY) -m bench.breaker --json bench/out/breaker.json $(ARGS)
@@ -135,6 +155,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer versions]
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
+	$(COMPILE) requirements/bench-peers.in -o requirements/bench-peers.txt
+	$(COMPILE) -c requirements/bench-peers.txt requirements/bench-peers-full.in -o requirements/bench-peers-full.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
 	@for service in $(SERVICES); do \

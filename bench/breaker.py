@@ -1,176 +1,231 @@
-"""How soon the whole fleet knows, and what a look-up costs. ``python -m bench.breaker [--agents N] [--trips N]``.
+"""How soon the whole fleet knows, what a decision costs, what is sent to a dead upstream; beside other breakers.
 
-A real server and a real registry, its journal fsynced. Each trip: one report that crosses the threshold is published;
-the clock stops when the last of the agents, each with a connection of its own, refuses a call to that target. Beside it
-stands a bare unsigned broadcast to the same connections, in the same run.
+``python -m bench.breaker [--quick] [--agents N] [--processes N] [--peers PYTHON] [--json FILE]``
+
+A real server, a real registry with its journal fsynced, and agents in several processes, each on a connection of its
+own. Times between processes are read from the machine's monotonic clock. The figures:
+
+- ``allow_*``: one decision of the client (`bench.breaker_look`): closed, open, recovering.
+- ``registry_cpu_cores``, ``deltas_*``: while each agent reports twice a second, and what is sent while nobody calls.
+- ``trip_to_fleet_*``: from the publishing of the report that crosses the threshold (which is before its arrival) to the
+  last of all agents refusing a call there, beside those reports. ``plain_broadcast_*``: one bare message to the same
+  connections, in turn with the trips; ``trip_over_broadcast_p99`` is the quotient.
+- ``calls_to_dead_per_min``: every agent tries a dead upstream once a second; it counts who comes after all know.
+- ``heal_after_half_loss_s``: agents that lose every other broadcast, changes and pulses; the slowest of all.
+- ``stuck_after_dead_prober_s``: the process that holds the only probe permit is killed while others go on trying.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import secrets
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
-from bench.figures import quantile, write
-from bursar.bus.connection import NatsBus, connect
-from bursar.bus.server import NatsServer, provision
-from bursar.bus.signing import Signer
+from bench import breaker_peers
+from bench.breaker_agents import PLAIN
+from bench.breaker_look import each_us
+from bench.breaker_rig import DEAD_OPEN_S, PROBE_TTL_S, Process, Site, Upstream
+from bench.figures import quantile, say, write
+from bursar.bus.connection import connect
 from bursar.client.breaker import Breaker
-from bursar.client.fleet import Fleet
+from bursar.client.trust import verifier_of
+from bursar.contracts.base import observation_subject
 
-PLAIN = "bursar.evt.bench.plain.x"
-LOOK_UPS = 200_000
-
-
-@asynccontextmanager
-async def registry(directory: Path) -> AsyncIterator[NatsServer]:
-    """A server with a running registry; ends both."""
-    keys = directory / "keys"
-    keys.mkdir()
-    (keys / "fence.key").write_bytes(secrets.token_bytes(32))
-    signer = Signer.load_or_create(keys / "signing.nk")
-    (directory / "trust.json").write_text(json.dumps({"breaker": signer.public_key}))
-    async with NatsServer.plain(directory / "nats") as server:
-        bus = await connect(server.url, principal="provisioner")
-        await provision(bus, "breaker")
-        await bus.close()
-        env = {**os.environ, "BURSAR_URL": server.url, "BURSAR_KEYS_DIR": str(keys)}
-        with (directory / "breaker.log").open("wb") as log:
-            command = [sys.executable, "-m", "bursar_breaker"]
-            process = subprocess.Popen(command, env=env, stderr=log)  # noqa: ASYNC220 - at start
-        try:
-            yield server
-        finally:
-            process.kill()
-            process.wait()
+REPORT_EVERY_S = 0.5
+PAUSE_S = 0.04
 
 
-class Watch:
-    """Sets an event when every one of these agents refuses a target."""
+class Size(NamedTuple):
+    """How much is measured."""
 
-    def __init__(self, breakers: list[Breaker]) -> None:
-        self._breakers = breakers
-        self._left: set[int] = set()
-        self._target = ""
-        self.done = asyncio.Event()
-        for number, breaker in enumerate(breakers):
-            self._follow(number, breaker)
-
-    def _follow(self, number: int, breaker: Breaker) -> None:
-        inner = breaker.registry._changed
-
-        def changed() -> None:
-            inner()
-            if number in self._left and not breaker.allows(self._target):
-                self._left.discard(number)
-                if not self._left:
-                    self.done.set()
-
-        breaker.registry._changed = changed
-
-    def expect(self, target: str) -> None:
-        self._target = target
-        self._left = set(range(len(self._breakers)))
-        self.done.clear()
+    looks: int
+    load_s: float
+    trips: int
+    losses: int
+    dead_s: float
 
 
-async def trips(bus: NatsBus, breakers: list[Breaker], count: int) -> list[float]:
-    """Milliseconds from the crossing report to the last agent that knows, once per trip."""
-    watch, found = Watch(breakers), []
+QUICK = Size(looks=200_000, load_s=6.0, trips=60, losses=10, dead_s=8.0)
+FULL = Size(looks=1_000_000, load_s=20.0, trips=250, losses=40, dead_s=60.0)
+
+
+def report(site: Site, target: str) -> float:
+    """Publish a report that crosses the threshold; when that was."""
+    payload = msgpack.packb({"deltas": [{"target": target, "error": 10}]})
+    began = time.monotonic()
+    site.bus.publish(observation_subject("breaker", "report", site.bus.principal), payload)
+    return began
+
+
+async def looks(site: Site, count: int) -> dict[str, float]:
+    """By a client that hears the registry, in this process."""
+    bus = await connect(site.url, principal="looker")
+    breaker = Breaker(bus, trust=lambda: verifier_of(site.trust))
+    if not await breaker.ready(20):
+        raise RuntimeError("the registry does not answer")
+    report(site, "shut/model")
+    while breaker.allows("shut/model"):
+        await asyncio.sleep(0.01)
+    figures: dict[str, float] = {}
+    for name, target in {"": "fine/eu/model/key", "_open": "shut/model/key"}.items():
+        p50, p99 = each_us(breaker.allows, target, count)
+        figures |= {f"allow{name}_p50_us": p50, f"allow{name}_p99_us": p99}
+    await breaker.close()
+    await bus.close()
+    return figures
+
+
+async def load(site: Site, seconds: float) -> dict[str, float]:
+    """What the registry uses while all report, and what is sent while nobody has anything to report."""
+    before = await site.fleet.sent()
+    await asyncio.sleep(1.0)
+    idle = (await site.fleet.sent())[0] - before[0]
+    await site.fleet.tell("load", REPORT_EVERY_S)
+    await asyncio.sleep(1.0)
+    messages, size = await site.fleet.sent()
+    began, used = time.monotonic(), site.registry_cpu()
+    await asyncio.sleep(seconds)
+    took, used = time.monotonic() - began, site.registry_cpu() - used
+    after, size_after = await site.fleet.sent()
+    return {
+        "registry_cpu_cores": used / took,
+        "deltas_per_s": (after - messages) / took,
+        "deltas_per_agent_min": (after - messages) / took * 60 / site.agents,
+        "delta_bytes_per_agent_min": (size_after - size) / took * 60 / site.agents,
+        "deltas_without_calls": float(idle),
+    }
+
+
+async def trips(site: Site, count: int) -> dict[str, float]:
+    """Trips and bare broadcasts in turn, beside the reports of all."""
+    told, plain = [], []
     for number in range(count):
-        watch.expect(f"trip-{number}")
-        payload = msgpack.packb({"deltas": [{"target": f"trip-{number}", "error": 10}]})
-        began = time.perf_counter()
-        bus.publish(f"bursar.obs.breaker.report.{bus.principal}", payload)
-        await asyncio.wait_for(watch.done.wait(), 10)
-        found.append((time.perf_counter() - began) * 1000)
-        await asyncio.sleep(0.02)
-    return found
+        target = f"trip-{number}/model"
+        await site.fleet.tell("watch", target)
+        await asyncio.sleep(PAUSE_S)
+        began = report(site, target)
+        told.append((await site.fleet.last("known", target) - began) * 1000)
+        await asyncio.sleep(PAUSE_S)
+        name = f"{number:012}"
+        began = time.monotonic()
+        site.bus.publish(PLAIN, name.encode() + b"x" * 300)
+        plain.append((await site.fleet.last("plain", name) - began) * 1000)
+    return {
+        "trips": float(count),
+        "trip_to_fleet_p50_ms": quantile(told, 0.5),
+        "trip_to_fleet_p99_ms": quantile(told, 0.99),
+        "plain_broadcast_p50_ms": quantile(plain, 0.5),
+        "plain_broadcast_p99_ms": quantile(plain, 0.99),
+        "trip_over_broadcast_p50": quantile(told, 0.5) / quantile(plain, 0.5),
+        "trip_over_broadcast_p99": quantile(told, 0.99) / quantile(plain, 0.99),
+    }
 
 
-async def plain_broadcasts(bus: NatsBus, buses: list[NatsBus], count: int) -> list[float]:
-    """The same fan-out without anything: one message, unsigned, to all connections."""
-    left, done, found = 0, asyncio.Event(), []
-
-    def heard(_: object) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            done.set()
-
-    for other in buses:
-        await other.subscribe(PLAIN, heard)
-        await other.flush()
-    for _ in range(count):
-        left = len(buses)
-        done.clear()
-        began = time.perf_counter()
-        bus.publish(PLAIN, b"x" * 250)
-        await asyncio.wait_for(done.wait(), 10)
-        found.append((time.perf_counter() - began) * 1000)
-        await asyncio.sleep(0.02)
-    return found
-
-
-def look_up_ns(breaker: Breaker, target: str) -> float:
-    """Nanoseconds of one `allows`, in a loop, the loop's own cost taken off."""
-    allows = breaker.allows
-    began = time.perf_counter_ns()
-    for _ in range(LOOK_UPS):
-        allows(target)
-    with_calls = time.perf_counter_ns() - began
-    began = time.perf_counter_ns()
-    for _ in range(LOOK_UPS):
-        pass
-    return (with_calls - (time.perf_counter_ns() - began)) / LOOK_UPS
+async def dead_upstream(site: Site, seconds: float) -> dict[str, float]:
+    """All agents go on trying."""
+    upstream = Upstream()
+    port = await upstream.start()
+    await site.fleet.tell("watch", "dead/model")
+    known = asyncio.create_task(site.fleet.last("known", "dead/model", within=20.0))
+    for process in site.fleet.processes:
+        process.tell("call", "dead/model", "127.0.0.1", port, 1.0)
+    began = await known
+    await asyncio.sleep(seconds)
+    calls = sum(at > began + 0.05 for at in upstream.calls)
+    took = time.monotonic() - began
+    await site.fleet.tell("call", "dead/model", "127.0.0.1", port, 0)
+    upstream.close()
+    opened, at = 0, DEAD_OPEN_S
+    while at < took:
+        opened, at = opened + 1, at + DEAD_OPEN_S * 2.0 ** (opened + 1)
+    return {
+        "calls_to_dead_per_min": calls / took * 60,
+        "calls_to_dead_before_all_know": float(len(upstream.calls) - calls),
+        "probe_budget_per_min": opened / took * 60,
+    }
 
 
-async def run(agents: int, count: int) -> dict[str, float]:
+async def losses(site: Site, count: int) -> dict[str, float]:
+    """The slowest agent of the slowest change."""
+    targets = [f"lost-{number}/model" for number in range(count)]
+    for target in targets:
+        await site.fleet.tell("heal", target)
+    began = {}
+    for target in targets:
+        began[target] = report(site, target)
+        await asyncio.sleep(0.1)
+    slowest = 0.0
+    for process in site.fleet.processes:
+        left = set(began)
+        while left:
+            _, target, at = await process.until("healed", within=20.0)
+            left.discard(target)
+            slowest = max(slowest, at - began[target])
+    return {"heal_after_half_loss_s": slowest, "losses": float(count)}
+
+
+async def dead_prober(site: Site) -> dict[str, float]:
+    """From the kill to the next call that goes."""
+    prober = await Process("bench.breaker_prober", site.url, str(site.trust), "stuck/model").start()
+    await prober.until("ready")
+    await site.fleet.tell("watch", "stuck/model")
+    report(site, "stuck/model")
+    await site.fleet.last("known", "stuck/model")
+    await prober.until("held", within=10.0)
+    upstream = Upstream()
+    port = await upstream.start()
+    await site.fleet.tell("call", "stuck/model", "127.0.0.1", port, 0.5)
+    killed = time.monotonic()
+    await prober.kill()
+    waits = [asyncio.create_task(process.until("went", "stuck/model", within=20.0)) for process in site.fleet.processes]
+    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    first = min(float(task.result()[2]) for task in done)
+    for task in pending:
+        task.cancel()
+    await site.fleet.tell("call", "stuck/model", "127.0.0.1", port, 0)
+    upstream.close()
+    return {"stuck_after_dead_prober_s": first - killed, "probe_ttl_s": PROBE_TTL_S}
+
+
+async def measure(size: Size, agents: int, processes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        async with registry(directory) as server, AsyncExitStack() as stack:
-            buses = [await connect(server.url, principal=f"agent-{number}") for number in range(agents)]
-            bus = await connect(server.url, principal="reporter")
-            for other in [*buses, bus]:
-                stack.push_async_callback(other.close)
-            fleets = [Fleet(None, bus=bus, trust=directory / "trust.json") for bus in buses]
-            breakers = [(await stack.enter_async_context(fleet)).breaker for fleet in fleets]
-            for breaker in breakers:
-                if not await breaker.ready(20):
-                    raise RuntimeError("the registry does not answer")
-            told = await trips(bus, breakers, count)
-            plain = await plain_broadcasts(bus, buses, count)
-            figures = {
-                "agents": agents,
-                "trips": count,
-                "trip_to_fleet_p50_ms": quantile(told, 0.5),
-                "trip_to_fleet_p99_ms": quantile(told, 0.99),
-                "plain_broadcast_p50_ms": quantile(plain, 0.5),
-                "plain_broadcast_p99_ms": quantile(plain, 0.99),
-                "allows_closed_ns": look_up_ns(breakers[0], "provider-a/eu/gpt-x/key-1"),
-                "allows_open_ns": look_up_ns(breakers[0], "trip-0/eu/gpt-x/key-1"),
-            }
+        say(f"--- starting {agents} agents in {processes} processes")
+        async with Site(Path(name), agents, processes) as site:
+            figures: dict[str, Any] = {"agents": agents, "processes": processes}
+            say("--- look-ups")
+            figures |= await looks(site, size.looks)
+            say("--- the load of reports")
+            figures |= await load(site, size.load_s)
+            say("--- trips beside that load")
+            figures |= await trips(site, size.trips)
+            await site.fleet.tell("load", 0)
+            say("--- a prober that dies")
+            figures |= await dead_prober(site)
+            say("--- half of all broadcasts lost")
+            figures |= await losses(site, size.losses)
+            say("--- a dead upstream")
+            figures |= await dead_upstream(site, size.dead_s)
     return figures
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--agents", type=int, default=50, help="connections that listen, in this process")
-    parser.add_argument("--trips", type=int, default=60, help="how often a circuit opens")
+    parser.add_argument("--quick", action="store_true", help="less of everything, and no other breakers")
+    parser.add_argument("--agents", type=int, default=1_000, help="connections that listen")
+    parser.add_argument("--processes", type=int, default=4, help="over which they are spread")
+    parser.add_argument("--peers", type=Path, help="the Python that has the other breakers")
     parser.add_argument("--json", type=Path, default=Path("bench/out/breaker.json"), help="where the figures go")
     options = parser.parse_args()
-    write(options.json, asyncio.run(run(options.agents, options.trips)))
+    figures = asyncio.run(measure(QUICK if options.quick else FULL, options.agents, options.processes))
+    if not options.quick and options.peers:
+        figures |= breaker_peers.measure(options.peers)
+    write(options.json, figures)
     return 0
 
 

@@ -1,5 +1,6 @@
-"""A load that comes and goes, for every limiter alike: bursts of demand with silences between them, in which each
-request asks again until it is granted. Sizes reach up to the whole limit.
+"""A load that comes and goes, for every limiter alike, as fleets that wake up make it: a first call, a silence of most
+of a window, then for half a window more demand than there is room for; and again. What is refused asks again until the
+burst is over. Sizes reach up to the whole limit.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ async def attempts(
     """What is admitted: when (µs of the monotonic clock) and how much. ``window`` in seconds."""
     rng = random.Random(seed)
     end = time.monotonic() + seconds
-    while (now := time.monotonic()) < end:
-        until = min(end, now + window * rng.uniform(0.1, 0.6))
+    while time.monotonic() < end:
+        if await take(1):
+            yield time.monotonic_ns() // 1000, 1
+        await asyncio.sleep(window * rng.uniform(0.6, 0.95))
+        until = min(end, time.monotonic() + window / 2)
         while time.monotonic() < until:
             amount = size(rng, limit)
             while time.monotonic() < until:

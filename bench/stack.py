@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from bursar.bus.codec import encode
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.server import NatsServer, provision
 from bursar.bus.signing import Signer
+from bursar.contracts.limiter import BudgetSpec, Reload
 
 BUDGET = "bench"
 BUDGETS = """\
@@ -36,12 +38,13 @@ limits.concurrent = 1_000_000_000
 
 class Stack:
     """``async with Stack(directory) as stack``: everything runs when it is entered, nothing when it is left.
-    ``trust``: the file with the public key of its broadcasts."""
+    ``trust``: the file with the public key of its broadcasts; ``owner``: the instance that is taken to decide."""
 
     def __init__(self, directory: Path, budgets: str = BUDGETS) -> None:
         self._directory = directory
         self._budgets = budgets
         self.trust = directory / "trust.json"
+        self.owner = "a"
         self.server = NatsServer.plain(directory / "nats")
         self.instances: dict[str, subprocess.Popen[bytes]] = {}
         self._echo: subprocess.Popen[bytes] | None = None
@@ -96,6 +99,13 @@ class Stack:
         process = self.instances.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    async def reload(self, budgets: Sequence[BudgetSpec]) -> None:
+        """Replace the set of budgets."""
+        body = Reload(id=f"reload{secrets.token_hex(6)}", budgets=tuple(budgets)).model_dump(mode="json")
+        answer = await self.bus.request("bursar.adm.limiter.reload.provisioner", encode(body), 5.0)
+        if answer.headers:
+            raise RuntimeError(f"the budgets were refused: {answer.data!r}")
 
     async def until_answered(self, seconds: float) -> float:
         """Ask until a reservation is granted; the time that took (s)."""

@@ -1,0 +1,50 @@
+"""How many bytes a lease takes in an agent that does nothing with it, and a budget at the authority."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+from bench.limiter_budgets import in_flight, rate
+from bench.limiter_local import in_hand
+from bursar.contracts.limiter import BudgetSpec
+from bursar_limiter.budget import Budget
+
+COUNT = 2_000
+
+
+def bytes_each(make: Callable[[int], Any]) -> float:
+    """Traced bytes of one of many."""
+    made: list[Any] = [None] * COUNT
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(COUNT):
+        made[number] = make(number)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (after - before) / COUNT
+
+
+def spec() -> BudgetSpec:
+    """Five dimensions."""
+    limits: dict[Any, Any] = {
+        "requests": rate(4_000, 60_000),
+        "input_tokens": rate(400_000, 60_000),
+        "output_tokens": rate(80_000, 60_000, charge="production"),
+        "concurrent": in_flight(64),
+        "usd_micros": rate(25_000_000, 86_400_000, paced=False),
+    }
+    return BudgetSpec(name="memory", limits=limits)
+
+
+def memory() -> dict[str, float]:
+    """``budget_bytes``: without its specification, which is as long as the operator's text."""
+    rules = spec()
+    return {
+        "lease_idle_bytes": bytes_each(lambda number: in_hand()),
+        "budget_bytes": bytes_each(lambda number: Budget(rules, {})),
+    }

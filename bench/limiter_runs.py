@@ -1,0 +1,160 @@
+"""The runs whose histories the oracle judges: a saturated key while its owner is killed, a shift of demand, and the
+load that the peers get, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from bench import limiter_budgets as budgets
+from bench.figures import say
+from bench.limiter_load import Caller, History, fleets, now_us, until_stopped
+from bench.limiter_shape import attempts
+from bench.stack import Stack
+from bursar.client.errors import Refused
+from bursar.client.fleet import Fleet
+from tests.oracle.history import Charge
+from tests.oracle.judge import judge, shut_out, utilisation
+
+AGENTS = 8
+LINES = 6
+"""Calls that each agent of the saturated key has in flight or in line."""
+
+WARM_S = 1.5
+"""Until demand is there and the pace is found; utilisation counts from then on."""
+
+SHIFT_WINDOW_S = 0.5
+"""Shares are those of the use in the last half second."""
+
+
+def medium(chance: random.Random) -> int:
+    """A call of up to a hundredth of the key."""
+    return chance.randint(50, 1_200)
+
+
+def large(chance: random.Random) -> int:
+    """Up to the whole limit, and every second one exactly that."""
+    return budgets.LARGE_TOKENS if chance.random() < 0.5 else chance.randint(1, budgets.LARGE_TOKENS)
+
+
+async def saturated(stack: Stack, seconds: float, kills: int) -> dict[str, Any]:
+    """More demand than the key allows, from agents of two teams, beside calls of up to the whole of another limit;
+    owners are killed meanwhile. Judged at every level."""
+    history = History()
+    async with fleets(stack.server.url, AGENTS, "busy") as agents:
+        callers = [
+            Caller(fleet, history, name, ("key", name), medium, seed * 100 + line)
+            for seed, fleet in enumerate(agents)
+            for line in range(LINES)
+            for name in [("key/a", "key/b")[seed % 2]]
+        ]
+        callers += [Caller(fleet, history, "large", ("large",), large, 9_000 + n) for n, fleet in enumerate(agents[:4])]
+        stop = asyncio.Event()
+        working = asyncio.create_task(until_stopped(callers, stop, 1.0))
+        began = now_us()
+        for _ in range(kills):
+            await asyncio.sleep(seconds / (kills + 1))
+            await _replace_owner(stack)
+        await asyncio.sleep(max(0.0, seconds - (now_us() - began) / 1e6))
+        ended = now_us()
+        stop.set()
+        await working
+    verdict = judge(budgets.JUDGED, history.charges, history.flights)
+    never = shut_out(budgets.JUDGED, history.wishes, int((seconds + 5) * 1e6))
+    used = utilisation(budgets.KEY_LIMIT, history.charges, [(began + int(WARM_S * 1e6), ended)])
+    say(f"saturated: {used:.3f} used, {verdict.violations} violations, {len(never)} shut out, {dict(history.counts)}")
+    return {
+        "utilisation_saturated": used,
+        "saturated_violations": verdict.violations,
+        "saturated_proofs": [str(proof) for proof in verdict.proofs[:5]],
+        "saturated_calls": len(history.charges),
+        "saturated_whole_limit_granted": sum(
+            wish.fate == "granted" and wish.amounts["input_tokens"] == budgets.LARGE_TOKENS for wish in history.wishes
+        ),
+        "saturated_kills": kills,
+        "never_fit_refusals": len(never),
+    }
+
+
+async def _replace_owner(stack: Stack) -> None:
+    """kill -9 whoever owns, as far as this bench knows; what was killed comes back as a standby."""
+    victim = stack.owner
+    stack.kill(victim)
+    stack.start(victim)
+    stack.owner = next(name for name in stack.instances if name != victim)
+    await stack.until_present(victim)
+
+
+# ---- demand shifts
+
+
+async def reconvergence(stack: Stack, before: float, after: float) -> dict[str, Any]:
+    """One group of agents has a budget for itself; then another wants as much. Seconds until the second has its half,
+    within 10 %, of what is used; ``before`` and ``after``: seconds that are watched."""
+    history, size = History(), (lambda chance: chance.randint(20, 120))
+    async with fleets(stack.server.url, 4, "first") as first, fleets(stack.server.url, 4, "second") as second:
+        stop = asyncio.Event()
+
+        def group(agents: list[Fleet], name: str) -> list[Caller]:
+            return [
+                Caller(fleet, history, "shared", ("shared", name), size, number * 100 + line, seconds=0.02)
+                for number, fleet in enumerate(agents)
+                for line in range(6)
+            ]
+
+        one = asyncio.create_task(until_stopped(group(first, "first"), stop, 1.0))
+        await asyncio.sleep(before)
+        shifted = now_us()
+        two = asyncio.create_task(until_stopped(group(second, "second"), stop, 1.0))
+        await asyncio.sleep(after)
+        ended = now_us()
+        stop.set()
+        await asyncio.gather(one, two)
+    verdict = judge([budgets.SHARED_LIMIT], history.charges)
+    seconds = _settled_after(history.charges, shifted)
+    say(f"shares were fair {seconds:.2f} s after demand had shifted; {verdict.violations} violations")
+    return {
+        "reconverge_s": seconds,
+        "reconverge_share_at_end": _share(history.charges, ended, ended - shifted - int(2e6)),
+        "reconverge_violations": verdict.violations,
+    }
+
+
+def _settled_after(charges: list[Charge], shifted: int) -> float:
+    """Seconds from the shift to the end of the first half second in which the second group had 45 to 55 %; infinite
+    when there was none."""
+    window, last = int(SHIFT_WINDOW_S * 1e6), max(charge.at for charge in charges)
+    for at in range(shifted + window, last, 20_000):
+        if 0.45 <= _share(charges, at, window) <= 0.55:
+            return (at - shifted) / 1e6
+    return float("inf")
+
+
+def _share(charges: list[Charge], at: int, window: int) -> float:
+    """The second group's part of what was used in a window that ends then."""
+    inside = [charge for charge in charges if at - window <= charge.at < at]
+    total = sum(charge.amounts["input_tokens"] for charge in inside)
+    second = sum(charge.amounts["input_tokens"] for charge in inside if "second" in charge.path)
+    return second / total if total else 0.0
+
+
+# ---- as the peers are loaded
+
+
+async def as_a_peer(stack: Stack, seconds: float, seed: int) -> list[tuple[int, int]]:
+    """What this limiter admits under the load of `bench.limiter_shape`."""
+    async with fleets(stack.server.url, 1, "peer") as (fleet,):
+
+        async def take(amount: int) -> bool:
+            try:
+                permit = await fleet.limiter.acquire("peer", input_tokens=amount)
+            except Refused:
+                return False
+            permit.sent()
+            permit.settle_soon(input_tokens=amount)
+            return True
+
+        took = attempts(take, seconds, budgets.PEER_TOKENS, budgets.PEER_WINDOW_S, seed)
+        return [row async for row in took]
