@@ -100,7 +100,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.desk.settle_due()
         self.note_answers()
-        waiting = len(self.desk.state.budgets[budget].line)
+        waiting = self.desk.state.budgets[budget].waiting
         before = self.desk.dump()
         outcome = self.desk.ask(body, who)
         if isinstance(outcome, Accept):
@@ -278,8 +278,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_is_in_line(self) -> None:
-        lines = {key for budget in self.desk.state.budgets.values() for key in budget.line.waiters}
-        assert lines == self.parked.keys()
+        lined = [budget.line for budget in self.desk.state.budgets.values() if budget.has_line]
+        assert {key for line in lined for key in line.waiters} == self.parked.keys()
+        assert self.desk.state.parked.keys() == self.parked.keys()
 
     def teardown(self) -> None:
         """Nobody waits beyond the deadline, and everything ends."""

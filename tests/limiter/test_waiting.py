@@ -249,7 +249,9 @@ def test_a_command_that_was_handed_out_and_does_not_fit_keeps_its_place() -> Non
     outcome = desk.decider.decide(desk.state, Command("agent", "w", head.command.body), desk.now, (1, 1, 99))
     parked(outcome)
     assert line.head() is head
-    assert line.head_at == 60_000
+    desk.settle_due()
+    assert line.head() is head
+    assert desk.decider.wake_at(desk.state) == 5_000
 
 
 def test_waiters_that_left_do_not_pile_up() -> None:

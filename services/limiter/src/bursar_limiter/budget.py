@@ -60,9 +60,11 @@ class Budget:
     for its call. ``retired``: no longer offered, kept because something in it still counts. ``recovering_until``:
     nothing is granted before. ``count``: reservations in flight that name it, ``held``: by principal. ``watches``:
     whether it has limits in flight, so that it matters when reservations time out. ``gives``: whether agents or runs
-    have budgets of their own below it; ``made``: how many there are now. ``granted`` counts also for these."""
+    have budgets of their own below it; ``made``: how many there are now. ``granted`` counts also for these.
+    ``alarm_at``: when its line will be looked at (0: not by time)."""
 
     __slots__ = (
+        "alarm_at",
         "base",
         "children",
         "count",
@@ -72,7 +74,7 @@ class Budget:
         "granted",
         "held",
         "highest",
-        "line",
+        "lined",
         "links",
         "live",
         "made",
@@ -111,7 +113,8 @@ class Budget:
         self.refused = 0
         self.recovering_until = 0
         self.retired = False
-        self.line = Line()
+        self.alarm_at = 0
+        self.lined: Line | None = None
 
     def adopt(self, spec: BudgetSpec, meters: tuple[Meter, ...]) -> None:
         """Take these rules and meters."""
@@ -128,6 +131,23 @@ class Budget:
     @property
     def spec(self) -> BudgetSpec:
         return spec_of(self.text)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether anybody has ever waited in it or below."""
+        return self.lined is not None
+
+    @property
+    def line(self) -> Line:
+        """Who waits; made when somebody first does."""
+        if self.lined is None:
+            self.lined = Line()
+        return self.lined
+
+    @property
+    def waiting(self) -> int:
+        """How many requests that name it stand in line."""
+        return 0 if self.lined is None else len(self.lined)
 
     @property
     def is_offered(self) -> bool:

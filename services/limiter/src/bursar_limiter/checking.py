@@ -38,5 +38,10 @@ def _validate_budget(state: State, budget: Budget, now: int) -> None:
         meter.validate(now)
     assert all(child.parent is budget for child in budget.children.values()), f"{name}: children"
     assert budget.parent is None or budget.parent.children.get(name) is budget, f"{name}: parent"
-    budget.line.validate()
-    assert (name in state.standing) == bool(budget.line), f"{name}: standing"
+    assert (name in state.standing) == bool(budget.waiting), f"{name}: standing"
+    if budget.has_line:
+        budget.line.validate()
+        offers = {child: entry.waiter for child, entry in budget.line.offers.items()}
+        for child, waiter in offers.items():
+            below = budget.children[child].line
+            assert below.head(now) is waiter, f"{name}: {child} offers what is not its head"

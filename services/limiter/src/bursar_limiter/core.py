@@ -28,7 +28,6 @@ from bursar_limiter.evolve import APPLY
 from bursar_limiter.parts import PARTS, Part
 from bursar_limiter.state import State
 from bursar_limiter.storing import dump, load
-from bursar_limiter.waiting import NEVER
 
 
 def plug_in(part: Part) -> None:
@@ -90,7 +89,9 @@ class LimiterDecider:
 
     def wake_at(self, state: State) -> int | None:
         """May be early (a time-out that was settled meanwhile): `due` then hands out nothing and moves it on."""
-        times = [budget.line.head_at for budget in state.standing.values() if budget.line.head_at < NEVER]
+        if state.dirty or state.dirty_gates or state.orphans:
+            return 0
+        times = [state.alarms[0][0]] if state.alarms else []
         if state.expiries:
             times.append(state.expiries[0][0])
         if state.deadlines:

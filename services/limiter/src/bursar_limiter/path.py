@@ -21,13 +21,13 @@ MAX_OBJECTS: Final = 32
 
 
 class Path:
-    """``nodes``: the leaf, those above it, then the linked ones, in order; ``links``: the latter. ``closed_until``:
-    nothing is granted before, because one of them recovers. ``watchers``: those to which time-outs matter. A path is
-    made anew when the tree changes or something recovers."""
+    """``tree``: the leaf and those above it; ``links``: the objects beside them; ``nodes``: all, in this order.
+    ``closed_until``: nothing is granted before, because one of them recovers. ``watchers``: those to which time-outs
+    matter. A path is made anew when the tree changes or something recovers."""
 
     __slots__ = (
-        "also", "bursts", "closed_until", "depth", "good_for", "holds", "leaf", "links", "max_ttl", "meters", "nodes",
-        "rates", "watchers",
+        "also", "bursts", "closed_until", "good_for", "holds", "leaf", "links", "max_ttl", "meters", "nodes",
+        "rates", "tree", "watchers",
     )  # fmt: skip
 
     def __init__(self, leaf: Budget, also: tuple[str, ...] = (), named: Iterable[Budget] = ()) -> None:
@@ -36,7 +36,7 @@ class Path:
         links = dict.fromkeys(node for link in linked for node in link.ancestors() if node not in tree)
         self.leaf = leaf
         self.also = also
-        self.depth = len(tree)
+        self.tree = tuple(tree)
         self.links = tuple(links)
         self.nodes = (*tree, *self.links)
         meters = [(meter.index, meter) for node in self.nodes for meter in node.meters]

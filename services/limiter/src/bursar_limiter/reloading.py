@@ -19,7 +19,7 @@ from typing import Any
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec, Reload, windows_of
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import events, tree
+from bursar_limiter import events, lining, tree
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
@@ -107,7 +107,7 @@ def apply_budgets(state: State, event: Event) -> None:
     _count_again(state)
     for part in PARTS:
         part.reloaded(state, now)
-    state.changed_all()
+    lining.rebuild(state, now)
 
 
 def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], now: int) -> None:
@@ -115,7 +115,7 @@ def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], 
     it stays aside with what counts in it."""
     base = budget.base
     assert base is not None
-    if not budget.line and not budget.children and budget.at_rest(now):
+    if not budget.waiting and not budget.children and budget.at_rest(now):
         tree.drop(state, budget)
         return
     spec = wanted.get(base.name)
@@ -130,14 +130,14 @@ def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], 
         change(budget, tree.child_spec(spec, budget.name, template), now, state.ordinal)
         return
     budget.base, base.made = None, base.made - 1
-    _retire(state, budget, now)
+    _retire(state, budget, now, "over_limit" if spec is not None else "")
 
 
-def _retire(state: State, budget: Budget, now: int) -> None:
+def _retire(state: State, budget: Budget, now: int, why: str = "") -> None:
     """No longer offer a budget; who stands in its line is told so (`due` hands them out)."""
     budget.retired = True
-    for waiter in list(budget.line.waiters.values()):
-        state.send_away(budget, waiter, "")
+    for waiter in list(budget.line.waiters.values() if budget.has_line else ()):
+        lining.send_away(state, budget, waiter, why, now)
     if budget.idle(now) and not budget.children:
         tree.drop(state, budget)
 

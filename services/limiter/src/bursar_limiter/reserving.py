@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from heapq import heappop
+from typing import Final
 
-from bursar.contracts.limiter import Reserve
+from bursar.contracts.limiter import PRIORITIES, Reserve
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse, Reject
-from bursar_limiter import bugs, events
+from bursar_limiter import bugs, events, lining
 from bursar_limiter.asking import find_path
-from bursar_limiter.budget import MAX_HELD, Budget
-from bursar_limiter.dimensions import NOTHING, Quantities, from_amounts
+from bursar_limiter.budget import MAX_HELD
+from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, from_amounts
 from bursar_limiter.path import Path
-from bursar_limiter.refusal import fits_at, obstacle, refused, soonest, too_large
+from bursar_limiter.refusal import obstacle, refused, soonest, too_large
 from bursar_limiter.settling import unknown_budget
 from bursar_limiter.state import WITHDRAWN, State
-from bursar_limiter.waiting import NEVER, UNKNOWN, Waiter
+from bursar_limiter.waiting import Waiter
 
-WHOLE = 1_000_000
-"""The cost of a request that takes a whole limit."""
+MAX_STANDING: Final = 200_000
+"""Most requests that may wait, in all lines together."""
 
 
 def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -36,8 +37,12 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     amounts = from_amounts(body.amounts)
     if sent_away:
         return _refuse(path, command, amounts, now, sent_away.why)
-    if path.leaf.line.waiters:
-        return _in_line(state, path, command, amounts, now, fence)
+    if state.standing:
+        waiter = state.parked.get((command.principal, command.request_id))
+        if waiter is not None:
+            return _in_line(state, path, waiter, now, fence)
+        if lining.must_wait(state, path) and not (seeded(bugs.OVERTAKEN) and path.fits(now, amounts)):
+            return _stand_in_line(state, path, command, amounts, now)
     if path.fits(now, amounts):
         return _grant(path, command, amounts, now, fence)
     return _stand_in_line(state, path, command, amounts, now)
@@ -77,36 +82,25 @@ def _grant(path: Path, command: Command, amounts: Quantities, now: int, fence: F
     return Accept([event], reply)
 
 
-def _in_line(state: State, path: Path, command: Command, amounts: Quantities, now: int, fence: Fence) -> Outcome:
-    """A reserve while somebody waits: somebody new, a re-sent one, or one that `due` has handed out."""
-    line = path.leaf.line
-    waiter = line.find(command)
-    if waiter is None:
-        if seeded(bugs.OVERTAKEN) and path.fits(now, amounts):
-            return _grant(path, command, amounts, now, fence)
-        return _stand_in_line(state, path, command, amounts, now)
+def _in_line(state: State, path: Path, waiter: Waiter, now: int, fence: Fence) -> Outcome:
+    """Who stands in line was sent again, or handed out by `due`."""
     if state.handed is not waiter:
         return Park()
     state.handed = None
-    head = line.head() is waiter
-    if head and path.fits(now, waiter.amounts):
-        return _grant_head(state, path, waiter, now, fence)
+    command = waiter.command
+    if lining.is_turn(path, waiter, now) and path.fits(now, waiter.amounts):
+        outcome = _grant(path, command, waiter.amounts, now, fence)
+        lining.leave(state, path, waiter, now, granted=isinstance(outcome, Accept))
+        if isinstance(outcome, Accept):
+            state.note(command[:2], outcome.reply["reservation"])
+        return outcome
     hopeless = too_large(path, waiter.amounts) is not None
     if now >= waiter.deadline or hopeless:
-        others = line.before(command.principal, waiter)
-        _leave(state, path.leaf, waiter)
+        others = path.leaf.line.before(command.principal, waiter, now)
+        lining.leave(state, path, waiter, now)
         return _refuse(path, command, waiter.amounts, now, "wait_too_long", others)
-    if head:
-        line.head_at = max(_head_at(state, path.leaf, now), now + 1)
+    lining.put_off(state, path, waiter, now)
     return Park()
-
-
-def _grant_head(state: State, path: Path, waiter: Waiter, now: int, fence: Fence) -> Outcome:
-    outcome = _grant(path, waiter.command, waiter.amounts, now, fence)
-    _leave(state, path.leaf, waiter, granted=isinstance(outcome, Accept))
-    if isinstance(outcome, Accept):
-        state.note(waiter.command[:2], outcome.reply["reservation"])
-    return outcome
 
 
 def _stand_in_line(state: State, path: Path, command: Command, amounts: Quantities, now: int) -> Outcome:
@@ -120,27 +114,24 @@ def _stand_in_line(state: State, path: Path, command: Command, amounts: Quantiti
     first = soonest(path, amounts, now)
     if first is None or first > now + body.wait_ms:
         return _refuse(path, command, amounts, now, "wait_too_long")
-    if len(leaf.line) >= leaf.max_waiting:
+    if leaf.waiting >= leaf.max_waiting:
         last = leaf.line.makes_place(principal)
         if last is None:
             return _refuse(path, command, amounts, now, "queue_full")
-        state.send_away(leaf, last, "queue_full")
+        lining.send_away(state, leaf, last, "queue_full", now)
+    if len(state.parked) >= MAX_STANDING:
+        return _refuse(path, command, amounts, now, "queue_full")
     state.order += 1
-    waiter = Waiter(command, amounts, now + body.wait_ms, state.order, _cost(path, amounts), path.also)
-    leaf.line.join(waiter)
-    state.wait(leaf, waiter)
+    rank = max(PRIORITIES.index(body.priority), *(node.highest for node in path.nodes))
+    deadline = now + body.wait_ms
+    waiter = Waiter(command, amounts, deadline, state.order, _cost(path, amounts), path.also, rank, now, leaf.name)
+    lining.stand(state, path, waiter, now)
     return Park()
 
 
 def _cost(path: Path, amounts: Quantities) -> int:
-    """The largest share of a limit, in parts of `WHOLE`; at least one."""
-    return max((amounts[index] * WHOLE // meter.limit for index, meter in path.meters), default=0) + 1
-
-
-def _leave(state: State, budget: Budget, waiter: Waiter, *, granted: bool = False) -> None:
-    budget.line.leave(waiter, granted=granted)
-    if not budget.line:
-        del state.standing[budget.name]
+    """The largest share of a limit, in parts of `lining.WHOLE`; at least one."""
+    return max((amounts[index] * lining.WHOLE // meter.limit for index, meter in path.meters), default=0) + 1
 
 
 def _refuse(
@@ -148,44 +139,40 @@ def _refuse(
 ) -> Refuse:
     """``others``: what is certain to go before it, if it stood in line until now."""
     path.leaf.refused += 1
-    ahead = len(path.leaf.line)
+    ahead = path.leaf.waiting + sum(len(node.line.offers) for node in path.tree[1:] if node.has_line)
     large = too_large(path, amounts)
     if large is not None:
         return Refuse(refused(path, "never_fits", amounts, now, (ahead, NOTHING), large))
     if now < path.closed_until and reason != "withdrawn":
         reason = "recovering"
-    others = others or path.leaf.line.before(command.principal)
+    others = others or _ahead(path, command.principal, now)
     return Refuse(refused(path, reason, amounts, now, (ahead, others), obstacle(path, amounts, now, others)))
+
+
+def _ahead(path: Path, principal: str, now: int) -> Quantities:
+    """What is certain to go before a request that would join now: in its own line, and the heads of those above."""
+    if not any(node.has_line for node in path.tree):
+        return NOTHING
+    asked = [path.leaf.line.before(principal, now=now)]
+    for node in path.tree[1:]:
+        head = node.line.head(now) if node.has_line else None
+        if head is not None and head.leaf != path.leaf.name:
+            asked.append(head.amounts)
+    return as_quantities(sum(column) for column in zip(*asked, strict=True))
 
 
 def next_waiter(state: State, now: int) -> Waiter | None:
     """Who in any line is to be decided now: those sent away, heads that fit, waiters past the deadline."""
     while state.orphans:
         waiter = state.orphans.popleft()
-        budget = state.budgets.get(waiter.command.body.budget)
-        if not waiter.why or budget is None or budget.line.find(waiter.command) is None:
+        if not waiter.why or waiter.command[:2] not in state.parked:
             return waiter  # and otherwise he has asked again meanwhile, and got another place
-    for budget in state.standing.values():
-        line = budget.line
-        if line.head_at == UNKNOWN:
-            line.head_at = _head_at(state, budget, now)
-        if line.head_at <= now:
-            return line.head()
+    head = lining.next_head(state, now)
+    if head is not None:
+        return head
     deadlines = state.deadlines
     while deadlines and (deadlines[0][0] <= now or deadlines[0][2].gone):
         waiter = heappop(deadlines)[2]
         if not waiter.gone:
             return waiter
     return None
-
-
-def _head_at(state: State, budget: Budget, now: int) -> int:
-    """When the head of the line is to be decided: when it fits, or at once if it never will."""
-    head = budget.line.head()
-    if head is None:
-        return now
-    path = state.path_of(budget, head.also)
-    if too_large(path, head.amounts) is not None:
-        return now
-    retry_at = fits_at(path, head.amounts, now)
-    return NEVER if retry_at is None else retry_at

@@ -15,7 +15,7 @@ from bursar_limiter.adapting_state import Adapting
 from bursar_limiter.budget import SPARE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities
 from bursar_limiter.path import Path
-from bursar_limiter.waiting import UNKNOWN, Waiter
+from bursar_limiter.waiting import Lane, Waiter
 
 REMEMBER_MS: Final = 600_000
 """Ended reservations are remembered for at least so long (unless more end than `REMEMBER_COUNT`)."""
@@ -43,6 +43,18 @@ class Ended(NamedTuple):
     also: tuple[str, ...] = ()
 
 
+class Gate:
+    """Who waits for an object beside the tree: a heap of (order of joining, order of waiting, request, lane).
+    ``kept_for``: for whom alone it is; ``alarm_at``: when it is looked at again (0: not by time)."""
+
+    __slots__ = ("alarm_at", "heap", "kept_for")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, Waiter, Lane]] = []
+        self.kept_for: Waiter | None = None
+        self.alarm_at = 0
+
+
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``ordinal`` (grants so far), with
     ``lost_at`` (when entries were found lost; -1: never). The rest is volatile or made from the durable part:
@@ -51,20 +63,25 @@ class State:
 
     __slots__ = (
         "adapting",
+        "alarms",
         "at",
         "budgets",
         "deadlines",
         "decided",
+        "dirty",
+        "dirty_gates",
         "ended",
         "ended_before",
         "ended_since",
         "expiries",
+        "gates",
         "handed",
         "live",
         "lost_at",
         "order",
         "ordinal",
         "orphans",
+        "parked",
         "paths",
         "source",
         "standing",
@@ -88,7 +105,12 @@ class State:
         self.paths: dict[tuple[str, tuple[str, ...]], Path] = {}
         self.deadlines: list[tuple[int, int, Waiter]] = []
         self.decided: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self.dirty: dict[str, None] = {}
+        self.dirty_gates: dict[str, None] = {}
+        self.gates: dict[str, Gate] = {}
+        self.alarms: list[tuple[int, str, bool]] = []
         self.standing: dict[str, Budget] = {}
+        self.parked: dict[tuple[str, str], Waiter] = {}
         self.orphans: deque[Waiter] = deque()
         self.handed: Waiter | None = None
         self.order = 0
@@ -135,12 +157,23 @@ class State:
     def changed(self, path: Path) -> None:
         """Room was made, or taken, in these objects otherwise than by a grant: lines look at their time again."""
         if self.standing:
-            for budget in self.standing.values():
-                budget.line.head_at = UNKNOWN
+            self.mark(path)
+
+    def mark(self, path: Path) -> None:
+        """The lines of this path are to be looked at."""
+        for node in path.tree:
+            if node.has_line:
+                self.dirty[node.name] = None
+        for link in path.links:
+            if link.name in self.gates:
+                self.dirty_gates[link.name] = None
 
     def changed_all(self) -> None:
-        for budget in self.standing.values():
-            budget.line.head_at = UNKNOWN
+        """As `changed`, everywhere."""
+        for budget in self.budgets.values():
+            if budget.has_line:
+                self.dirty[budget.name] = None
+        self.dirty_gates.update(dict.fromkeys(self.gates))
 
     def how_ended(self, reservation: str) -> Ended | None:
         return self.ended.get(reservation) or self.ended_before.get(reservation)
@@ -156,19 +189,13 @@ class State:
     def wait(self, budget: Budget, waiter: Waiter) -> None:
         """Note that a waiter stands in a budget's line, and until when."""
         self.standing[budget.name] = budget
+        self.dirty[budget.name] = None
+        self.parked[waiter.command[:2]] = waiter
         if len(self.deadlines) >= self.tidy_at:
             self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]
             heapify(self.deadlines)
             self.tidy_at = 2 * len(self.deadlines) + SPARE
         heappush(self.deadlines, (waiter.deadline, waiter.order, waiter))
-
-    def send_away(self, budget: Budget, waiter: Waiter, why: str) -> None:
-        """Take somebody out of line; `due` hands him out, to be told why."""
-        budget.line.leave(waiter)
-        if not budget.line:
-            del self.standing[budget.name]
-        waiter.why = why
-        self.orphans.append(waiter)
 
     def note(self, key: tuple[str, str], what: str) -> None:
         """What has become of a request that stood, or might yet stand, in line: a reservation, or `WITHDRAWN`."""

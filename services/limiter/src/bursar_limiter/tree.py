@@ -102,7 +102,7 @@ def drop_idle(state: State, base: Budget) -> None:
     """Forget the agents' and runs' budgets in which nothing differs from new ones: runs before agents."""
     below = [budget for budget in state.budgets.values() if budget.base is base]
     for budget in sorted(below, key=lambda budget: -budget.name.count("/")):
-        if not budget.line and not budget.children and budget.at_rest(state.at):
+        if not budget.waiting and not budget.children and budget.at_rest(state.at):
             drop(state, budget)
     state.paths.clear()
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from bursar.contracts.limiter import Withdraw
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse
-from bursar_limiter import events
+from bursar_limiter import events, lining
 from bursar_limiter.state import WITHDRAWN, State
 
 
 def decide_withdraw(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Withdraw = command.body
     key = (command.principal, body.request)
-    budget = state.budgets.get(body.budget)
-    waiter = budget.line.waiters.get(key) if budget is not None else None
-    if budget is not None and waiter is not None:
-        state.send_away(budget, waiter, "withdrawn")
+    waiter = state.parked.get(key)
+    if waiter is not None and waiter.command.body.budget != body.budget:
+        waiter = None
+    if waiter is not None:
+        lining.send_away(state, state.budgets[waiter.leaf], waiter, "withdrawn", now)
     reservation = state.decided.get(key)
     if reservation is None or reservation == WITHDRAWN:
         state.note(key, WITHDRAWN)
