@@ -15,7 +15,7 @@ from tests.limiter.fleet import Desk
 MINUTE = 60_000
 
 
-def limits(**given: int) -> dict[Any, LimitSpec]:
+def limits(**given: int) -> dict[Any, Any]:
     return {name: LimitSpec(limit=limit, window_ms=MINUTE, paced=False) for name, limit in given.items()}
 
 
@@ -83,6 +83,15 @@ def test_the_later_end_wins() -> None:
     desk.check()
 
 
+def test_an_earlier_report_of_more_does_not_shorten_what_is_frozen() -> None:
+    """One that names everything freezes what was free, until its own end; what was frozen for longer stays so."""
+    desk = Desk(PROVIDER)
+    limited(desk, "p", "requests", after=9_000)
+    assert broadcast(limited(desk, "p", after=2_000, who="other")).remaining_ms == 2_000
+    assert desk.refused("p", requests=1)["retry_at_ms"] == 9_000
+    assert desk.refused("p", input_tokens=1)["retry_at_ms"] == 2_000
+
+
 @pytest.mark.parametrize("asked", [120_001, 86_400_000])
 def test_no_freeze_is_longer_than_the_bound(asked: int) -> None:
     """Whatever was said; the bound is the budget's."""
@@ -119,7 +128,7 @@ def test_reports_cost_their_reporter_something_however_little_they_move() -> Non
 def test_without_a_time_it_is_a_second_then_twice_as_long() -> None:
     """Until there was a minute of calm."""
     desk = Desk(PROVIDER, now=5)
-    spans = []
+    spans: list[int] = []
     for _ in range(8):
         spans.append(broadcast(limited(desk, "p", who=f"a{len(spans)}")).remaining_ms)
         desk.advance(desk.now + spans[-1])
