@@ -6,7 +6,7 @@ from typing import Any
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.contracts.limiter_observed import Adapting, RateLimited
-from bursar.kernel.decider import Accept, Outcome
+from bursar.kernel.decider import Accept, Outcome, Refuse
 from bursar_limiter import adapting_events as events
 from tests.limiter.fleet import Desk
 
@@ -160,3 +160,18 @@ def test_who_asks_for_nothing_is_not_looked_at() -> None:
     desk.granted("p", requests=1)
     desk.advance(5_000)
     assert len(desk.journal) == before + 1
+
+
+def test_refusals_are_demand_too() -> None:
+    """Nobody stands in line here: agents come back at the time that they were told."""
+    desk = Desk(budget())
+    left_at(desk, 600)
+    before = pace(desk)
+    while desk.now < 30_000:
+        outcome = desk.reserve("p", requests=5)
+        if isinstance(outcome, Accept):
+            settle(desk, outcome, 5)
+        else:
+            assert isinstance(outcome, Refuse)
+            desk.advance(outcome.reply["retry_at_ms"])
+    assert pace(desk) > before + 200

@@ -12,6 +12,7 @@ from bursar_limiter import bugs, events, lining
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, from_amounts
+from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
 from bursar_limiter.refusal import obstacle, refused, soonest, too_large
 from bursar_limiter.settling import unknown_budget
@@ -36,7 +37,7 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
         path = found
     amounts = from_amounts(body.amounts)
     if sent_away:
-        return _refuse(path, command, amounts, now, sent_away.why)
+        return _refuse(state, path, command, amounts, now, sent_away.why)
     if state.standing:
         waiter = state.parked.get((command.principal, command.request_id))
         if waiter is not None:
@@ -98,7 +99,7 @@ def _in_line(state: State, path: Path, waiter: Waiter, now: int, fence: Fence) -
     if now >= waiter.deadline or hopeless:
         others = path.leaf.line.before(command.principal, waiter, now)
         lining.leave(state, path, waiter, now)
-        return _refuse(path, command, waiter.amounts, now, "wait_too_long", others)
+        return _refuse(state, path, command, waiter.amounts, now, "wait_too_long", others)
     lining.put_off(state, path, waiter, now)
     return Park()
 
@@ -108,19 +109,19 @@ def _stand_in_line(state: State, path: Path, command: Command, amounts: Quantiti
     principal, request_id, body = command
     leaf = path.leaf
     if state.decided.get((principal, request_id)) == WITHDRAWN:
-        return _refuse(path, command, amounts, now, "withdrawn")
+        return _refuse(state, path, command, amounts, now, "withdrawn")
     if not body.wait_ms or too_large(path, amounts) is not None:
-        return _refuse(path, command, amounts, now, "over_limit")
+        return _refuse(state, path, command, amounts, now, "over_limit")
     first = soonest(path, amounts, now)
     if first is None or first > now + body.wait_ms:
-        return _refuse(path, command, amounts, now, "wait_too_long")
+        return _refuse(state, path, command, amounts, now, "wait_too_long")
     if leaf.waiting >= leaf.max_waiting:
         last = leaf.line.makes_place(principal)
         if last is None:
-            return _refuse(path, command, amounts, now, "queue_full")
+            return _refuse(state, path, command, amounts, now, "queue_full")
         lining.send_away(state, leaf, last, "queue_full", now)
     if len(state.parked) >= MAX_STANDING:
-        return _refuse(path, command, amounts, now, "queue_full")
+        return _refuse(state, path, command, amounts, now, "queue_full")
     state.order += 1
     rank = max(PRIORITIES.index(body.priority), *(node.highest for node in path.nodes))
     deadline = now + body.wait_ms
@@ -135,7 +136,13 @@ def _cost(path: Path, amounts: Quantities) -> int:
 
 
 def _refuse(
-    path: Path, command: Command, amounts: Quantities, now: int, reason: str, others: Quantities | None = None
+    state: State,
+    path: Path,
+    command: Command,
+    amounts: Quantities,
+    now: int,
+    reason: str,
+    others: Quantities | None = None,
 ) -> Refuse:
     """``others``: what is certain to go before it, if it stood in line until now."""
     path.leaf.refused += 1
@@ -145,6 +152,8 @@ def _refuse(
         return Refuse(refused(path, "never_fits", amounts, now, (ahead, NOTHING), large))
     if now < path.closed_until and reason != "withdrawn":
         reason = "recovering"
+    for part in PARTS:
+        part.refused(state, path.leaf.name)
     others = others or _ahead(path, command.principal, now)
     return Refuse(refused(path, reason, amounts, now, (ahead, others), obstacle(path, amounts, now, others)))
 
