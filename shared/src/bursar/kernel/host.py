@@ -90,7 +90,7 @@ class Host:
             floor = FloorFile(settings.data_dir, spec.name, self._shard, self._fencer)
         journal = JetStreamJournal(log_bus, spec.name, self._shard)
         clock = clock or SystemClock()
-        self.runner = ShardRunner(replica, journal, clock, self, floor)
+        self.runner = ShardRunner(replica, journal, clock, self, floor, self.pauses.late)
         self.inbox: InboxReader | None = None
         if spec.inbox is not None:
             owner = ShardOwner(self.runner, spec.inbox.position)

@@ -32,7 +32,7 @@ FULL_CODES: Final = frozenset({10002, 10023, 10047, 10077})
 """No room: of the account, of the server's memory, of its disk; 10077 is that the stream did not take the message, as
 when it has reached its limit (the store's own words stand in the description)."""
 PULL_MESSAGES: Final = 2000
-TAIL_PAUSE: Final = 0.1
+TAIL_PAUSE: Final = 0.25
 """Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
 from the owner that it follows."""
 NO_LEADER_PAUSE: Final = 0.05
