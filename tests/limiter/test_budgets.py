@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar.contracts.limiter_observed import Adapting
 from bursar_limiter.__main__ import main
 from bursar_limiter.budgets import BadBudgets, budgets_of, count, duration, money, permille
 from bursar_limiter.reloading import digest
@@ -71,6 +72,7 @@ def test_a_budget_in_full() -> None:
         burst = "10%"
         max_ttl = "5m"
         max_waiting = "1k"
+        adapt = { max_freeze = "90s", learn = false, ramp = "30s" }
         limits.requests = { limit = "4k", window = "1m" }
         limits.output_tokens = { limit = "80k", window = "1m", charge = "production" }
         limits.input_tokens = { limit = "400k", window = "1m", bucket = "50k" }
@@ -86,6 +88,7 @@ def test_a_budget_in_full() -> None:
         burst_permille=100,
         max_ttl_ms=300_000,
         max_waiting=1000,
+        adapt=Adapting(max_freeze_ms=90_000, learn=False, ramp_ms=30_000),
         limits={
             "requests": LimitSpec(limit=4000, window_ms=60_000),
             "output_tokens": LimitSpec(limit=80_000, window_ms=60_000, charge="production"),
@@ -114,6 +117,10 @@ def test_a_budget_in_full() -> None:
         ("[budgets.a]\nlimits.concurrent = 1\nburst = 7", "burst = 7 must be a percentage"),
         ("[budgets.'A b']\nlimits.concurrent = 1", "x.toml, line 1: [budgets.A b]: name: "),
         ("[budgets.a]", "[budgets.a]: it limits nothing"),
+        ("[budgets.a]\nlimits.concurrent = 1\nadapt = 1", "[budgets.a] adapt: must be a table"),
+        ("[budgets.a]\nlimits.concurrent = 1\nadapt.ramp = 'x'", "[budgets.a] adapt: ramp = 'x' must be a time"),
+        ("[budgets.a]\nlimits.concurrent = 1\nadapt.learn = 1", "[budgets.a]: adapt.learn: "),
+        ("[budgets.a]\nlimits.concurrent = 1\nadapt.max_freeze = '2h'", "[budgets.a]: adapt.max_freeze_ms: "),
     ],
 )
 def test_an_error_names_the_place(text: str, said: str) -> None:

@@ -21,6 +21,7 @@
     weight = 300                            # of what acme has, beside its other children
     each_agent.limits.concurrent = 8        # every agent has so much of its own below it
     each_run.limits.total_tokens = { limit = "1M", window = "1h", paced = false }
+    adapt = { max_freeze = "2m", ramp = "30s" }    # see `bursar.contracts.limiter_observed.Adapting`
 
 Times: ms, s, m, h, d. Counts: k, M, G (thousands). Money: dollars with at most six decimals, with or without "$". A
 bare number as a limit stands for one without a window: calls in flight, or money that is spent once. Every error names
@@ -134,6 +135,14 @@ _DIMENSIONS = {
     "network_bytes": "network_bytes",
 }
 _EACH = ("each_agent", "each_run")
+_ADAPT_KEYS: dict[str, Reader] = {
+    "max_freeze": ("max_freeze_ms", duration),
+    "learn": ("learn", _as_is),
+    "foreign": ("foreign", _as_is),
+    "recover": ("recover", _as_is),
+    "steer": ("steer", _as_is),
+    "ramp": ("ramp_ms", duration),
+}
 
 
 def budgets_of(document: Mapping[str, Any], text: str, origin: str) -> tuple[BudgetSpec, ...]:
@@ -163,12 +172,14 @@ def _line_of(text: str, name: str) -> str:
 def _budget(name: str, table: Any, where: str) -> BudgetSpec:
     if not isinstance(table, dict):
         raise BadBudgets(f"{where}: must be a table")
-    rest = {key: value for key, value in table.items() if key != "limits" and key not in _EACH}
+    rest = {key: value for key, value in table.items() if key not in ("limits", "adapt", *_EACH)}
     fields = _fields(rest, _BUDGET_KEYS, where)
     fields["limits"] = _limits(table, where)
     for each in _EACH:
         if each in table:
             fields[each] = _child(table[each], f"{where} {each}")
+    if "adapt" in table:
+        fields["adapt"] = _adapt(table["adapt"], f"{where} adapt")
     try:
         spec = BudgetSpec.model_validate({"name": name, **fields})
     except ValidationError as error:
@@ -177,6 +188,12 @@ def _budget(name: str, table: Any, where: str) -> BudgetSpec:
     if fault is not None:
         raise BadBudgets(f"{where}: {fault}")
     return spec
+
+
+def _adapt(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise BadBudgets(f"{where}: must be a table")
+    return _fields(table, _ADAPT_KEYS, where)
 
 
 def _child(table: Any, where: str) -> dict[str, Any]:
