@@ -147,7 +147,6 @@ async def measure(quick: bool, python: Path) -> dict[str, Any]:
             await stack.reload(budgets.ALL)
             figures = await local(peers, 3 if quick else 7, 0.3 if quick else 1.0)
             figures |= await durable(stack, 3 if quick else 5, 0.5 if quick else 3.0)
-            figures |= await limiter_freeze.freezes(stack, 1_000, 20 if quick else 60)
             figures |= await _judged_runs(stack, peers, names, quick)
         if not quick:
             figures["peers_speed"] = await speeds(peers, names, 3.0)
@@ -163,16 +162,21 @@ def _simulation(quick: bool) -> list[str]:
 
 
 async def _judged_runs(stack: Stack, peers: Peers, names: list[str], quick: bool) -> dict[str, Any]:
-    """Saturation, and while it goes on: the shift of demand before an owner is killed, the peers, which have another
-    server, and simulated histories. None of these is about speed."""
-    seconds, kills = (13.0, 1) if quick else (90.0, 5)
-    saturated = asyncio.create_task(limiter_runs.saturated(stack, seconds, kills))
-    figures = await limiter_runs.reconvergence(stack, 1.5, 3.0)
-    simulation = asyncio.create_task(
-        asyncio.to_thread(subprocess.run, _simulation(quick), stdout=subprocess.PIPE, check=True)
-    )
-    rows = await compared(stack, peers, names, 7.0 if quick else 20.0)
-    return {**figures, **await saturated, "peers": rows, **json.loads((await simulation).stdout)}
+    """Saturation, and while it goes on: freezes and the shift of demand before an owner is killed, then the peers,
+    which have another server, and simulated histories."""
+    async with limiter_runs.Saturation(stack) as saturation:
+        figures = await limiter_freeze.freezes(stack, 1_000, 20 if quick else 60)
+        figures |= await limiter_runs.reconvergence(stack, 1.5, 3.0)
+        simulation = asyncio.create_task(
+            asyncio.to_thread(subprocess.run, _simulation(quick), stdout=subprocess.PIPE, check=True)
+        )
+        rows = asyncio.create_task(compared(stack, peers, names, 7.0 if quick else 20.0))
+        for _ in range(1 if quick else 5):
+            await saturation.replace_owner()
+            await asyncio.sleep(0.0 if quick else 12.0)
+        figures["peers"] = await rows
+        figures |= json.loads((await simulation).stdout)
+    return {**figures, **saturation.figures()}
 
 
 def main() -> int:

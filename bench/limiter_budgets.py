@@ -57,8 +57,7 @@ LARGE_WINDOW_MS: Final = 2_000
 def _saturated(name: str, tokens: int, parent: str | None = None, **limits: LimitSpec) -> BudgetSpec:
     every: dict[Any, Any] = {"input_tokens": rate(tokens, WINDOW_MS), **limits}
     return BudgetSpec(
-        name=name, parent=parent, jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=5_000,
-        burst_permille=150, limits=every,
+        name=name, parent=parent, jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=5_000, limits=every,
     )  # fmt: skip
 
 

@@ -5,12 +5,14 @@ load that the peers get, too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from bench import limiter_budgets as budgets
 from bench.figures import say
-from bench.limiter_load import Caller, History, fleets, now_us, until_stopped
+from bench.limiter_load import WAIT_S, Caller, History, fleets, now_us, until_stopped
 from bench.limiter_shape import attempts
 from bench.stack import Stack
 from bursar.client.errors import Refused
@@ -39,52 +41,70 @@ def large(chance: random.Random) -> int:
     return budgets.LARGE_TOKENS if chance.random() < 0.5 else chance.randint(1, budgets.LARGE_TOKENS)
 
 
-async def saturated(stack: Stack, seconds: float, kills: int) -> dict[str, Any]:
-    """More demand than the key allows, from agents of two teams, beside calls of up to the whole of another limit;
-    owners are killed meanwhile. Judged at every level."""
-    history = History()
-    async with fleets(stack.server.url, AGENTS, "busy") as agents:
+class Saturation:
+    """More demand than the key allows, from agents of two teams, beside calls of up to the whole of another limit; for
+    as long as it is entered. `replace_owner` kills meanwhile; `figures` judges afterwards, at every level."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._history = History()
+        self._stop = asyncio.Event()
+        self._kills = 0
+        self._open = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        agents = await self._open.enter_async_context(fleets(self._stack.server.url, AGENTS, "busy"))
         callers = [
-            Caller(fleet, history, name, ("key", name), medium, seed * 100 + line)
+            Caller(fleet, self._history, name, ("key", name), medium, seed * 100 + line)
             for seed, fleet in enumerate(agents)
             for line in range(LINES)
             for name in [("key/a", "key/b")[seed % 2]]
         ]
-        callers += [Caller(fleet, history, "large", ("large",), large, 9_000 + n) for n, fleet in enumerate(agents[:4])]
-        stop = asyncio.Event()
-        working = asyncio.create_task(until_stopped(callers, stop, 1.0))
-        began = now_us()
-        for _ in range(kills):
-            await asyncio.sleep(seconds / (kills + 1))
-            await _replace_owner(stack)
-        await asyncio.sleep(max(0.0, seconds - (now_us() - began) / 1e6))
-        ended = now_us()
-        stop.set()
-        await working
-    verdict = judge(budgets.JUDGED, history.charges, history.flights)
-    never = shut_out(budgets.JUDGED, history.wishes, int((seconds + 5) * 1e6))
-    used = utilisation(budgets.KEY_LIMIT, history.charges, [(began + int(WARM_S * 1e6), ended)])
-    say(f"saturated: {used:.3f} used, {verdict.violations} violations, {len(never)} shut out, {dict(history.counts)}")
-    return {
-        "utilisation_saturated": used,
-        "saturated_violations": verdict.violations,
-        "saturated_proofs": [str(proof) for proof in verdict.proofs[:5]],
-        "saturated_calls": len(history.charges),
-        "saturated_whole_limit_granted": sum(
-            wish.fate == "granted" and wish.amounts["input_tokens"] == budgets.LARGE_TOKENS for wish in history.wishes
-        ),
-        "saturated_kills": kills,
-        "never_fit_refusals": len(never),
-    }
+        callers += [
+            Caller(fleet, self._history, "large", ("large",), large, 9_000 + n) for n, fleet in enumerate(agents[:4])
+        ]
+        self._working = asyncio.create_task(until_stopped(callers, self._stop, 1.0))
+        self._began = now_us()
+        return self
 
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._ended = now_us()
+        self._stop.set()
+        try:
+            await self._working
+        finally:
+            await self._open.aclose()
 
-async def _replace_owner(stack: Stack) -> None:
-    """kill -9 whoever owns, as far as this bench knows; what was killed comes back as a standby."""
-    victim = stack.owner
-    stack.kill(victim)
-    stack.start(victim)
-    stack.owner = next(name for name in stack.instances if name != victim)
-    await stack.until_present(victim)
+    async def replace_owner(self) -> None:
+        """kill -9 whoever owns, as far as this bench knows; what was killed comes back as a standby."""
+        stack, victim = self._stack, self._stack.owner
+        self._kills += 1
+        stack.kill(victim)
+        stack.start(victim)
+        stack.owner = next(name for name in stack.instances if name != victim)
+        await stack.until_present(victim)
+
+    def figures(self) -> dict[str, Any]:
+        history = self._history
+        seconds = (self._ended - self._began) / 1e6
+        verdict = judge(budgets.JUDGED, history.charges, history.flights)
+        never = shut_out(budgets.JUDGED, history.wishes, int((WAIT_S + 10) * 1e6))
+        spans = [(self._began + int(WARM_S * 1e6), self._ended)]
+        used = utilisation(budgets.KEY_LIMIT, history.charges, spans)
+        say(f"saturated: {used:.3f} used, {verdict.violations} violations, {len(never)} shut out in {seconds:.0f} s")
+        whole = [wish for wish in history.wishes if wish.amounts["input_tokens"] == budgets.LARGE_TOKENS]
+        return {
+            "utilisation_saturated": used,
+            "saturated_violations": verdict.violations,
+            "saturated_proofs": [str(proof) for proof in verdict.proofs[:5]],
+            "saturated_calls": len(history.charges),
+            "saturated_s": seconds,
+            "saturated_whole_limit_granted": sum(wish.fate == "granted" for wish in whole),
+            "saturated_kills": self._kills,
+            "never_fit_refusals": len(never),
+        }
 
 
 # ---- demand shifts
