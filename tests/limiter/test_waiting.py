@@ -251,7 +251,7 @@ def test_a_command_that_was_handed_out_and_does_not_fit_keeps_its_place() -> Non
     assert line.head() is head
     desk.settle_due()
     assert line.head() is head
-    assert desk.decider.wake_at(desk.state) == 5_000
+    assert desk.state.alarms[0][0] == 60_000
 
 
 def test_waiters_that_left_do_not_pile_up() -> None:

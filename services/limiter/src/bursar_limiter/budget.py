@@ -61,13 +61,14 @@ class Budget:
     nothing is granted before. ``count``: reservations in flight that name it, ``held``: by principal. ``watches``:
     whether it has limits in flight, so that it matters when reservations time out. ``gives``: whether agents or runs
     have budgets of their own below it; ``made``: how many there are now. ``granted`` counts also for these.
-    ``alarm_at``: when its line will be looked at (0: not by time)."""
+    ``alarm_at``: when its line will be looked at (0: not by time); ``depth``: how many stand above it."""
 
     __slots__ = (
         "alarm_at",
         "base",
         "children",
         "count",
+        "depth",
         "expiries",
         "gives",
         "good_for",
@@ -105,6 +106,7 @@ class Budget:
         self.adopt(spec, meters_of(spec.limits, spec))
         self.expiries: list[tuple[int, str]] = []
         self.tidy_at = SPARE
+        self.depth = 0
         self.made = 0
         self.tidy_made = SPARE
         self.count = 0

@@ -89,7 +89,7 @@ class LimiterDecider:
 
     def wake_at(self, state: State) -> int | None:
         """May be early (a time-out that was settled meanwhile): `due` then hands out nothing and moves it on."""
-        if state.dirty or state.dirty_gates or state.orphans:
+        if any(state.dirty) or state.dirty_gates or state.orphans:
             return 0
         times = [state.alarms[0][0]] if state.alarms else []
         if state.expiries:

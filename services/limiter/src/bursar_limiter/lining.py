@@ -126,20 +126,17 @@ def next_head(state: State, now: int) -> Waiter | None:
                 state.dirty_gates[name] = None
         elif name in state.budgets and state.budgets[name].alarm_at == when:
             state.budgets[name].alarm_at = 0
-            state.dirty[name] = None
-    while state.dirty or state.dirty_gates:
-        if state.dirty_gates:
-            name = next(iter(state.dirty_gates))
-            del state.dirty_gates[name]
-            _look_at_gate(state, name, now)
-            continue
-        name = next(iter(state.dirty))
-        del state.dirty[name]
-        budget = state.budgets.get(name)
+            state.look_at(state.budgets[name])
+    while True:
+        while state.dirty_gates:
+            _look_at_gate(state, state.dirty_gates.popitem()[0], now)
+        lowest = next((names for names in reversed(state.dirty) if names), None)
+        if lowest is None:
+            return None
+        budget = state.budgets.get(lowest.popitem()[0])
         waiter = _look(state, budget, now) if budget is not None and budget.has_line else None
         if waiter is not None:
             return waiter
-    return None
 
 
 def _look(state: State, node: Budget, now: int) -> Waiter | None:
@@ -148,7 +145,7 @@ def _look(state: State, node: Budget, now: int) -> Waiter | None:
     entry = line.head_entry(now)
     if entry is None:
         if parent is not None and parent.has_line and parent.line.retract(node.name):
-            state.dirty[parent.name] = None
+            state.look_at(parent)
         return None
     waiter = entry.waiter
     if any(waiter.amounts[meter.index] > meter.most for meter in node.meters):
@@ -157,13 +154,13 @@ def _look(state: State, node: Budget, now: int) -> Waiter | None:
     if when is None or when > now:
         _remind(state, node, when)
         if parent is not None and parent.has_line and parent.line.retract(node.name):
-            state.dirty[parent.name] = None
+            state.look_at(parent)
         return None
     if parent is None:
         return waiter
     cost = cost_at(parent, waiter)
     if parent.line.offer(node.name, waiter, entry.rank, now, cost, node.weight):
-        state.dirty[parent.name] = None
+        state.look_at(parent)
     return None
 
 
@@ -253,7 +250,7 @@ def _look_at_gate(state: State, name: str, now: int) -> None:
             _gate(state, blocked, lane)
             continue
         leaf.line.admit(lane, now)
-        state.dirty[leaf.name] = None
+        state.look_at(leaf)
         if now - waiter.since >= AGE_MS:
             gate.kept_for = waiter
             return
@@ -272,7 +269,7 @@ def rebuild(state: State, now: int) -> None:
             for queue in budget.line.queues.values():
                 for lane in queue.lanes.values():
                     _gate_again(state, budget, lane, now)
-            state.dirty[budget.name] = None
+            state.look_at(budget)
 
 
 def _gate_again(state: State, leaf: Budget, lane: Lane, now: int) -> None:

@@ -33,7 +33,7 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     if path is None or budget.gives or body.also:
         found = find_path(state, budget, command.principal, body.run, body.also)
         if isinstance(found, Reject):
-            return found
+            return _give_up(state, command, now, found)
         path = found
     amounts = from_amounts(body.amounts)
     if sent_away:
@@ -47,6 +47,15 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     if path.fits(now, amounts):
         return _grant(path, command, amounts, now, fence)
     return _stand_in_line(state, path, command, amounts, now)
+
+
+def _give_up(state: State, command: Command, now: int, why: Reject) -> Reject:
+    """What it names is not there (any more): it does not stand in line any more either."""
+    waiter = state.parked.get(command[:2])
+    if waiter is not None:
+        lining.leave(state, state.path_of(state.budgets[waiter.leaf], waiter.also), waiter, now)
+    state.handed = None
+    return why
 
 
 def _handed_out(state: State, command: Command) -> Waiter | None:

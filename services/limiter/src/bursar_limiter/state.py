@@ -25,6 +25,9 @@ REMEMBER_COUNT: Final = 50_000
 NOTED: Final = 10_000
 """So many requests that left a line are remembered, for their withdrawal."""
 
+MAX_LEVELS: Final = 12
+"""More than the levels of any tree."""
+
 MAX_PATHS: Final = 4_096
 """So many paths with objects of the request's own are kept ready."""
 
@@ -105,7 +108,7 @@ class State:
         self.paths: dict[tuple[str, tuple[str, ...]], Path] = {}
         self.deadlines: list[tuple[int, int, Waiter]] = []
         self.decided: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self.dirty: dict[str, None] = {}
+        self.dirty: list[dict[str, None]] = [{} for _ in range(MAX_LEVELS)]
         self.dirty_gates: dict[str, None] = {}
         self.gates: dict[str, Gate] = {}
         self.alarms: list[tuple[int, str, bool]] = []
@@ -163,16 +166,20 @@ class State:
         """The lines of this path are to be looked at."""
         for node in path.tree:
             if node.has_line:
-                self.dirty[node.name] = None
+                self.look_at(node)
         for link in path.links:
             if link.name in self.gates:
                 self.dirty_gates[link.name] = None
+
+    def look_at(self, budget: Budget) -> None:
+        """The line of one budget is to be looked at: after those below it, so that it knows what these offer."""
+        self.dirty[min(budget.depth, MAX_LEVELS - 1)][budget.name] = None
 
     def changed_all(self) -> None:
         """As `changed`, everywhere."""
         for budget in self.budgets.values():
             if budget.has_line:
-                self.dirty[budget.name] = None
+                self.look_at(budget)
         self.dirty_gates.update(dict.fromkeys(self.gates))
 
     def how_ended(self, reservation: str) -> Ended | None:
@@ -189,7 +196,7 @@ class State:
     def wait(self, budget: Budget, waiter: Waiter) -> None:
         """Note that a waiter stands in a budget's line, and until when."""
         self.standing[budget.name] = budget
-        self.dirty[budget.name] = None
+        self.look_at(budget)
         self.parked[waiter.command[:2]] = waiter
         if len(self.deadlines) >= self.tidy_at:
             self.deadlines = [entry for entry in self.deadlines if not entry[2].gone]

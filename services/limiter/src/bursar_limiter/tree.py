@@ -36,6 +36,8 @@ def connect(state: State) -> None:
             budget.links = tuple(state.budgets[name] for name in spec.also if name in state.budgets)
         if budget.parent is not None:
             budget.parent.children[budget.name] = budget
+    for budget in state.budgets.values():
+        budget.depth = sum(1 for _ in budget.ancestors()) - 1
     state.forget_paths()
 
 
@@ -77,6 +79,7 @@ def made(state: State, name: str) -> Budget:
 def _make(state: State, name: str, parent: Budget, base: Budget, template: ChildSpec) -> Budget:
     budget = Budget(child_spec(base.spec, name, template), state.live, base)
     budget.parent = parent
+    budget.depth = parent.depth + 1
     parent.children[name] = budget
     state.budgets[name] = budget
     base.made += 1
