@@ -27,6 +27,13 @@ from bursar.kernel.recovery import read_entry
 from bursar.kernel.snapshot import KEEP, Manifest, base_after, join
 
 
+async def keep(journal: Journal, manifest: Manifest, chunks: Sequence[bytes]) -> list[str]:
+    """Store a snapshot, then forget what is older than it needs, and sweep; what was swept. Raises `KernelError`."""
+    await store_snapshot(journal, manifest, chunks)
+    await forget_old(journal)
+    return await sweep(journal)
+
+
 async def store_snapshot(journal: Journal, manifest: Manifest, chunks: Sequence[bytes]) -> None:
     """Chunks first, the manifest last: a snapshot is complete or does not exist. Then drop what it displaces.
 

@@ -41,7 +41,7 @@ from bursar.kernel.faults import FaultLog
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.forked import start_dump
 from bursar.kernel.journal.base import Journal
-from bursar.kernel.keeper import forget_old, store_snapshot, sweep
+from bursar.kernel.keeper import keep
 from bursar.kernel.loader import base_of, load
 from bursar.kernel.outlet import Outlet
 from bursar.kernel.replica import Replica
@@ -65,14 +65,9 @@ class ShardRunner:
     how many seconds the loop was late."""
 
     def __init__(
-        self,
-        replica: Replica,
-        journal: Journal,
-        clock: Clock,
-        outlet: Outlet,
-        floor: FloorFile | None,
+        self, replica: Replica, journal: Journal, clock: Clock, outlet: Outlet, floor: FloorFile | None,
         late: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.replica = replica
         self._journal = journal
         self._clock = clock
@@ -341,12 +336,8 @@ class ShardRunner:
         try:
             async with asyncio.timeout(SNAPSHOT_SECONDS):
                 chunks = [chunk async for chunk in dump.chunks()]
-            manifest = Manifest(
-                1, snapshot_id, effect.sequence, effect.hash, effect.created, len(chunks), dump.size, dump.digest
-            )
-            await store_snapshot(self._journal, manifest, chunks)
-            await forget_old(self._journal)
-            swept = await sweep(self._journal)
+            facts = (1, snapshot_id, effect.sequence, effect.hash, effect.created, len(chunks), dump.size, dump.digest)
+            swept = await keep(self._journal, Manifest(*facts), chunks)
             self.snapshots += 1
             known = {"id": snapshot_id, "bytes": dump.size, "chunks": len(chunks), "swept": len(swept)}
             log.info("snapshot_stored", extra=known)
