@@ -24,7 +24,7 @@ from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.errors import BursarError
 from bursar_limiter.reloading import LoadFile
 from tests.client.virtual import run
-from tests.oracle.history import Charge, Flight, Limit, Path, Wish
+from tests.oracle.history import Charge, Flight, Limit, Path, Wish, produced
 from tests.oracle.judge import Verdict, judge, shut_out, utilisation
 from tests.simulation.limiter_authority import Authority, Connection, Net
 
@@ -46,7 +46,8 @@ US: Final = 1_000
 class Shape:
     """A fleet and its load. ``budgets``: what each agent may call under (drawn by its number). ``largest``: the part of
     calls that want the whole limit. ``think``: mean seconds between the calls of an agent; ``call``: the longest call;
-    ``ttl``: that of a reservation, in seconds, too."""
+    ``ttl``: that of a reservation, in seconds, too. ``output``: the most output that a call reserves; the provider
+    charges it as it is produced."""
 
     agents: int = 60
     seconds: float = 16.0
@@ -59,6 +60,7 @@ class Shape:
     wait: float = 20.0
     call: float = 0.3
     ttl: float = 1.5
+    output: int = 0
 
 
 def flat(requests: int, tokens: int, concurrent: int, paced: bool = True, **shape: Any) -> Shape:
@@ -77,6 +79,27 @@ def flat(requests: int, tokens: int, concurrent: int, paced: bool = True, **shap
         Limit("key/main", "concurrent", concurrent, 0),
     )
     return Shape(specs=(spec,), limits=judged, budgets=(("key/main", ("key/main",)),), **shape)
+
+
+def teams(tokens: int, output: int, concurrent: int, **shape: Any) -> Shape:
+    """An organisation with two teams, each of which may have more than half of it: limits at both levels, on tokens in
+    (charged as they come), tokens out (charged as they are produced) and calls in flight."""
+    specs, judged = [], []
+    for name, above, part in (("org", None, 10), ("org/a", "org", 7), ("org/b", "org", 6)):
+        limits: dict[Any, Any] = {
+            "input_tokens": LimitSpec(limit=tokens * part // 10, window_ms=WINDOW_MS),
+            "output_tokens": LimitSpec(limit=output * part // 10, window_ms=WINDOW_MS, charge="production"),
+            "concurrent": LimitSpec(limit=concurrent * part // 10, window_ms=0),
+        }
+        spec = BudgetSpec(name=name, parent=above, limits=limits, jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS)
+        specs.append(spec)
+        judged += [
+            Limit(name, "input_tokens", limits["input_tokens"].limit, WINDOW_MS * US),
+            Limit(name, "output_tokens", limits["output_tokens"].limit, WINDOW_MS * US),
+            Limit(name, "concurrent", limits["concurrent"].limit, 0),
+        ]
+    below = (("org/a", ("org", "org/a")), ("org/b", ("org", "org/b")))
+    return Shape(specs=tuple(specs), limits=tuple(judged), budgets=below, output=200, **shape)
 
 
 @dataclass
@@ -131,17 +154,21 @@ class Agent:
         whole = chance.random() < shape.largest
         tokens = world.whole(path) if whole else 1 + int(chance.random() * shape.tokens)
         self.calls += 1
-        wish = Wish(world.now, path, {"input_tokens": tokens}, "open", 0, f"{self.name}/{self.calls}")
+        output = int(chance.random() * shape.output)
+        amounts = {"input_tokens": tokens, "output_tokens": output}
+        wish = Wish(world.now, path, amounts, "open", 0, f"{self.name}/{self.calls}")
+        reservation = self.fleet.limiter.reserve(
+            budget, input_tokens=tokens, output_tokens=output, wait=shape.wait, ttl=shape.ttl
+        )
         try:
-            async with self.fleet.limiter.reserve(
-                budget, input_tokens=tokens, wait=shape.wait, ttl=shape.ttl
-            ) as permit:
+            async with reservation as permit:
                 world.fate(wish, "granted")
                 await self._dawdle()
                 permit.sent()
                 used = tokens if chance.random() < 0.7 else chance.randint(0, tokens)
-                await self._provider(path, used)
-                permit.used(input_tokens=used)
+                made = chance.randint(0, output)
+                await self._provider(path, used, made)
+                permit.used(input_tokens=used, output_tokens=made)
         except NeverFits:
             world.fate(wish, "never")
         except Refused:
@@ -163,13 +190,14 @@ class Agent:
             await asyncio.sleep(self.chance.random() * (1.0 if late < 0.05 else SEND_WITHIN_MS / 1000.0))
         await self.goes_on.wait()
 
-    async def _provider(self, path: Path, tokens: int) -> None:
+    async def _provider(self, path: Path, tokens: int, output: int) -> None:
         """The provider charges when the request has reached it, and answers some time later."""
         world, chance = self.world, self.chance
         charged = world.now + int(chance.random() * WIRE_MS * US)
         ends = charged + int((0.02 + world.shape.call * chance.random()) * 1e6)
         call = f"{self.name}/{self.calls}"
-        world.history.charges.append(Charge(charged, path, {"requests": 1, "input_tokens": tokens}, call))
+        charge = Charge(charged, path, {"requests": 1, "input_tokens": tokens, "output_tokens": output}, call)
+        world.history.charges += produced(charge, ends, "output_tokens", steps=8)
         world.history.flights.append(Flight(charged, ends, path, {"concurrent": 1}, call))
         await asyncio.sleep((ends - world.now) / 1e6)
         await self.goes_on.wait()
@@ -206,7 +234,9 @@ class World:
         return int(asyncio.get_running_loop().time() * 1e6)
 
     def whole(self, path: Path) -> int:
-        return min(limit.largest for limit in self.shape.limits if limit.scope in path and "tokens" in limit.dimension)
+        return min(
+            limit.largest for limit in self.shape.limits if limit.scope in path and limit.dimension == "input_tokens"
+        )
 
     def think(self, number: int) -> float:
         """Demand shifts: in each half of the history one half of the fleet is busy, and the other asks rarely."""
@@ -343,7 +373,8 @@ LARGE: Final = flat(
 )
 BURSTY: Final = flat(requests=60, tokens=4_500, concurrent=60, paced=False, agents=40, think=0.1, call=1.2, ttl=2.5)
 WHOLE: Final = flat(requests=30, tokens=3_000, concurrent=30, paced=False, agents=8, largest=0.5, think=0.05, wait=60.0)
-SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE)
+TEAMS: Final = teams(tokens=8_000, output=6_000, concurrent=30, think=0.2, call=0.8, ttl=2.5)
+SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS)
 
 
 def drawn(seed: int) -> World:
