@@ -23,6 +23,7 @@ class Lease(NamedTuple):
     purpose: str
     note: str = ""
     emergency: bool = False
+    group: str = ""
     taken: str = ""
     adopted: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
@@ -26,7 +27,7 @@ def apply_announced(state: State, event: Event) -> None:
             state.add(device)
             _find_leases(state, device)
         device.index, device.model, device.total, device.lost = index, model, total, False
-        device.charge = None
+        state.mark(device)
     state.line.changed = True
 
 
@@ -42,6 +43,7 @@ def apply_device_lost(state: State, event: Event) -> None:
     _, now, name, _ = event
     state.at = now
     state.devices[name].lost = True
+    state.mark(state.devices[name])
     state.counts["devices_lost"] += 1
     state.line.changed = True
 
@@ -50,6 +52,7 @@ def apply_forgotten(state: State, event: Event) -> None:
     _, now, name = event
     state.at = now
     device = state.devices.pop(name)
+    state.sheet.remove(name)
     state.alarms.pop(name, None)
     del state.hosts[device.host][name]
     if not state.hosts[device.host]:
@@ -66,11 +69,9 @@ def apply_adopted(state: State, event: Event) -> None:
     _hold(state, event[1], event[2], _lease(*event[3:])._replace(adopted=True))
 
 
-def _lease(
-    principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, purpose: str, note: str, urgent: bool
-) -> Lease:
+def _lease(principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, *more: Any) -> Lease:
     shares = tuple((name, memory) for name, memory in devices)
-    return Lease(principal, ttl, expires_at, shares, _pids(processes), purpose, note, urgent)
+    return Lease(principal, ttl, expires_at, shares, _pids(processes), *more)
 
 
 def _pids(processes: Event) -> tuple[tuple[int, int], ...]:
@@ -150,6 +151,8 @@ def apply_cordoned(state: State, event: Event) -> None:
         state.cordoned[target] = True
     else:
         state.cordoned.pop(target, None)
+    for device in state.of_host(target.partition("/")[0]).values():
+        state.mark(device)
     state.line.changed = True
 
 

@@ -15,6 +15,7 @@ from bursar_gpu_manager.estimates import Engine, Estimate, estimate
 from bursar_gpu_manager.fitting import (
     LOADING,
     MAX_LEASES,
+    ask_of,
     charge_of,
     is_fresh,
     loading_on,
@@ -29,6 +30,7 @@ from bursar_gpu_manager.leasing import wanted_before
 from bursar_gpu_manager.models import shape_of
 from bursar_gpu_manager.refusal import obstacle, refused
 from bursar_gpu_manager.state import State
+from bursar_gpu_manager.thermal import Heat
 
 SHOWN: Final = 64
 MAX_MEMORY: Final = 2**50
@@ -145,6 +147,8 @@ def _obstacle(state: State, want: wire.Wanted, device: Device, now: int, is_want
         "no_room": room is not None and room < want.memory,
         "loading": want.purpose == LOADING and loading_on(state, device) is not None,
         "wanted_before": is_wanted,
+        "hot": state.sheet.heat(device.name) is Heat.HOT,
+        "apart": want.strictly and not {device.name, device.host}.isdisjoint(ask_of(state, want).apart),
         "too_many_leases": len(device.leases) >= MAX_LEASES,
         "recovering": now < state.recovering_until,
     }

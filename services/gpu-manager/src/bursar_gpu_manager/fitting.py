@@ -1,19 +1,19 @@
-"""From the ledger and the reports to candidates: what each device is charged with, and whether it may be used."""
+"""From the ledger and the reports to a choice: what each device is charged with, whether it may be used, which to take."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Final, NamedTuple
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.bugs import seeded
 from bursar_gpu_manager.admission import Claim, attribute, charge, foreign, room
 from bursar_gpu_manager.device import Device
-from bursar_gpu_manager.placement import BestFit, Candidate, Placement
+from bursar_gpu_manager.fleet import Ask, role_for
+from bursar_gpu_manager.sheet import Row, Sheet
 from bursar_gpu_manager.state import State
-
-PLACEMENT: Final[Placement] = BestFit()
+from bursar_gpu_manager.thermal import Thermometer
 
 LOADING: Final = "loading"
 
@@ -112,24 +112,69 @@ def matching(state: State, body: wire.Wanted) -> list[Device]:
     return [device for device in state.devices.values() if matches(state, body, device)]
 
 
-def candidates(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) -> Iterator[Candidate]:
-    """Devices that match, are known well enough, and are not wanted by somebody earlier in line."""
-    lenient, urgent = seeded("gpu_lost_device_grants"), is_urgent(body)
-    for device in state.devices.values():
-        if device.name in blocked or not matches(state, body, device) or len(device.leases) >= MAX_LEASES:
-            continue
-        if body.purpose == LOADING and loading_on(state, device) is not None:
-            continue
-        if is_fresh(state, device, now) or lenient:
-            left = room_of(state, device, emergency=urgent)
-            if left is not None:
-                yield Candidate(left, device.host, device.index, device.name)
+def is_usable(state: State, device: Device, now: int) -> bool:
+    """Whether it is there, known well enough, and not full of leases."""
+    if device.lost or state.is_cordoned(device) or len(device.leases) >= MAX_LEASES:
+        return seeded("gpu_lost_device_grants") and device.lost
+    return is_fresh(state, device, now)
 
 
 def place(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) -> tuple[str, ...] | None:
-    """Names of the devices to grant; None when it does not fit now."""
+    """Names of the devices to grant, none that is ``blocked``: wanted by somebody earlier in line. None when it does
+    not fit now."""
     if now < state.recovering_until:
         return None
-    found = list(candidates(state, body, now, blocked))
-    chosen = PLACEMENT.choose(found, body.memory, body.devices, body.one_host)
-    return None if chosen is None else tuple(candidate.name for candidate in chosen)
+    ask, allowed = ask_of(state, body), _allowed(state, body, blocked)
+    sheet = _urgent_sheet(state, now) if is_urgent(body) else state.sheet
+    sheet.refresh(now, partial(_row, state, now, is_urgent(body)), state.of_host)
+    chosen = sheet.choose(ask, allowed)
+    if chosen is None and seeded("gpu_partial_set_granted") and ask.cards > 1:
+        return sheet.choose(ask._replace(cards=1), allowed)
+    return chosen
+
+
+def ask_of(state: State, body: wire.Wanted) -> Ask:
+    """The request in the words of placement."""
+    role = body.role or role_for(body.memory, body.purpose)
+    apart = _neighbours(state, body) if body.apart != "no" and body.group else ()
+    return Ask(
+        body.memory, body.devices, body.one_host, body.policy, role, body.numa, body.link, apart, body.strictly
+    )  # fmt: skip
+
+
+def _neighbours(state: State, body: wire.Wanted) -> tuple[str, ...]:
+    """Where other leases of its group are: devices, or hosts."""
+    names = dict.fromkeys(
+        name for lease in state.leases.values() if lease.group == body.group for name, _ in lease.devices
+    )
+    return tuple(dict.fromkeys(name.partition("/")[0] for name in names)) if body.apart == "host" else tuple(names)
+
+
+def _allowed(state: State, body: wire.Wanted, blocked: AbstractSet[str]) -> list[str] | None:
+    """Names of the devices that match; None: all do."""
+    loading = body.purpose == LOADING
+    picky = body.model is not None or body.labels or body.hosts or body.exclude
+    if not (loading or picky or blocked):
+        return None
+    return [
+        device.name
+        for device in state.devices.values()
+        if device.name not in blocked
+        and (not picky or matches(state, body, device))
+        and not (loading and loading_on(state, device) is not None)
+    ]
+
+
+def _row(state: State, now: int, urgent: bool, name: str) -> Row:
+    device = state.devices[name]
+    room = room_of(state, device, emergency=urgent)
+    return Row(-1 if room is None else room, room is not None and is_usable(state, device, now))
+
+
+def _urgent_sheet(state: State, now: int) -> Sheet:
+    """For what is granted from the reserves; that is rare."""
+    sheet = Sheet()
+    for device in state.devices.values():
+        sheet.add(device)
+        sheet.heats[device.name] = state.sheet.heats.get(device.name, Thermometer())
+    return sheet

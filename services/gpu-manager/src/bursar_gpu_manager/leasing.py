@@ -62,7 +62,7 @@ def _grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fe
         for device in (state.devices[name],)
     ]
     reply = {"ok": True, "lease": lease, "devices": held, "ttl_ms": ttl, "expires_at_ms": expires_at}
-    more = (body.purpose, body.note, is_urgent(body))
+    more = (body.purpose, body.note, is_urgent(body), body.group)
     return Accept([(events.GRANTED, now, lease, command.principal, ttl, expires_at, shares, processes, *more)], reply)
 
 

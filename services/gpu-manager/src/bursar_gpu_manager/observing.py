@@ -56,10 +56,11 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(host, body), body.gate)
     state.heard[host] = now
     for device in state.of_host(host).values():
-        device.charge = None
+        state.mark(device)
     state.changed.pop(host, None)
     if _differs(state, host, body.labels):
         state.changed[host] = body.labels
+    state.sheet.see(host, state.sights[host].views, body.labels, now, state.settings.fresh_ms)
     suspect(state, host)
     state.line.changed = True
     return Refuse({})

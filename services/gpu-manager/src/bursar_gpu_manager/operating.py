@@ -97,6 +97,8 @@ def apply_settings(state: State, event: Any) -> None:
     _, now, settings, source = event
     state.at, state.source = now, source
     before, state.settings = state.settings, Settings.model_validate(settings)
+    for device in state.devices.values():
+        state.mark(device)
     if state.lost_at >= 0 and state.settings.max_ttl_ms > before.max_ttl_ms:
         state.recovering_until = max(state.recovering_until, safe_at(state, state.lost_at))
         state.line.look_at = state.recovering_until

@@ -6,9 +6,11 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts import gpu as wire
+from bursar.contracts.gpu_words import RefusalReason
 from bursar_gpu_manager.device import Device
-from bursar_gpu_manager.fitting import LOADING, is_fresh, is_urgent, loading_on, matching, room_of
+from bursar_gpu_manager.fitting import LOADING, ask_of, is_fresh, is_urgent, loading_on, matching, room_of
 from bursar_gpu_manager.state import State
+from bursar_gpu_manager.thermal import Heat
 
 NEXT_REPORT_MS: Final = 500
 """A probe that is at work reports in about this time."""
@@ -19,6 +21,9 @@ WORDS: Final = {
     "not_observed": "What could have room has no fresh report of its probe, and what is not known is not granted.",
     "recovering": "The log has lost entries: nothing is granted until all that they may have granted has ended.",
     "loading": "Another lease is loading there, and only one may at a time.",
+    "hot": "What has room is too hot, or will be soon: it gets nothing until it has cooled.",
+    "apart": "What has room has another lease of the group.",
+    "topology": "What has room is not on one node, or not linked, as it has to be.",
     "queue_full": "The line is full.",
     "wait_too_long": "It did not fit before the deadline.",
     "no_room": "It does not fit now.",
@@ -57,11 +62,30 @@ def _present(state: State, body: wire.Wanted, there: list[Device], now: int) -> 
     if closest is None:
         return Obstacle("not_observed", retry_in=NEXT_REPORT_MS)
     left, device = closest
+    if left >= body.memory and (why := _kept_away(state, body, known)) is not None:
+        return Obstacle(why, device.name, 0)
     if body.purpose == LOADING and left >= body.memory and (key := loading_on(state, device)) is not None:
         ends = state.leases[key].expires_at + state.settings.margin_ms
         return Obstacle("loading", device.name, 0, max(1, ends - now))
     missing = max(0, body.memory - left)
     return Obstacle("no_room", device.name, missing, _freed_in(state, device, missing, now))
+
+
+def _kept_away(state: State, body: wire.Wanted, known: list[tuple[int, Device]]) -> RefusalReason | None:
+    """What keeps it from devices that have room."""
+    cool = [row for row in known if state.sheet.heat(row[1].name) is not Heat.HOT]
+    if not _fits(body, cool):
+        return "hot"
+    apart = ask_of(state, body)
+    free = [row for row in cool if row[1].name not in apart.apart and row[1].host not in apart.apart]
+    if apart.strictly and not _fits(body, free):
+        return "apart"
+    return "topology" if "same" in (body.numa, body.link) and not len(state.line) else None
+
+
+def _fits(body: wire.Wanted, rooms: list[tuple[int, Device]]) -> bool:
+    closest = _closest(body, rooms)
+    return closest is not None and closest[0] >= body.memory
 
 
 def _most(state: State, device: Device, urgent: bool) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.device import Device, Lease, View
+from bursar_gpu_manager.sheet import Sheet
 from bursar_gpu_manager.waiting import Line
 
 REMEMBER_COUNT = 20_000
@@ -43,8 +44,8 @@ class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
     lost; -1: never), with ``alarms`` (bytes by name of a device or lease); the rest is volatile, or made from the
     durable part (``agenda``: the ends of leases; ``hosts``: the devices by host). ``changed``: labels of hosts whose
-    last report differs from the ledger; ``suspects``: hosts whose last report may be a reason for an alarm, and
-    ``alarmed_at``: when there was one."""
+    last report differs from the ledger; ``sheet``: what placement reads; ``suspects``: hosts whose last report may be
+    a reason for an alarm, and ``alarmed_at``: when there was one."""
 
     __slots__ = (
         "agenda",
@@ -68,6 +69,7 @@ class State:
         "refused",
         "scanned_at",
         "settings",
+        "sheet",
         "sights",
         "silent",
         "source",
@@ -98,6 +100,7 @@ class State:
         self.suspects: dict[str, bool] = {}
         self.alarmed_at: dict[str, int] = {}
         self.line = Line()
+        self.sheet = Sheet()
         self.refused = 0
         self.old_reports = 0
 
@@ -112,6 +115,7 @@ class State:
 
     def add(self, device: Device) -> None:
         self.devices[device.name] = device
+        self.sheet.add(device)
         self.hosts.setdefault(device.host, {})[device.name] = device
 
     def of_host(self, host: str) -> dict[str, Device]:
@@ -133,7 +137,12 @@ class State:
         for name, _ in lease.devices:
             device = self.devices.get(name)
             if device is not None:
-                device.charge = None
+                self.mark(device)
+
+    def mark(self, device: Device) -> None:
+        """Something about the device has changed: its charge, or whether it may be used."""
+        device.charge = None
+        self.sheet.mark(device.name)
 
 
 def dump(state: State) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bursar.contracts.gpu import Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
+from bursar_gpu_manager.contention import Load
 from bursar_gpu_manager.device import Device, Lease
 from bursar_gpu_manager.fitting import charge_of, is_fresh, loading_on, observed_of, room_of
 from bursar_gpu_manager.lifecycle import ENDING, HELD
@@ -91,6 +92,9 @@ def _device(state: State, device: Device, now: int) -> dict[str, Any]:
         "emergency": charge.emergency,
         "loading": loading_on(state, device),
         "alarm": state.alarms.get(device.name, 0),
+        "heat": state.sheet.heat(device.name).name.lower(),
+        "load": (Load.CALM if (seen := state.sheet.loads.get(device.name)) is None else seen.load).name.lower(),
+        "role": state.sheet.fleet.cards[device.name].role,
     }
 
 
@@ -102,6 +106,7 @@ def _lease(state: State, key: str, lease: Lease, now: int) -> dict[str, Any]:
         "principal": lease.principal,
         "purpose": lease.purpose,
         "note": lease.note,
+        "group": lease.group,
         "emergency": lease.emergency,
         "state": ENDING if lease.taken else HELD,
         "phase": phase_of(state, lease, now),

@@ -114,6 +114,7 @@ class Gpu:
         purpose: Purpose = "workspace",
         note: str = "",
         processes: Sequence[tuple[int, int]] | None = None,
+        **placement: Any,
     ) -> Leasing:
         """``memory`` bytes on each of so many ``devices``: use it with ``async with``, or ``await`` it.
 
@@ -122,7 +123,8 @@ class Gpu:
         it (0.1 to 600). ``wait``: seconds to stand in line (at most 600) instead of being refused at once.
         ``processes``: (pid, start) of those that will allocate; this process if not given. ``purpose``: ``weights``,
         ``kv_cache``, ``workspace``, or ``loading``, which only one lease of a device can have at a time (see
-        `GpuLease.loaded`). ``note``: for people.
+        `GpuLease.loaded`). ``note``: for people. ``placement``: policy, role, numa, link, group, apart, strictly of
+        `bursar.contracts.gpu.Wanted`.
 
         Entering raises `GpuRefused`, `GpuUnavailable`, or another `bursar.errors.BursarError`.
         """
@@ -139,6 +141,7 @@ class Gpu:
             "processes": [{"pid": pid, "started": started} for pid, started in who],
             "purpose": purpose,
             "note": note,
+            **placement,
         }
         return Leasing(self, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
 
@@ -317,6 +320,7 @@ class Gpu:
             "processes": lease.fields["processes"],
             "purpose": lease.fields["purpose"],
             "note": lease.fields["note"],
+            "group": lease.fields.get("group", ""),
         }
         call = self.caller.request("redeclare", fields, seen=lease.fence)
         try:

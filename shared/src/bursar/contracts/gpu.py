@@ -190,6 +190,7 @@ class Redeclare(Request):
     processes: Processes = ()
     purpose: Purpose = "workspace"
     note: Text = ""
+    group: Annotated[str, Field(max_length=64)] = ""
 
 
 class Redeclared(Message):

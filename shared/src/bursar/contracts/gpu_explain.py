@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bursar.contracts.base import Message, Query
-from bursar.contracts.gpu_words import MAX_DEVICES, Excluded, HostName, Labels, Purpose, Text
+from bursar.contracts.gpu_words import MAX_DEVICES, Apart, Excluded, HostName, Labels, Near, Policy, Purpose, Role, Text
 
 
 class Wanted(Message):
@@ -16,6 +16,12 @@ class Wanted(Message):
     ``memory``: bytes on each of ``devices`` devices (all or none; of one host unless ``one_host`` is false).
     ``model``: part of the name that the driver gives the card, in any case. ``labels``: all must be the host's.
     ``hosts``: only these. ``exclude``: hosts, uuids or whole device names not to use. ``purpose``: what it is for.
+
+    ``policy``: ``pack`` into the smallest hole that is no loss for large requests, or ``spread``. ``role``: cards that
+    are meant for it are taken first; None: as memory and purpose say (large models and inference on primary cards,
+    loading on secondary ones). ``numa``, ``link``: whether all devices have to be on the same NUMA node, or linked to
+    one another; otherwise that is preferred. ``group`` and ``apart``: not on a device, or host, where another lease of
+    the same group is, if it can be avoided, or (``strictly``) never.
     """
 
     memory: Annotated[int, Field(ge=1, le=2**50)]
@@ -26,6 +32,13 @@ class Wanted(Message):
     hosts: Annotated[tuple[HostName, ...], Field(max_length=64)] = ()
     exclude: Annotated[tuple[Excluded, ...], Field(max_length=64)] = ()
     purpose: Purpose = "workspace"
+    policy: Policy = "pack"
+    role: Role | None = None
+    numa: Near = "any"
+    link: Near = "any"
+    group: Annotated[str, Field(max_length=64)] = ""
+    apart: Apart = "no"
+    strictly: bool = False
 
 
 class ModelLoad(Message):

@@ -16,6 +16,7 @@ from bursar.contracts.gpu_words import (
     HostName,
     LeaseId,
     Purpose,
+    Role,
     Throttle,
     Uuid,
 )
@@ -32,7 +33,8 @@ class DeviceStatus(Message):
     is no fresh report. ``granted``: sum of the leases; ``charged``: sum of max(grant, observed) over the leases;
     ``room``: what could be granted now. ``overused``: leases whose processes use more than was granted. ``emergency``:
     granted from the reserve. ``loading``: the lease that is loading there. ``alarm``: foreign bytes that were alarmed
-    of; 0: none."""
+    of; 0: none. ``heat``, ``load``: how placement sees it, from its margin to the slowdown and from the bandwidth of
+    its memory; what is not known is warm, and calm."""
 
     device: DeviceName
     host: HostName
@@ -63,6 +65,9 @@ class DeviceStatus(Message):
     emergency: int
     loading: str | None
     alarm: int
+    heat: Literal["ok", "warm", "hot"]
+    load: Literal["calm", "busy", "saturated"]
+    role: Role
 
 
 class LeaseStatus(Message):
@@ -77,6 +82,7 @@ class LeaseStatus(Message):
     principal: str
     purpose: Purpose
     note: str
+    group: str
     emergency: bool
     state: Literal["held", "ending"]
     phase: Literal["unknown", "granted", "active", "ending"]

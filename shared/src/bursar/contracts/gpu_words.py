@@ -50,8 +50,23 @@ Purpose = Literal["weights", "kv_cache", "workspace", "loading"]
 """What the memory of a lease is for. ``loading``: an engine starts and measures what is free, so only one lease of a
 device has this purpose at a time; a renewal says what it is for from then on."""
 
+Policy = Literal["pack", "spread"]
+Role = Literal["any", "primary", "secondary"]
+Near = Literal["any", "same"]
+Apart = Literal["no", "device", "host"]
+
 RefusalReason = Literal[
-    "no_room", "never_fits", "no_device", "not_observed", "recovering", "loading", "wait_too_long", "queue_full"
+    "no_room",
+    "never_fits",
+    "no_device",
+    "not_observed",
+    "recovering",
+    "loading",
+    "hot",
+    "apart",
+    "topology",
+    "wait_too_long",
+    "queue_full",
 ]
 LossReason = Literal["device_lost", "dropped"]
 
