@@ -21,6 +21,7 @@ SPEC = BudgetSpec(
         "concurrent": LimitSpec(limit=2, window_ms=0),
     },
     jitter_ms=100,
+    lease_ms=0,
     max_ttl_ms=5000,
 )
 WINDOWED = SPEC.model_copy(update={"limits": {"input_tokens": SPEC.limits["input_tokens"]}})

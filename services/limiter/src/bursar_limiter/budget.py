@@ -75,6 +75,7 @@ class Budget:
         "granted",
         "held",
         "highest",
+        "lease_ms",
         "lined",
         "links",
         "live",
@@ -125,6 +126,7 @@ class Budget:
         self.watches = any(isinstance(meter, Level | Production) for meter in meters)
         self.good_for = min(spec.send_within_ms, spec.jitter_ms)
         self.max_ttl = spec.max_ttl_ms
+        self.lease_ms = spec.lease_ms
         self.max_waiting = spec.max_waiting
         self.weight = spec.weight
         self.highest = PRIORITIES.index(spec.highest)

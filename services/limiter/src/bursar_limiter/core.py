@@ -25,6 +25,7 @@ from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
 from bursar_limiter.adapting_part import AdaptingPart
 from bursar_limiter.evolve import APPLY
+from bursar_limiter.leasing_part import LeasingPart
 from bursar_limiter.parts import PARTS, Part
 from bursar_limiter.state import State
 from bursar_limiter.storing import dump, load
@@ -38,6 +39,7 @@ def plug_in(part: Part) -> None:
 
 
 plug_in(AdaptingPart())
+plug_in(LeasingPart())
 
 
 class LimiterDecider:

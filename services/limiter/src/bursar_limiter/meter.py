@@ -31,13 +31,14 @@ MOST_SPENT = 1 << 62
 class Admission(Meter):
     """A rate that is charged as the call arrives. ``burst``: a second guard, where the provider's bucket is small."""
 
-    __slots__ = ("burst",)
+    __slots__ = ("aside", "burst")
     kind = "admission"
     admits = True
 
     def __init__(self, index: int, spec: LimitSpec, budget: BudgetSpec) -> None:
         super().__init__(index, spec, budget)
         self.look_at = 0
+        self.aside = 0
         if spec.paced:
             self.unit, self.rate = 1000 * spec.window_ms, budget.utilisation_permille * spec.limit
             self.cap = budget.burst_permille * spec.limit * spec.window_ms
@@ -98,6 +99,11 @@ class Admission(Meter):
         if self.burst is not None:
             self.burst.take(now, more)
 
+    def set_aside(self, amount: int) -> None:
+        """So much counts from now on (or no more, below zero) without a date: what is lent, and not yet spent."""
+        self.aside += amount
+        self.room -= amount
+
     def lose(self, now: int) -> None:
         """Refunds in flight may make room in older grains, never in what is added here."""
         self.age(now)
@@ -109,7 +115,7 @@ class Admission(Meter):
         return self.leaves_when(now)
 
     def charged(self, now: int) -> int:
-        return self.counted(now)
+        return self.counted(now) - self.aside
 
     def at_rest(self, now: int) -> bool:
         calm = super().at_rest(now) and not self.entries(now) and now * self.rate - self.zero >= self.cap

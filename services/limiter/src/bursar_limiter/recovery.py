@@ -30,6 +30,7 @@ from bursar_limiter import bugs, events, tree
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
+from bursar_limiter.leasing_records import drift_ms
 from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
 from bursar_limiter.settling import unknown_budget, unknown_reservation
@@ -44,7 +45,9 @@ def recover(state: State, now: int) -> list[Event]:
 
 
 def safe_at(budget: Budget, now: int) -> int:
-    """When everything that lost grants may have allowed is over and has left the windows."""
+    """When everything that lost grants may have allowed is over and has left the windows; a lost lease may be spent
+    until its end."""
+    now += budget.lease_ms and budget.lease_ms + drift_ms(budget.lease_ms)
     return max((meter.safe_at(now, budget.spec.max_ttl_ms) for meter in budget.meters), default=now)
 
 

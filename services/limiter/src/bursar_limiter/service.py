@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
 from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
+from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
@@ -40,6 +41,12 @@ SPEC = ServiceSpec(
         "withdraw": Verb(Withdraw),
         "status": Verb(Status, query=True),
         "clock": Verb(Clock, query=True),
+        "lease": Verb(Lease),
+        "renew": Verb(Renew),
+        "return": Verb(Return),
+        "island": Verb(Island),
+        "uncovered": Verb(Uncovered),
+        "terms": Verb(Terms, query=True),
         "rate-limited": Verb(RateLimited),
     },
     admin={"reload": Verb(Reload, large=True), "thaw": Verb(Thaw)},

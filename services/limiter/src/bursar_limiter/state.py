@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from bursar_limiter.adapting_state import Adapting
 from bursar_limiter.budget import SPARE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities
+from bursar_limiter.leasing_records import Leases
 from bursar_limiter.path import Path
 from bursar_limiter.waiting import Lane, Waiter
 
@@ -79,6 +80,7 @@ class State:
         "expiries",
         "gates",
         "handed",
+        "leases",
         "live",
         "lost_at",
         "order",
@@ -116,6 +118,7 @@ class State:
         self.parked: dict[tuple[str, str], Waiter] = {}
         self.orphans: deque[Waiter] = deque()
         self.handed: Waiter | None = None
+        self.leases = Leases()
         self.order = 0
         self.tidy_at = SPARE
 

@@ -27,6 +27,7 @@ from bursar.client.local_permit import ENDED, UNTOLD, Usage
 if TYPE_CHECKING:
     from bursar.client.local import HeldLease
     from bursar.client.local_permit import LocalPermit
+    from bursar.client.observe import Freezes
 
 ALL: Final = range(len(FIELDS))
 
@@ -49,10 +50,12 @@ class Book:
     """``budget``: the name asked for. ``limited``: bit d is set when an object on the path limits dimension d;
     ``held``: when it counts until the call ends (calls in flight, produced output). ``lent``: of these dimensions,
     what the limiter holds for this lease: the hand, the open calls, what they have produced. ``start``: the hand as it
-    would be if nothing had been taken in this period. ``ttl``: ns. ``lock``: held around each change, for threads."""
+    would be if nothing had been taken in this period. ``ttl``: ns. ``lock``: held around each change, for threads.
+    ``freezes``: what the provider has stopped; permits that have not been sent wait for it, too."""
 
     __slots__ = (
-        "back", "budget", "done", "held", "lent", "limited", "lock", "open", "produced", "start", "timed_out", "ttl",
+        "back", "budget", "done", "freezes", "held", "lent", "limited", "lock", "open", "produced", "start",
+        "timed_out", "ttl",
     )  # fmt: skip
 
     def __init__(self, budget: str, ttl: int = 120_000_000_000) -> None:
@@ -66,12 +69,21 @@ class Book:
         self.done = [0] * len(FIELDS)
         self.open: dict[int, tuple[int, list[int]]] = {}
         self.timed_out = 0
+        self.freezes: Freezes | None = None
         self.lock: AbstractContextManager[Any] = nullcontext()
 
     def rules(self, limited: int, held: int) -> None:
         """Which dimensions are limited, and which of them count until the call ends. Only between two leases."""
         self.limited, self.held = limited, held & limited
         self.produced = bool(self.held & ~(1 << CONCURRENT))
+
+    def restart(self, lease: HeldLease, limited: int, held: int) -> None:
+        """A new lease: nothing of the one before is reported in it, and no permit of that gives anything back."""
+        lease.period += 1
+        lease.put(NOTHING)
+        self.rules(limited, held)
+        self.back, self.done, self.open = {}, [0] * len(FIELDS), {}
+        self.start = self.lent = NOTHING
 
     def grant(self, lease: HeldLease, add: Hand, until: int, good_for: int) -> None:
         """The limiter has charged so much more, good until then (ns of the lease's clock)."""
@@ -92,7 +104,7 @@ class Book:
         has to see that it arrives: no other will tell the same."""
         self._keep_open(lease, now)
         hand = lease.hand
-        spare = _hand([self._limit(d, min(unused[d], max(0, hand[d]))) for d in ALL])
+        spare = _hand([self._limit(d, max(0, min(unused[d], hand[d]))) for d in ALL])
         taken = _hand([self.start[d] - hand[d] for d in ALL])
         self._put(lease, _hand([-amount for amount in spare]))
         told = Report(
@@ -198,12 +210,13 @@ def reserved_of(permit: LocalPermit) -> Hand:
 def used_of(permit: LocalPermit, told: Usage) -> Hand:
     """What is told, or else was recorded, or else was reserved. A call that has ended is not in flight."""
     noted = permit.usage or UNTOLD
-    reserved = (permit.requests, permit.input_tokens, permit.output_tokens, permit.usd_micros, permit.network_bytes)
-    r, i, o, u, b = (
+    tokens = (permit.input_tokens, permit.output_tokens)
+    reserved = (permit.requests, *tokens, permit.usd_micros, None, permit.network_bytes)
+    r, i, o, u, t, b = (
         amount if amount is not None else known if known is not None else usual
         for amount, known, usual in zip(told, noted, reserved, strict=True)
     )
-    return (r, i, o, 0, u, i + o, b)
+    return (r or 0, i or 0, o or 0, 0, u or 0, (i or 0) + (o or 0) if t is None else t, b or 0)
 
 
 def _hand(amounts: list[int]) -> Hand:

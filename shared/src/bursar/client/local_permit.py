@@ -10,7 +10,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from bursar.client.errors import PermitEnded, PermitVoid
+from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.permit import ENDED as ENDED_WORD
 from bursar.client.permit import HELD as HELD_WORD
 from bursar.client.permit import SENT as SENT_WORD
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 HELD, SENT, ENDED = 0, 1, 2
 _WORDS: Final = (HELD_WORD, SENT_WORD, ENDED_WORD)
 
-Usage = tuple[int | None, int | None, int | None, int | None, int | None]
-"""Requests, input and output tokens, micro-dollars, bytes; None: not told."""
+Usage = tuple[int | None, int | None, int | None, int | None, int | None, int | None]
+"""Requests, input and output tokens, micro-dollars, total tokens, bytes; None: not told."""
 
-UNTOLD: Final[Usage] = (None, None, None, None, None)
+UNTOLD: Final[Usage] = (None, None, None, None, None, None)
 
 
 class LocalSettlement(Settlement):
@@ -134,12 +134,18 @@ class LocalPermit:
         return self.lease.clock() >= self.send_by_ns
 
     def check(self) -> None:
-        """Raise `PermitVoid` past the send deadline, `PermitEnded` after the end."""
+        """Raise `PermitVoid` past the send deadline or (`BudgetFrozen`) while the provider has asked for a pause,
+        `PermitEnded` after the end."""
         if self.status == ENDED:
             raise PermitEnded(self.budget)
         late = self.lease.clock() - self.send_by_ns
         if late >= 0:
             raise PermitVoid(self.budget, late / 1e6)
+        freezes = self.lease.book.freezes
+        if freezes:
+            frozen = freezes.left(self.budget, self.amounts)
+            if frozen > 0.0:
+                raise BudgetFrozen(self.budget, frozen)
 
     def sent(self) -> None:
         """Call this right before the call is sent: it raises `PermitVoid` when it is too late to send; from here on
@@ -155,16 +161,17 @@ class LocalPermit:
         output_tokens: int | None = None,
         usd_micros: int | None = None,
         requests: int | None = None,
+        total_tokens: int | None = None,
         network_bytes: int | None = None,
     ) -> None:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
-        it was reserved."""
-        told = (requests, input_tokens, output_tokens, usd_micros, network_bytes)
-        r, i, o, u, b = (
+        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding."""
+        told = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
+        r, i, o, u, t, b = (
             before if amount is None else max(0, int(amount))
             for amount, before in zip(told, self.usage or UNTOLD, strict=True)
         )
-        self.usage = (r, i, o, u, b)
+        self.usage = (r, i, o, u, t, b)
 
     def end(
         self,
@@ -188,7 +195,7 @@ class LocalPermit:
             raise CallerError("bad_amount", "an amount that was used is negative")
         lease = self.lease
         if self.status == ENDED or lease.period != self.period or self.usage is not None or lease.book.produced:
-            lease.book.end(self, (requests, input_tokens, output_tokens, usd_micros, network_bytes))
+            lease.book.end(self, (requests, input_tokens, output_tokens, usd_micros, None, network_bytes))
             return
         self.status = ENDED
         i, o = self.input_tokens - i, self.output_tokens - o
@@ -206,8 +213,10 @@ class LocalPermit:
         self.lease.book.cancel(self)
 
     def settle(self, **used: int | None) -> LocalSettlement:
-        """`end` for code that awaits: the settlement is known at once."""
-        self.end(**used)
+        """`end` for code that awaits, with the arguments of `used`: the settlement is known at once."""
+        if used:
+            self.used(**used)
+        self.end()
         return LocalSettlement("used", {}, {})
 
     def cancel(self) -> LocalSettlement:

@@ -294,6 +294,10 @@ class BudgetSpec(Message):
     send_within_ms: Annotated[int, Field(ge=1, le=600_000)] = 300
     max_ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 600_000
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 10_000
+    lease_ms: Annotated[int, Field(ge=0, le=5_000)] = 1_000
+    when_unreachable: Literal["closed", "open", "island"] = "closed"
+    islands: Annotated[int, Field(ge=1, le=1_000)] = 4
+    island_permille: Annotated[int, Field(ge=1, le=1_000)] = 100
     adapt: Adapting = Adapting()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import limiter as wire
+from bursar.contracts.catalog import limiter_lease as lease
 from bursar.contracts.catalog import limiter_observed as observed
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Word
 
@@ -194,7 +195,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Budgets that agents share: reserve before a call, settle after it.",
-    operations=(*OPERATIONS, *observed.OPERATIONS),
-    words={**WORDS, **observed.WORDS},
-    events=observed.EVENTS,
+    operations=(*OPERATIONS, *observed.OPERATIONS, *lease.OPERATIONS),
+    words={**WORDS, **observed.WORDS, **lease.WORDS},
+    events=(*observed.EVENTS, *lease.EVENTS),
 )
