@@ -63,19 +63,21 @@ class Shape:
     output: int = 0
 
 
-def flat(requests: int, tokens: int, concurrent: int, paced: bool = True, **shape: Any) -> Shape:
+def flat(
+    requests: int, tokens: int, concurrent: int, paced: bool = True, window_ms: int = WINDOW_MS, **shape: Any
+) -> Shape:
     """One budget for all; not ``paced``: all that a window has may go at once."""
     limits: dict[Any, Any] = {
-        "requests": LimitSpec(limit=requests, window_ms=WINDOW_MS, paced=paced),
-        "input_tokens": LimitSpec(limit=tokens, window_ms=WINDOW_MS, paced=paced),
+        "requests": LimitSpec(limit=requests, window_ms=window_ms, paced=paced),
+        "input_tokens": LimitSpec(limit=tokens, window_ms=window_ms, paced=paced),
         "concurrent": LimitSpec(limit=concurrent, window_ms=0),
     }
     spec = BudgetSpec(
         name="key/main", limits=limits, jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=8_000
     )
     judged = (
-        Limit("key/main", "requests", requests, WINDOW_MS * US),
-        Limit("key/main", "input_tokens", tokens, WINDOW_MS * US),
+        Limit("key/main", "requests", requests, window_ms * US),
+        Limit("key/main", "input_tokens", tokens, window_ms * US),
         Limit("key/main", "concurrent", concurrent, 0),
     )
     return Shape(specs=(spec,), limits=judged, budgets=(("key/main", ("key/main",)),), **shape)
@@ -372,7 +374,9 @@ LARGE: Final = flat(
     requests=2_400, tokens=120_000, concurrent=400, agents=1_000, seconds=8.0, think=2.0, largest=0.0005
 )
 BURSTY: Final = flat(requests=60, tokens=4_500, concurrent=60, paced=False, agents=40, think=0.1, call=1.2, ttl=2.5)
-WHOLE: Final = flat(requests=30, tokens=3_000, concurrent=30, paced=False, agents=8, largest=0.5, think=0.05, wait=60.0)
+WHOLE: Final = flat(
+    requests=30, tokens=3_000, concurrent=30, paced=False, window_ms=1_000, agents=8, largest=0.5, think=0.05, wait=60.0
+)
 TEAMS: Final = teams(tokens=8_000, output=6_000, concurrent=30, think=0.2, call=0.8, ttl=2.5)
 SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS)
 
