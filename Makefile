@@ -48,7 +48,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel bench-limiter bench-breaker bench-scheduler soak simulate-nightly docs docs-check lock clean
+	lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -130,6 +130,10 @@ endef
 bench-breaker: $(STAMP) ## how soon all agents know of an open circuit, cost of a look-up -> bench/out/breaker.json
 	@mkdir -p bench/out
 	$(PY) -m bench.breaker --json bench/out/breaker.json $(ARGS)
+
+bench-gpu: $(STAMP) ## admission rules, durable grants, placement over 1,000 cards, packing of a day -> bench/out/gpu.json  [QUICK=1]
+	@mkdir -p bench/out
+	$(PY) -m bench.gpu $(if $(QUICK),--quick) --json bench/out/gpu.json $(ARGS)
 
 bench-scheduler: $(STAMP) ## tasks per second, time from submission to start -> bench/out/scheduler.json
 	@mkdir -p bench/out
