@@ -47,7 +47,8 @@ class Shape:
     """A fleet and its load. ``budgets``: what each agent may call under (drawn by its number). ``largest``: the part of
     calls that want the whole limit. ``think``: mean seconds between the calls of an agent; ``call``: the longest call;
     ``ttl``: that of a reservation, in seconds, too. ``output``: the most output that a call reserves; the provider
-    charges it as it is produced."""
+    charges it as it is produced. ``lines``: calls that an agent makes at the same time; with many it is a holder of
+    leases."""
 
     agents: int = 60
     seconds: float = 16.0
@@ -61,6 +62,7 @@ class Shape:
     call: float = 0.3
     ttl: float = 1.5
     output: int = 0
+    lines: int = 1
 
 
 def flat(
@@ -144,10 +146,14 @@ class Agent:
         with contextlib.suppress(asyncio.CancelledError):
             async with self.fleet:
                 self.fleet.limiter.caller._random = random.Random(self.number)  # so that a seed is a whole history
-                await asyncio.sleep(self.chance.random() * self.world.shape.think)
-                while not self.world.is_over:
-                    await self.call()
-                    await asyncio.sleep(self.chance.expovariate(1.0) * self.world.think(self.number))
+                await asyncio.gather(*(self._line() for _ in range(self.world.shape.lines)))
+
+    async def _line(self) -> None:
+        """One call after the other."""
+        await asyncio.sleep(self.chance.random() * self.world.shape.think)
+        while not self.world.is_over:
+            await self.call()
+            await asyncio.sleep(self.chance.expovariate(1.0) * self.world.think(self.number))
 
     async def call(self) -> None:
         """Reserve, send, use; whatever becomes of it is told to the world."""
@@ -156,9 +162,10 @@ class Agent:
         whole = chance.random() < shape.largest
         tokens = world.whole(path) if whole else 1 + int(chance.random() * shape.tokens)
         self.calls += 1
+        call = f"{self.name}/{self.calls}"
         output = int(chance.random() * shape.output)
         amounts = {"input_tokens": tokens, "output_tokens": output}
-        wish = Wish(world.now, path, amounts, "open", 0, f"{self.name}/{self.calls}")
+        wish = Wish(world.now, path, amounts, "open", 0, call)
         reservation = self.fleet.limiter.reserve(
             budget, input_tokens=tokens, output_tokens=output, wait=shape.wait, ttl=shape.ttl
         )
@@ -169,7 +176,7 @@ class Agent:
                 permit.sent()
                 used = tokens if chance.random() < 0.7 else chance.randint(0, tokens)
                 made = chance.randint(0, output)
-                await self._provider(path, used, made)
+                await self._provider(path, call, used, made)
                 permit.used(input_tokens=used, output_tokens=made)
         except NeverFits:
             world.fate(wish, "never")
@@ -192,12 +199,11 @@ class Agent:
             await asyncio.sleep(self.chance.random() * (1.0 if late < 0.05 else SEND_WITHIN_MS / 1000.0))
         await self.goes_on.wait()
 
-    async def _provider(self, path: Path, tokens: int, output: int) -> None:
+    async def _provider(self, path: Path, call: str, tokens: int, output: int) -> None:
         """The provider charges when the request has reached it, and answers some time later."""
         world, chance = self.world, self.chance
         charged = world.now + int(chance.random() * WIRE_MS * US)
         ends = charged + int((0.02 + world.shape.call * chance.random()) * 1e6)
-        call = f"{self.name}/{self.calls}"
         charge = Charge(charged, path, {"requests": 1, "input_tokens": tokens, "output_tokens": output}, call)
         world.history.charges += produced(charge, ends, "output_tokens", steps=8)
         world.history.flights.append(Flight(charged, ends, path, {"concurrent": 1}, call))
@@ -378,7 +384,10 @@ WHOLE: Final = flat(
     requests=30, tokens=3_000, concurrent=30, paced=False, window_ms=1_000, agents=8, largest=0.5, think=0.05, wait=60.0
 )
 TEAMS: Final = teams(tokens=8_000, output=6_000, concurrent=30, think=0.2, call=0.8, ttl=2.5)
-SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS)
+HOLDERS: Final = flat(
+    requests=800, tokens=40_000, concurrent=60, agents=8, lines=12, seconds=12.0, think=0.02, call=0.15, largest=0.0
+)
+SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS, HOLDERS)
 
 
 def drawn(seed: int) -> World:
