@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.contracts.base import Request
 from bursar.contracts.breaker import (
+    PULSE,
+    SHARE,
     Configure,
     Delta,
+    Disable,
+    Explain,
+    Explained,
     ForceClose,
     ForceOpen,
+    Group,
+    MetricsOnly,
     Probe,
     Probed,
+    Pulse,
+    Release,
     Report,
     Reset,
     Rule,
@@ -44,10 +55,23 @@ def rule(target: str | None = None, **fields: Any) -> Rule:
     return Rule(target=target, **{**usual, **fields})
 
 
+ORDERS: dict[str, Any] = {
+    "open": ForceOpen,
+    "closed": ForceClose,
+    "disabled": Disable,
+    "metrics": MetricsOnly,
+    "release": Release,
+    "reset": Reset,
+}
+
+
 class Desk:
     """``now`` is the decider's clock; ``told`` are the broadcasts in order."""
 
-    def __init__(self, *rules: Rule, now: int = 1_000, incarnation: int = 1) -> None:
+    def __init__(
+        self, *rules: Rule, groups: Mapping[str, Sequence[str]] = MappingProxyType({}), now: int = 1_000,
+        incarnation: int = 1,
+    ) -> None:  # fmt: skip
         self.decider = BreakerDecider()
         self.state: State = self.decider.initial()
         self.now = now
@@ -56,7 +80,10 @@ class Desk:
         self.serial = 0
         self.journal: list[Event] = []
         self.told: list[dict[str, Any]] = []
-        self.must(Configure(id=self.new_id(), rules=rules or (rule(),)), "ops")
+        self.pulses: list[Pulse] = []
+        self.shares: list[tuple[str, int]] = []
+        named = tuple(Group(name=name, members=tuple(members)) for name, members in groups.items())
+        self.must(Configure(id=self.new_id(), rules=rules or (rule(),), groups=named), "ops")
 
     def new_id(self) -> str:
         self.serial += 1
@@ -90,8 +117,18 @@ class Desk:
                 stored = msgpack.unpackb(msgpack.packb(event), use_list=False)
                 self.decider.evolve(self.state, stored)
                 self.journal.append(stored)
-            self.told += [told.body for told in outcome.broadcasts if isinstance(told, Broadcast)]
+            for told in outcome.broadcasts:
+                assert isinstance(told, Broadcast)
+                self._hear(told)
         return outcome
+
+    def _hear(self, told: Broadcast) -> None:
+        if told.kind == PULSE:
+            self.pulses.append(Pulse.model_validate({**told.body, "fence": "1.1.1.0"}))
+        elif told.kind == SHARE:
+            self.shares.append((told.body["budget"], told.body["share"]))
+        else:
+            self.told.append(told.body)
 
     def settle(self) -> None:
         """Hand out everything that is due now."""
@@ -138,8 +175,14 @@ class Desk:
         return found.reply if isinstance(found, Accept | Refuse) else found
 
     def force(self, target: str, to: str, note: str = "", who: str = "ops") -> dict[str, Any]:
-        kind = {"open": ForceOpen, "closed": ForceClose, "reset": Reset}[to]
-        return self.must(kind(id=self.new_id(), target=target, note=note), who)
+        return self.must(ORDERS[to](id=self.new_id(), target=target, note=note), who)
+
+    def order(self, kind: type[Request], target: str = "p", who: str = "ops", **fields: Any) -> dict[str, Any]:
+        """An order with all that it may have."""
+        return self.must(kind.model_validate({"id": self.new_id(), "target": target, **fields}), who)
+
+    def configure(self, *rules: Rule) -> None:
+        self.must(Configure(id=self.new_id(), rules=rules), "ops")
 
     def state_of(self, target: str = "p") -> str:
         return self.state.state_of(target)
@@ -150,6 +193,10 @@ class Desk:
     def status(self, target: str | None = None, limit: int = 200) -> StatusReply:
         reply = self.refused(Status(target=target, limit=limit), "ops")
         return StatusReply.model_validate({**reply, "fence": "1.1.1.x"})
+
+    def explain(self, target: str = "p", history: int = 16) -> Explained:
+        reply = self.refused(Explain(target=target, history=history), "ops")
+        return Explained.model_validate({**reply, "fence": "1.1.1.x"})
 
     def snapshot(self, revision: int = 0, digest: str = "") -> dict[str, Any]:
         return self.refused(Snapshot(revision=revision, digest=digest), "late")

@@ -39,6 +39,38 @@ def test_a_target_starts_from_the_default_table(tmp_path: Path) -> None:
     assert target == Rule(target="a/b", window_ms=2_000, failure_permille=125, open_ms=1_500, probes=3)
 
 
+def test_guards_fallbacks_ramps_and_groups_are_read(tmp_path: Path) -> None:
+    """In the units of people; a budget is of one target and not inherited from the default table."""
+    file = tmp_path / "circuits.toml"
+    file.write_text(
+        """
+[default]
+slow_after = "2s"
+concurrency = 50
+[targets."p/eu"]
+budget = "acme/large"
+ramp = ["1%", "10.5%"]
+retry_share = "5%"
+concurrency_tolerance = "200%"
+fallbacks = ["region:p/us", "cached", "cached:1h", "degraded:Ask: later."]
+[groups.eu]
+members = ["p/eu", "q/eu"]
+"""
+    )
+    [default, target], [group] = read_rules(file)
+    assert (default.guard.slow_ms, default.guard.concurrency, default.budget) == (2_000, 50, None)
+    assert (target.budget, target.ramp) == ("acme/large", (10, 105))
+    guard = target.guard
+    assert (guard.slow_ms, guard.retry_permille, guard.concurrency_tolerance_permille) == (2_000, 50, 2_000)
+    assert [(step.kind, step.to, step.max_age_ms, step.answer) for step in target.fallbacks] == [
+        ("region", "p/us", None, ""),
+        ("cached", None, None, ""),
+        ("cached", None, 3_600_000, ""),
+        ("degraded", None, None, "Ask: later."),
+    ]
+    assert (group.name, group.members) == ("eu", ("p/eu", "q/eu"))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -54,6 +86,16 @@ def test_a_target_starts_from_the_default_table(tmp_path: Path) -> None:
         ("targets = 3", "targets must be tables"),
         ("default = 3", "[default]: must be a table"),
         ("[", "circuits.toml"),
+        ('[default]\nramp = "5%"', "list of percentages"),
+        ('[default]\nramp = ["5 per cent"]', "percentage"),
+        ("[targets.a]\nbudget = 5", "must be a name"),
+        ('[default]\nfallbacks = ["magic:x"]', "unknown link 'magic:x'"),
+        ('[default]\nfallbacks = "cached"', "must be a list"),
+        ('[default]\nfallbacks = ["region:A B"]', "fallbacks"),
+        ("[groups.eu]", "[groups.eu]: must have members"),
+        ("[groups.eu]\nmembers = [3]", "[groups.eu]: members.0"),
+        ("groups = 3", "groups must be tables"),
+        ('[targets."group/eu"]\nprobes = 2', "no such group"),
     ],
 )
 def test_errors_name_the_table_and_the_key(tmp_path: Path, text: str, words: str) -> None:

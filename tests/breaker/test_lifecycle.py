@@ -7,6 +7,7 @@ from pathlib import Path
 from bursar_breaker.events import in_words
 from bursar_breaker.lifecycle import CLOSED, ORDERED, STATES, TRANSITIONS, diagram, next_state
 
+COUNTS = {"calls": 4, "failed": 3, "slow": 0, "reporters": 2, "voices": 2}
 README = Path(__file__).parents[2] / "services/breaker/README.md"
 
 
@@ -47,7 +48,7 @@ def test_what_is_not_in_the_table_leads_nowhere() -> None:
 def test_every_kind_of_event_has_its_words() -> None:
     """An operator can read the journal."""
     told = [
-        ("o", 5, 1, "p", 9, "failure_rate", 1, {"counts": dict(calls=4, failed=3, slow=0, reporters=2, voices=2)}),
+        ("o", 5, 1, "p", 9, "failure_rate", 1, {"counts": COUNTS}),
         ("l", 5, 2, "p", 12),
         ("h", 12, 3, "p"),
         ("r", 13, 4, "p", "ramp_begins", 50, 14),

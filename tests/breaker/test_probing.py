@@ -138,6 +138,7 @@ def test_one_permit_covers_all_half_open_circuits_on_the_way() -> None:
     """All or none; its result counts for each."""
     desk = Desk(rule(), rule("p/m", successes=2))
     desk.report("p/m", error=4)
+    desk.report("p", error=1)
     assert desk.state_of("p") == desk.state_of("p/m") == "open"
     desk.advance(500)
     lease = desk.probe("p/m/key")

@@ -1,9 +1,11 @@
-"""What the registry says every two seconds."""
+"""What the registry says every second, and more often after a change."""
 
 from __future__ import annotations
 
-from bursar.contracts.breaker import MAX_FREE, Pulse, Snapshot
-from bursar_breaker.telling import pulse
+from itertools import pairwise
+
+from bursar.contracts.breaker import MAX_FREE, MAX_RECENT, Pulse, Snapshot, digest_of
+from bursar_breaker.telling import LIVELY_PULSE_MS, pulse
 from tests.breaker.desk import Desk, rule
 
 
@@ -56,3 +58,75 @@ def test_a_pulse_stays_small() -> None:
         desk.open(f"p{n}")
     desk.advance(600)
     assert len(said(desk).free) == MAX_FREE
+
+
+def test_a_pulse_is_told_each_second_and_each_fifth_of_one_after_a_change() -> None:
+    """So that a second of lost messages is healed by the ones after it."""
+    desk = Desk()
+
+    def moments(ms: int) -> list[int]:
+        """When pulses are told, if the shell asks each fifth of a second."""
+        began, told = desk.now, []
+        while desk.now < began + ms:
+            desk.advance(LIVELY_PULSE_MS)
+            if pulse(desk.state, desk.now) is not None:
+                told.append(desk.now - began)
+        return told
+
+    moments(4_000)
+    assert {b - a for a, b in pairwise(moments(5_000))} == {1_000}
+    desk.force("p", "open")
+    assert moments(2_000) == list(range(200, 2_001, 200))
+    assert len(moments(4_000)) == 4
+
+
+def test_the_latest_changes_are_repeated() -> None:
+    """The newest first, closed ones too; not those of long ago, and not too many."""
+    desk = Desk()
+    desk.force("a", "open")
+    desk.advance(3_000)
+    assert said(desk).recent == []
+    desk.force("b", "open")
+    desk.force("c", "open")
+    desk.force("b", "reset")
+    assert [(row.target, row.state) for row in said(desk).recent] == [("b", "closed"), ("c", "forced_open")]
+    for n in range(MAX_RECENT + 5):
+        desk.force(f"d{n}", "open")
+    assert len(said(desk).recent) == MAX_RECENT
+
+
+def test_who_hears_one_pulse_after_a_change_needs_no_broadcast_of_it() -> None:
+    """It has the circuit, revision and digest: nothing need be asked."""
+    desk = Desk()
+    desk.open("p")
+    told = said(desk)
+    [row] = told.recent
+    assert told.digest == digest_of([(row.target, row.state, row.revision)])
+    assert (row.state, row.remaining_ms, row.share) == ("open", 500, 0)
+
+
+def test_a_permit_that_comes_back_is_told_at_once() -> None:
+    """After a success that is not the last, after a result that says nothing, and when a dead prober's time is over."""
+    desk = Desk(rule(successes=3))
+    desk.half_open()
+    desk.probed(desk.probe())
+    assert [told.free for told in desk.pulses] == [["p"]]
+    desk.advance(50)
+    desk.probed(desk.probe(), "cancelled")
+    assert (desk.pulses[-1].now_ms, desk.pulses[-1].free) == (desk.now, ["p"])
+    desk.probe()
+    desk.advance(299)
+    count = len(desk.pulses)
+    desk.advance(1)
+    assert len(desk.pulses) == count + 1
+    assert desk.pulses[-1].free == ["p"]
+
+
+def test_a_permit_that_nobody_can_use_is_not_told() -> None:
+    """Its circuit was reset meanwhile."""
+    desk = Desk()
+    desk.half_open()
+    desk.probe()
+    desk.force("p", "reset")
+    desk.advance(5_000)
+    assert desk.pulses == []

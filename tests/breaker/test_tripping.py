@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bursar.contracts.breaker import Rule
 from bursar_breaker.lifecycle import AUTH, CONSECUTIVE, FAILURE_RATE, OVERLOAD, SLOW_RATE
 from tests.breaker.desk import Desk, rule
 
@@ -182,10 +183,10 @@ def test_failures_below_open_what_is_above() -> None:
     for number in range(5):
         desk.report(f"p/m/key-{number}", f"a{number}", error=1)
     assert desk.state_of("p/m") == "closed"
-    assert desk.state_of("p") == "open", "four calls suffice for the rule of all others"
     desk.report("p/m/key-9", "a9", error=1)
     assert desk.state_of("p/m") == "open"
     assert desk.state_of("p/m/key-1") == "closed", "one call is too little for a key of its own"
+    assert desk.state_of("p") == "closed", "one model is not its provider"
 
 
 def test_reports_leave_the_window_after_its_length() -> None:
@@ -291,3 +292,37 @@ def test_a_report_without_counts_is_nothing() -> None:
     desk = Desk()
     desk.report()
     assert len(desk.state.windows) == 0
+
+
+def test_circuits_that_open_together_are_not_tried_together() -> None:
+    """Jitter from the generator in the state: the same history has the same times, another one others."""
+
+    def times(*targets: str) -> list[int]:
+        desk = Desk(rule(jitter_permille=500))
+        for target in targets:
+            desk.open(target)
+        desk.check()
+        return [desk.until(target) - desk.now for target in targets]
+
+    names = [f"p{n}" for n in range(20)]
+    first = times(*names)
+    assert first == times(*names)
+    assert all(500 <= time <= 750 for time in first)
+    assert len(set(first)) > 10
+
+
+def test_a_thousand_agents_with_a_call_a_minute_trip_together_in_seconds() -> None:
+    """Each makes one call in sixty seconds; the outage is known to all after three, by the rules that come with it."""
+    desk = Desk(Rule(growth_permille=2_001))
+    agents = [f"a{number}" for number in range(1_000)]
+    calls = [(60 * at, who) for at, who in enumerate(agents)]
+    outage = 20_000
+    began = desk.now
+    for moment, who in calls:
+        desk.advance(began + moment - desk.now)
+        kind = "ok" if moment < outage else "timeout"
+        desk.saw({kind: 1}, "provider-a/eu/gpt-x", who)
+        if desk.state_of("provider-a/eu/gpt-x") == "open":
+            break
+    assert 0 < desk.now - began - outage < 3_000
+    assert desk.state.circuits["provider-a/eu/gpt-x"].evidence["counts"]["reporters"] > 100

@@ -53,3 +53,13 @@ def test_open_times_neither_shrink_nor_exceed_the_longest(first: int, growth: in
     assert lengths == sorted(lengths)
     assert lengths[0] == rule.open_ms
     assert lengths[-1] <= longest
+
+
+@pytest.mark.property
+@given(st.integers(0, 2**63), st.integers(0, 1_000), st.integers(1, 40))
+def test_jitter_is_a_part_of_the_open_time_and_never_beyond_the_cap(draw: int, jitter: int, opened: int) -> None:
+    """Longer by at most that part; at the cap shorter by at most that part."""
+    rule = Rule(open_ms=1_000, growth_permille=2_000, max_open_ms=60_000, jitter_permille=jitter)
+    plain, time = open_ms(rule, opened), open_ms(rule, opened, draw)
+    assert plain <= time <= plain + plain * jitter // 1000 or 60_000 - plain * jitter // 1000 <= time <= 60_000
+    assert 1 <= time <= 60_000

@@ -9,10 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bursar.contracts.breaker import ForceClose, ForceOpen, Probe, Probed, Report, Reset, Rule, Snapshot, Status
+from bursar.contracts.breaker import (
+    Annotate,
+    Disable,
+    Explain,
+    ForceClose,
+    ForceOpen,
+    Group,
+    MetricsOnly,
+    Probe,
+    Probed,
+    Release,
+    Report,
+    Reset,
+    Rule,
+    Snapshot,
+    Status,
+)
 from bursar.kernel.decider import Command, Decider, Fence, Outcome
 from bursar_breaker.configuring import LoadFile
 from bursar_breaker.core import BreakerDecider
+from bursar_breaker.rules import mixed
 from bursar_breaker.state import State, validate
 from tests.breaker.history import check_history
 from tests.simulation.workload import Client, Question
@@ -20,7 +37,8 @@ from tests.simulation.workload import Client, Question
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-PROBES = {"p": 2, "p/m": 1, "q": 1}
+TARGETS = ("p", "p/m", "p/m/key", "q", "q", "q", "p/m")
+PROBES = {"p": 2, "p/m": 1, "p/m/key": 1, "q": 1, "group/all": 1}
 TTL_MS = 1_500
 RULES = tuple(
     Rule(
@@ -33,6 +51,8 @@ RULES = tuple(
         max_retry_after_ms=3_000,
         probes=probes,
         probe_ttl_ms=TTL_MS,
+        ramp=(100, 400),
+        ramp_step_ms=60,
     )
     for target, probes in PROBES.items()
 )
@@ -72,33 +92,45 @@ class BreakerWorkload:
         return Registry()
 
     def start(self) -> list[Any]:
-        return [LoadFile(rules=RULES)]
+        return [LoadFile(rules=RULES, groups=(Group(name="all", members=("p/m", "q")),))]
 
     # ---- what clients ask
 
     def next(self, client: Client) -> tuple[Any, dict[str, Any], bool]:
         if client.todo:
             return Probed, client.todo.pop(0), False
-        number = client.number * 7 + client.queries * 3 + len(client.name)
         client.queries -= 1
-        targets = ("p", "p/m", "p/m/key", "q", "q", "p/m")
-        target = targets[number % 6]
-        if number % 41 == 0:
-            return (ForceOpen, ForceClose, Reset)[number // 41 % 3], {"target": target}, False
-        if number % 13 == 0:
-            return (Status, {}, True) if number % 2 else (Snapshot, {}, True)
-        if number % 3 == 0:
+        number = client.number - client.queries
+        pick = mixed(number, len(client.name), ord(client.name[-1]))
+        target = TARGETS[pick % len(TARGETS)]
+        pick //= len(TARGETS)
+        if pick % 40 == 0:
+            return self._order(pick // 40, target)
+        if pick % 40 < 4:
+            make, fields = ((Status, {}), (Snapshot, {}), (Explain, {"target": target}))[pick % 3]
+            return make, dict(fields), True
+        if pick % 40 < 16:
             return Probe, {"target": target}, False
-        return Told, {"deltas": ({"target": target, **self._seen(number)},)}, True
+        return Told, {"deltas": ({"target": target, **self._seen(number, pick // 40)},)}, True
 
     @staticmethod
-    def _seen(number: int) -> dict[str, Any]:
+    def _order(number: int, target: str) -> tuple[Any, dict[str, Any], bool]:
+        """Operators force, release and annotate; half of the orders end by themselves."""
+        orders = (ForceOpen, Reset, ForceClose, Reset, Annotate, Disable, Release, MetricsOnly, Release)
+        order = orders[number % len(orders)]
+        fields: dict[str, Any] = {"target": "group/all" if number % 5 == 0 else target, "note": f"n{number % 100}"}
+        if order in {ForceOpen, ForceClose, Disable, MetricsOnly} and number % 2:
+            fields["for_ms"] = 100 + number % 700
+        return order, fields, False
+
+    @staticmethod
+    def _seen(number: int, pick: int) -> dict[str, Any]:
         """What a reporter has seen: illness comes in stretches."""
-        if number // 40 % 2:
-            return {"error": 2 + number % 3, "timeout": number % 2}
-        if number % 29 == 0:
-            return {"overload": 1, "retry_after_ms": number % 900}
-        return {"ok": 1 + number % 4, "rate_limited": number % 3}
+        if number // 12 % 2:
+            return {"error": 2 + pick % 3, "timeout": pick % 2}
+        if pick % 29 == 0:
+            return {"overload": 1, "retry_after_ms": pick % 900}
+        return {"ok": 1 + pick % 4, "rate_limited": pick % 3}
 
     def last(self) -> tuple[Any, dict[str, Any]]:
         return Snapshot, {}
@@ -139,7 +171,8 @@ class BreakerWorkload:
         if checker.lossy:
             return
         events = [event for entry in checker.log for row in entry.decisions for event in row.events]
-        checker.counts["changes"] = sum(event[0] in "olhcf" for event in events)
+        for kind in "olhrcfpde":
+            checker.counts[f"events_{kind}"] = sum(event[0] == kind for event in events)
         check_history(events, PROBES)
         for probe in self.live:
             others = [o for o in self.live if o.target == probe.target and o.since <= probe.since < o.until]

@@ -12,7 +12,7 @@ reporters are counted together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Delta, Rule
@@ -127,11 +127,6 @@ class Windows:
         idle = [target for target, seen in self.windows.items() if now - seen.seen_at > seen.idle_ms]
         for target in idle:
             self.forget(target)
-
-    def those(self, targets: Iterable[str], now: int) -> list[tuple[str, Window]]:
-        """Those of these targets that have a window, as it is at this time."""
-        found = ((target, self.look(target, now)) for target in list(targets))
-        return [(target, seen) for target, seen in found if seen is not None]
 
     def validate(self, now: int) -> None:
         assert len(self.windows) <= MAX_TARGETS

@@ -42,7 +42,7 @@ def decide_explain(state: State, command: Command, now: int, fence: Fence) -> Ou
             "target": target,
             "state": circuit.state,
             "reason": circuit.reason,
-            "why": _why(circuit, pasts),
+            "why": _why(circuit),
             "since_ms": now - circuit.since if circuit.since >= 0 else 0,
             "next_probe_ms": _next_probe(state, stopped, now),
             "share": circuit.share,
@@ -77,26 +77,24 @@ def _next_probe(state: State, stopped: list[tuple[str, Circuit]], now: int) -> i
     return max(0 if c.state == HALF_OPEN else max(c.until, state.quiet_until) - now for c in shut)
 
 
-def _why(circuit: Circuit, pasts: list[Past]) -> str:
+def _why(circuit: Circuit) -> str:
     """One sentence."""
     if circuit.state == CLOSED:
         return "It is closed: calls go."
     if circuit.state == OPEN:
-        return f"It is open because {_opened_by(circuit, pasts)}."
+        return f"It is open because {_opened_by(circuit)}."
     if circuit.state == HALF_OPEN:
-        return f"Probes find out how it is; it had opened because {_opened_by(circuit, pasts)}."
+        return f"Probes find out how it is; it had opened because {_opened_by(circuit)}."
     if circuit.state == RAMPING:
         return f"Probes have succeeded: {circuit.share / 10:g} % of the calls go, and more if they go well."
     return f"By order of {circuit.note}."
 
 
-def _opened_by(circuit: Circuit, pasts: list[Past]) -> str:
+def _opened_by(circuit: Circuit) -> str:
     """What has opened it: a later deadline only keeps it open."""
-    found = (past for past in reversed(pasts) if past.after == OPEN and past.before != OPEN)
-    past = next(found, None)
-    cause, seen = (circuit.reason, {}) if past is None else (past.reason, past.counts)
+    cause, seen = circuit.evidence.get("cause", circuit.reason), circuit.evidence.get("counts")
     numbers = ""
-    if seen and cause != PROBE_FAILED:
+    if seen is not None and cause != PROBE_FAILED:
         numbers = f" ({seen['failed']} of {seen['calls']} failed, {seen['slow']} were slow; "
         numbers += f"{seen['voices']} of {seen['reporters']} reporters see it)"
     return f"{_CAUSES.get(cause, cause)}{numbers}"

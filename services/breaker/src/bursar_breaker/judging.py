@@ -84,13 +84,15 @@ class _Sums:
 def judge(seen: Window, *, is_named: bool, names_key: bool, share: int = ALL) -> Found | None:
     """Why the circuit opens now, if it does. ``is_named``: the report was about this very target, not about one
     below it; ``names_key``: its last segment may be a key; ``share``: the part of the calls that go."""
-    if not seen.streak and not any(seen.voices[view] for view in (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT)):
-        return None
+    heard, rule = seen.voices, seen.rule
+    loudest = max(heard[FAILING], heard[SLOWED], heard[TOLD_OFF], heard[LOCKED_OUT], len(seen.streak_of))
+    if loudest < needed(rule, seen.active - 1) and not rule.quorum_traffic_permille:
+        return None  # whoever is left out, there is no quorum
     sums = _Sums(seen, share)
     cause, voices = _cause(sums, is_named, names_key, share)
     if not cause:
         return None
-    return Found(cause, _evidence(sums, voices), seen.retry_until)
+    return Found(cause, {"cause": cause} | _evidence(sums, voices), seen.retry_until)
 
 
 def _cause(sums: _Sums, is_named: bool, names_key: bool, share: int) -> tuple[str, int]:

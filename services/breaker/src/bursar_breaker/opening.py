@@ -9,7 +9,7 @@ from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outc
 from bursar_breaker import events
 from bursar_breaker.bugs import DEADLINE_LOST, REVISION_SKIPPED
 from bursar_breaker.judging import Found
-from bursar_breaker.lifecycle import CLOSED, LATER, OPEN, OVERLOAD
+from bursar_breaker.lifecycle import CLOSED, LATER, OPEN, OVERLOAD, PROBE_FAILED
 from bursar_breaker.rules import mixed, open_ms
 from bursar_breaker.state import Circuit, State
 from bursar_breaker.telling import changed
@@ -80,6 +80,7 @@ def apply_later(state: State, event: Event) -> None:
 def on_a_probe(outcome: str, principal: str) -> dict[str, Any]:
     """The evidence of a circuit that opens because a probe has failed."""
     return {
+        "cause": PROBE_FAILED,
         "counts": {"calls": 1, "failed": 1, "slow": 0, "reporters": 1, "voices": 1},
         "causes": {outcome: 1},
         "witnesses": [[principal, 1, 1, 0, "failing"]],

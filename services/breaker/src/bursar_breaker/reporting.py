@@ -5,8 +5,9 @@ command of its own. So what a reporter says is never journaled under its name, a
 This is the hot path, thousands of times a second: what a healthy report costs is two look-ups and three additions for
 each circuit on its way.
 
-What one child does alone is not its parent's fault: where several targets below one are called, one of them that is bad
-opens by itself and the others go on. At least two must be bad for what is above them, or for their group, to open.
+What one child does alone is not its parent's fault: one target that is bad opens by itself, and the others below the
+same parent go on. At least two must be bad for what is above them, or for their group, to open; or it must be reported
+of itself.
 
 An overloaded target's wish to be left alone for some time is kept while its circuit is open, too: the later deadline
 always wins. A wish that lies much later (`AT_ONCE_MS`) is told to everybody at once; a little later is common when many
@@ -16,6 +17,7 @@ calls come back one after the other, and is looked at when the open time ends. N
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from bursar.contracts.breaker import ALL, GROUPS, Delta, Report
@@ -31,10 +33,10 @@ from bursar_breaker.bugs import (
 )
 from bursar_breaker.evidence import counts_of, passed_on
 from bursar_breaker.judging import is_bad, judge
-from bursar_breaker.lifecycle import AUTH, CLOSED, DISABLED, HALF_OPEN, METRICS_ONLY, OPEN, RAMPING
+from bursar_breaker.lifecycle import CLOSED, DISABLED, METRICS_ONLY, OPEN, RAMPING
 from bursar_breaker.rules import asked_for
 from bursar_breaker.state import Circuit, State
-from bursar_breaker.window import Counts, Window, calls
+from bursar_breaker.window import Counts, Window
 
 AT_ONCE_MS: Final = 500
 
@@ -92,7 +94,7 @@ def _count(state: State, name: str, target: str, delta: Delta, counts: Counts, r
     state.windows.note(seen, now, reporter, counts)
     if name == target and delta.overload:
         seen.retry_until = max(seen.retry_until, asked_for(seen.rule, now, delta.retry_after_ms))
-    if circuit is None or circuit.state == CLOSED or _is_watched(circuit):
+    if (seen.troubles or seen.streak) and (circuit is None or circuit.state == CLOSED or _is_watched(circuit)):
         _look(state, name, seen, circuit, now, is_named=name == target)
     return True
 
@@ -120,25 +122,32 @@ def _look(state: State, name: str, seen: Window, circuit: Circuit | None, now: i
 
 
 def _is_one_childs(state: State, target: str, cause: str, now: int) -> bool:
-    """Whether several targets below this one are called, and only one of them is bad."""
-    active = bad = 0
-    for name, seen in state.windows.those(_children(state, target), now):
-        circuit = state.circuits.get(name)
-        is_down = circuit is not None and circuit.state in {OPEN, HALF_OPEN} and circuit.reason != AUTH
-        if is_down or name in state.pending or is_bad(seen, cause):
-            bad += 1
-            if bad > 1:
-                return False
-        active += calls(seen.total) > 0 or is_down
-    return active > 1 and not seeded(CHILD_TRIPS)
+    """Whether fewer than two of the targets below this one are bad."""
+    bad = len(down := _down(state, target))
+    for name in _children(state, target):
+        if bad > 1:
+            break
+        seen = state.windows.look(name, now)
+        bad += name not in down and (name in state.pending or (seen is not None and is_bad(seen, cause)))
+    return bad < 2 and not seeded(CHILD_TRIPS)
 
 
-def _children(state: State, target: str) -> tuple[str, ...]:
-    """The targets that are called directly below this one, or the members of a group."""
+def _children(state: State, target: str) -> Iterable[str]:
+    """The targets directly below this one that calls are reported of, or the members of a group."""
+    head, _, name = target.partition("/")
+    return state.rules.groups.get(name, ()) if head == GROUPS else tuple(state.windows.below.get(target, ()))
+
+
+def _down(state: State, target: str) -> Collection[str]:
+    """Those of them whose circuits are open or half-open."""
     head, _, name = target.partition("/")
     if head == GROUPS:
-        return tuple(state.rules.groups.get(name, ()))
-    return tuple(state.windows.below.get(target, ()))
+        return [member for member in state.rules.groups.get(name, ()) if member in state.down.get(_above(member), ())]
+    return state.down.get(target, ())
+
+
+def _above(target: str) -> str:
+    return target.rpartition("/")[0]
 
 
 def _wish(state: State, delta: Delta, circuit: Circuit, now: int) -> None:

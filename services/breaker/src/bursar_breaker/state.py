@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts.breaker import ALL, MAX_HISTORY, CircuitName, way_of
 from bursar_breaker.evidence import Windows
 from bursar_breaker.judging import Found
-from bursar_breaker.lifecycle import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, RAMPING
+from bursar_breaker.lifecycle import AUTH, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, RAMPING
 from bursar_breaker.rules import Rules, load_rules, mixed
 
 MAX_CIRCUITS: Final = 4_096
@@ -71,9 +71,9 @@ class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``quiet_until`` (no probes before, after
     a loss); the rest is volatile or made from the durable part."""
 
-    __slots__ = ("_ways", "agenda", "at", "circuits", "edition", "history", "leases", "lively_until", "lost_at", "out",
-                 "pending", "postponed", "pulsed_at", "quiet_until", "revision", "rules", "seed", "shadows", "shown",
-                 "source", "windows")  # fmt: skip
+    __slots__ = ("_ways", "agenda", "at", "circuits", "down", "edition", "history", "leases", "lively_until", "lost_at",
+                 "out", "pending", "postponed", "pulsed_at", "quiet_until", "revision", "rules", "seed", "shadows",
+                 "shown", "source", "windows")  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
@@ -87,6 +87,7 @@ class State:
         self.leases: dict[str, Lease] = {}
         self.lost_at = -1
         self.quiet_until = 0
+        self.down: dict[str, dict[str, None]] = {}
         self.out: dict[str, int] = {}
         self.agenda: list[tuple[int, str, str]] = []
         self.windows = Windows()
@@ -129,6 +130,7 @@ class State:
             self.history.pop(oldest, None)
         self.circuits[target] = circuit
         self.revision = circuit.revision
+        self._mark(target, is_down=_is_down(circuit))
         self._remember(target, CLOSED if before is None else before.state, circuit, who, note)
         self.seed = mixed(self.seed, circuit.changed, circuit.revision)
         self.lively_until = circuit.changed + LIVELY_MS
@@ -140,6 +142,16 @@ class State:
             heappush(self.agenda, (circuit.until, "circuit", target))
         if circuit.state != OPEN:
             self.postponed.pop(target, None)
+
+    def _mark(self, target: str, *, is_down: bool) -> None:
+        """Keep in mind what is down below something else."""
+        above, _, _ = target.rpartition("/")
+        if is_down:
+            self.down.setdefault(above, {})[target] = None
+        elif target in self.down.get(above, ()):
+            del self.down[above][target]
+            if not self.down[above]:
+                del self.down[above]
 
     def _remember(self, target: str, before: CircuitName, circuit: Circuit, who: str, note: str) -> None:
         counts = circuit.evidence.get("counts", {}) if circuit.state == OPEN and before != OPEN else {}
@@ -176,6 +188,11 @@ class State:
         """The circuits that are not closed in the way of a call, from the top."""
         circuits = self.circuits
         return [(name, circuits[name]) for name in self.way(target) if name in circuits and _stops(circuits[name])]
+
+
+def _is_down(circuit: Circuit) -> bool:
+    """Whether evidence has opened it, and not of its key alone."""
+    return circuit.state in {OPEN, HALF_OPEN} and circuit.evidence.get("cause", AUTH) != AUTH
 
 
 def _stops(circuit: Circuit) -> bool:
@@ -232,6 +249,7 @@ def validate(state: State, now: int) -> None:
         _validate_circuit(state, target, circuit)
         if circuit.until:
             assert ("circuit", target) in agenda, f"{target}: nothing will end its time"
+        assert (target in state.down.get(target.rpartition("/")[0], ())) == _is_down(circuit), f"{target}: down"
     for key in state.leases:
         assert ("lease", key) in agenda, f"{key}: nothing will end it"
     state.windows.validate(now)

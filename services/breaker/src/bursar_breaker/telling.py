@@ -67,7 +67,7 @@ def changed(state: State, target: str, circuit: Circuit, now: int) -> list[Broad
 
 def pulse(state: State, now: int) -> Broadcast | None:
     """How far the registry is; None when it was said a moment ago."""
-    due = LIVELY_PULSE_MS if now < state.lively_until else PULSE_MS
+    due = LIVELY_PULSE_MS if now <= state.lively_until else PULSE_MS
     if 0 <= now - state.pulsed_at < due - LIVELY_PULSE_MS // 2:
         return None
     state.pulsed_at = now

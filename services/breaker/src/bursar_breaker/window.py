@@ -29,6 +29,8 @@ OK, SLOW, TIMEOUT, ERROR, OVERLOAD, RATE_LIMITED, AUTH, CANCELLED = range(8)
 TOLD: Final = 8
 """Index of the count of overloads that came with a time."""
 SIZE: Final = 9
+_NOTHING: Final = [0] * SIZE
+_NOT_OK: Final = [0] * (SIZE - SLOW)
 
 Counts = Sequence[tuple[int, int]]
 """(index, count) of what is not zero."""
@@ -72,10 +74,11 @@ class Seen:
 class Window:
     """See the module's text. ``streak``: failures since the last success, by the order of arrival, and ``streak_of``:
     who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until.
-    ``failing`` and ``fine``: reporters by what they see; ``weight``: calls of those who see it fail."""
+    ``failing`` and ``fine``: reporters by what they see; ``weight``: calls of those who see it fail; ``troubles``: how
+    many reporters see a fault of any kind."""
 
     __slots__ = ("_buckets", "_index", "_length", "cells", "failing", "fine", "reporters", "retry_until", "rule",
-                 "seen_at", "streak", "streak_of", "total", "voices", "weight")  # fmt: skip
+                 "seen_at", "streak", "streak_of", "total", "troubles", "voices", "weight")  # fmt: skip
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -86,6 +89,7 @@ class Window:
         self.failing: dict[str, Seen] = {}
         self.fine: dict[str, Seen] = {}
         self.voices = dict.fromkeys(VIEWS, 0)
+        self.troubles = 0
         self.total = [0] * SIZE
         self.weight = 0
         self.cells = 0
@@ -181,6 +185,7 @@ class Window:
         for bit in VIEWS:
             if (view ^ seen.view) & bit:
                 self.voices[bit] += 1 if view & bit else -1
+        self.troubles += bool(view & ~ACTIVE) - bool(seen.view & ~ACTIVE)
         seen.view = view
         for people, belongs in (
             (self.failing, view & FAILING),
@@ -215,12 +220,16 @@ class Window:
     def _take_away(self, seen: Seen, cell: list[int]) -> None:
         self.cells -= 1
         sums, total = seen.sums, self.total
+        if cell[SLOW:] == _NOT_OK and sums[SLOW:] == _NOT_OK and sums[OK] > cell[OK]:  # most of them: nothing to weigh
+            sums[OK] -= cell[OK]
+            total[OK] -= cell[OK]
+            return
         for at, count in enumerate(cell):
             if count:
                 sums[at] -= count
                 total[at] -= count
         self._weigh(seen)
-        if not any(sums):
+        if sums == _NOTHING:
             del self.reporters[seen.name]
 
     @property
@@ -238,6 +247,7 @@ class Window:
         assert self.total == [sum(one.sums[at] for one in people) for at in range(SIZE)], "sums"
         assert all(any(one.sums) and min(one.sums) >= 0 for one in people), "a reporter without calls"
         assert self.voices == {bit: sum(bool(one.view & bit) for one in people) for bit in VIEWS}, "voices"
+        assert self.troubles == sum(bool(one.view & ~ACTIVE) for one in people), "troubles"
         assert self.weight == sum(one.weight for one in people), "weight"
         assert len(self._buckets) <= BUCKETS + 1
 
