@@ -58,12 +58,14 @@ class Request(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Parts of requests and of bytes granted, mean fragmentation at 4 GiB, and moves made."""
+    """Parts of requests and of bytes granted; in the mean over the day, fragmentation at 4 GiB (of what is free) and
+    the part of all memory that is free and not usable there; moves made."""
 
     granted: float
     bytes_granted: float
     phi: float
-    moves: int
+    stranded: float
+    moves: float
 
 
 def totals() -> list[int]:
@@ -193,7 +195,8 @@ class Day:
 
     def run(self, requests: list[Request]) -> Outcome:
         asked = 0
-        fragmentation = []
+        fragmentation: list[float] = []
+        stranded: list[float] = []
         for number, request in enumerate(requests):
             self._until(request.at)
             asked += request.memory * request.cards
@@ -203,9 +206,10 @@ class Day:
                 self._make_room(number, request, request.at)
             if number % 20 == 0:
                 fragmentation.append(float(phi(self.rooms.tolist(), LARGE)))
+                stranded.append(sum(room % LARGE for room in self.rooms.tolist()) / sum(totals()))
                 self._plan(request.at)
-        mean = sum(fragmentation) / len(fragmentation)
-        return Outcome(self.granted / len(requests), self.given / asked, mean, self.made)
+        means = [sum(values) / len(values) for values in (fragmentation, stranded)]
+        return Outcome(self.granted / len(requests), self.given / asked, *means, self.made)
 
     def _grant(self, number: int, request: Request, now: float) -> bool:
         rooms = self.rooms
