@@ -20,9 +20,9 @@ from bursar.client.fleet import Fleet
 from tests.oracle.history import Charge
 from tests.oracle.judge import judge, shut_out, utilisation
 
-AGENTS = 8
-LINES = 6
-"""Calls that each agent of the saturated key has in flight or in line."""
+AGENTS = 4
+LINES = 12
+"""Calls that each agent of the saturated key has in flight or in line: enough for leases."""
 
 WARM_S = 1.5
 """Until demand is there and the pace is found; utilisation counts from then on."""
@@ -32,8 +32,8 @@ SHIFT_WINDOW_S = 0.5
 
 
 def medium(chance: random.Random) -> int:
-    """A call of up to a hundredth of the key."""
-    return chance.randint(50, 1_200)
+    """A call of up to a thousandth of the key."""
+    return chance.randint(10, 120)
 
 
 def large(chance: random.Random) -> int:

@@ -1,7 +1,8 @@
 """Agents as a process, and the provider's record of what they did.
 
-``python -m tests.integration.limiter_agents URL NAME COUNT FILE``: so many agents, each with a connection of its own,
-call under the budgets of `BUDGETS` until the process is ended. What the provider is told of a call stands in the file
+``python -m tests.integration.limiter_agents URL NAME COUNT CONNECTIONS FILE``: so many agents on so many connections
+(those that share one are together in enough demand to be given leases) call under the budgets of `BUDGETS` until the
+process is ended. What the provider is told of a call stands in the file
 before anything else happens, so that it is there whoever is killed: when it charges (some milliseconds later, at most
 `WIRE_MS`), how much, on which path, and until when the call is under way.
 """
@@ -73,15 +74,15 @@ class Record:
 class Agent:
     def __init__(self, fleet: Fleet, record: Record, number: int) -> None:
         self.fleet, self.record = fleet, record
-        self.name = fleet.principal
-        self.budget = f"key/{'ab'[number % 2]}"
+        self.name = f"{fleet.principal}/{number}"
+        self.budget = f"key/{'ab'[number % 3 % 2]}"
         self.chance = random.Random(self.name)
         self.calls = 0
 
     async def live(self) -> None:
         while True:
             await self.call()
-            await asyncio.sleep(self.chance.expovariate(1.0) * 1.5)
+            await asyncio.sleep(self.chance.expovariate(1.0))
 
     async def call(self) -> None:
         chance = self.chance
@@ -110,13 +111,14 @@ class Agent:
         self.record.write(fate, asked, now_us(), self.budget, tokens, call)
 
 
-async def main(url: str, name: str, count: int, path: Path) -> None:
+async def main(url: str, name: str, count: int, connections: int, path: Path) -> None:
     record = Record(path)
-    buses = await asyncio.gather(*(connect(url, principal=f"{name}-{number}") for number in range(count)))
+    buses = await asyncio.gather(*(connect(url, principal=f"{name}-{number}") for number in range(connections)))
     fleets = [Fleet(None, bus=bus) for bus in buses]
     for fleet in fleets:
         await fleet.__aenter__()
-    await asyncio.gather(*(Agent(fleet, record, number).live() for number, fleet in enumerate(fleets)))
+    agents = [Agent(fleets[number % connections], record, number) for number in range(count)]
+    await asyncio.gather(*(agent.live() for agent in agents))
 
 
 class Told:
@@ -143,4 +145,4 @@ class Told:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])))

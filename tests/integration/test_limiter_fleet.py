@@ -17,8 +17,8 @@ from tests.oracle.judge import judge, shut_out
 
 pytestmark = pytest.mark.integration
 
-AGENTS = 50
-"""In each of four processes."""
+AGENTS, CONNECTIONS = 50, 2
+"""In each of four processes. So few connections that each has demand enough for leases."""
 
 
 class Agents:
@@ -30,6 +30,7 @@ class Agents:
         self._counted, self._lines = 0, 0
         self._log = (rig.directory / f"{name}.log").open("wb")
         command = [sys.executable, "-m", "tests.integration.limiter_agents", rig.url, name, str(AGENTS)]
+        command.append(str(CONNECTIONS))
         self.process = subprocess.Popen([*command, str(self.record)], cwd=ROOT, stderr=self._log, stdout=self._log)
 
     @property
@@ -65,17 +66,17 @@ async def test_kill_9_of_owner_agents_and_holders_never_lets_the_key_be_exceeded
         await rig.start("a", "b")
         agents = [Agents(rig, name) for name in ("one", "two", "three", "four")]
         try:
-            await asyncio.gather(*(each.work(40, "at first") for each in agents))
+            await asyncio.gather(*(each.work(25, "at first") for each in agents))
             await _kill_the_owner(rig)
-            await agents[1].work(30, "under the second owner")
+            await agents[1].work(15, "under the second owner")
             agents[0].kill()
             agents.append(Agents(rig, "five"))
             agents[1].process.send_signal(signal.SIGSTOP)
-            await agents[4].work(30, "by those who came later")
+            await agents[4].work(15, "by those who came later")
             await asyncio.sleep(1.5)  # how long the process stands still, longer than a lease
             agents[1].process.send_signal(signal.SIGCONT)
             await _kill_the_owner(rig)
-            await asyncio.gather(*(each.work(30, "at last") for each in agents[1:]))
+            await asyncio.gather(*(each.work(15, "at last") for each in agents[1:]))
         finally:
             for each in agents:
                 each.kill()
