@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar_limiter.pacing import Burst, Pace
-from tests.limiter.oracle import token_bucket
+from tests.oracle.history import Limit
+from tests.oracle.providers import Row, bucket
 
 pytestmark = pytest.mark.property
 
@@ -92,8 +93,9 @@ def test_a_small_provider_bucket_never_runs_dry(capacity: int, jitter: int, asks
             now = max(now, guard.fits_at(now, amount)) if late % 2 else now
             if guard.fits(now, amount):
                 guard.take(now, amount)
-                charges.append((now + jitter * late / 1000, amount))
-    assert token_bucket(charges, capacity, 1000, 1000) == 0
+                charges.append((now * 1000 + jitter * late, amount))
+    provider = Limit("b", "tokens", 1000, 1000 * 1000, capacity)
+    assert not list(bucket(provider, [Row(at, amount) for at, amount in sorted(charges)]))
 
 
 @given(st.integers(1, 300), st.integers(0, 100), st.lists(st.integers(1, 300), max_size=10), st.integers(1, 300))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from tests.oracle import providers
 from tests.oracle.history import Charge, Flight, Limit, Wish
@@ -144,10 +143,6 @@ def excess(limit: Limit, charges: Iterable[Charge]) -> float:
     return most / limit.amount
 
 
-def limits_of(scope: str, table: Mapping[str, tuple[int, int]]) -> list[Limit]:
-    """Limits of one scope from ``dimension: (amount, window)``."""
-    return [Limit(scope, dimension, amount, window) for dimension, (amount, window) in table.items()]
-
-
-def first_proofs(verdict: Verdict, count: int = 5) -> list[str]:
-    return [str(violation) for violation in islice(verdict.proofs, count)]
+def seen_by_all(limit: Limit, rows: Iterable[tuple[int, int]]) -> Verdict:
+    """The verdict on charges of one limit, as (time, amount)."""
+    return judge([limit], [Charge(at, (limit.scope,), {limit.dimension: amount}) for at, amount in rows])

@@ -24,7 +24,8 @@ from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
 from bursar_limiter.reloading import LoadFile
 from bursar_limiter.state import State
-from tests.limiter.oracle import clock_window, rolling_window
+from tests.oracle.history import Limit
+from tests.oracle.judge import seen_by_all
 from tests.simulation.workload import Client, Question
 
 if TYPE_CHECKING:
@@ -144,11 +145,10 @@ class LimiterWorkload:
         if world.checker.lossy:
             return
         for limit, amounts in (
-            (REQUESTS, [(float(charge.at), 1) for charge in self.charges]),
-            (TOKENS, [(float(charge.at), charge.tokens) for charge in self.charges]),
+            (REQUESTS, [(charge.at, 1) for charge in self.charges]),
+            (TOKENS, [(charge.at, charge.tokens) for charge in self.charges]),
         ):
-            assert rolling_window(amounts, limit, WINDOW_MS) == 0, f"more than {limit} in some window"
-            assert clock_window(amounts, limit, WINDOW_MS) == 0, f"more than {limit} in a window on the clock"
+            seen_by_all(Limit(BUDGET, "amount", limit, WINDOW_MS), amounts).must_be_clean()
         for charge in self.charges:
             flying = sum(other.at <= charge.at < other.until for other in self.charges)
             assert flying <= CONCURRENT, f"{flying} calls in flight"
