@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bursar.client import (
         BadReply,
+        BudgetFrozen,
         CircuitOpen,
         Conflict,
         Fleet,
@@ -74,6 +75,7 @@ _MODULES = {
 
 __all__ = [
     "BadReply",
+    "BudgetFrozen",
     "BursarError",
     "CallerError",
     "CircuitOpen",

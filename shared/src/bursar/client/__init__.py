@@ -3,6 +3,7 @@
 from bursar.client.breaker_errors import CircuitOpen
 from bursar.client.errors import (
     BadReply,
+    BudgetFrozen,
     Conflict,
     LimiterUnavailable,
     NeverFits,
@@ -19,6 +20,7 @@ from bursar.client.permit import Permit, Reservation, Settlement
 
 __all__ = [
     "BadReply",
+    "BudgetFrozen",
     "CircuitOpen",
     "Conflict",
     "Fleet",
