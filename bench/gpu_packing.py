@@ -208,8 +208,8 @@ class Day:
                 fragmentation.append(float(phi(self.rooms.tolist(), LARGE)))
                 stranded.append(sum(room % LARGE for room in self.rooms.tolist()) / sum(totals()))
                 self._plan(request.at)
-        means = [sum(values) / len(values) for values in (fragmentation, stranded)]
-        return Outcome(self.granted / len(requests), self.given / asked, *means, self.made)
+        mean, left = sum(fragmentation) / len(fragmentation), sum(stranded) / len(stranded)
+        return Outcome(self.granted / len(requests), self.given / asked, mean, left, self.made)
 
     def _grant(self, number: int, request: Request, now: float) -> bool:
         rooms = self.rooms
