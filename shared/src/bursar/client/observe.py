@@ -13,7 +13,7 @@ grants nothing meanwhile; nor does who has no keys to verify it with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.bus.base import Bus, Msg, Subscription
 from bursar.bus.codec import encode
@@ -21,7 +21,7 @@ from bursar.client.background import Background
 from bursar.client.headers import Observed, RateLimitHeaders
 from bursar.client.time import Clock
 from bursar.contracts.base import observation_subject
-from bursar.contracts.limiter_observed import MAX_FREEZE_MS, SERVICE, freeze_subject
+from bursar.contracts.limiter_observed import MAX_FREEZE_MS, SERVICE, freeze_subject, token_of
 from bursar.errors import BursarError
 
 if TYPE_CHECKING:
@@ -44,17 +44,28 @@ ALL: Final = ""
 """In place of a dimension: everything of the budget is frozen."""
 
 FenceKey = tuple[int, int, int]
+BEFORE: Final[FenceKey] = (0, 0, 0)
+
+
+class Told(NamedTuple):
+    """A broadcast, read: whom it is about, what of it (`ALL`: everything), for how long, and its fence."""
+
+    names: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    remaining: int
+    fence: FenceKey
 
 
 class Freezes:
-    """Until when (local ms) which dimensions of which budgets are frozen. Empty, and so false, when none is."""
+    """Until when (local ms) which dimensions of which budgets are frozen. False when none is; one that has just run out
+    may still count until somebody asks for it by `left`."""
 
     __slots__ = ("_clock", "_fences", "_until", "applied")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until: dict[str, dict[str, float]] = {}
-        self._fences: dict[tuple[str, str], FenceKey] = {}
+        self._fences: dict[str, dict[str, FenceKey]] = {}
         self.applied = 0
 
     def __bool__(self) -> bool:
@@ -63,29 +74,42 @@ class Freezes:
     def apply(self, body: Mapping[str, Any]) -> bool:
         """Take a broadcast `bursar.contracts.limiter_observed.Frozen`; False when it is not newer than what is known,
         or cannot be read."""
-        try:
-            dimensions, remaining = list(body["dimensions"]), int(body["remaining_ms"])
-            budget, below = str(body["budget"]), [str(name) for name in body.get("below", ())]
-            i, e, n = (int(part) for part in str(body["fence"]).split(".")[:3])
-        except (LookupError, TypeError, ValueError):
+        told = read(body)
+        if told is None:
             return False
-        named = [str(dimension) for dimension in dimensions] or [ALL]
-        fresh = [dimension for dimension in named if self._is_newer(budget, dimension, (i, e, n))]
+        names, dimensions, remaining, fence = told
+        known = self._fences.get(names[0])
+        if known is None:
+            if len(self._fences) >= KEPT:
+                self._fences.clear()
+            known = self._fences[names[0]] = {}
+        whole = known.get(ALL, BEFORE)
+        fresh = [name for name in dimensions if fence > whole and fence > known.get(name, BEFORE)]
+        if not fresh:
+            return False
+        until = self._clock.now() + remaining
         for dimension in fresh:
-            self._fences[budget, dimension] = (i, e, n)
-        while len(self._fences) > KEPT:
-            del self._fences[next(iter(self._fences))]
-        until = self._clock.now() + remaining if remaining > 0 else 0.0
-        for name in (budget, *below):
-            self._put(name, fresh, until)
-        self.applied += bool(fresh)
-        return bool(fresh)
+            known[dimension] = fence
+            for name in names:
+                if remaining:
+                    self._until.setdefault(name, {})[dimension] = until
+                else:
+                    self._lift(name, dimension)
+        self.applied += 1
+        return True
+
+    def _lift(self, name: str, dimension: str) -> None:
+        of = self._until.get(name, {})
+        of.pop(dimension, None)
+        if dimension == ALL or not of:
+            self._until.pop(name, None)
 
     def own(self, budget: str, dimensions: Iterable[str], ms: float) -> None:
         """This process was told by the provider itself: hold for so long, until the limiter says more."""
         until = self._clock.now() + min(ms, MAX_FREEZE_MS)
-        known = self._until.get(budget, {})
-        self._put(budget, [name for name in (list(dimensions) or [ALL]) if known.get(name, 0.0) < until], until)
+        of = self._until.setdefault(budget, {})
+        for name in list(dimensions) or [ALL]:
+            of[name] = max(of.get(name, 0.0), until)
 
     def left(self, budget: str, amounts: Mapping[str, int]) -> float:
         """Milliseconds for which a call of these amounts may not be sent; 0 when it may."""
@@ -96,8 +120,10 @@ class Freezes:
             for dimension, until in self._until.get(name, {}).items():
                 if dimension == ALL or amounts.get(dimension, 0):
                     latest = max(latest, until)
-        self._forget(now)
-        return max(0.0, latest - now)
+        if latest <= now:
+            self._forget(now)
+            return 0.0
+        return latest - now
 
     def known(self, budget: str, dimensions: Iterable[str]) -> float:
         """Milliseconds for which all of these are known to be frozen."""
@@ -105,26 +131,35 @@ class Freezes:
         ends = [max(of.get(name, 0.0), of.get(ALL, 0.0)) for name in (list(dimensions) or [ALL])]
         return max(0.0, min(ends) - self._clock.now())
 
-    def _is_newer(self, budget: str, dimension: str, fence: FenceKey) -> bool:
-        before = max(self._fences.get((budget, dimension), (0, 0, 0)), self._fences.get((budget, ALL), (0, 0, 0)))
-        return fence > before
-
-    def _put(self, budget: str, dimensions: Iterable[str], until: float) -> None:
-        """``until`` 0: over; for `ALL`, of every dimension."""
-        of = self._until.setdefault(budget, {})
-        for name in dimensions:
-            of[name] = until
-            if name == ALL and not until:
-                of.clear()
-        self._forget(self._clock.now())
-
     def _forget(self, now: float) -> None:
-        for budget in list(self._until):
-            of = {name: until for name, until in self._until[budget].items() if until > now}
-            if of:
-                self._until[budget] = of
-            else:
+        """Let go of what is over."""
+        for budget, of in list(self._until.items()):
+            self._until[budget] = lasting = {name: until for name, until in of.items() if until > now}
+            if not lasting:
                 del self._until[budget]
+
+
+_last: tuple[Mapping[str, Any] | None, Told | None] = (None, None)
+
+
+def read(body: Mapping[str, Any]) -> Told | None:
+    """What a broadcast says; None when it cannot be read. All connections of a process are given the same body, so it
+    is read once."""
+    global _last  # noqa: PLW0603 - a memory of one, shared on purpose
+    if _last[0] is body:
+        return _last[1]
+    _last = (body, _read(body))
+    return _last[1]
+
+
+def _read(body: Mapping[str, Any]) -> Told | None:
+    try:
+        dimensions = tuple(str(dimension) for dimension in body["dimensions"]) or (ALL,)
+        names = (str(body["budget"]), *(str(name) for name in body.get("below", ())))
+        i, e, n = (int(part) for part in str(body["fence"]).split(".")[:3])
+        return Told(names, dimensions, max(0, int(body["remaining_ms"])), (i, e, n))
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def path_of(budget: str) -> Iterable[str]:
@@ -165,14 +200,15 @@ class FreezeEar:
         except BursarError:
             self.refused += 1
             return
-        if msg.subject == freeze_subject(str(body.get("budget"))):
+        if token_of(str(body.get("budget"))) == msg.subject.rpartition(".")[2]:
             self._freezes.apply(body)
         else:
             self.refused += 1
 
 
 class Observer:
-    """Tells the limiter what the provider's headers say."""
+    """Tells the limiter what the provider's headers say. ``seen`` and ``limited`` count reports of headers and of
+    429s."""
 
     def __init__(self, bus: Bus, clock: Clock, caller: Caller, background: Background, freezes: Freezes) -> None:
         self._bus = bus
