@@ -12,6 +12,7 @@ PYTEST := $(PY) -m pytest
 STAMP := $(VENV)/.bursar-setup
 # What the benchmarks compare with: an environment of its own, so that nothing of it is a dependency.
 PEERS := $(VENV)/peers
+BREAKERS := $(VENV)/peers-breaker
 # What the installed project depends on: when one of these changes, `setup` runs again.
 INPUTS := requirements/dev.txt pyproject.toml
 
@@ -114,22 +115,25 @@ bench-limiter: $(STAMP) $(if $(QUICK),$(PEERS)/.quick,$(PEERS)/.full) ## the lim
 	$(PY) -m bench.limiter $(if $(QUICK),--quick) --peers $(PEERS)/bin/python --json bench/out/limiter.json $(ARGS)
 
 $(PEERS)/.quick: requirements/bench-peers.txt $(STAMP)
-	$(call peers,$<)
+	$(call peers,$<,$(PEERS))
 
 $(PEERS)/.full: requirements/bench-peers-full.txt $(STAMP)
-	$(call peers,$<)
+	$(call peers,$<,$(PEERS))
 
 define peers
-	@echo "--- installing the pinned packages of $(1) into $(PEERS)"
-	@$(PY) -m venv --without-pip $(PEERS)
-	@$(PY) -m pip --python $(PEERS)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	@echo "--- installing the pinned packages of $(1) into $(2)"
+	@$(PY) -m venv --without-pip $(2)
+	@$(PY) -m pip --python $(2)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  -r $(1)
 	@touch $@
 endef
 
-bench-breaker: $(STAMP) ## how soon all agents know of an open circuit, cost of a look-up -> bench/out/breaker.json
+bench-breaker: $(STAMP) $(if $(QUICK),,$(BREAKERS)/.full) ## how soon a fleet knows, cost of a decision, other breakers beside it -> bench/out/breaker.json  [QUICK=1]
 	@mkdir -p bench/out
-	$(PY) -m bench.breaker --json bench/out/breaker.json $(ARGS)
+	$(PY) -m bench.breaker $(if $(QUICK),--quick) --peers $(BREAKERS)/bin/python --json bench/out/breaker.json $(ARGS)
+
+$(BREAKERS)/.full: requirements/bench-peers-breaker.txt $(STAMP)
+	$(call peers,$<,$(BREAKERS))
 
 bench-gpu: $(STAMP) ## admission rules, durable grants, placement over 1,000 cards, packing of a day -> bench/out/gpu.json  [QUICK=1]
 	@mkdir -p bench/out
@@ -161,6 +165,7 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/bench-peers.in -o requirements/bench-peers.txt
 	$(COMPILE) -c requirements/bench-peers.txt requirements/bench-peers-full.in -o requirements/bench-peers-full.txt
+	$(COMPILE) requirements/bench-peers-breaker.in -o requirements/bench-peers-breaker.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
 	@for service in $(SERVICES); do \

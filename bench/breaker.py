@@ -69,9 +69,12 @@ async def looks(site: Site, count: int) -> dict[str, float]:
     breaker = Breaker(bus, trust=lambda: verifier_of(site.trust))
     if not await breaker.ready(20):
         raise RuntimeError("the registry does not answer")
+    await site.fleet.tell("watch", "shut/model")
     report(site, "shut/model")
-    while breaker.allows("shut/model"):
-        await asyncio.sleep(0.01)
+    await site.fleet.last("known", "shut/model")
+    await asyncio.sleep(0.2)
+    if breaker.allows("shut/model"):
+        raise RuntimeError("the looker has not heard what all others have")
     figures: dict[str, float] = {}
     for name, target in {"": "fine/eu/model/key", "_open": "shut/model/key"}.items():
         p50, p99 = each_us(breaker.allows, target, count)
