@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
-from pydantic import ValidationError
 
 from bursar.bus.base import Handler, Message, NotConnected
+from bursar.bus.codec import decode
 from bursar.bus.signing import Signer
 from bursar.contracts.base import event_subject, notice_subject
 from bursar.errors import BursarError
@@ -214,9 +214,9 @@ class Authority:
         rule = VERBS[kind][verb]
         ticket = (connection.principal, reply) if reply else None
         try:
-            body = rule.message.model_validate(msgpack.unpackb(message.data))
-        except ValidationError as error:
-            self._say(ticket, {"v": 1, "error": {"code": "bad_request", "text": str(error)[:200], "facts": {}}})
+            body, _ = decode(rule.message, message.data)
+        except BursarError as error:
+            self._say(ticket, {"v": 1, "error": {"code": error.code, "text": error.text, "facts": error.facts}})
             return
         if kind == "obs" or rule.query:
             self._offer(Request(ticket, Command(connection.principal, "", body), b"", 0))
