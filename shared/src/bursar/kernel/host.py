@@ -369,11 +369,21 @@ def tame_garbage_collection() -> None:
     gc.set_threshold(50_000, 1_000_000, 1_000_000)
 
 
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where there is one: a twelfth less CPU for a service that is seldom asked."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 def run(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | None = None) -> int:
     """The whole main of a service; returns the exit status. ``beside``: see `serve`."""
     to_stderr(spec.name, settings.instance, settings.log_level)
     try:
-        return asyncio.run(serve(spec, settings, beside))
+        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+            return runner.run(serve(spec, settings, beside))
     except BursarError as error:
         log.critical("cannot_start", extra={"code": error.code, "text": error.text})
         return 1
