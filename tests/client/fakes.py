@@ -15,6 +15,7 @@ from bursar.bus.base import Bus, Handler, Msg, NotConnected
 from bursar.client.fleet import Fleet
 from bursar.client.limiter import Limiter
 from bursar.contracts import limiter as wire
+from bursar.contracts import limiter_lease as lease
 from bursar.contracts import limiter_observed as observed
 from tests.client.virtual import LoopClock
 
@@ -144,6 +145,10 @@ REQUESTS: dict[str, type[BaseModel]] = {
 }
 
 
+BESIDE: dict[str, type[BaseModel]] = {"terms": lease.Terms, "lease": lease.Lease}
+"""What the client asks by itself, and most tests do not want to hear of."""
+
+
 @dataclass
 class FakeLimiter:
     """Grants while fewer than ``slots`` reservations are open. ``zero``: its clock minus the loop's, in ms."""
@@ -195,6 +200,10 @@ class FakeLimiter:
             return
         assert message.subject == f"bursar.req.limiter.{verb}.{self.bus.principal}"
         assert message.reply.startswith(f"_R.{self.bus.principal}.")
+        if verb in BESIDE:
+            told = BESIDE[verb].model_validate(msgpack.unpackb(message.data, use_list=False))
+            getattr(self, f"_{verb}")(told, message.reply)
+            return
         request = REQUESTS[verb].model_validate(msgpack.unpackb(message.data, use_list=False))
         self.heard.append((verb, request))
         if self.deaf:
@@ -287,6 +296,18 @@ class FakeLimiter:
             remaining_ms=remaining, applied=True, fence=self.fence(),
         )  # fmt: skip
         self._accept(request, reply, noted)
+
+    def _terms(self, request: lease.Terms, reply: str) -> None:
+        terms = lease.TermsReply(
+            budget=request.budget, when_unreachable="closed", lease_ms=0, good_for_ms=300, fence=self.fence()
+        )
+        self.say(reply, terms.model_dump())
+
+    def _lease(self, request: lease.Lease, reply: str) -> None:
+        no = lease.LeaseRefused(
+            reason="not_leasable", budget=request.budget, retry_in_ms=None, text="none", fence=self.fence()
+        )
+        self.say(reply, no.model_dump())
 
     def _clock(self, _: wire.Clock, reply: str) -> None:
         self.say(reply, wire.ClockReply(now_ms=self.now, fence=self.fence()).model_dump())

@@ -216,7 +216,7 @@ def test_a_refusal_from_a_replaced_owner_is_ignored() -> None:
             await asyncio.sleep(0.01)
             there.epoch, there.refuse_with = 5, None
             await asking
-            assert limiter.caller.stale == 1
+            assert limiter.caller.stale >= 1
 
     run(main())
 

@@ -212,12 +212,12 @@ class Holder:
                 told = self.lease.book.report(self.lease, self.lease.clock())
             reply = await self._run(self._caller.request("return", _fields(self.id, told)))
 
-    async def close(self) -> None:
+    async def close(self, timeout: float) -> None:
         """Give the lease back, if there is one."""
         self.is_closing = True
         self._kick.set()
         if self._task is not None:
-            await asyncio.wait((self._task,), timeout=PATIENCE / 1000.0)
+            await asyncio.wait((self._task,), timeout=timeout)
 
     async def _run(self, call: Call) -> Reply:
         """Repeat a message until it is answered, or everything that it is about is over."""
@@ -268,24 +268,28 @@ class Keeper:
         *,
         threads: bool = False,
         paced: bool = False,
+        is_on: bool = True,
         ttl_ms: int = 120_000,
     ) -> None:
         self.holders: dict[Key, Holder] = {}
+        self.ttl_ms = ttl_ms
+        self._is_on = is_on
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._caller = caller
         self._background = background
         self._freezes = freezes
         self._clock = clock_ns
-        self._ttl_ms = ttl_ms
         kinds = (LockedLease, LockedRateLease) if threads else (HeldLease, RateLease)
         self._make = kinds[paced]
+        self._threads = threads
 
     def holder(self, key: Key) -> Holder:
         found = self.holders.get(key)
         if found is None:
-            book = Book(key[0], self._ttl_ms * MS)
+            book = Book(key[0], self.ttl_ms * MS)
             book.freezes = self._freezes
             lease = self._make(book, self._clock)
-            found = self.holders[key] = Holder(key, self._caller, self._background, self._ttl_ms, lease)
+            found = self.holders[key] = Holder(key, self._caller, self._background, self.ttl_ms, lease)
             found.frozen = lambda: bool(self._freezes) and self._freezes.left(key[0], _ANY) > 0.0
         return found
 
@@ -299,10 +303,36 @@ class Keeper:
                 permit = lease.take(tokens_in, tokens_out, requests, concurrent, usd, size)
                 if permit is not None:
                     return permit
+        if self._is_on:
+            self._missed(holder, amounts)
         return None
 
-    async def close(self) -> None:
-        await asyncio.gather(*(holder.close() for holder in self.holders.values()))
+    def start(self) -> None:
+        """Called in the event loop that leases are kept in."""
+        self._loop = asyncio.get_running_loop()
+
+    def _missed(self, holder: Holder, amounts: Hand) -> None:
+        """Count demand in the loop; who asks from another thread does not wait for it."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        if not self._threads or _running() is loop:
+            holder.missed(amounts)
+        else:
+            loop.call_soon_threadsafe(holder.missed, amounts)
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Give all leases back; what cannot be told within the time is left to its end."""
+        ending = [asyncio.ensure_future(holder.close(timeout)) for holder in self.holders.values() if holder.is_held]
+        if ending:
+            await asyncio.wait(ending, timeout=timeout)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 _ANY: Final = dict.fromkeys(FIELDS, 1)

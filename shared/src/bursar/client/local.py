@@ -22,7 +22,7 @@ Nothing here awaits, so one event loop needs no lock; `bursar.client.local_threa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from bursar.client.local_permit import LocalPermit
@@ -45,6 +45,14 @@ NOTHING: Final[Hand] = (0, 0, 0, 0, 0, 0, 0)
 
 UNLIMITED: Final = 1 << 60
 """The hand of a dimension that no object on the path limits: more than any period can take."""
+
+
+def hand_of(amounts: Mapping[str, int]) -> Hand:
+    """Amounts by name as a hand; total tokens that are not told are the sum."""
+    told = amounts.get
+    i, o = told("input_tokens", 0), told("output_tokens", 0)
+    total = told("total_tokens", 0) or i + o
+    return (told("requests", 0), i, o, told("concurrent", 0), told("usd_micros", 0), total, told("network_bytes", 0))
 
 
 class HeldLease:

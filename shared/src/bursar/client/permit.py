@@ -34,12 +34,27 @@ MORE: Final = ("total_tokens", "network_bytes")
 
 
 class Ask(NamedTuple):
-    """What to reserve. ``wait`` and ``ttl`` in seconds."""
+    """What to reserve. ``wait`` and ``ttl`` in seconds; ``run``, ``also`` and ``priority`` as in `Limiter.reserve`."""
 
     budget: str
     amounts: dict[str, int]
     wait: float
     ttl: float
+    run: str | None = None
+    also: tuple[str, ...] = ()
+    priority: str = "standard"
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What a request says beside the budget and the amounts, where it is not the usual."""
+        told: dict[str, Any] = {}
+        if self.run is not None:
+            told["run"] = self.run
+        if self.also:
+            told["also"] = self.also
+        if self.priority != "standard":
+            told["priority"] = self.priority
+        return told
 
 
 class Settlement(NamedTuple):
@@ -195,6 +210,9 @@ class Reservation:
     ) -> None:
         permit, self._permit = self._permit, None
         if permit is None or permit.state == ENDED:
+            return
+        if type(permit) is not Permit:  # it was taken from a lease: nothing to wait for
+            await permit.__aexit__(kind, error, trace)
             return
         if kind is not None and permit.state == HELD and not permit._usage:
             permit.cancel_soon()
