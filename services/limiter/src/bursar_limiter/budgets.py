@@ -21,6 +21,10 @@
     weight = 300                            # of what acme has, beside its other children
     each_agent.limits.concurrent = 8        # every agent has so much of its own below it
     each_run.limits.total_tokens = { limit = "1M", window = "1h", paced = false }
+    lease = "1s"                            # how long holders in demand may decide by themselves; 0: never
+    when_unreachable = "island"             # without the limiter: "closed" (nothing), "open" (charged later), or
+    islands = 4                             # one of so many slices for each agent that is cut off,
+    island_share = "10%"                    # which together are so much of the limits, set aside for that
     adapt = { max_freeze = "2m", ramp = "30s" }    # see `bursar.contracts.limiter_observed.Adapting`
 
 Times: ms, s, m, h, d. Counts: k, M, G (thousands). Money: dollars with at most six decimals, with or without "$". A
@@ -116,6 +120,10 @@ _BUDGET_KEYS: dict[str, Reader] = {
     "kind": ("kind", _as_is),
     "weight": ("weight", _as_is),
     "highest_priority": ("highest", _as_is),
+    "lease": ("lease_ms", duration),
+    "when_unreachable": ("when_unreachable", _as_is),
+    "islands": ("islands", _as_is),
+    "island_share": ("island_permille", permille),
 }
 _LIMIT_KEYS: dict[str, Reader] = {
     "limit": ("limit", count),
