@@ -16,6 +16,7 @@ from bursar.contracts.breaker import Rule
 Counts = Mapping[str, int]
 FAULTS = ("timeout", "error", "overload")
 AT_ONCE = 500
+MINUTE = 60_000
 ORDERS = {"open": "forced_open", "closed": "forced_closed", "disabled": "disabled", "metrics": "metrics_only"}
 REASONS = {"open": "force_open", "closed": "force_close", "disabled": "disable", "metrics": "metrics_only"}
 
@@ -80,6 +81,7 @@ class Model:
         self.circuits: dict[str, Circuit] = {}
         self.leases: dict[str, Lease] = {}
         self.wishes: dict[str, int] = {}
+        self.heard: dict[str, list[tuple[int, str]]] = {}
 
     # ---- names
 
@@ -189,6 +191,7 @@ class Model:
             log = self.logs.setdefault(name, Log())
             log.streak, log.streak_of = 0, set()
         log = self.logs[name]
+        self.heard.setdefault(name, []).append((self.now, who))
         log.rows.append(Row(self.now, who, counts, told_off))
         if counts.get("ok") or counts.get("slow"):
             log.streak, log.streak_of = 0, set()
@@ -205,11 +208,12 @@ class Model:
         failing = {who for who, sums in each.items() if self.reaches(bad(sums), sums, rule.failure_permille)}
         fine = {who for who in active - failing if not self.is_out(each[who])}
         alone: set[str] = set()
-        if self.quorum(rule, len(active)) > 1:
+        known = max(len(active), self.known(name))
+        if self.quorum(rule, len(active), known) > 1:
             alone = failing if len(failing) == 1 and len(fine) > 1 else alone
             alone = fine if len(fine) == 1 and len(failing) > 1 else alone
         sums = added([each[who] for who in each if who not in alone])
-        quorum = self.quorum(rule, len(active - alone))
+        quorum = self.quorum(rule, len(active - alone), known)
         minimum = self.scaled(rule.minimum_calls, share)
         told = {row.who for row in rows if row.told}
         slowed = {who for who, own in each.items() if self.reaches(own.get("slow", 0), own, rule.slow_permille)}
@@ -238,9 +242,18 @@ class Model:
         return part > 0 and part * 1000 >= permille * made(sums)
 
     @staticmethod
-    def quorum(rule: Rule, active: int) -> int:
+    def quorum(rule: Rule, active: int, known: int) -> int:
         share = (active * rule.quorum_permille + 999) // 1000
-        return max(1, min(active, max(rule.quorum, share)))
+        return max(1, min(max(active, known), max(rule.quorum, share)))
+
+    def known(self, name: str) -> int:
+        """Reporters of the last minute, as far as the rule's quorum needs them."""
+        last: dict[str, int] = {}
+        for at, who in self.heard.get(name, []):
+            last.pop(who, None)
+            last[who] = at
+        newest = list(last.values())[-self.rule(name).quorum :]
+        return sum(self.now - at <= MINUTE for at in newest)
 
     @staticmethod
     def scaled(number: int, share: int) -> int:
@@ -365,6 +378,7 @@ class Model:
     def take_over(self) -> None:
         """Another owner: what was reported is gone."""
         self.logs.clear()
+        self.heard.clear()
         self.wishes.clear()
 
     def shown(self) -> dict[str, tuple[Any, ...]]:

@@ -84,3 +84,27 @@ def test_heavy_reporters_are_a_quorum_where_the_rule_allows_it() -> None:
     desk.report(who="big-2", error=20)
     assert desk.state_of() == "open"
     assert desk.state.circuits["p"].evidence["counts"]["voices"] == 2
+
+
+def test_one_who_is_first_in_a_new_window_is_no_fleet_of_one() -> None:
+    """Others were heard of within the last minute: they have not spoken yet, but they are there."""
+    desk = Desk()
+    desk.report(who="bob", ok=1)
+    desk.advance(30_000)
+    desk.report(who="eve", error=5_000)
+    assert desk.state_of() == "closed"
+    desk.report(who="bob", error=1)
+    assert desk.state_of() == "open"
+    desk.advance(500)
+    desk.probed(desk.probe())
+    desk.report(who="eve", error=5_000)
+    assert desk.state_of() == "closed", "a change of the circuit begins a new window, too"
+
+
+def test_who_was_not_heard_of_for_a_minute_is_gone() -> None:
+    """The last agent that works is believed."""
+    desk = Desk()
+    desk.report(who="bob", ok=1)
+    desk.advance(61_000)
+    desk.report(who="ann", error=4)
+    assert desk.state_of() == "open"

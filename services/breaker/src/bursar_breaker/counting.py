@@ -26,8 +26,8 @@ class CountWindow(Window):
 
     __slots__ = ("_line", "size")
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(rule)
+    def __init__(self, rule: Rule, company: dict[str, int] | None = None) -> None:
+        super().__init__(rule, company)
         self._line: deque[tuple[Seen, list[int], int]] = deque()
         self.size = 0
 
@@ -37,7 +37,7 @@ class CountWindow(Window):
 
     def note(self, now: int, reporter: str, counts: Counts, *, has_room: bool = True) -> None:
         """As in `Window`; without room the oldest report leaves."""
-        self.seen_at = now
+        self._meet(reporter, now)
         if not has_room and self._line:
             self._drop_first()
         seen, cell = self._reporter(reporter), [0] * SIZE
@@ -60,6 +60,6 @@ class CountWindow(Window):
         self._take_away(seen, cell)
 
 
-def window_of(rule: Rule) -> Window:
+def window_of(rule: Rule, company: dict[str, int] | None = None) -> Window:
     """An empty window as the rule wants it."""
-    return CountWindow(rule) if rule.window_calls else Window(rule)
+    return CountWindow(rule, company) if rule.window_calls else Window(rule, company)

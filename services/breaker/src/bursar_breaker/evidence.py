@@ -43,14 +43,16 @@ def passed_on(counts: Counts) -> Counts:
 
 class Windows:
     """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored. ``below``: the
-    targets with a window directly below one, by its name."""
+    targets with a window directly below one, by its name. Who was heard of lately is remembered beyond the window, so
+    that a target whose window has just begun has no fleet of one."""
 
-    __slots__ = ("_brought", "_cells", "_introduced", "_swept_at", "below", "dropped", "windows")
+    __slots__ = ("_brought", "_cells", "_company", "_introduced", "_swept_at", "below", "dropped", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[str, Window] = {}
         self.below: dict[str, dict[str, None]] = {}
         self._brought: dict[str, str] = {}
+        self._company: dict[str, dict[str, int]] = {}
         self._introduced: dict[str, int] = {}
         self._cells = 0
         self._swept_at = -SWEEP_MS
@@ -73,8 +75,8 @@ class Windows:
                     return None
             if len(self.windows) >= MAX_TARGETS:
                 self.forget(next(iter(self.windows)))
-            seen = window_of(rule_of(target))
             self._bring(target, reporter)
+            seen = window_of(rule_of(target), self._company_of(target))
         self.windows[target] = seen
         return seen
 
@@ -84,6 +86,11 @@ class Windows:
         above, _, _ = target.rpartition("/")
         if above:
             self.below.setdefault(above, {})[target] = None
+
+    def _company_of(self, target: str) -> dict[str, int]:
+        if len(self._company) > 2 * MAX_TARGETS:
+            self._company = {name: people for name, people in self._company.items() if name in self._brought}
+        return self._company.setdefault(target, {})
 
     def note(self, seen: Window, now: int, reporter: str, counts: Counts) -> None:
         if self._cells >= MAX_CELLS:

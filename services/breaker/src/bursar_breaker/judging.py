@@ -2,9 +2,10 @@
 
 *Quorum.* A reporter counts as a voice when what it saw itself says so: a rate of its own, or (for the streak) a failure
 since anybody's last success. At least `Rule.quorum` voices are needed, and `Rule.quorum_permille` of those who reported
-within the window; but never more than there are reporters, so that a fleet of one can trip. Where the rule allows it,
-two voices suffice that made a large enough part of all calls. One reporter among others that succeed trips nothing,
-however much it reports.
+within the window; but never more than there are reporters (within the last minute, not only in the window), so that a
+fleet of one can trip. Where the rule allows it, two voices suffice that made a large enough part of all calls. One
+reporter among others that succeed trips nothing, however much it reports, even where the others have not yet been heard
+of since the window began.
 
 *Excluded.* One reporter that alone disagrees with all others, in whichever direction, is left out of the sums: a liar
 can neither make the rate look bad nor bury it under successes that nobody else has. It is shown in the status.
@@ -39,18 +40,18 @@ class Found(NamedTuple):
     retry_until: int = 0
 
 
-def needed(rule: Rule, active: int) -> int:
-    """How many voices make a quorum among so many reporters."""
+def needed(rule: Rule, active: int, known: int) -> int:
+    """How many voices make a quorum among so many reporters in the window, ``known`` in the last minute."""
     if seeded(SINGLE_TRIPS):
         return 1
     share = -(-active * rule.quorum_permille // 1000)
-    return max(1, min(active, max(rule.quorum, share)))
+    return max(1, min(max(active, known), max(rule.quorum, share)))
 
 
 def excluded(seen: Window) -> Seen | None:
     """Who is left out; nobody where one voice is enough for the rule."""
     alone = seen.dissenter
-    return None if alone is None or needed(seen.rule, seen.active) == 1 else alone
+    return None if alone is None or needed(seen.rule, seen.active, seen.known) == 1 else alone
 
 
 class _Sums:
@@ -68,7 +69,7 @@ class _Sums:
             self.failing -= bool(alone.view & FAILING)
             self.traffic -= alone.weight
         self.made, self.failed = window.calls(self.total), window.failed(self.total)
-        self.quorum = needed(rule, self.active)
+        self.quorum = needed(rule, self.active, seen.known)
         self.minimum = 1 if seeded(MINIMUM_IGNORED) else scaled(rule.minimum_calls, share)
 
     def has_quorum(self, voices: int) -> bool:
@@ -86,7 +87,7 @@ def judge(seen: Window, *, is_named: bool, names_key: bool, share: int = ALL) ->
     below it; ``names_key``: its last segment may be a key; ``share``: the part of the calls that go."""
     heard, rule = seen.voices, seen.rule
     loudest = max(heard[FAILING], heard[SLOWED], heard[TOLD_OFF], heard[LOCKED_OUT], len(seen.streak_of))
-    if loudest < needed(rule, seen.active - 1) and not rule.quorum_traffic_permille:
+    if loudest < needed(rule, seen.active - 1, seen.known - 1) and not rule.quorum_traffic_permille:
         return None  # whoever is left out, there is no quorum
     sums = _Sums(seen, share)
     cause, voices = _cause(sums, is_named, names_key, share)

@@ -23,6 +23,9 @@ from bursar_breaker.bugs import BUCKET_STAYS, LIAR_COUNTS, QUOTA_IS_FAILURE
 
 BUCKETS: Final = 10
 MAX_REPORTERS: Final = 2_048
+MAX_COMPANY: Final = 64
+COMPANY_MS: Final = 60_000
+"""Whoever was heard of within this time is there, and has a voice even before it has said anything in a new window."""
 NAMELESS: Final = ""
 
 OK, SLOW, TIMEOUT, ERROR, OVERLOAD, RATE_LIMITED, AUTH, CANCELLED = range(8)
@@ -75,13 +78,15 @@ class Window:
     """See the module's text. ``streak``: failures since the last success, by the order of arrival, and ``streak_of``:
     who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until.
     ``failing`` and ``fine``: reporters by what they see; ``weight``: calls of those who see it fail; ``troubles``: how
-    many reporters see a fault of any kind."""
+    many reporters see a fault of any kind. ``company``: some who were heard of lately, though perhaps not within this
+    window, and when."""
 
-    __slots__ = ("_buckets", "_index", "_length", "cells", "failing", "fine", "reporters", "retry_until", "rule",
-                 "seen_at", "streak", "streak_of", "total", "troubles", "voices", "weight")  # fmt: skip
+    __slots__ = ("_buckets", "_index", "_length", "cells", "company", "failing", "fine", "reporters", "retry_until",
+                 "rule", "seen_at", "streak", "streak_of", "total", "troubles", "voices", "weight")  # fmt: skip
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, company: dict[str, int] | None = None) -> None:
         self.rule = rule
+        self.company = {} if company is None else company
         self._length = max(1, rule.window_ms // BUCKETS)
         self._index = -1
         self._buckets: deque[tuple[int, list[tuple[Seen, list[int]]]]] = deque()
@@ -104,6 +109,11 @@ class Window:
         return self.voices[ACTIVE]
 
     @property
+    def known(self) -> int:
+        """How many reporters there are at least, by those of the last minute; not more than the rule asks for."""
+        return max(self.active, sum(self.seen_at - at <= COMPANY_MS for at in self.company.values()))
+
+    @property
     def idle_ms(self) -> int:
         """After so long without a report nothing is left in it."""
         return self._length * BUCKETS
@@ -113,11 +123,18 @@ class Window:
         index = now // self._length
         if index > self._index:
             self._turn(index)
-        self.seen_at = now
+        self._meet(reporter, now)
         seen = self.reporters.get(reporter)
         if seen is None or seen.index != index:
             seen = self._cell_of(reporter, index, has_room=has_room)
         self._add(seen, seen.cell, counts)
+
+    def _meet(self, reporter: str, now: int) -> None:
+        self.seen_at = now
+        company = self.company
+        if reporter not in company and len(company) >= min(self.rule.quorum, MAX_COMPANY):
+            del company[min(company, key=company.__getitem__)]
+        company[reporter] = now
 
     def _cell_of(self, reporter: str, index: int, *, has_room: bool) -> Seen:
         seen = self._reporter(reporter if has_room else NAMELESS)
