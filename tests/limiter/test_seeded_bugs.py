@@ -95,7 +95,7 @@ def is_caught(bug: str, check: Check, *words: str) -> bool:
 
 def test_seeded_bug_limiter_jitter_ignored_is_caught() -> None:
     """A hold of the window alone: charges at the ends of J fall into one window of the provider."""
-    assert is_caught(names.JITTER_IGNORED, simulated, "in some window")
+    assert is_caught(names.JITTER_IGNORED, simulated, "allowed (")
 
 
 def test_seeded_bug_limiter_refund_lands_in_the_wrong_grain_is_caught() -> None:
@@ -106,7 +106,7 @@ def test_seeded_bug_limiter_refund_lands_in_the_wrong_grain_is_caught() -> None:
 
 def test_seeded_bug_limiter_time_out_refunds_is_caught() -> None:
     """A call without a report may have used all that it had reserved."""
-    assert is_caught(names.TIME_OUT_REFUNDS, simulated, "in some window")
+    assert is_caught(names.TIME_OUT_REFUNDS, simulated, "allowed (")
 
 
 def test_seeded_bug_limiter_settle_twice_refunds_twice_is_caught() -> None:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.contracts.limiter import PRIORITIES, BudgetSpec
-from bursar_limiter.dimensions import Quantities
+from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.meter import Level, Meter, Production, meters_of
 from bursar_limiter.waiting import Line
 
@@ -38,7 +38,7 @@ class Reservation(NamedTuple):
     """A permit that has not ended. ``budget``: its leaf; ``also``: what else the request named. ``ordinal``: which
     grant it was; a refund may be taken back from a meter that was there before it (`Meter.since`), so not after the
     meter was made anew, nor for a reservation that was adopted after a loss (-1): what it had taken is part of what
-    counts as lost."""
+    counts as lost. ``done``: what was reported as used while it goes on."""
 
     budget: str
     principal: str
@@ -47,6 +47,7 @@ class Reservation(NamedTuple):
     amounts: Quantities
     ordinal: int
     also: tuple[str, ...] = ()
+    done: Quantities = NOTHING
 
 
 @lru_cache(maxsize=32)

@@ -15,9 +15,9 @@ def validate(state: State, now: int) -> None:
     listed = {key for _, key in state.expiries}
     assert state.live.keys() <= listed, "time-outs"
     flying: Counter[tuple[int, int]] = Counter()
-    for leaf, also, amounts in holdings(state):
+    for leaf, also, amounts, done in holdings(state):
         for index, meter in state.path_of(state.budgets[leaf], also).meters:
-            flying[id(meter), index] += amounts[index]
+            flying[id(meter), index] += meter.flying(amounts[index], done[index])
     for part in PARTS:
         part.validate(state, now)
     for budget in state.budgets.values():

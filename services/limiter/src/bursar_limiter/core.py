@@ -21,8 +21,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
+from bursar.contracts.limiter_control import Adjust, Progress, Simulate
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_limiter import events, recovery, reloading, reserving, settling, status, withdrawing
+from bursar_limiter import (
+    adjusting,
+    events,
+    progressing,
+    recovery,
+    reloading,
+    reserving,
+    settling,
+    simulating,
+    status,
+    withdrawing,
+)
 from bursar_limiter.adapting_part import AdaptingPart
 from bursar_limiter.evolve import APPLY
 from bursar_limiter.leasing_part import LeasingPart
@@ -59,6 +71,9 @@ class LimiterDecider:
             reloading.LoadFile: reloading.decide_load_file,
             Status: status.decide_status,
             Clock: status.decide_clock,
+            Progress: progressing.decide_progress,
+            Adjust: adjusting.decide_adjust,
+            Simulate: simulating.decide_simulate,
         }
         for part in PARTS:
             self._rules.update(part.rules)

@@ -10,6 +10,8 @@
 | ``b`` | digest of the file or "", list of budgets as maps | the set of budgets replaced |
 | ``x`` | list of [budget, until] | acknowledged entries were lost: limits count as used, nothing granted until then |
 | ``a`` | as ``g`` | a reservation that was lost, adopted from its holder |
+| ``u`` | reservation, seven amounts used so far | usage reported while the call goes on |
+| ``q`` | by whom, budget as a map | one budget has other rules, or is new |
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ LATE = "l"
 BUDGETS = "b"
 LOST = "x"
 ADOPTED = "a"
+PROGRESS = "u"
+ADJUSTED = "q"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -50,6 +54,14 @@ def _adopted(budget: str, reservation: str, principal: str, expires: int, *amoun
 
 def _settled(reservation: str, *amounts: int) -> str:
     return f"settled {reservation}, used: {_amounts(amounts)}"
+
+
+def _progress(reservation: str, *amounts: int) -> str:
+    return f"progress of {reservation}, used so far: {_amounts(amounts)}"
+
+
+def _adjusted(who: str, budget: dict[str, Any]) -> str:
+    return f"{who} adjusted budget {budget['name']}"
 
 
 def _late(reservation: str, *amounts: int) -> str:
@@ -83,4 +95,6 @@ WORDS: dict[str, Any] = {
     BUDGETS: _budgets,
     LOST: _lost,
     ADOPTED: _adopted,
+    PROGRESS: _progress,
+    ADJUSTED: _adjusted,
 }

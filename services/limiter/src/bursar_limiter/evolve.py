@@ -9,11 +9,14 @@ from operator import sub
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
 from bursar_limiter import bugs, events, tree
+from bursar_limiter.adjusting import apply_adjusted
 from bursar_limiter.budget import Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.lifecycle import CANCELLED, CORRECTED, TIMED_OUT, USED
+from bursar_limiter.progressing import apply_progress
 from bursar_limiter.recovery import apply_adopted, apply_lost
 from bursar_limiter.reloading import apply_budgets
+from bursar_limiter.settling import in_full
 from bursar_limiter.state import Ended, State
 
 
@@ -42,19 +45,22 @@ def apply_cancelled(state: State, event: Event) -> None:
 
 def apply_timed_out(state: State, event: Event) -> None:
     _, now, key = event
-    _end(state, now, key, TIMED_OUT, NOTHING if seeded(bugs.TIME_OUT_REFUNDS) else state.live[key].amounts)
+    _end(state, now, key, TIMED_OUT, NOTHING if seeded(bugs.TIME_OUT_REFUNDS) else in_full(state.live[key]))
 
 
 def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     """Take a reservation out of every meter of its path, and remember how it ended."""
     state.at = now
     reservation = state.live.pop(key)
-    name, principal, granted_at, _, amounts, ordinal, also = reservation
+    name, principal, granted_at, _, amounts, ordinal, also, done = reservation
     path = state.path_of(state.budgets[name], also)
-    path.end(now, granted_at, amounts, used, ordinal)
+    if done is NOTHING:
+        path.end(now, granted_at, amounts, used, ordinal)
+    else:
+        path.end_after(now, granted_at, amounts, done, used, ordinal)
     path.leaf.hold(principal, -1)
     state.changed(path)
-    state.remember(key, Ended(principal, how, now, name, amounts if how is TIMED_OUT else NOTHING, also))
+    state.remember(key, Ended(principal, how, now, name, in_full(reservation) if how is TIMED_OUT else NOTHING, also))
     if how is USED and seeded(bugs.REFUNDED_TWICE):
         state.live[key] = reservation
 
@@ -83,4 +89,6 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.BUDGETS: apply_budgets,
     events.LOST: apply_lost,
     events.ADOPTED: apply_adopted,
+    events.PROGRESS: apply_progress,
+    events.ADJUSTED: apply_adjusted,
 }

@@ -198,6 +198,22 @@ class Production(Admission):
         elif actual < reserved and charged and self.unit:
             self.refund_pace(now, reserved - actual)
 
+    def flying(self, reserved: int, done: int) -> int:
+        return max(0, reserved - done)
+
+    def passed(self, done: int) -> int:
+        return done
+
+    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
+        """What was produced counts from when it was produced, and is not in flight any more."""
+        landed = self.flying(reserved, before) - self.flying(reserved, after)
+        self.in_flight -= landed
+        self.room += landed
+        self.add_excess(now, after - before)
+        more = max(reserved, after) - max(reserved, before)
+        if more:
+            self._owe(now, more)
+
     def safe_at(self, now: int, max_ttl_ms: int) -> int:
         return self.leaves_when(now + max_ttl_ms)
 
@@ -238,6 +254,12 @@ class Level(Meter):
             return
         self.in_flight -= reserved
         self.room += reserved
+
+    def flying(self, reserved: int, done: int) -> int:
+        return reserved
+
+    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
+        """The call is still in flight."""
 
     def correct(self, now: int, more: int) -> None:
         """A call that has ended is not in flight."""

@@ -145,6 +145,21 @@ class Meter(Ledger):
         """A reservation is in flight here that was not charged here."""
         self.in_flight += amount
 
+    def flying(self, reserved: int, done: int) -> int:
+        """What a reservation has in flight here after so much was reported as used (`progress`)."""
+        return max(reserved, done)
+
+    def passed(self, done: int) -> int:
+        """How much of what was reported as used does not count at the end again."""
+        return 0
+
+    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
+        """So much has been used so far, and ``before`` was known: what exceeds the reservation counts from now on."""
+        more = max(reserved, after) - max(reserved, before)
+        if more:
+            self.in_flight += more
+            self.correct(now, more)
+
     def release(self) -> None:
         """Nothing is in flight; what is is adopted again."""
         self.adopt(-self.in_flight)

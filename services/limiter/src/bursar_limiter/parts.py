@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_limiter.dimensions import Quantities
+from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.state import State
 
 Rule = Callable[[State, Command, int, Fence], Outcome]
@@ -69,9 +69,10 @@ PARTS: list[Part] = []
 """Filled by `core`, which imports every part; the order is that of `due` and of a dump."""
 
 
-def holdings(state: State) -> Iterator[Holding]:
-    """Everything that is in flight."""
+def holdings(state: State) -> Iterator[tuple[str, tuple[str, ...], Quantities, Quantities]]:
+    """Everything that is in flight, and what of it was reported as used."""
     for entry in state.live.values():
-        yield entry.budget, entry.also, entry.amounts
+        yield entry.budget, entry.also, entry.amounts, entry.done
     for part in PARTS:
-        yield from part.holdings(state)
+        for leaf, also, amounts in part.holdings(state):
+            yield leaf, also, amounts, NOTHING

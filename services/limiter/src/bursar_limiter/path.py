@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bursar_limiter.budget import MAX_LIVE, Budget
-from bursar_limiter.dimensions import Quantities
+from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.meter import Admission, Meter
 from bursar_limiter.pacing import Burst
 
@@ -97,6 +97,21 @@ class Path:
             if held or used:
                 meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
 
+    def end_after(
+        self, now: int, granted_at: int, reserved: Quantities, done: Quantities, actual: Quantities, ordinal: int
+    ) -> None:
+        """As `end`, when some use was reported before."""
+        for index, meter in self.meters:
+            held, used = meter.flying(reserved[index], done[index]), actual[index] - meter.passed(done[index])
+            if held or used:
+                meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
+
+    def progress(self, now: int, reserved: Quantities, before: Quantities, after: Quantities) -> None:
+        """So much has been used so far."""
+        for index, meter in self.meters:
+            if after[index] > before[index]:
+                meter.progress(now, reserved[index], before[index], after[index])
+
     def correct(self, now: int, more: Iterable[int]) -> None:
         """Charge what was used beyond what had counted."""
         amounts = tuple(more)
@@ -104,8 +119,9 @@ class Path:
             if amounts[index] > 0:
                 meter.correct(now, amounts[index])
 
-    def adopt(self, amounts: Quantities) -> None:
+    def adopt(self, amounts: Quantities, done: Quantities = NOTHING) -> None:
         """A reservation is in flight that these meters were not charged with."""
         for index, meter in self.meters:
-            if amounts[index]:
-                meter.adopt(amounts[index])
+            held = meter.flying(amounts[index], done[index])
+            if held:
+                meter.adopt(held)

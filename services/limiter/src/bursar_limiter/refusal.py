@@ -90,6 +90,16 @@ def refused(
     }
 
 
+def sentence(path: Path, amounts: Quantities, now: int, what: Obstacle) -> str:
+    """Why such a request does not fit now; empty if it does."""
+    if what.retry_at is not None and what.retry_at <= now:
+        return ""
+    closed = what.meter is None and path.closed_until > now
+    never = what.retry_at is None and what.meter is not None and amounts[what.meter.index] > what.meter.most
+    reason = "recovering" if closed else "never_fits" if never else "over_limit"
+    return _sentence(path, reason, amounts, now, 0, what)
+
+
 def _sentence(path: Path, reason: str, amounts: Quantities, now: int, ahead: int, what: Obstacle) -> str:
     why = _why(path, reason, amounts, now, what)
     line = f" Requests in line: {ahead}." if ahead else ""

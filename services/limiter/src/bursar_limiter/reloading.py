@@ -90,18 +90,47 @@ def apply_budgets(state: State, event: Event) -> None:
     wanted = {spec["name"]: BudgetSpec.model_validate_json(json.dumps(spec)) for spec in specs}
     above = {name: state.path_of(budget).nodes for name, budget in state.budgets.items()}
     declared = [budget for budget in state.budgets.values() if budget.base is None]
-    for budget in [budget for budget in state.budgets.values() if budget.base is not None]:
-        _renew_made(state, budget, wanted, now)
+    of_agents = [budget for budget in state.budgets.values() if budget.base is not None]
+    for budget in sorted(of_agents, key=lambda budget: -budget.depth):
+        if budget.name not in wanted:
+            _renew_made(state, budget, wanted, now)
     for budget in declared:
         if budget.name not in wanted:
             _retire(state, budget, now)
-    for name, spec in wanted.items():
-        known = state.budgets.get(name)
-        if known is None:
-            state.budgets[name] = Budget(spec, state.live)
+    for spec in wanted.values():
+        _offer(state, spec, now)
+    _settle_in(state, above, now)
+
+
+def replace_one(state: State, spec: BudgetSpec, now: int) -> None:
+    """One budget has these rules from now on, or is new."""
+    above = {name: state.path_of(budget).nodes for name, budget in state.budgets.items()}
+    _offer(state, spec, now)
+    _settle_in(state, above, now)
+
+
+def _offer(state: State, spec: BudgetSpec, now: int) -> None:
+    """A declared budget with these rules. One that was made for an agent before, and is at rest, is like a new one,
+    whether it is still there or not."""
+    known = state.budgets.get(spec.name)
+    base = None if known is None else known.base
+    if known is None:
+        known, is_new = Budget(spec, state.live), True
+        state.budgets[spec.name] = known
+    else:
+        is_new = base is not None and known.at_rest(now)
+        if base is not None:
+            known.granted, known.base = (0 if is_new else base.granted), None
+            base.made -= 1
+        if is_new:
+            known.adopt(spec, meters_of(spec.limits, spec))
         else:
             change(known, spec, now, state.ordinal)
-        fear(state, state.budgets[name], now, is_new=known is None)
+    fear(state, known, now, is_new=is_new)
+
+
+def _settle_in(state: State, above: Mapping[str, tuple[Budget, ...]], now: int) -> None:
+    """The budgets have their new rules: find their places, and count what is in flight there."""
     tree.connect(state)
     _move(state, above, now)
     _count_again(state)
@@ -111,26 +140,27 @@ def apply_budgets(state: State, event: Event) -> None:
 
 
 def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], now: int) -> None:
-    """An agent's or a run's budget follows its base. Where that gives it no more, or another is declared in its place,
-    it stays aside with what counts in it."""
+    """An agent's or a run's budget follows its base. Where that gives it no more it stays aside with what counts in
+    it. One at rest is like a new one, whether it is still there or not."""
     base = budget.base
     assert base is not None
-    if not budget.waiting and not budget.children and budget.at_rest(now):
-        tree.drop(state, budget)
-        return
-    spec = wanted.get(base.name)
-    if budget.name in wanted:
-        budget.base, base.made = None, base.made - 1
-        return
-    template = None
+    spec, template = wanted.get(base.name), None
     if spec is not None:
         is_agent = budget.name.count("/") == base.name.count("/") + 1
         template = spec.each_agent if is_agent else spec.each_run
-    if spec is not None and template is not None:
-        change(budget, tree.child_spec(spec, budget.name, template), now, state.ordinal)
-        return
-    budget.base, base.made = None, base.made - 1
-    _retire(state, budget, now, "over_limit" if spec is not None else "")
+    at_rest = budget.at_rest(now)
+    if at_rest and not budget.waiting and not budget.children:
+        tree.drop(state, budget)
+    elif spec is not None and template is not None:
+        own = tree.child_spec(spec, budget.name, template)
+        if at_rest:
+            budget.adopt(own, meters_of(own.limits, own))
+        else:
+            change(budget, own, now, state.ordinal)
+    else:
+        budget.base, base.made = None, base.made - 1
+        budget.adopt(budget.spec.model_copy(update={"parent": base.name}), budget.meters)
+        _retire(state, budget, now, "over_limit" if spec is not None else "")
 
 
 def _retire(state: State, budget: Budget, now: int, why: str = "") -> None:
@@ -216,8 +246,8 @@ def _count_again(state: State) -> None:
         budget.expiries = []
         for meter in budget.meters:
             meter.release()
-    for leaf, also, amounts in holdings(state):
-        state.path_of(state.budgets[leaf], also).adopt(amounts)
+    for leaf, also, amounts, done in holdings(state):
+        state.path_of(state.budgets[leaf], also).adopt(amounts, done)
     for key, entry in state.live.items():
         for node in state.path_of(state.budgets[entry.budget], entry.also).watchers:
             node.track(entry.expires_at, key)

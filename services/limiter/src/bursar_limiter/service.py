@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
-from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
+from bursar.contracts.limiter_control import Adjust, Progress, Simulate
 from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
+from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
@@ -37,6 +38,8 @@ SPEC = ServiceSpec(
     verbs={
         "reserve": Verb(Reserve),
         "settle": Verb(Settle),
+        "progress": Verb(Progress),
+        "simulate": Verb(Simulate, query=True),
         "redeclare": Verb(Redeclare, genuine=("fence",)),
         "withdraw": Verb(Withdraw),
         "status": Verb(Status, query=True),
@@ -49,7 +52,7 @@ SPEC = ServiceSpec(
         "terms": Verb(Terms, query=True),
         "rate-limited": Verb(RateLimited),
     },
-    admin={"reload": Verb(Reload, large=True), "thaw": Verb(Thaw)},
+    admin={"reload": Verb(Reload, large=True), "adjust": Verb(Adjust), "thaw": Verb(Thaw)},
     observations={"seen": Verb(Seen)},
     start=start,
 )

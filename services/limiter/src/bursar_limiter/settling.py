@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from bursar.contracts.limiter import DIMENSIONS, Settle
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
-from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, from_usage
+from bursar_limiter.budget import Reservation
+from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, as_quantities, from_usage
 from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
-from bursar_limiter.state import State
+from bursar_limiter.state import Ended, State
 
 NAMES_SHOWN = 20
 """How many known budgets an error lists."""
@@ -30,12 +31,58 @@ def decide_settle(state: State, command: Command, now: int, fence: Fence) -> Out
         return _settle_ended(state, command, now)
     if live.principal != command.principal:
         return _not_yours(body.reservation)
+    if live.done is not NOTHING:
+        return _settle_after_progress(state, command, live, now)
     if body.outcome == "cancelled":
         reply = _reply(body.reservation, "cancelled", live.amounts, NOTHING)
         return Accept([(events.CANCELLED, now, body.reservation)], reply)
     used = live.amounts if body.usage is None else from_usage(body.usage)
     reply = _reply(body.reservation, "used", live.amounts, used)
     return Accept([(events.SETTLED, now, body.reservation, *used)], reply)
+
+
+def _settle_after_progress(state: State, command: Command, live: Reservation, now: int) -> Outcome:
+    """What was reported while the call went on was used: the end cannot tell less."""
+    body: Settle = command.body
+    used = NOTHING if body.outcome == "cancelled" else in_full(live) if body.usage is None else from_usage(body.usage)
+    fault = shrinks(body.reservation, live, used)
+    if fault is not None:
+        return fault
+    reply = _reply(body.reservation, "used", live.amounts, used)
+    return Accept([(events.SETTLED, now, body.reservation, *used)], reply)
+
+
+def find_live(state: State, reservation: str, principal: str) -> Reservation | Reject:
+    """A reservation of this principal that has not ended; or why not."""
+    live = state.live.get(reservation)
+    if live is not None:
+        return live if live.principal == principal else _not_yours(reservation)
+    ended = state.how_ended(reservation)
+    if ended is None:
+        return unknown_reservation(reservation)
+    return _not_yours(reservation) if ended.principal != principal else _already(reservation, ended)
+
+
+def shrinks(reservation: str, live: Reservation, used: Quantities) -> Reject | None:
+    """Whether a report says less than one before."""
+    for name, before, so_far in zip(DIMENSIONS, live.done, used, strict=True):
+        if so_far < before:
+            facts = {"reservation": reservation, "dimension": name, "reported": before}
+            return Reject("usage_shrank", f"{before} {name} were reported as used before, and now {so_far}.", facts)
+    return None
+
+
+def in_full(live: Reservation) -> Quantities:
+    """What counts when nothing is said at the end."""
+    most = list(map(max, live.amounts, live.done))
+    if live.amounts[TOTAL] == live.amounts[INPUT] + live.amounts[OUTPUT]:  # it was derived, and so it is now
+        most[TOTAL] = max(most[TOTAL], most[INPUT] + most[OUTPUT])
+    return as_quantities(most)
+
+
+def _already(reservation: str, ended: Ended) -> Reject:
+    facts = {"reservation": reservation, "outcome": ended.state, "ended_at_ms": ended.at}
+    return Reject("already_settled", f"Reservation {reservation} has ended: {ended.state}.", facts)
 
 
 def _settle_ended(state: State, command: Command, now: int) -> Outcome:
@@ -48,8 +95,7 @@ def _settle_ended(state: State, command: Command, now: int) -> Outcome:
         return _not_yours(body.reservation)
     what = SETTLE_USED if body.outcome == "used" else SETTLE_CANCELLED
     if next_state(ended.state, what) is None:
-        facts = {"reservation": body.reservation, "outcome": ended.state, "ended_at_ms": ended.at}
-        return Reject("already_settled", f"Reservation {body.reservation} has ended: {ended.state}.", facts)
+        return _already(body.reservation, ended)
     used = NOTHING if body.outcome == "cancelled" or body.usage is None else from_usage(body.usage)
     reply = _reply(body.reservation, TIMED_OUT, ended.amounts, used)
     reply["refunded"] = {}

@@ -14,7 +14,7 @@ from bursar.contracts.limiter import BudgetSpec
 from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
-from bursar_limiter.dimensions import as_quantities
+from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
 from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import Ended, State
 
@@ -32,9 +32,7 @@ def dump(state: State) -> dict[str, Any]:
             for budget in state.budgets.values()
             if budget.base is not None and not budget.at_rest(state.at)
         ),
-        "live": [
-            [key, *entry[:4], list(entry.amounts), entry.ordinal, list(entry.also)] for key, entry in live.items()
-        ],
+        "live": [_dump_live(key, entry) for key, entry in live.items()],
         "ended": _dump_ended(state.ended),
         "ended_before": _dump_ended(state.ended_before),
         "ended_since": state.ended_since,
@@ -42,13 +40,17 @@ def dump(state: State) -> dict[str, Any]:
     }
 
 
+def _dump_live(key: str, entry: Reservation) -> list[Any]:
+    return [key, *entry[:4], list(entry.amounts), entry.ordinal, list(entry.also), list(entry.done)]
+
+
 def load(value: Any) -> State:
     state = State()
     state.at, state.source, state.lost_at = value["at"], value["source"], value["lost_at"]
     state.ended_since, state.ordinal = value["ended_since"], value["ordinal"]
-    for key, budget, principal, granted_at, expires_at, amounts, ordinal, also in value["live"]:
+    for key, budget, principal, granted_at, expires_at, amounts, ordinal, also, done in value["live"]:
         state.live[key] = Reservation(
-            budget, principal, granted_at, expires_at, as_quantities(amounts), ordinal, tuple(also)
+            budget, principal, granted_at, expires_at, as_quantities(amounts), ordinal, tuple(also), _done(done)
         )
     state.ended, state.ended_before = _load_ended(value["ended"]), _load_ended(value["ended_before"])
     for text, *rest in value["budgets"]:
@@ -74,11 +76,17 @@ def _count_in_flight(state: State) -> None:
             node.expiries.append((entry.expires_at, key))
         if not seeded(bugs.EXPIRY_LOST):
             state.expiries.append((entry.expires_at, key))
-    for leaf, also, amounts in holdings(state):
-        state.path_of(state.budgets[leaf], also).adopt(amounts)
+    for leaf, also, amounts, done in holdings(state):
+        state.path_of(state.budgets[leaf], also).adopt(amounts, done)
     heapify(state.expiries)
     for budget in state.budgets.values():
         heapify(budget.expiries)
+
+
+def _done(values: Iterable[int]) -> Quantities:
+    """The very object of nothing, where it is that: the hot path asks by identity."""
+    done = as_quantities(values)
+    return done if any(done) else NOTHING
 
 
 def _dump_ended(generation: dict[str, Ended]) -> list[Any]:

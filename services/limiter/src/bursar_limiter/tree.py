@@ -29,16 +29,27 @@ def connect(state: State) -> None:
     named and not there any more is left out."""
     for budget in state.budgets.values():
         budget.children = {}
-    for budget in state.budgets.values():
+    for budget in list(state.budgets.values()):
         if budget.base is None:
             spec = budget.spec
             budget.parent = state.budgets.get(spec.parent) if spec.parent is not None else None
             budget.links = tuple(state.budgets[name] for name in spec.also if name in state.budgets)
+        else:
+            budget.parent = _above_made(state, budget)
+    for budget in state.budgets.values():
         if budget.parent is not None:
             budget.parent.children[budget.name] = budget
     for budget in state.budgets.values():
         budget.depth = sum(1 for _ in budget.ancestors()) - 1
     state.forget_paths()
+
+
+def _above_made(state: State, budget: Budget) -> Budget:
+    """What a run's budget stands below: the agent's, where agents have some, or like that the declared one."""
+    base = budget.base
+    assert base is not None
+    above = budget.name.rpartition("/")[0]
+    return base if above == base.name or base.spec.each_agent is None else made(state, above)
 
 
 # ------------------------------------------------------------------------------------------- agents and runs

@@ -177,15 +177,20 @@ class Withdrawn(Message):
 
 
 class Status(Query):
-    """Headroom of one budget, or of all."""
+    """Headroom of one budget, or of all. ``path``: of one, and of everything that a request for it would take from:
+    the asking agent's own (and the ``run``'s), those above it, and linked objects (``also`` those named here)."""
 
     budget: Name | None = None
+    path: bool = False
+    run: Part | None = None
+    also: Objects = ()
 
 
 class DimensionStatus(Message):
     """One limited dimension of a budget, in its own unit. ``configured``: the limit as configured, above a learned one.
     ``frozen_in_ms``: how long the provider has it stopped. ``pace_permille``: of the configured pace.
-    ``foreign_used``: what others than the fleet have used in the last window, as far as it was noticed."""
+    ``foreign_used``: what others than the fleet have used in the last window, as far as it was noticed.
+    ``available``: how much fits now in one go, ``pace_per_s``: how much more each second (0: not paced)."""
 
     limit: int
     window_ms: int
@@ -193,6 +198,8 @@ class DimensionStatus(Message):
     in_flight: int
     headroom: int
     debt: int
+    available: int = 0
+    pace_per_s: int = 0
     configured: int = 0
     frozen_in_ms: int = 0
     pace_permille: int = 1_000
@@ -204,6 +211,8 @@ class BudgetStatus(Message):
 
     name: str
     parent: str | None = None
+    weight: int = 100
+    below: int = 0
     dimensions: dict[str, DimensionStatus]
     reservations: int
     waiting: int

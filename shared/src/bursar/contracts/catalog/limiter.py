@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import limiter as wire
+from bursar.contracts.catalog import limiter_control as control
 from bursar.contracts.catalog import limiter_lease as lease
 from bursar.contracts.catalog import limiter_observed as observed
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Word
@@ -169,6 +170,10 @@ WORDS: Final = {
     "used": Word("What counts as used in the window.", "of the dimension"),
     "in_flight": Word("What is reserved and not settled.", "of the dimension"),
     "headroom": Word("How much of the limit is left.", "of the dimension"),
+    "available": Word("How much of it fits now in one go.", "of the dimension"),
+    "pace_per_s": Word("How much more the pace lets go each second; 0: it is not paced.", "of the dimension"),
+    "BudgetStatus.below": Word("Budgets that stand below it.", "budgets"),
+    "Status.path": Word("Whether to show also everything else that a request for this budget would take from."),
     "debt": Word("How far use is ahead of the pace; grants wait until it is paid back.", "of the dimension"),
     "reservations": Word("Reservations that have not ended.", "reservations"),
     "waiting": Word("Requests that stand in line.", "requests"),
@@ -195,7 +200,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Budgets that agents share: reserve before a call, settle after it.",
-    operations=(*OPERATIONS, *observed.OPERATIONS, *lease.OPERATIONS),
-    words={**WORDS, **observed.WORDS, **lease.WORDS},
+    operations=(*OPERATIONS, *control.OPERATIONS, *observed.OPERATIONS, *lease.OPERATIONS),
+    words={**WORDS, **control.WORDS, **observed.WORDS, **lease.WORDS},
     events=(*observed.EVENTS, *lease.EVENTS),
 )

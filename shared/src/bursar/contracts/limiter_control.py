@@ -1,0 +1,99 @@
+"""More of the limiter on the wire: usage told while a call goes on, questions of "what if", quotas that change live."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bursar.contracts.base import PRINCIPAL, Message, Name, Query, Request
+from bursar.contracts.limiter import (
+    Amounts,
+    BudgetSpec,
+    Dimension,
+    Limits,
+    Objects,
+    Part,
+    Priority,
+    ReservationId,
+    Usage,
+)
+
+
+class Progress(Request):
+    """What a call has used up to now, while it goes on (a stream); answered by `Progressed`. Each report tells
+    everything so far, so a repeated or lost one does no harm; a smaller one is refused with ``usage_shrank``."""
+
+    reservation: ReservationId
+    usage: Usage
+
+
+class Progressed(Message):
+    """``left``: what of the reservation is not used yet, per reserved dimension; below zero: so much beyond it."""
+
+    ok: Literal[True] = True
+    reservation: str
+    left: dict[str, int]
+    fence: str
+
+
+class Simulate(Query):
+    """What if this were asked ``count`` times now, one after the other, and nothing else happened? Changes nothing.
+    ``changed``: with these budgets, of those that the request takes from, as they are given here."""
+
+    budget: Name
+    amounts: Amounts
+    run: Part | None = None
+    also: Objects = ()
+    count: Annotated[int, Field(ge=1, le=256)] = 1
+    ttl_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 120_000
+    changed: Annotated[tuple[BudgetSpec, ...], Field(max_length=8)] = ()
+
+
+class Room(Message):
+    """How much one limit leaves. ``available``: of what is left, how much the pace lets go now."""
+
+    object: str
+    dimension: str
+    window_ms: int
+    limit: int
+    headroom: int
+    available: int
+
+
+class Simulated(Message):
+    """``fits``: so many of them would be granted now. For the next one: ``retry_at_ms``, when it would fit if those
+    before it stay in flight until their time-out (null: never), and what stands in its way. ``rooms``: what each
+    limit leaves after them."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    asked: int
+    fits: int
+    waiting: int
+    object: str | None
+    dimension: str | None
+    retry_at_ms: int | None
+    text: str
+    rooms: list[Room]
+    fence: str
+
+
+class Adjust(Request):
+    """Administration: another weight or other limits for one budget, or for one agent's own below it; answered by
+    `Adjusted`. What is left out stays."""
+
+    budget: Name
+    agent: Annotated[str, Field(pattern=PRINCIPAL, max_length=64)] | None = None
+    weight: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    limits: dict[Dimension, Limits] | None = None
+    highest: Priority | None = None
+
+
+class Adjusted(Message):
+    """The budget that has changed."""
+
+    ok: Literal[True] = True
+    budget: str
+    weight: int
+    fence: str
