@@ -42,7 +42,7 @@ class Inbox:
 class Pulse:
     """What an owner broadcasts every so many ``seconds``, signed like all broadcasts: how far it has come, so that who
     listens asks only when it has missed something. ``tell`` makes it of the state and the time (ms of the decider's
-    clock), reads only, and may say None: nothing this time."""
+    clock), changes nothing durable, and may say None: nothing this time."""
 
     tell: Callable[[Any, int], Broadcast | None]
     seconds: float = 2.0
