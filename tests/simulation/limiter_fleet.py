@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from bursar.client.errors import LimiterUnavailable, NeverFits, PermitVoid, Refused
 from bursar.client.fleet import Fleet
+from bursar.client.local_permit import LocalPermit
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.errors import BursarError
 from bursar_limiter.reloading import LoadFile
@@ -172,6 +173,7 @@ class Agent:
         try:
             async with reservation as permit:
                 world.fate(wish, "granted")
+                world.history.counts["local"] += isinstance(permit, LocalPermit)
                 await self._dawdle()
                 permit.sent()
                 used = tokens if chance.random() < 0.7 else chance.randint(0, tokens)

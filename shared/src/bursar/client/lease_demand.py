@@ -79,17 +79,22 @@ class Demand:
         self.calm = self.calm + 1 if self.calls < OFF else 0
         self._sums, self._count, self._at = [0] * len(NOTHING), 0, now
 
-    def want(self, ahead_ms: float) -> Hand:
-        """What to have in hand for so long."""
+    def want(self, ahead_ms: float, open_calls: int | None = None) -> Hand:
+        """What to have in hand for so long. ``open_calls``: how many are in flight from the lease, if there is one."""
         wanted = [math.ceil(1.5 * self.rates[d] * ahead_ms / 1000.0) for d in ALL]
         wanted = [max(wanted[d] + 2 * self.largest[d], math.ceil(self.pushed[d])) for d in ALL]
-        wanted[CONCURRENT] += SLOTS
+        wanted[CONCURRENT] = self._slots(wanted[CONCURRENT] if open_calls is None else open_calls)
         r, i, o, c, u, t, b = wanted
         return (r, i, o, c, u, t, b)
 
     def per_second(self, open_calls: int) -> Hand:
         """The demand as the limiter divides it: amounts per second, and of calls in flight how many."""
         asked = [max(math.ceil(self.rates[d]), math.ceil(self.pushed[d])) for d in ALL]
-        asked[CONCURRENT] = open_calls + SLOTS + math.ceil(self.pushed[CONCURRENT])
+        asked[CONCURRENT] = self._slots(open_calls)
         r, i, o, c, u, t, b = asked
         return (r, i, o, c, u, t, b)
+
+    def _slots(self, open_calls: int) -> int:
+        """Calls in flight to ask for: those that there are and half as many again, so that a lease that is short of
+        them grows quickly."""
+        return open_calls + max(SLOTS, open_calls // 2) + math.ceil(self.pushed[CONCURRENT])

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.lease_demand import CALM, ON, Demand
-from bursar.client.local import FIELDS, NOTHING, UNLIMITED, Hand, HeldLease
+from bursar.client.local import CONCURRENT, FIELDS, NOTHING, UNLIMITED, Hand, HeldLease
 from bursar.client.local_book import Book, Report
 from bursar.client.local_permit import LocalPermit
 from bursar.client.local_rate import RateLease
@@ -133,11 +133,12 @@ class Holder:
             return False
         with self.lease.book.lock:
             self._lapse()
-            want, unused = self._sizes()
-            told = self.lease.book.report(self.lease, self.lease.clock(), unused)
+            told = self.lease.book.report(self.lease, self.lease.clock(), self._unused())
         self.demand.took(told.taken, told.calls)
         self.demand.look(self.now)
-        asked = self.demand.per_second(told.open[3])
+        flying = told.open[CONCURRENT]
+        want = NOTHING if self.frozen() else self.demand.want(self._ahead, flying)
+        asked = self.demand.per_second(flying)
         call = self._caller.request("renew", {**_fields(self.id, told), "want": want, "demand": asked})
         reply = await self._run(call)
         with self.lease.book.lock:
@@ -159,17 +160,17 @@ class Holder:
         except TimeoutError:
             return
 
-    def _sizes(self) -> tuple[Hand, Hand]:
-        """(what to want in hand, what to give up of it)."""
+    def _unused(self) -> Hand:
+        """What to give up of the hand."""
         if self.frozen():
-            return NOTHING, self.lease.hand
+            return self.lease.hand
         want, hand = self.demand.want(self._ahead), self.lease.hand
         spare = [
             max(self._excess[d], hand[d] - 2 * want[d], 0) if hand[d] < UNLIMITED // 2 else 0
             for d in range(len(FIELDS))
         ]
         r, i, o, c, u, t, b = (min(spare[d], max(0, hand[d])) for d in range(len(FIELDS)))
-        return want, (r, i, o, c, u, t, b)
+        return (r, i, o, c, u, t, b)
 
     @property
     def _ahead(self) -> float:
