@@ -19,6 +19,7 @@ from bursar.contracts.limiter import (
     Usage,
     Withdraw,
 )
+from bursar.contracts.limiter_observed import Adapting, RateLimited
 from bursar.kernel.decider import Decider, Fence
 from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
@@ -48,6 +49,7 @@ BUDGETS = (
         burst_permille=400,
         max_ttl_ms=4_000,
         max_waiting=20,
+        adapt=Adapting(recover=False),  # what is looked for is found under load
     ),
 )
 
@@ -88,6 +90,8 @@ class LimiterWorkload:
         if number % 11 == 0:
             client.queries -= 1
             return (Status, {}, True) if number % 2 else (Clock, {}, True)
+        if number % 41 == 0:
+            return RateLimited, {"budget": BUDGET, "retry_after_ms": 20 + number % 200}, False
         tokens = 50 + number * 7919 % 900
         wait = (0, 0, 300, 1_500)[number % 4]
         amounts = Amounts(input_tokens=tokens)
