@@ -30,7 +30,7 @@ from typing import Any
 import nats
 
 from bench import limiter_budgets as budgets
-from bench import limiter_freeze, limiter_local, limiter_runs
+from bench import limiter_freeze, limiter_local, limiter_memory, limiter_runs
 from bench.figures import median, say, write
 from bench.load import Decisions, in_turn, quiet_collector
 from bench.peers.adapters import PEERS
@@ -44,9 +44,9 @@ REPLAYED = 2_000_000
 """Seeds of simulated histories begin here: others than those of the tests."""
 
 
-async def local(peers: Peers, rounds: int, seconds: float) -> dict[str, Any]:
+async def local(stack: Stack, peers: Peers, rounds: int, seconds: float) -> dict[str, Any]:
     """The permit from a lease, and `limits` on Redis, in turn."""
-    lease = limiter_local.in_hand()
+    lease = await limiter_local.as_leased(stack)
     permits, pairs, ours, theirs = [], [], [], []
     for _ in range(rounds):
         permits.append(limiter_local.permits(lease))
@@ -55,6 +55,7 @@ async def local(peers: Peers, rounds: int, seconds: float) -> dict[str, Any]:
         theirs.append(await asyncio.to_thread(peers.speed, "limits", seconds))
         say(f"local {ours[-1]:.0f} pairs/s, p50 {permits[-1].p50:.2f} µs; limits {theirs[-1]['per_s']:.0f}/s")
     return {
+        "local_dimensions": lease.book.limited.bit_count(),
         "local_permit_p50_us": median([latency.p50 for latency in permits]),
         "local_permit_p99_us": median([latency.p99 for latency in permits]),
         "local_pair_p50_us": median([latency.p50 for latency in pairs]),
@@ -145,7 +146,7 @@ async def measure(quick: bool, python: Path) -> dict[str, Any]:
         peers = Peers(python, redis)
         async with Stack(Path(directory)) as stack:
             await stack.reload(budgets.ALL)
-            figures = await local(peers, 3 if quick else 7, 0.3 if quick else 1.0)
+            figures = await local(stack, peers, 3 if quick else 7, 0.3 if quick else 1.0)
             figures |= await durable(stack, 3 if quick else 5, 0.5 if quick else 3.0)
             figures |= await _judged_runs(stack, peers, names, quick)
         if not quick:
@@ -153,6 +154,7 @@ async def measure(quick: bool, python: Path) -> dict[str, Any]:
     violations = ("saturated_violations", "reconverge_violations", "simulated_violations")
     figures["oracle_violations"] = sum(figures[name] for name in violations) + figures["peers"]["bursar"]["violations"]
     figures["never_fit_refusals"] += figures["simulated_shut_out"]
+    figures |= limiter_memory.memory()
     return {**figures, "mode": "quick" if quick else "full", "wall_s": time.monotonic() - began}
 
 

@@ -81,6 +81,22 @@ JUDGED: Final = (
     Limit("large", "input_tokens", LARGE_TOKENS, LARGE_WINDOW_MS * US_PER_MS),
 )
 
+# ---- what a lease is taken over: a key with four dimensions, and a purse
+
+HOT: Final = "hot"
+LEASED: Final = (
+    BudgetSpec(name="purse", kind="purse", limits={"usd_micros": LimitSpec(limit=PLENTY, window_ms=0)}),
+    BudgetSpec(
+        name=HOT, also=("purse",), jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=120_000,
+        limits={
+            "requests": rate(10**9, WINDOW_MS),
+            "input_tokens": rate(PLENTY, WINDOW_MS),
+            "output_tokens": rate(PLENTY, WINDOW_MS),
+            "concurrent": in_flight(10**6),
+        },
+    ),
+)  # fmt: skip
+
 # ---- two groups that share a budget by halves when both want it
 
 SHARED_TOKENS: Final = 40_000
@@ -111,6 +127,6 @@ def frozen(number: int) -> str:
 
 
 ALL: Final = (
-    wide(BUDGET), *TREE, *SATURATED, SHARED, PEER,
+    wide(BUDGET), *TREE, *SATURATED, *LEASED, SHARED, PEER,
     *(BudgetSpec(name=frozen(number), limits={"requests": rate(1_000, 1_000)}) for number in range(FREEZES)),
 )  # fmt: skip

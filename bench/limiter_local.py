@@ -6,10 +6,14 @@ Pairs per second are those of a plain loop, with nothing timed inside.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import NamedTuple
 
 from bench.figures import quantile
+from bench.limiter_budgets import HOT
+from bench.limiter_load import fleets
+from bench.stack import Stack
 from bursar.client.local import CONCURRENT, HeldLease
 from bursar.client.local_book import Book
 
@@ -21,14 +25,26 @@ TOKENS_IN, TOKENS_OUT, MICROS = 1_200, 300, 4_500
 HOUR_NS = 3_600_000_000_000
 
 
-def in_hand() -> HeldLease:
-    """A lease over two budget objects, a key and a purse: between them they limit five dimensions. So much in hand that
-    it does not run out here."""
-    book = Book("bench")
-    book.rules(limited=0b11111, held=1 << CONCURRENT)
+async def as_leased(stack: Stack) -> HeldLease:
+    """The rules of a lease that the authority gives over two budget objects, a key and a purse (between them they limit
+    five dimensions), in the hand of an agent that asks for calls until it has one."""
+    async with fleets(stack.server.url, 1, "holder") as (fleet,):
+        lease = fleet.limiter.held(HOT)
+        async with asyncio.timeout(15):
+            while not lease.until:
+                async with fleet.limiter.reserve(HOT, input_tokens=10, output_tokens=10, usd_micros=10, wait=5.0):
+                    pass
+        return in_hand(lease.book.limited, lease.book.held)
+
+
+def in_hand(limited: int = 0b11111, held: int = 1 << CONCURRENT) -> HeldLease:
+    """A lease by such rules, with so much in hand that it does not run out here. ``limited`` and ``held``: bit d for
+    dimension d."""
+    book = Book(HOT)
+    book.rules(limited=limited, held=held)
     lease = HeldLease(book)
     plenty = 10**15
-    hand = (plenty, plenty, plenty, plenty, plenty, 0, 0)
+    hand = (plenty, plenty, plenty, plenty, plenty, plenty, plenty)
     book.grant(lease, hand, until=lease.clock() + HOUR_NS, good_for=HOUR_NS)
     return lease
 
