@@ -204,15 +204,17 @@ def _allot(
     for d in ALL:
         share = ENOUGH if shares is None else shares[d]
         rate = spare_rate(state, path, record, d)
+        room, paced = _there_is(path, now, d)
         cap = ENOUGH
-        if rate < ENOUGH and demand[d]:
-            rates[d] = min(rate, share, demand[d] + demand[d] // 4 + 1)
-            cap = ENOUGH if rates[d] > demand[d] else rates[d] * since // 1000
         if _is_level(path, d):
             cap = max(0, share - have[d])
             excess[d] = max(0, have[d] - share)
+        elif rate < ENOUGH and demand[d]:
+            rates[d] = min(rate, share, demand[d] + demand[d] // 4 + 1)
+            due = rates[d] * since // 1000
+            cap = max(due, paced) if rates[d] > demand[d] else due
         needs[d] = max(0, want[d] - have[d])
-        caps[d] = min(cap, _there_is(path, now, d))
+        caps[d] = min(cap, room)
     if seeded(bugs.PARENT_SHRUNK):
         caps = [needs[d] for d in ALL]
     add = NOTHING if _line_waits(state, path, now) else _in_proportion(needs, caps)
@@ -228,18 +230,19 @@ def _in_proportion(needs: list[int], caps: list[int]) -> Quantities:
     return seven(min(caps[d], -(-needs[d] * part // whole)) if part else 0 for d in ALL)
 
 
-def _there_is(path: Path, now: int, index: int) -> int:
-    """What all objects have left of a dimension, and their pace lets pass."""
-    left = ENOUGH
+def _there_is(path: Path, now: int, index: int) -> tuple[int, int]:
+    """What all objects have left of a dimension; and what their pace lets pass at once. A lease's share of a rate is
+    its own, and may go before what stands in line: then the pace is in debt until that is made up for."""
+    room = paced = ENOUGH
     for at, meter in path.meters:
         if at == index:
             meter.age(now)
-            left = min(left, meter.room)
+            room = min(room, meter.room)
             if now < meter.frozen_until:
-                return 0
+                return 0, 0
             if meter.unit:
-                left = min(left, meter.level_at(now) // meter.unit)
-    return max(0, left)
+                paced = min(paced, meter.level_at(now) // meter.unit)
+    return max(0, room), max(0, min(room, paced))
 
 
 def _is_level(path: Path, index: int) -> bool:

@@ -3,8 +3,8 @@
 `fill` is the whole idea (progressive filling, Bertsekas & Gallager, Data Networks, 6.5): everybody gets the same share
 per weight, but nobody more than it wants, and what is left over is divided among the others. Down the tree an object's
 rate is divided among its children by weight, and what a child gets among its own; among the leases of one leaf all
-count alike. Who stands in a line at an object counts as one that wants everything, so that leases leave them their
-share.
+count alike. Who stands in a line at an object counts as one that wants everything, so that leases leave it its share;
+as a quarter of one if it has a lease there, too.
 
 Shares are volatile: made from the leases and their demand at most every `FRESH_MS`. What is given out is durable: the
 rates of the leases, whose sum at each object never exceeds its own (`spare_rate`).
@@ -97,7 +97,7 @@ def _share(state: State, index: int, wanting: Sequence[Record], found: dict[str,
             _divide(state, index, state.budgets[name], ENOUGH, below, found)
     for name, records in linked.items():
         node = state.budgets[name]
-        claims = [*((1, record.demand[index]) for record in records), *_standing(node)]
+        claims = [*((100, record.demand[index]) for record in records), *_standing(node, records)]
         for record, share in zip(records, fill(rate_of(node, index), claims), strict=False):
             found[record.key][index] = min(found[record.key][index], share)
 
@@ -119,7 +119,7 @@ def _divide(
     ]
     claims = [*((100, record.demand[index]) for record in mine)]
     claims += [(child.weight, want) for child, want in zip(children, wants, strict=True)]
-    shares = fill(min(given, rate_of(node, index)), [*claims, *_standing(node)])
+    shares = fill(min(given, rate_of(node, index)), [*claims, *_standing(node, mine)])
     for record, share in zip(mine, shares, strict=False):
         found[record.key][index] = min(found[record.key][index], share)
     for child, share in zip(children, shares[len(mine) :], strict=False):
@@ -130,9 +130,12 @@ def _is_waiting(node: Budget) -> bool:
     return node.has_line and not node.line.is_idle
 
 
-def _standing(node: Budget) -> Iterable[tuple[int, int]]:
+def _standing(node: Budget, records: Sequence[Record]) -> Iterable[tuple[int, int]]:
     """The principals in a line at this object, each as one that wants everything."""
-    return [(100, ENOUGH)] * len(node.line.queues) if node.has_line else ()
+    if not node.has_line:
+        return ()
+    holders = {record.principal for record in records}
+    return [(25 if principal in holders else 100, ENOUGH) for principal in node.line.queues]
 
 
 def spare_rate(state: State, path: Path, record: Record | None, index: int) -> int:
