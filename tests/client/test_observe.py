@@ -219,3 +219,36 @@ def test_headers_are_told_a_few_times_a_second_with_age_and_rounding() -> None:
         assert 10 <= first.age_ms <= 15
 
     run(main())
+
+
+def test_a_limit_on_all_tokens_stops_whoever_needs_tokens() -> None:
+    """Whether they are told in total or in and out; a call without any goes."""
+    freezes = Freezes(ManualClock())
+    freezes.apply(frozen(1, 500, "total_tokens"))
+    assert freezes.left("team/gpt", CALL) == 500.0
+    assert freezes.left("team/gpt", {"requests": 1}) == 0.0
+    assert freezes.known("team/gpt/agent", ["total_tokens"]) == 500.0
+
+
+def test_split_limits_go_before_a_single_one_on_tokens() -> None:
+    """Anthropic's tokens header repeats the shorter of the two."""
+    both = told(anthropic_ratelimit_tokens_remaining="0", anthropic_ratelimit_input_tokens_remaining="0")
+    assert used_up(both, CALL) == ["input_tokens"]
+
+
+def test_calls_without_the_transport_are_told_by_hand() -> None:
+    """Status and headers of an answer; of when it was sent nothing need be known for a 429."""
+
+    async def main() -> None:
+        w = World()
+        async with Fleet(None, bus=w.bus, clock=w.clock) as fleet:
+            fleet.limiter.observer.answered("team/gpt", 429, {"Retry-After": "3"})
+            assert fleet.limiter.freezes.left("team/gpt", CALL) == 3_000.0
+            headers = {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "4"}
+            fleet.limiter.observer.answered("other", 200, headers)
+            fleet.limiter.observer.answered("other", 200, headers, sent=w.clock.now() - 40.0)
+            await asyncio.sleep(0.01)
+        assert [(row.budget, row.limits[0].remaining) for row in w.there.seen] == [("other", 4)]
+        assert w.there.seen[0].age_ms == 41
+
+    run(main())

@@ -163,3 +163,26 @@ def test_an_unknown_budget_changes_nothing(name: str) -> None:
     before = desk.dump()
     assert desk.rejected(seen(desk, 10, 5, name=name)) == "unknown_budget"
     assert desk.dump() == before
+
+
+def test_what_the_provider_gives_beyond_the_configured_limit_is_not_ours() -> None:
+    """Others may have it; only what they take of ours is charged."""
+    desk = Desk(budget(), now=10_000)
+    for _ in range(4):
+        assert foreign_of(seen(desk, 5_000, 1_100)) is None, "3900 used by others, who have 4000"
+        desk.advance(desk.now + 200)
+    told = []
+    for _ in range(4):
+        told.append(foreign_of(seen(desk, 5_000, 700)))
+        desk.advance(desk.now + 200)
+    assert [use.used for use in told if use is not None] == [300]
+
+
+def test_headers_that_speak_of_a_longer_window_are_not_judged() -> None:
+    """A limit per day that fills up over hours."""
+    desk = Desk(budget(), now=10_000)
+    row = Headroom(dimension="requests", limit=1_000, remaining=10, reset_in_ms=7_200_000)
+    for _ in range(5):
+        body = Seen(budget="p", window_ms=MINUTE, age_ms=0, limits=(row,))
+        assert foreign_of(desk._decide(Command("agent", "", body))) is None
+        desk.advance(desk.now + 200)

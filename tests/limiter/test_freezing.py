@@ -192,3 +192,13 @@ def test_a_budget_that_is_removed_forgets_its_freezes() -> None:
     desk.reload(TEAM.model_copy(update={"parent": None}))
     assert not desk.state.adapting.budgets
     desk.check()
+
+
+def test_a_linked_object_may_stand_for_the_provider() -> None:
+    """Where nothing on the way up limits what was named."""
+    key = BudgetSpec(name="key", limits=limits(requests=1_000))
+    agent = BudgetSpec(name="agents", also=("key",), limits={"concurrent": LimitSpec(limit=5, window_ms=0)})
+    desk = Desk(key, agent)
+    told = broadcast(limited(desk, "agents", "requests", after=700))
+    assert (told.budget, told.below) == ("key", ["agents"])
+    assert desk.refused("agents", requests=1)["retry_at_ms"] == 700

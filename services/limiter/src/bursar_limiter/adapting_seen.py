@@ -6,10 +6,12 @@ configured one holds again, and never a higher one. Both are events, and the jou
 
 **Foreign use.** What the provider counts is at least ``limit - remaining - rounding``. What the fleet may have had
 counted is at most what counts here, and once more what is in flight (estimates may be too low). What is beyond that was
-used by somebody else: the smaller of each reporter's last two samples, the median over reporters. It is charged, like
+used by somebody else: the smaller of each reporter's last two samples, the median over reporters. Where the provider
+gives more than the configured limit, the rest is theirs, and only what goes beyond it counts. It is charged, like
 usage of our own, so that the fleet leaves that room; it shows in the status, and is broadcast. A sample is judged
 against the largest view since its call was sent, because headers travel; one that is older than `OLDEST_MS`, or that no
-view was noted before, is not judged. So the error is on one side: foreign use may be seen late, or not in full.
+view was noted before, is not judged; nor is one whose limit is full again only after two windows, because it speaks of
+a longer one. So the error is on one side: foreign use may be seen late, or not in full.
 
 Only limits of the same window as the headers speak of are compared, of the object that stands for the provider
 (`freezing.provider_of`).
@@ -55,7 +57,7 @@ def decide_seen(state: State, command: Command, now: int, fence: Fence) -> Outco
     told: list[Broadcast] = []
     for row in body.limits:
         index = INDEX[row.dimension]
-        target = provider_of(budget, (row.dimension,))
+        target = provider_of(state.path_of(budget), (row.dimension,))
         for meter in target.meters:
             if meter.index == index and meter.window_ms == body.window_ms:
                 watch = state.adapting.watch(target.name, (index, meter.window_ms))
@@ -88,9 +90,10 @@ def _foreign(target: Budget, meter: Meter, watch: Watch, row: Headroom, who: str
     watch.views.append((now, view))
     if row.limit is None or row.remaining is None or not target.spec.adapt.foreign:
         return None
-    if ours is None or age > OLDEST_MS:
+    if ours is None or age > OLDEST_MS or (row.reset_in_ms or 0) > 2 * meter.window_ms:
         return None
-    watch.excess.say(who, row.limit - row.remaining - row.rounding - ours, now)
+    theirs = max(0, row.limit - meter.ceiling)
+    watch.excess.say(who, row.limit - row.remaining - row.rounding - ours - theirs, now)
     excess = watch.excess.steady(now, FRESH_MS)
     if excess is None or excess <= meter.limit * NOISE_PERMILLE // 1000:
         return None

@@ -1,7 +1,8 @@
 """The provider has said 429: what it named stops for the whole fleet, at once and for as long as it asks.
 
 The report is a request, durable before anybody hears of it. One event freezes the meters of the object that stands for
-the provider's limit: the highest one above the budget of the call that limits this dimension. Everything below it is
+the provider's limit: the highest one above the budget of the call that limits this dimension (or one that it is linked
+to). Everything below it is
 refused, or waits in line, until the freeze is over, and one signed broadcast tells all agents, whose permits and leases
 stop counting at once. It lifts by itself: nothing has to be sent or decided for it.
 
@@ -31,6 +32,7 @@ from bursar_limiter.adapting_state import Adapted, Allowance
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import INDEX, INPUT, OUTPUT, TOTAL
 from bursar_limiter.meter import Meter
+from bursar_limiter.path import Path
 from bursar_limiter.settling import unknown_budget
 from bursar_limiter.state import State
 
@@ -52,7 +54,7 @@ def decide_rate_limited(state: State, command: Command, now: int, fence: Fence) 
     budget = state.budgets.get(body.budget)
     if budget is None or budget.retired:
         return unknown_budget(state, body.budget)
-    target = provider_of(budget, body.dimensions)
+    target = provider_of(state.path_of(budget), body.dimensions)
     meters = meters_for(target, body.dimensions)
     adapted = state.adapting.budgets.get(target.name) or Adapted()
     most = target.spec.adapt.max_freeze_ms
@@ -94,16 +96,21 @@ def left_of(adapted: Adapted, who: str, now: int, most: int) -> int:
     return most if had is None else min(most, had.left + (now - had.at) // 2)
 
 
-def provider_of(budget: Budget, dimensions: tuple[str, ...]) -> Budget:
+def provider_of(path: Path, dimensions: tuple[str, ...]) -> Budget:
     """The object that stands for the provider's limit: the highest on the way up that limits one of these dimensions
-    in a window; any rate if none of it is limited."""
-    above = list(budget.ancestors())
+    in a window, or else the first linked object that does; any rate if none of it is limited."""
+    above, linked = path.tree, path.links
     wanted = set(_indices(dimensions))
     wanted |= {other for index in wanted for other in _INSTEAD.get(index, ())}
     for asked in (wanted, None):
+        if asked == set():
+            continue
         fit = [node for node in above if any(_is_rate(meter, asked) for meter in node.meters)]
-        if fit and asked != set():
+        if fit:
             return fit[0] if seeded(bugs.FREEZE_ONE_LEAF) else fit[-1]
+        fit = [node for node in linked if any(_is_rate(meter, asked) for meter in node.meters)]
+        if fit:
+            return fit[0]
     return above[-1]
 
 

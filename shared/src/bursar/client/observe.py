@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.bus.base import Bus, Msg, Subscription
 from bursar.bus.codec import encode
+from bursar.client import headers as rate_limits
 from bursar.client.background import Background
 from bursar.client.headers import Observed, RateLimitHeaders
 from bursar.client.time import Clock
@@ -37,11 +38,16 @@ SAME_MS: Final = 100.0
 PATIENCE_MS: Final = 30_000.0
 """For how long a 429 is reported to a limiter that does not answer."""
 
+NEVER_MS: Final = 86_400_000.0
+"""Headers of a call that was sent so long ago say nothing any more."""
+
 KEPT: Final = 4_096
 """Budgets of which is remembered when they were reported last."""
 
 ALL: Final = ""
 """In place of a dimension: everything of the budget is frozen."""
+
+TOTAL: Final = "total_tokens"
 
 FenceKey = tuple[int, int, int]
 BEFORE: Final[FenceKey] = (0, 0, 0)
@@ -118,18 +124,19 @@ class Freezes:
         now, latest = self._clock.now(), 0.0
         for name in path_of(budget):
             for dimension, until in self._until.get(name, {}).items():
-                if dimension == ALL or amounts.get(dimension, 0):
-                    latest = max(latest, until)
+                if until > latest and needs(amounts, dimension):
+                    latest = until
         if latest <= now:
             self._forget(now)
             return 0.0
         return latest - now
 
     def known(self, budget: str, dimensions: Iterable[str]) -> float:
-        """Milliseconds for which all of these are known to be frozen."""
-        of = self._until.get(budget, {})
-        ends = [max(of.get(name, 0.0), of.get(ALL, 0.0)) for name in (list(dimensions) or [ALL])]
-        return max(0.0, min(ends) - self._clock.now())
+        """Milliseconds for which all of these are known to be frozen, there or above."""
+        on_path = [self._until[name] for name in path_of(budget) if name in self._until]
+        whole = max((of.get(ALL, 0.0) for of in on_path), default=0.0)
+        ends = [max((of.get(name, 0.0) for of in on_path), default=0.0) for name in (list(dimensions) or [ALL])]
+        return max(0.0, max(whole, min(ends)) - self._clock.now())
 
     def _forget(self, now: float) -> None:
         """Let go of what is over."""
@@ -160,6 +167,13 @@ def _read(body: Mapping[str, Any]) -> Told | None:
         return Told(names, dimensions, max(0, int(body["remaining_ms"])), (i, e, n))
     except (LookupError, TypeError, ValueError):
         return None
+
+
+def needs(amounts: Mapping[str, int], dimension: str) -> bool:
+    """Whether a call of these amounts takes something of a dimension."""
+    if dimension == TOTAL:
+        return bool(amounts.get(TOTAL) or amounts.get("input_tokens") or amounts.get("output_tokens"))
+    return dimension == ALL or bool(amounts.get(dimension))
 
 
 def path_of(budget: str) -> Iterable[str]:
@@ -221,6 +235,12 @@ class Observer:
         self.seen = 0
         self.limited = 0
 
+    def answered(self, budget: str, status: int, headers: Mapping[str, str], *, sent: float | None = None) -> None:
+        """For calls that are made without `bursar.client.http`: the status and the headers of an answer. ``sent``: when
+        its call left, on the fleet's clock (``fleet.limiter.clock.now()``); without it only a 429 is reported."""
+        told = rate_limits.read(status, ((name.lower(), value) for name, value in headers.items()))
+        self.heard(budget, told, sent=self._clock.now() - NEVER_MS if sent is None else sent, amounts={})
+
     def heard(
         self,
         budget: str,
@@ -237,6 +257,8 @@ class Observer:
             self._was_limited(budget, told, amounts)
         now = self._clock.now()
         if now - self._told_at.get(budget, -EVERY_MS) < EVERY_MS or not self._bus.is_connected:
+            return
+        if now - sent >= NEVER_MS:
             return
         limits = [_row(name, seen, (rounding or {}).get(name, 0)) for name, seen in named(told) if seen.limit]
         if not limits:
@@ -275,10 +297,12 @@ class Observer:
 
 
 def named(told: RateLimitHeaders) -> list[tuple[str, Observed]]:
-    """The limits that headers tell of, by dimension. A single limit on tokens is one on input and output together."""
+    """The limits that headers tell of, by dimension. A single limit on tokens is one on input and output together;
+    beside those on each of them it only repeats the one that is shorter."""
+    is_split = told.input_tokens is not None or told.output_tokens is not None
     rows = (
         ("requests", told.requests),
-        ("total_tokens", told.tokens),
+        (TOTAL, None if is_split else told.tokens),
         ("input_tokens", told.input_tokens),
         ("output_tokens", told.output_tokens),
     )
@@ -290,7 +314,7 @@ def used_up(told: RateLimitHeaders, amounts: Mapping[str, int]) -> list[str]:
     short = []
     for name, seen in named(told):
         need = amounts.get(name, 0)
-        if name == "total_tokens":
+        if name == TOTAL:
             need = need or amounts.get("input_tokens", 0) + amounts.get("output_tokens", 0)
         if seen.remaining is not None and seen.remaining < max(1, need):
             short.append(name)
