@@ -30,9 +30,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_gpu_manager import (
     alarming,
+    defragmenting,
     enforcing,
     events,
     explaining,
@@ -52,7 +54,7 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 2
+    version = 3
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -64,6 +66,9 @@ class GpuDecider:
             wire.Status: status.decide_status,
             wire.Explain: explaining.decide_explain,
             wire.Holdings: enforcing.decide_holdings,
+            moves.Movable: defragmenting.decide_movable,
+            moves.Move: defragmenting.decide_move,
+            moves.Fragmentation: defragmenting.decide_fragmentation,
             wire.Cordon: operating.decide_cordon,
             wire.Uncordon: operating.decide_cordon,
             wire.Drop: operating.decide_drop,
@@ -74,6 +79,8 @@ class GpuDecider:
             observing.Announce: observing.decide_announce,
             observing.Silence: observing.decide_silence,
             alarming.Alarm: alarming.decide_alarm,
+            defragmenting.MakePlan: defragmenting.decide_plan,
+            defragmenting.MakeMove: defragmenting.decide_step,
             holding.Expire: holding.decide_expire,
         }
 
@@ -88,12 +95,13 @@ class GpuDecider:
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: what reports have changed, what there is to be alarmed of, hosts that are silent, leases that
-        end, who stands in line."""
+        end, moves, who stands in line."""
         return (
             observing.next_announced(state)
             or alarming.next_alarm(state, now)
             or observing.next_silent(state, now)
             or holding.next_expired(state, now)
+            or defragmenting.next_move(state, now)
             or leasing.next_waiter(state, now)
         )
 
@@ -104,7 +112,11 @@ class GpuDecider:
             times.append(max(0, state.scanned_at + observing.SCAN_MS))
         if state.agenda:
             times.append(holding.freed_at(state, state.agenda[0][0]))
-        times += [at for at in (leasing.look_again_at(state), alarming.look_at(state)) if at is not None]
+        times += [
+            at
+            for at in (leasing.look_again_at(state), alarming.look_at(state), defragmenting.look_at(state))
+            if at is not None
+        ]
         return max(0, min(times)) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

@@ -18,9 +18,9 @@ none is proposed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bursar_gpu_manager.pools import PLAN_ABOVE, PLAN_UNTIL, phi
 
@@ -59,6 +59,12 @@ class Move(NamedTuple):
     cost: int
     gain: int
     phi: Fraction
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Move:
+        """From a list whose last two items are the fraction's."""
+        lease, source, target, memory, cost, gain, above, below = row
+        return cls(lease, source, target, memory, cost, gain, Fraction(above, below))
 
 
 class Plan(NamedTuple):

@@ -15,6 +15,9 @@
 | ``z`` | until | acknowledged entries were lost: nothing granted until then |
 | ``b`` | as ``g`` | a lease that was lost, adopted from its holder |
 | ``w`` | device or lease, bytes, bytes before | everybody is told of foreign memory or overuse; 0: it is over |
+| ``m`` | lease, cost in ms, hosts | its holder agrees to being asked to move it; -1: no more |
+| ``p`` | class, rows of moves | moves are to be made, one after the other |
+| ``v`` | lease, step, until, lease to move to or "" | a move took a step |
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ SETTINGS = "s"
 LOST = "z"
 ADOPTED = "b"
 ALARMED = "w"
+MOVABLE = "m"
+PLANNED = "p"
+MOVED = "v"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -102,6 +108,19 @@ def _lost(until: int) -> str:
     return f"entries lost: nothing is granted until {until} ms"
 
 
+def _movable(lease: str, cost: int, _: Any) -> str:
+    return f"{lease} may not be moved any more" if cost < 0 else f"{lease} may be moved, at a cost of {cost} ms"
+
+
+def _planned(size: int, rows: Any) -> str:
+    told = ", ".join(f"{row[0]} from {row[1]} to {row[2]}" for row in rows)
+    return f"to be moved, for requests of {size} bytes: {told}"
+
+
+def _moved(lease: str, step: str, _: int, copy: str) -> str:
+    return f"move of {lease}: {step}{f', to {copy}' if copy else ''}"
+
+
 _WORDS: dict[str, Any] = {
     ANNOUNCED: _announced,
     DEVICE_LOST: _device_lost,
@@ -116,4 +135,7 @@ _WORDS: dict[str, Any] = {
     LOST: _lost,
     ADOPTED: _adopted,
     ALARMED: _alarmed,
+    MOVABLE: _movable,
+    PLANNED: _planned,
+    MOVED: _moved,
 }

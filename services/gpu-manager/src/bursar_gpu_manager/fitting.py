@@ -1,4 +1,4 @@
-"""From the ledger and the reports to a choice: what each device is charged with, whether it may be used, which to take."""
+"""From the ledger and the reports to a choice: how a device is charged, whether it may be used, which to take."""
 
 from __future__ import annotations
 

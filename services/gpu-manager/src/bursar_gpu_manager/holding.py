@@ -28,7 +28,7 @@ class Expire(NamedTuple):
 def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: wire.Renew = command.body
     lease = state.leases.get(body.lease)
-    refusal = _not_held(state, command, lease, body.lease, body.fence)
+    refusal = not_held(state, command, lease, body.lease, body.fence)
     if refusal is not None:
         return refusal
     assert lease is not None
@@ -61,13 +61,13 @@ def decide_release(state: State, command: Command, now: int, fence: Fence) -> Ou
         if ended_before.principal != command.principal:
             return not_yours(body.lease)
         return Refuse({"ok": True, "lease": body.lease, "outcome": ended_before.outcome})
-    refusal = _not_held(state, command, lease, body.lease, body.fence)
+    refusal = not_held(state, command, lease, body.lease, body.fence)
     if refusal is not None:
         return refusal
     return Accept([(events.RELEASED, now, body.lease)], {"ok": True, "lease": body.lease, "outcome": RELEASED})
 
 
-def _not_held(state: State, command: Command, lease: Lease | None, key: str, sealed: str) -> Reject | None:
+def not_held(state: State, command: Command, lease: Lease | None, key: str, sealed: str) -> Reject | None:
     """Why this principal with this fence may do nothing with the lease; None when it may."""
     if lease is None:
         before = state.how_ended(key)

@@ -24,7 +24,7 @@ def decide_lease(state: State, command: Command, now: int, fence: Fence) -> Outc
     chosen: tuple[str, ...] | None = handed[1]
     if chosen is not None:
         state.line.leave(waiter)
-        return _grant(state, command, chosen, now, fence)
+        return grant(state, command, chosen, now, fence)
     if now < waiter.deadline:
         return Park()
     state.line.leave(waiter)
@@ -37,7 +37,7 @@ def _decide_new(state: State, command: Command, now: int, fence: Fence) -> Outco
     urgent = is_urgent(body)
     chosen = place(state, body, now, set() if urgent else wanted_before(state, None))
     if chosen is not None:
-        return _grant(state, command, chosen, now, fence)
+        return grant(state, command, chosen, now, fence)
     what = obstacle(state, body, now)
     if not body.wait_ms or what.reason in HOPELESS or urgent:
         return _refuse(state, what, now)
@@ -49,7 +49,7 @@ def _decide_new(state: State, command: Command, now: int, fence: Fence) -> Outco
     return Park()
 
 
-def _grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fence: Fence) -> Accept:
+def grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fence: Fence) -> Accept:
     body: wire.Lease = command.body
     lease = f"{fence[0]}.{fence[1]}.{fence[2]}"
     ttl = min(body.ttl_ms, state.settings.max_ttl_ms)

@@ -16,8 +16,7 @@ Decisions (`begin`, `answer`, `lapse`) give events and change nothing; `apply` f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Container, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from bursar.errors import CallerError
@@ -43,12 +42,14 @@ OPEN: Final = ("proposed", "agreed")
 
 
 class Moved(NamedTuple):
-    """The event: a move took a step. ``until``: when it lapses; 0 for a step that ends it."""
+    """The event: a move took a step. ``until``: when it lapses; 0 for a step that ends it. ``copy``: of a move that is
+    agreed, the lease to move to."""
 
     lease: str
     step: Step
     at: int
     until: int
+    copy: str = ""
 
 
 class Started(NamedTuple):
@@ -63,6 +64,7 @@ class Current(NamedTuple):
     move: Move
     step: str
     until: int
+    copy: str = ""
 
 
 class Moving:
@@ -91,14 +93,14 @@ class Moving:
         """Nothing while another plan is being carried out, or when there is nothing to move."""
         return [] if self.is_busy or not plan.moves else [Started(plan.moves, plan.size, now)]
 
-    def propose(self, free: Mapping[str, int], now: int) -> list[Moved]:
-        """The next move that still gains something, with those before it that do not; ``free`` as for the plan, where
-        a lease that is gone is not looked for: its move is told ``failed`` by who notices."""
+    def propose(self, free: Mapping[str, int], now: int, leases: Container[str] | None = None) -> list[Moved]:
+        """The next move that still gains something, with those before it that do not; ``free`` as for the plan;
+        ``leases``: that may be moved still (None: all)."""
         if self.current is not None:
             return []
         found: list[Moved] = []
         for move in self.waiting:
-            if gains(move, free, self.size):
+            if (leases is None or move.lease in leases) and gains(move, free, self.size):
                 return [*found, Moved(move.lease, "proposed", now, now + ANSWER_MS)]
             found.append(Moved(move.lease, "skipped", now, 0))
         return found
@@ -131,7 +133,7 @@ class Moving:
             self.current = Current(move, event.step, event.until) if event.step == "proposed" else None
         elif event.step == "agreed":
             assert self.current is not None
-            self.current = self.current._replace(step="agreed", until=event.until)
+            self.current = self.current._replace(step="agreed", until=event.until, copy=event.copy)
         else:
             self.current = None
         if event.step not in OPEN:
@@ -146,7 +148,7 @@ class Moving:
     # ---- dump and load
 
     def dump(self) -> Any:
-        current = None if self.current is None else [_row(self.current.move), self.current.step, self.current.until]
+        current = None if self.current is None else [_row(self.current.move), *self.current[1:]]
         rows = [_row(move) for move in self.waiting]
         return [self.size, rows, current, sorted(self.quiet.items()), sorted(self.done.items())]
 
@@ -154,8 +156,8 @@ class Moving:
     def load(cls, value: Any) -> Moving:
         size, waiting, current, quiet, done = value
         found = cls()
-        found.size, found.waiting = size, [_move(row) for row in waiting]
-        found.current = None if current is None else Current(_move(current[0]), current[1], current[2])
+        found.size, found.waiting = size, [Move.of_row(row) for row in waiting]
+        found.current = None if current is None else Current(Move.of_row(current[0]), *current[1:])
         found.quiet, found.done = dict(quiet), dict(done)
         return found
 
@@ -171,8 +173,3 @@ def gains(move: Move, free: Mapping[str, int], size: int) -> bool:
 
 def _row(move: Move) -> list[Any]:
     return [*move[:-1], move.phi.numerator, move.phi.denominator]
-
-
-def _move(row: list[Any]) -> Move:
-    lease, source, target, memory, cost, gain, above, below = row
-    return Move(lease, source, target, memory, cost, gain, Fraction(above, below))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_moves as moves
 from bursar.contracts.base import Message
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_gpu_manager.core import GpuDecider
@@ -32,6 +33,9 @@ SPEC = ServiceSpec(
         "status": Verb(wire.Status, query=True),
         "explain": Verb(wire.Explain, query=True),
         "holdings": Verb(wire.Holdings, query=True),
+        "movable": Verb(moves.Movable, genuine=("fence",)),
+        "move": Verb(moves.Move, genuine=("fence",)),
+        "fragmentation": Verb(moves.Fragmentation, query=True),
     },
     admin={
         "emergency": Verb(wire.Emergency),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.device import Device, Lease, View
+from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.sheet import Sheet
 from bursar_gpu_manager.waiting import Line
 
@@ -42,10 +43,11 @@ class Sight(NamedTuple):
 
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
-    lost; -1: never), with ``alarms`` (bytes by name of a device or lease); the rest is volatile, or made from the
-    durable part (``agenda``: the ends of leases; ``hosts``: the devices by host). ``changed``: labels of hosts whose
-    last report differs from the ledger; ``sheet``: what placement reads; ``suspects``: hosts whose last report may be
-    a reason for an alarm, and ``alarmed_at``: when there was one."""
+    lost; -1: never), with ``alarms`` (bytes by name of a device or lease), ``movable`` (cost and hosts by
+    lease) and ``moving`` (the plan that is carried out); the rest is volatile (``planned_at``: when moves were
+    looked for), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the devices by host).
+    ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
+    ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one."""
 
     __slots__ = (
         "agenda",
@@ -64,7 +66,10 @@ class State:
         "leases",
         "line",
         "lost_at",
+        "movable",
+        "moving",
         "old_reports",
+        "planned_at",
         "recovering_until",
         "refused",
         "scanned_at",
@@ -90,6 +95,9 @@ class State:
         self.recovering_until = 0
         self.lost_at = -1
         self.alarms: dict[str, int] = {}
+        self.movable: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self.moving = Moving()
+        self.planned_at = 0
         self.agenda: list[tuple[int, str]] = []
         self.hosts: dict[str, dict[str, Device]] = {}
         self.sights: dict[str, Sight] = {}
@@ -160,6 +168,8 @@ def dump(state: State) -> dict[str, Any]:
         "recovering_until": state.recovering_until,
         "lost_at": state.lost_at,
         "alarms": [[subject, level] for subject, level in state.alarms.items()],
+        "movable": [[lease, cost, list(hosts)] for lease, (cost, hosts) in state.movable.items()],
+        "moving": state.moving.dump(),
     }
 
 
@@ -178,6 +188,8 @@ def load(value: Any) -> State:
         device.lost, device.unsure_until = lost, unsure_until
         state.add(device)
     state.alarms = dict(value["alarms"])
+    state.movable = {lease: (cost, tuple(hosts)) for lease, cost, hosts in value["movable"]}
+    state.moving = Moving.load(value["moving"])
     for key, principal, ttl, expires_at, devices, processes, *rest in value["leases"]:
         shares = tuple((name, memory) for name, memory in devices)
         pids = tuple((pid, started) for pid, started in processes)
@@ -204,4 +216,5 @@ def validate(state: State, now: int) -> None:
     for subject, level in state.alarms.items():
         assert level > 0, f"{subject}: an alarm of nothing"
         assert subject in state.devices or subject in state.leases, f"{subject}: an alarm of what is not there"
+    assert state.movable.keys() <= state.leases.keys(), "what has ended may be moved"
     state.line.validate()
