@@ -133,5 +133,5 @@ def test_memory_does_not_grow_with_the_window_or_the_number_of_grants() -> None:
     for day in range(200):
         for hour in range(24):
             ledger.add(day * 86_400_000 + hour * 3_600_000, 1)
-    assert len(ledger.grains) <= 2 * GRAINS + 16
-    assert len(ledger.grains) == len(ledger.amounts)
+    assert len(ledger.past.grains) <= 2 * GRAINS + 16
+    assert len(ledger.past.grains) == len(ledger.past.amounts)

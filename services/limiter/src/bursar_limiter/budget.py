@@ -7,6 +7,7 @@ counted who holds how many.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
@@ -50,13 +51,36 @@ class Reservation(NamedTuple):
     done: Quantities = NOTHING
 
 
+CHILDLESS: Final[dict[str, Budget]] = {}
+NOBODY: Final[dict[str, int]] = {}
+NO_TIMES: Final[list[tuple[int, str]]] = []
+"""What budgets share that have no children, hold nothing, and wait for no time-out; never written to."""
+
+_USUAL: Final = (
+    b'{"name":"org/team","limits":{"requests":{"limit":000,"window_ms":60000},"input_tokens":{"limit":000,'
+    b'"window_ms":1000,"paced":false},"output_tokens":{"limit":000,"window_ms":3600000,"charge":"production"},'
+    b'"concurrent":{"limit":0,"window_ms":0},"usd_micros":{"limit":000000,"window_ms":86400000}},"parent":"org","weight":'
+)
+"""Text that most specifications have in common, so that little is left of them when they are packed."""
+
+
+def packed(text: str) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_USUAL)
+    return packer.compress(text.encode()) + packer.flush()
+
+
+def unpacked(data: bytes) -> str:
+    unpacker = zlib.decompressobj(-15, zdict=_USUAL)
+    return (unpacker.decompress(data) + unpacker.flush()).decode()
+
+
 @lru_cache(maxsize=32)
 def spec_of(text: str) -> BudgetSpec:
     return BudgetSpec.model_validate_json(text)
 
 
 class Budget:
-    """``text``: its specification, as JSON, because the parsed one is large; ``base``: the declared budget that this
+    """``packed``: its specification, packed because the parsed one is large; ``base``: the declared budget that this
     one was made below for an agent or a run, None if it is declared itself. ``good_for``: how long a permit may wait
     for its call. ``retired``: no longer offered, kept because something in it still counts. ``recovering_until``:
     nothing is granted before. ``count``: reservations in flight that name it, ``held``: by principal. ``watches``:
@@ -85,12 +109,12 @@ class Budget:
         "max_waiting",
         "meters",
         "name",
+        "packed",
         "parent",
         "path",
         "recovering_until",
         "refused",
         "retired",
-        "text",
         "tidy_at",
         "tidy_made",
         "watches",
@@ -103,16 +127,16 @@ class Budget:
         self.live = live
         self.parent: Budget | None = None
         self.links: tuple[Budget, ...] = ()
-        self.children: dict[str, Budget] = {}
+        self.children: dict[str, Budget] = CHILDLESS
         self.path: Path | None = None
         self.adopt(spec, meters_of(spec.limits, spec))
-        self.expiries: list[tuple[int, str]] = []
-        self.tidy_at = SPARE
+        self.expiries: list[tuple[int, str]] = NO_TIMES
+        self.tidy_at = 0
         self.depth = 0
         self.made = 0
         self.tidy_made = SPARE
         self.count = 0
-        self.held: dict[str, int] = {}
+        self.held: dict[str, int] = NOBODY
         self.granted = 0
         self.refused = 0
         self.recovering_until = 0
@@ -122,7 +146,7 @@ class Budget:
 
     def adopt(self, spec: BudgetSpec, meters: tuple[Meter, ...]) -> None:
         """Take these rules and meters."""
-        self.text = spec.model_dump_json(exclude_defaults=True)
+        self.packed = packed(spec.model_dump_json(exclude_defaults=True))
         self.meters = meters
         self.watches = any(isinstance(meter, Level | Production) for meter in meters)
         self.good_for = min(spec.send_within_ms, spec.jitter_ms)
@@ -132,6 +156,11 @@ class Budget:
         self.weight = spec.weight
         self.highest = PRIORITIES.index(spec.highest)
         self.gives = spec.each_agent is not None or spec.each_run is not None
+
+    @property
+    def text(self) -> str:
+        """Its specification, as JSON."""
+        return unpacked(self.packed)
 
     @property
     def spec(self) -> BudgetSpec:
@@ -168,6 +197,8 @@ class Budget:
 
     def hold(self, principal: str, more: int) -> None:
         """One reservation of a principal begins (1) or ends (-1)."""
+        if self.held is NOBODY:
+            self.held = {}
         self.count += more
         held = self.held.get(principal, 0) + more
         if held:
@@ -178,10 +209,14 @@ class Budget:
     def track(self, expires_at: int, reservation: str) -> None:
         """Note when a reservation times out."""
         if len(self.expiries) >= self.tidy_at:
-            self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
-            heapify(self.expiries)
-            self.tidy_at = 2 * len(self.expiries) + SPARE
+            self.tidy()
         heappush(self.expiries, (expires_at, reservation))
+
+    def tidy(self) -> None:
+        """Drop the time-outs of what has ended."""
+        self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
+        heapify(self.expiries)
+        self.tidy_at = 2 * len(self.expiries) + SPARE
 
     def freed(self, index: int, need: int) -> int | None:
         """When time-outs will have ended reservations with so much of a dimension; None if all hold less. Looks at

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import sub
+from typing import Final
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
@@ -19,18 +20,25 @@ from bursar_limiter.reloading import apply_budgets
 from bursar_limiter.settling import in_full
 from bursar_limiter.state import Ended, State
 
+WITHOUT_OBJECTS: Final = 13
+"""The length of a grant that names no other objects."""
+
 
 def apply_granted(state: State, event: Event) -> None:
-    _, now, name, key, principal, expires_at, r, i, o, c, u, t, b, *also = event
+    objects: tuple[str, ...] = ()
+    if len(event) == WITHOUT_OBJECTS:
+        _, now, name, key, principal, expires_at, r, i, o, c, u, t, b = event
+    else:
+        _, now, name, key, principal, expires_at, r, i, o, c, u, t, b, *also = event
+        objects = tuple(also)
     amounts = (r, i, o, c, u, t, b)
     budget = state.budgets.get(name) or tree.made(state, name)
     state.at = now
-    state.ordinal += 1
-    objects = tuple(also)
+    state.ordinal = ordinal = state.ordinal + 1
     path = (budget.path or state.path_of(budget)) if not objects else state.path_of(budget, objects)
     path.take(now, amounts)
     (budget.base or budget).granted += 1
-    state.begin(key, path, Reservation(name, principal, now, expires_at, amounts, state.ordinal, objects))
+    state.begin(key, path, Reservation(name, principal, now, expires_at, amounts, ordinal, objects))
 
 
 def apply_settled(state: State, event: Event) -> None:
@@ -53,7 +61,8 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     state.at = now
     reservation = state.live.pop(key)
     name, principal, granted_at, _, amounts, ordinal, also, done = reservation
-    path = state.path_of(state.budgets[name], also)
+    budget = state.budgets[name]
+    path = (budget.path if not also else None) or state.path_of(budget, also)
     if done is NOTHING:
         path.end(now, granted_at, amounts, used, ordinal)
     else:

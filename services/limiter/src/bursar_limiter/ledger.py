@@ -36,7 +36,19 @@ CEILING: Final = 1 << 54
 """Most that a grain holds: no limit is above half of it, so what is cut off would not change a decision, not even
 after all grants of the grain were refunded. It keeps absurd reports of usage from growing without bound."""
 
-EMPTY: Final = array("q")
+
+class Past:
+    """The grains before the present one: which, and how much in each. ``first``: the first that counts still."""
+
+    __slots__ = ("amounts", "first", "grains")
+
+    def __init__(self, grains: Iterable[int] = (), amounts: Iterable[int] = ()) -> None:
+        self.grains = array("q", grains)
+        self.amounts = array("q", amounts)
+        self.first = 0
+
+
+NONE: Final = Past()
 """What the ledgers that hold nothing share; never written to."""
 
 NEVER: Final = 1 << 62
@@ -60,7 +72,7 @@ class Ledger(Pace):
     """Amounts by time of grant. Times in ms, never going back; amounts are integers. It stands on the pace so that a
     meter is one object."""
 
-    __slots__ = ("amounts", "first", "grains", "limit", "look_at", "open", "open_grain", "room", "span")
+    __slots__ = ("limit", "look_at", "open", "open_grain", "past", "room", "span")
 
     def __init__(self, span: Span, limit: int) -> None:
         self.span = span
@@ -68,9 +80,7 @@ class Ledger(Pace):
         self.room = limit
         self.open = 0
         self.open_grain = 0
-        self.grains = EMPTY
-        self.amounts = EMPTY
-        self.first = 0
+        self.past = NONE
         self.look_at = 0
 
     @property
@@ -87,29 +97,32 @@ class Ledger(Pace):
             if self.open:
                 self._close()
             self.open_grain = index
-        gone, grains, first = (now - hold) // grain, self.grains, self.first
+        past = self.past
+        gone, grains, first = (now - hold) // grain, past.grains, past.first
         while first < len(grains) and grains[first] < gone:
-            self.room += self.amounts[first]
+            self.room += past.amounts[first]
             first += 1
-        self.first = first
+        if first != past.first:
+            past.first = first
         leaves_at = (grains[first] + 1) * grain + hold if first < len(grains) else NEVER
         self.look_at = min(leaves_at, (self.open_grain + 1) * grain)
 
     def _close(self) -> None:
         """Put the open grain into the arrays, and drop what had left before its time."""
         index = self.open_grain
-        if self.grains is EMPTY:
-            self.grains, self.amounts = array("q"), array("q")
-        elif self.first > 16 and self.first * 2 > len(self.grains):
-            keep = min(self.first, bisect_left(self.grains, index - self.span.hold // self.span.grain - 2))
-            del self.grains[:keep]
-            del self.amounts[:keep]
-            self.first -= keep
-        if self.grains and self.grains[-1] == index:
-            self.amounts[-1] += self.open
+        if self.past is NONE:
+            self.past = Past()
+        past = self.past
+        if past.first > 16 and past.first * 2 > len(past.grains):
+            keep = min(past.first, bisect_left(past.grains, index - self.span.hold // self.span.grain - 2))
+            del past.grains[:keep]
+            del past.amounts[:keep]
+            past.first -= keep
+        if past.grains and past.grains[-1] == index:
+            past.amounts[-1] += self.open
         else:
-            self.grains.append(index)
-            self.amounts.append(self.open)
+            past.grains.append(index)
+            past.amounts.append(self.open)
         self.open = 0
 
     def add(self, now: int, amount: int) -> None:
@@ -134,15 +147,16 @@ class Ledger(Pace):
             self.open -= amount
             self.room += amount
             return amount
-        at = bisect_left(self.grains, index, self.first)
-        if at == len(self.grains) or self.grains[at] != index:
+        past = self.past
+        at = bisect_left(past.grains, index, past.first)
+        if at == len(past.grains) or past.grains[at] != index:
             if seeded(bugs.WRONG_GRAIN):
                 self.room += amount
                 self.open -= amount
                 return amount
             return 0
-        amount = min(amount, self.amounts[at])
-        self.amounts[at] -= amount
+        amount = min(amount, past.amounts[at])
+        past.amounts[at] -= amount
         self.room += amount
         return amount
 
@@ -163,10 +177,10 @@ class Ledger(Pace):
 
     def _counting(self) -> Iterable[tuple[int, int]]:
         """(last ms of the grain, amount) of all that counts, oldest first."""
-        grain = self.span.grain
-        for at in range(self.first, len(self.grains)):
-            if self.amounts[at]:
-                yield (self.grains[at] + 1) * grain - 1, self.amounts[at]
+        grain, past = self.span.grain, self.past
+        for at in range(past.first, len(past.grains)):
+            if past.amounts[at]:
+                yield (past.grains[at] + 1) * grain - 1, past.amounts[at]
         if self.open:
             yield (self.open_grain + 1) * grain - 1, self.open
 
@@ -174,7 +188,7 @@ class Ledger(Pace):
         """What counts at a moment not before the last change: [last ms of the grain, amount], oldest first."""
         _, hold, grain, _ = self.span
         gone = (at - hold) // grain
-        stored = zip(self.grains, self.amounts, strict=True)
+        stored = zip(self.past.grains, self.past.amounts, strict=True)
         kept = {index: amount for index, amount in stored if amount and index >= gone}
         if self.open and self.open_grain >= gone:
             kept[self.open_grain] = kept.get(self.open_grain, 0) + self.open
@@ -191,7 +205,6 @@ class Ledger(Pace):
         *earlier, self.open_grain = kept
         self.open = kept[self.open_grain]
         if earlier:
-            self.grains, self.amounts = array("q", earlier), array("q", (kept[index] for index in earlier))
-        self.first = 0
+            self.past = Past(earlier, (kept[index] for index in earlier))
         self.room = self.limit - sum(kept.values())
         self.look_at = 0

@@ -13,6 +13,7 @@ Four kinds, told apart when the budget is made and never asked about on the hot 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from bursar.contracts.limiter import BudgetSpec, Dimension, Limits, LimitSpec, windows_of
@@ -20,12 +21,18 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
 from bursar_limiter.dimensions import INDEX, MONEY
 from bursar_limiter.meter_base import FULL_PACE, Ends, Meter
-from bursar_limiter.pacing import Burst
+from bursar_limiter.pacing import FULL, Burst
 
 __all__ = ["Admission", "Level", "Meter", "Production", "Spent", "meters_of"]
 
 MOST_SPENT = 1 << 62
 """Where the count of money ends: far beyond any limit."""
+
+
+@lru_cache(maxsize=4096)
+def _pace_of(limit: int, window_ms: int, utilisation: int, burst: int) -> tuple[int, int, int, int]:
+    """Limit, unit, rate and cap of a pace (see `pacing.Pace`): the same objects for all with the same limit."""
+    return limit, 1000 * window_ms, utilisation * limit, burst * limit * window_ms
 
 
 class Admission(Meter):
@@ -40,9 +47,11 @@ class Admission(Meter):
         self.look_at = 0
         self.aside = 0
         if spec.paced:
-            self.unit, self.rate = 1000 * spec.window_ms, budget.utilisation_permille * spec.limit
-            self.cap = budget.burst_permille * spec.limit * spec.window_ms
-            self.zero = -self.cap
+            self.limit, self.unit, self.rate, self.cap = _pace_of(
+                spec.limit, spec.window_ms, budget.utilisation_permille, budget.burst_permille
+            )
+            self.ceiling = self.room = self.limit
+            self.zero = FULL
         self.burst: Burst | None = None
         if spec.bucket is not None and spec.bucket < spec.limit:
             self.burst = Burst(spec.limit, spec.window_ms, spec.bucket, budget.jitter_ms)
@@ -126,7 +135,7 @@ class Admission(Meter):
         self.age(now)
         assert self.charged(now) == sum(amount for _, amount in self.entries(now)), "used is not the sum"
         assert self.open >= 0, "an amount below zero"
-        assert min(self.amounts, default=0) >= 0, "an amount below zero"
+        assert min(self.past.amounts, default=0) >= 0, "an amount below zero"
         assert now >= self.frozen_until or self.zero >= self.frozen_until * self.rate, "a freeze was lifted"
 
     def dump(self, at: int) -> list[Any]:

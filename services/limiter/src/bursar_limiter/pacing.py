@@ -18,6 +18,11 @@ All arithmetic is exact: quantities are scaled by the window's length, so that e
 
 from __future__ import annotations
 
+from typing import Final
+
+FULL: Final = -(1 << 200)
+"""The zero of a bucket that nothing was ever taken from: so long ago that it is full at any time."""
+
 
 class Pace:
     """The pacing bucket. One token is ``unit``, one ms adds ``rate``. Its level at a time is ``now * rate - zero``, at
@@ -32,7 +37,7 @@ class Pace:
         self.unit = 1000 * window_ms
         self.rate = utilisation_permille * limit
         self.cap = burst_permille * limit * window_ms
-        self.zero = -self.cap
+        self.zero = FULL
 
     def unpaced(self) -> None:
         self.unit, self.rate, self.cap, self.zero = 0, 1, 1, 0

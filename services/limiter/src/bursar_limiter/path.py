@@ -92,7 +92,13 @@ class Path:
 
     def end(self, now: int, granted_at: int, reserved: Quantities, actual: Quantities, ordinal: int) -> None:
         """Take a reservation out of every meter, and put in what was really used."""
-        for index, meter in self.meters:
+        for index, meter in self.rates:
+            held, used = reserved[index], actual[index]
+            if held == used:
+                meter.in_flight -= held
+            else:
+                meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
+        for index, meter in self.holds:
             held, used = reserved[index], actual[index]
             if held or used:
                 meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)

@@ -20,7 +20,7 @@ from bursar.contracts.base import Message
 from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec, Reload, windows_of
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events, lining, tree
-from bursar_limiter.budget import Budget
+from bursar_limiter.budget import NO_TIMES, Budget
 from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
 from bursar_limiter.parts import PARTS, holdings
@@ -243,7 +243,7 @@ def _move(state: State, above: Mapping[str, tuple[Budget, ...]], now: int) -> No
 def _count_again(state: State) -> None:
     """What is in flight in every object, from the reservations."""
     for budget in state.budgets.values():
-        budget.expiries = []
+        budget.expiries, budget.tidy_at = NO_TIMES, 0
         for meter in budget.meters:
             meter.release()
     for leaf, also, amounts, done in holdings(state):

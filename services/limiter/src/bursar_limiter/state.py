@@ -152,13 +152,16 @@ class State:
         self.live[key] = reservation
         path.leaf.hold(reservation.principal, 1)
         expires_at = reservation.expires_at
+        entry = expires_at, key
         for node in path.watchers:
-            node.track(expires_at, key)
+            if len(node.expiries) >= node.tidy_at:
+                node.tidy()
+            heappush(node.expiries, entry)
         if len(self.expiries) >= self.tidy_expiries:
-            self.expiries = [entry for entry in self.expiries if entry[1] in self.live]
+            self.expiries = [other for other in self.expiries if other[1] in self.live]
             heapify(self.expiries)
             self.tidy_expiries = 2 * len(self.expiries) + SPARE
-        heappush(self.expiries, (expires_at, key))
+        heappush(self.expiries, entry)
 
     def changed(self, path: Path) -> None:
         """Room was made, or taken, in these objects otherwise than by a grant: lines look at their time again."""

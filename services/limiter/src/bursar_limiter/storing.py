@@ -73,14 +73,12 @@ def _count_in_flight(state: State) -> None:
         path = state.path_of(state.budgets[entry.budget], entry.also)
         path.leaf.hold(entry.principal, 1)
         for node in path.watchers:
-            node.expiries.append((entry.expires_at, key))
+            node.track(entry.expires_at, key)
         if not seeded(bugs.EXPIRY_LOST):
             state.expiries.append((entry.expires_at, key))
     for leaf, also, amounts, done in holdings(state):
         state.path_of(state.budgets[leaf], also).adopt(amounts, done)
     heapify(state.expiries)
-    for budget in state.budgets.values():
-        heapify(budget.expiries)
 
 
 def _done(values: Iterable[int]) -> Quantities:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bursar.contracts.limiter import BudgetSpec, ChildSpec, Dimension, Limits, LimitSpec, windows_of
-from bursar_limiter.budget import SPARE, Budget
+from bursar_limiter.budget import CHILDLESS, SPARE, Budget
 from bursar_limiter.path import MAX_OBJECTS
 from bursar_limiter.state import State
 
@@ -28,7 +28,7 @@ def connect(state: State) -> None:
     """Link the declared budgets as their specifications say; those of agents and runs stay below their own. What is
     named and not there any more is left out."""
     for budget in state.budgets.values():
-        budget.children = {}
+        budget.children = CHILDLESS
     for budget in list(state.budgets.values()):
         if budget.base is None:
             spec = budget.spec
@@ -38,10 +38,16 @@ def connect(state: State) -> None:
             budget.parent = _above_made(state, budget)
     for budget in state.budgets.values():
         if budget.parent is not None:
-            budget.parent.children[budget.name] = budget
+            adopt(budget.parent, budget)
     for budget in state.budgets.values():
         budget.depth = sum(1 for _ in budget.ancestors()) - 1
     state.forget_paths()
+
+
+def adopt(parent: Budget, child: Budget) -> None:
+    if parent.children is CHILDLESS:
+        parent.children = {}
+    parent.children[child.name] = child
 
 
 def _above_made(state: State, budget: Budget) -> Budget:
@@ -91,7 +97,7 @@ def _make(state: State, name: str, parent: Budget, base: Budget, template: Child
     budget = Budget(child_spec(base.spec, name, template), state.live, base)
     budget.parent = parent
     budget.depth = parent.depth + 1
-    parent.children[name] = budget
+    adopt(parent, budget)
     state.budgets[name] = budget
     base.made += 1
     return budget
