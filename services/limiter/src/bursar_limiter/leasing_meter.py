@@ -107,5 +107,7 @@ def set_aside(path: Path, amounts: Quantities) -> None:
 
 def hold(path: Path, amounts: Quantities) -> None:
     """Count a slice, or (below zero) no longer; it is not paced."""
-    path.adopt(amounts)
+    for index, meter in path.meters:
+        if amounts[index]:
+            meter.adopt(amounts[index])
     set_aside(path, amounts)
