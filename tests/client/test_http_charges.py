@@ -22,7 +22,9 @@ def test_openai_is_charged_in_advance_and_nothing_comes_back() -> None:
     """The larger of its maximum and its prompt counts in total; the answer's length changes nothing."""
 
     async def main() -> None:
-        async with world() as w, w.client(answer(usage=USAGE), charge_model="openai") as client:
+        async with world() as w, w.client(answer(usage=USAGE), charge_model="openai", quantile=0.5) as client:
+            for _ in range(30):
+                w.fleet.limiter.estimates.learn("agent-1", "m", 5)
             await client.post(URL, json=BODY)
             assert reserved(w)["total_tokens"] == 104
             ((_, used),) = await w.settled()

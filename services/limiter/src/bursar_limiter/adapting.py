@@ -30,6 +30,8 @@ from bursar_limiter.meter import Meter
 from bursar_limiter.state import State
 
 LOOK_MS: Final = 250
+PER_LINE: Final = 4
+"""So many lines of budgets put off the next look by a ms: it costs more, and many lines change the picture slowly."""
 STEP: Final = 5
 """Thousandths; a smaller change of the pace is not worth an event."""
 BELOW: Final = 70
@@ -75,10 +77,11 @@ def _is_cut(adapted: Adapted | None, meter: Meter) -> bool:
 
 
 def _wanting(state: State) -> dict[str, Budget]:
-    """The objects that somebody waits for, or was refused since the last look."""
+    """The declared objects that somebody waits for, or was refused since the last look."""
     names, state.adapting.refused = state.adapting.refused, {}
     asked = [*state.standing.values(), *(state.budgets[name] for name in names if name in state.budgets)]
-    return {node.name: node for budget in asked for node in state.path_of(budget).nodes}
+    nodes = {node.name: node for budget in asked for node in state.path_of(budget).nodes}
+    return {name: node for name, node in nodes.items() if node.base is None}
 
 
 def _budgets(state: State, wanting: dict[str, Budget]) -> Iterator[Budget]:

@@ -43,7 +43,7 @@ class AdaptingPart(Part):
     def due(self, state: State, now: int) -> Command | None:
         if now < state.adapting.look_at or not adapting.is_active(state):
             return None
-        state.adapting.look_at = now + adapting.LOOK_MS
+        state.adapting.look_at = now + adapting.LOOK_MS + len(state.standing) // adapting.PER_LINE
         return Command("", "", adapting.Look())
 
     def wake_at(self, state: State) -> int | None:

@@ -87,7 +87,7 @@ def _learn(target: Budget, meter: Meter, watch: Watch, row: Headroom, who: str, 
 def _foreign(target: Budget, meter: Meter, watch: Watch, row: Headroom, who: str, now: int, age: int) -> Event | None:
     view = meter.counted(now) + meter.in_flight
     ours = _largest_view(watch, view, now - age)
-    watch.views.append((now, view))
+    watch.view(now, view)
     if row.limit is None or row.remaining is None or not target.spec.adapt.foreign:
         return None
     if ours is None or age > OLDEST_MS or (row.reset_in_ms or 0) > 2 * meter.window_ms:
@@ -139,7 +139,7 @@ def apply_foreign(state: State, event: Event) -> None:
         if not seeded(bugs.FOREIGN_UNCHARGED):
             meter.correct(now, amount)
     watch = state.adapting.watch(name, (index, window))
-    watch.foreign.append((now, amount))
+    watch.charged(now, amount, window)
     watch.excess.forget()
     state.changed_all()
 

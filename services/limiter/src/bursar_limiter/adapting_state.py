@@ -5,7 +5,6 @@ It is kept only for budgets that the provider has spoken of: of others there is 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +14,8 @@ from bursar_limiter.adapting_cubic import Cut
 from bursar_limiter.adapting_voices import Voices
 
 NEVER: Final = 1 << 62
+
+MOST_VIEWS: Final = 64
 
 Place = tuple[int, int]
 """Which limit of a budget: (index of the dimension, length of its window in ms)."""
@@ -61,8 +62,8 @@ class Watch:
     def __init__(self) -> None:
         self.limits = Voices()
         self.excess = Voices()
-        self.views: deque[tuple[int, int]] = deque(maxlen=64)
-        self.foreign: deque[tuple[int, int]] = deque(maxlen=256)
+        self.views: list[tuple[int, int]] = []
+        self.foreign: list[tuple[int, int]] = []
         self.bias = 0
         self.ramp = -1
         self.wanted_at = 0
@@ -70,9 +71,17 @@ class Watch:
 
     def foreign_within(self, now: int, window: int) -> int:
         """How much others have used in the last window, as far as it was noticed."""
-        while self.foreign and now - self.foreign[0][0] >= window:
-            self.foreign.popleft()
-        return sum(amount for _, amount in self.foreign)
+        return sum(amount for at, amount in self.foreign if now - at < window)
+
+    def view(self, now: int, counted: int) -> None:
+        """Note what counts now."""
+        self.views.append((now, counted))
+        del self.views[:-MOST_VIEWS]
+
+    def charged(self, now: int, amount: int, window: int) -> None:
+        """Note what was charged for others; what is over is forgotten."""
+        self.foreign = [(at, was) for at, was in self.foreign if now - at < window][-MOST_VIEWS:]
+        self.foreign.append((now, amount))
 
 
 class Adapting:

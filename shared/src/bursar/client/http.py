@@ -269,7 +269,7 @@ def http_client(
     counts, see `bursar.client.charge_model` (None: by the host that is called). ``agent``: under which name the lengths
     of answers are learned (else the principal, or the request's ``X-Bursar-Agent``). ``quantile``: reserve what that
     part of the answers was not longer than, also where the charge model would reserve the stated maximum (None: as it
-    says). ``transport``: does the sending.
+    says; where the maximum is charged in advance it is always reserved). ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
     which the breaker counts the call as slow. ``circuits``: the fleet's breaker.

@@ -127,8 +127,9 @@ class Planner:
 
     def _answer(self, body: dict[str, Any], counts: ChargeModel, agent: str, model: str) -> int:
         """Tokens to reserve for one answer."""
-        most, quantile = stated_output(body), self._options.quantile
-        if most is not None and counts.output.reserve == "max_tokens" and quantile is None:
+        most, quantile, rule = stated_output(body), self._options.quantile, counts.output
+        is_charged = rule.settle == "reserved" or (rule.reserve == "max_tokens" and quantile is None)
+        if most is not None and is_charged:
             return most
         return self._estimates.reserve(agent, model, most, quantile)
 
