@@ -89,6 +89,15 @@ def test_what_is_foretold(samples: list[Sample], now: int, wait: int | None) -> 
     assert slowdown_in(samples, now) == wait
 
 
+def test_a_card_that_got_work_is_not_taken_for_one_that_overheats() -> None:
+    """From 60 degrees of margin it settles at 20 or 10, the rate falling by half every twenty seconds: never hot."""
+    for settled in (20, 10):
+        card = Thermometer()
+        for second in range(200):
+            margin = settled + round((60 - settled) * 0.5 ** (second / 20))
+            assert card.read(margin, 0, 1_000 * second) < Heat.HOT, (settled, second)
+
+
 def test_unknown_margins_stay_the_last_choice() -> None:
     """Until they are known; an old reading changes nothing; a hot card that tells nothing cools down to warm."""
     card = Thermometer()

@@ -25,7 +25,9 @@ AHEAD_MS: Final = 60_000
 """A card that would reach its slowdown within this time is drained now."""
 TREND_MS: Final = 30_000
 """The rate is taken over this time; over less than a third of it nothing is foretold."""
-SAMPLES: Final = 16
+FORETOLD_BELOW: Final = 25
+"""With a larger margin nothing is foretold: a card that has just got work warms up quickly at first."""
+SAMPLES: Final = 32
 
 HW_SLOWDOWN: Final = 0x8
 SW_THERMAL: Final = 0x20
@@ -114,13 +116,16 @@ class Thermometer:
 
 
 def slowdown_in(samples: Sequence[Sample], now: int) -> int | None:
-    """Milliseconds until the margin is used up at the rate of the samples, if that is within a minute; None when it
-    is not, when the card cools, or when too little is known."""
-    if len(samples) < 2:
+    """Milliseconds until the margin is used up, if that is within a minute; None when it is not, when the card cools,
+    when the fall slows down so that it ends before (a card that has got work warms up and then stays), or when too
+    little is known."""
+    if len(samples) < 2 or samples[-1].margin >= FORETOLD_BELOW or samples[-1].at - samples[0].at < TREND_MS // 3:
         return None
     first, last = samples[0], samples[-1]
-    took, lost = last.at - first.at, first.margin - last.margin
-    if took < TREND_MS // 3 or lost <= 0:
-        return None
-    left = max(0, last.margin) * took // lost - (now - last.at)
+    half = first.at + (last.at - first.at) // 2
+    middle = min(samples, key=lambda sample: abs(sample.at - half)) if len(samples) > 2 else first
+    earlier, lost = first.margin - middle.margin, middle.margin - last.margin
+    if lost <= 0 or (lost < earlier and lost * (lost - 1) < last.margin * (earlier - lost + 1)):
+        return None  # as a geometric series what is still to come is less than the margin; readings are whole degrees
+    left = max(0, last.margin) * (last.at - middle.at) // lost - (now - last.at)
     return max(0, left) if left <= AHEAD_MS else None
