@@ -32,7 +32,6 @@ MOST_SEEDS = 60
 BY_THE_MODEL = (
     names.DEADLINE_LOST,
     names.REVISION_SKIPPED,
-    names.LEASE_NEVER_ENDS,
     names.FORCED_TRIPS,
     names.AUTH_SPREADS,
     names.CHILD_TRIPS,

@@ -160,13 +160,13 @@ class Window:
             total[at] += count
         if len(counts) > 1 or counts[0][0] != OK or seen.view != ACTIVE:
             self._weigh(seen)
-        self._follow(seen.name, counts)
+        if self.streak or counts[0][0] > SLOW:
+            self._follow(seen.name, counts)
 
     def _follow(self, reporter: str, counts: Counts) -> None:
         """A report has no order within it: one with any success ends the streak."""
         if counts[0][0] <= SLOW:  # they stand in order
-            if self.streak:
-                self._end_streak()
+            self._end_streak()
             return
         bad = sum(count for at, count in counts if TIMEOUT <= at <= OVERLOAD)
         if bad:
