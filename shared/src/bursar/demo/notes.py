@@ -43,8 +43,9 @@ async def watch_circuit(fleet: bursar.Fleet, notes: Notes) -> None:
     """Note each change of the provider's circuit as this process sees it."""
     before = "closed"
     while True:
-        verdict = fleet.breaker.allows(TARGET)
-        state = "closed" if verdict else str(getattr(verdict, "state", "open"))
+        verdict = fleet.breaker.peek(TARGET)
+        known = fleet.breaker.circuits.get(TARGET, "closed")
+        state = known if verdict else str(getattr(verdict, "state", "open"))
         if state != before:
             notes.write("circuit", state=state)
             before = state
