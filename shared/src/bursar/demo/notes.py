@@ -44,7 +44,7 @@ async def watch_circuit(fleet: bursar.Fleet, notes: Notes) -> None:
     before = "closed"
     while True:
         verdict = fleet.breaker.peek(TARGET)
-        known = fleet.breaker.circuits.get(TARGET, "closed")
+        known = fleet.breaker.circuits().get(TARGET, "closed")
         state = known if verdict else str(getattr(verdict, "state", "open"))
         if state != before:
             notes.write("circuit", state=state)
