@@ -98,6 +98,15 @@ async def test_breaker_answers_as_published(own_installation: Installation) -> N
         await talker.ask("breaker", "probed", lease=granted["lease"], outcome="ok")
         await talker.ask("breaker", "force-open", "adm", target="q", note="test")
         await talker.ask("breaker", "reset", "adm", target="q")
+        await talker.ask("breaker", "settings", edition=-1)
+        await talker.ask("breaker", "explain", target="p/x")
+        linked = [{"target": None}, {"target": "r", "budget": "demo", "fallbacks": [{"kind": "cached"}]}]
+        groups = [{"name": "eu", "members": ["p", "r"]}]
+        await talker.ask("breaker", "configure", "adm", rules=linked, groups=groups)
+        for verb in ("force-open", "release", "disable", "annotate", "metrics-only", "force-close"):
+            await talker.ask("breaker", verb, "adm", target="r", note="test")
+        await talker.ask("breaker", "settings", edition=-1)
+        await talker.broadcast("breaker.BudgetShare")
         await talker.broadcast("breaker.Pulse")
         assert (talker.unheard(CATALOGUES["breaker"]), talker.wrong) == (set(), [])
 
