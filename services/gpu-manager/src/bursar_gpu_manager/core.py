@@ -30,10 +30,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_gpu_manager import (
     alarming,
+    caching,
     defragmenting,
     enforcing,
     events,
@@ -54,7 +56,7 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 3
+    version = 4
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -69,6 +71,15 @@ class GpuDecider:
             moves.Movable: defragmenting.decide_movable,
             moves.Move: defragmenting.decide_move,
             moves.Fragmentation: defragmenting.decide_fragmentation,
+            cache.CacheWant: caching.decide_want,
+            cache.CacheLoaded: caching.decide_loaded,
+            cache.CacheFailed: caching.decide_failed,
+            cache.CacheLeave: caching.decide_leave,
+            cache.CacheGone: caching.decide_gone,
+            cache.CacheWhere: caching.decide_where,
+            cache.CachePin: caching.decide_pin,
+            cache.CacheBound: caching.decide_bound,
+            caching.CacheLook: caching.decide_look,
             wire.Cordon: operating.decide_cordon,
             wire.Uncordon: operating.decide_cordon,
             wire.Drop: operating.decide_drop,
@@ -95,12 +106,13 @@ class GpuDecider:
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: what reports have changed, what there is to be alarmed of, hosts that are silent, leases that
-        end, moves, who stands in line."""
+        end, what the cache has to look at, moves, who stands in line."""
         return (
             observing.next_announced(state)
             or alarming.next_alarm(state, now)
             or observing.next_silent(state, now)
             or holding.next_expired(state, now)
+            or caching.next_look(state, now)
             or defragmenting.next_move(state, now)
             or leasing.next_waiter(state, now)
         )
@@ -114,7 +126,12 @@ class GpuDecider:
             times.append(holding.freed_at(state, state.agenda[0][0]))
         times += [
             at
-            for at in (leasing.look_again_at(state), alarming.look_at(state), defragmenting.look_at(state))
+            for at in (
+                leasing.look_again_at(state),
+                alarming.look_at(state),
+                defragmenting.look_at(state),
+                caching.wake_at(state),
+            )
             if at is not None
         ]
         return max(0, min(times)) if times else None

@@ -62,6 +62,7 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
         state.changed[host] = body.labels
     state.sheet.see(host, state.sights[host].views, body.labels, now, state.settings.fresh_ms)
     suspect(state, host)
+    state.cache_changed = bool(state.copies)
     state.line.changed = True
     return Refuse({})
 

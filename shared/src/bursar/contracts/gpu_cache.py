@@ -1,8 +1,9 @@
 """The model cache on the wire: who has which weights where, who loads them, and who has to give them back.
 
-A *copy* is named by model, place and tier: on a card (``gpu``: the place is a device ``<host>/<uuid>``, and the copy is
-held under a lease of whoever loads it), in the memory of a host (``ram``), or as a mapped file (``mmap``). Whoever wants
-weights asks first; of all that ask for the same copy one is told to load it, and the others are told when it is there.
+A *copy* is named by model, place and tier: on a card (``gpu``: the place is a device ``<host>/<uuid>``, and the copy
+is held under a lease of whoever loaded it), in the memory of a host (``ram``), or as a mapped file (``mmap``). Whoever
+wants weights asks first; of all that ask for the same copy one is told to load it, and the others are told when it is
+there.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ class CopyName(Message):
 
 
 class CacheWant(CopyName, Request):
-    """Weights of ``size`` bytes are wanted at a place; answered by `CacheAnswer`. ``lease``: under which they are held
-    on a card if it comes to loading them. ``on_disk``: whether the host has the file."""
+    """Weights of ``size`` bytes are wanted at a place; answered by `CacheAnswer`. ``on_disk``: whether the host has the
+    file."""
 
     size: Size
-    lease: LeaseId | None = None
     on_disk: bool = True
 
 
@@ -54,9 +54,11 @@ class CacheAnswer(Message):
 
 
 class CacheLoaded(CopyName, Request):
-    """The load with this number is done, after ``took_ms``."""
+    """The load with this number is done, after ``took_ms``. ``lease``: under which the weights are held; on a card
+    there is one, of who has loaded them."""
 
     load: Load
+    lease: LeaseId | None = None
     size: Size
     took_ms: Millis
 
@@ -135,6 +137,8 @@ class CacheBound(Request):
 
 
 class CacheBounded(Message):
+    """The bound as it is now; what is beyond it goes as soon as it may."""
+
     ok: Literal[True] = True
     host: str
     tier: Tier
