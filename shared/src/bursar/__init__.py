@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bursar.client.gpu import Gpu
     from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
     from bursar.client.gpu_lease import GpuLease
+    from bursar.client.local_permit import LocalPermit
     from bursar.client.scheduler_errors import (
         QueueFull,
         SchedulerUnavailable,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         TaskForgotten,
         TaskInDoubt,
     )
+    from bursar.client.sync import SyncFleet, connect_sync
     from bursar.client.worker import Worker
     from bursar.client.worker_task import TaskRefused, WorkerTask
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
@@ -69,6 +71,9 @@ _MODULES = {
     **dict.fromkeys(_GPU_ERRORS, "bursar.client.gpu_errors"),
     "Gpu": "bursar.client.gpu",
     "GpuLease": "bursar.client.gpu_lease",
+    "LocalPermit": "bursar.client.local_permit",
+    "SyncFleet": "bursar.client.sync",
+    "connect_sync": "bursar.client.sync",
     "Worker": "bursar.client.worker",
 }
 """Names that are not loaded with `bursar.client`, and where they are."""
@@ -88,6 +93,7 @@ __all__ = [
     "LeaseLost",
     "Limiter",
     "LimiterUnavailable",
+    "LocalPermit",
     "NetworkError",
     "NeverFits",
     "NoCredentials",
@@ -99,6 +105,7 @@ __all__ = [
     "Refused",
     "SchedulerUnavailable",
     "ServiceError",
+    "SyncFleet",
     "TaskCancelled",
     "TaskError",
     "TaskExpired",
@@ -110,6 +117,7 @@ __all__ = [
     "Worker",
     "WorkerTask",
     "connect",
+    "connect_sync",
 ]
 
 

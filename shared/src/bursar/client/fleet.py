@@ -42,6 +42,7 @@ class Fleet:
         clock: Clock | None = None,
         patience: float = PATIENCE,
         trust: Path | None = None,
+        threads: bool = False,
     ) -> None:
         self._target = target
         self._bus = bus
@@ -49,6 +50,7 @@ class Fleet:
         self._clock = clock
         self._patience = patience
         self._trust = trust
+        self._threads = threads
         self._limiter: Limiter | None = None
         self._breaker: Breaker | None = None
         self._gpu: Gpu | None = None
@@ -117,7 +119,9 @@ class Fleet:
     async def __aenter__(self) -> Self:
         if self._bus is None and self._target is not None:
             self._bus = await _dial(self._target)
-        self._limiter = Limiter(self._open_bus, clock=self._clock, patience=self._patience, trust=self._verifier)
+        self._limiter = Limiter(
+            self._open_bus, clock=self._clock, patience=self._patience, trust=self._verifier, threads=self._threads
+        )
         await self._limiter.start()
         return self
 

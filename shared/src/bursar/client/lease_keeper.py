@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.lease_demand import CALM, ON, Demand
@@ -24,7 +25,7 @@ from bursar.client.local_permit import LocalPermit
 from bursar.client.local_rate import RateLease
 from bursar.client.local_threads import LockedLease, LockedRateLease
 from bursar.client.offset import DRIFT
-from bursar.errors import BursarError
+from bursar.errors import BursarError, CallerError
 
 if TYPE_CHECKING:
     from bursar.client.background import Background
@@ -275,14 +276,14 @@ class Keeper:
         self.holders: dict[Key, Holder] = {}
         self.ttl_ms = ttl_ms
         self._is_on = is_on
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: asyncio.AbstractEventLoop | None = None
         self._caller = caller
         self._background = background
         self._freezes = freezes
         self._clock = clock_ns
         kinds = (LockedLease, LockedRateLease) if threads else (HeldLease, RateLease)
         self._make = kinds[paced]
-        self._threads = threads
+        self.threads = threads
 
     def holder(self, key: Key) -> Holder:
         found = self.holders.get(key)
@@ -290,9 +291,16 @@ class Keeper:
             book = Book(key[0], self.ttl_ms * MS)
             book.freezes = self._freezes
             lease = self._make(book, self._clock)
-            found = self.holders[key] = Holder(key, self._caller, self._background, self.ttl_ms, lease)
-            found.frozen = lambda: bool(self._freezes) and self._freezes.left(key[0], _ANY) > 0.0
+            made = Holder(key, self._caller, self._background, self.ttl_ms, lease)
+            made.frozen = partial(self._is_frozen, key[0])
+            found = self.holders.setdefault(key, made)
         return found
+
+    def _is_frozen(self, budget: str) -> bool:
+        try:
+            return bool(self._freezes) and self._freezes.left(budget, _ANY) > 0.0
+        except (KeyError, RuntimeError):  # it is changing, in another thread
+            return True
 
     def take(self, key: Key, amounts: Hand) -> LocalPermit | None:
         """A permit from the lease of this path, if there is one and it fits; else it counts as demand for one."""
@@ -308,16 +316,22 @@ class Keeper:
             self._missed(holder, amounts)
         return None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._running is None:
+            raise CallerError("not_connected", "use the fleet inside `async with bursar.connect() as fleet:`")
+        return self._running
+
     def start(self) -> None:
         """Called in the event loop that leases are kept in."""
-        self._loop = asyncio.get_running_loop()
+        self._running = asyncio.get_running_loop()
 
     def _missed(self, holder: Holder, amounts: Hand) -> None:
         """Count demand in the loop; who asks from another thread does not wait for it."""
-        loop = self._loop
+        loop = self._running
         if loop is None or loop.is_closed():
             return
-        if not self._threads or _running() is loop:
+        if not self.threads or _running() is loop:
             holder.missed(amounts)
         else:
             loop.call_soon_threadsafe(holder.missed, amounts)

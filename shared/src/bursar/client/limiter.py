@@ -28,12 +28,14 @@ from pydantic import ValidationError
 
 from bursar.bus.base import Bus
 from bursar.client.background import Background
-from bursar.client.caller import Call, Caller, Reply
+from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
 from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
 from bursar.client.lease_away import Away
 from bursar.client.lease_keeper import Keeper
+from bursar.client.limited import F, Usage, limited
+from bursar.client.limiter_reaper import Reaper
 from bursar.client.local import HeldLease, hand_of
 from bursar.client.local_permit import LocalPermit
 from bursar.client.observe import FreezeEar, Freezes, Observer
@@ -53,8 +55,6 @@ DEFAULT_TTL: Final = 120.0
 MAX_WAIT: Final = 600.0
 TOO_LATE: Final = 5
 """Number of permits that may arrive void, one after the other, before the limiter counts as out of reach."""
-REAP: Final = 30_000.0
-"""Milliseconds in which the fate of an abandoned request is still looked for."""
 
 
 class Limiter:
@@ -92,6 +92,7 @@ class Limiter:
             self.caller, self.background, self.freezes, clock_of, threads=threads, paced=paced, is_on=leases
         )
         self.away = Away(self.caller, self.background, self.clock, clock_of, self.freezes)
+        self._reaper = Reaper(self, self._session)
         self._outstanding: dict[str, Permit] = {}
         self._declared: dict[str, asyncio.Task[None]] = {}
 
@@ -110,6 +111,11 @@ class Limiter:
         unfinished = await self.background.drain(timeout)
         await self.caller.close()
         return unfinished
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that it lives in."""
+        return self.keeper.loop
 
     @property
     def outstanding(self) -> int:
@@ -189,6 +195,15 @@ class Limiter:
         does not count as demand: ask `try_reserve` or `reserve` then."""
         return self.keeper.holder((budget, run or "", also)).lease
 
+    def limited(self, budget: str | Callable[..., str], *, usage: Usage | None = None, **ask: Any) -> Callable[[F], F]:
+        """A decorator: each call of the function, with or without ``async``, is one call under the budget.
+
+        ``ask``: as for `reserve`; amounts may also be functions of the call's arguments, and so may ``budget``.
+        ``usage``: from what the function returns to the arguments of `Permit.used`. A function with a parameter
+        ``permit`` gets the permit and says itself when it sends. See `bursar.client.limited`.
+        """
+        return limited(self, budget, usage, ask)
+
     async def status(self, budget: str | None = None) -> StatusReply:
         """Limits, use and headroom of one budget or of all."""
         call = self.caller.query("status", {"budget": budget})
@@ -204,24 +219,29 @@ class Limiter:
 
     async def grant(self, ask: Ask) -> Permit:
         """A permit that can be sent now; see `reserve`."""
-        amounts = hand_of(ask.amounts)
-        if ask.ttl * 1000.0 <= self.keeper.ttl_ms:
-            local = self.keeper.take((ask.budget, ask.run or "", ask.also), amounts)
-            if local is not None:
-                return cast("Permit", local)
-        local = self.away.take(ask.budget, amounts) if self.away.is_away else None
+        local = self.take_local(ask)
         if local is not None:
-            return cast("Permit", local)
+            return local
         try:
             return await self._grant(ask)
         except LimiterUnavailable:
             if self.away.rule(ask.budget) == "closed":
                 raise
             self.away.left()
-            local = self.away.take(ask.budget, amounts)
+            local = self.take_local(ask)
             if local is None:
                 raise
-            return cast("Permit", local)
+            return local
+
+    def take_local(self, ask: Ask) -> Permit | None:
+        """A permit without asking anybody: from a lease, or while the limiter is out of reach by the budget's rule."""
+        amounts = hand_of(ask.amounts)
+        local = None
+        if ask.ttl * 1000.0 <= self.keeper.ttl_ms:
+            local = self.keeper.take((ask.budget, ask.run or "", ask.also), amounts)
+        if local is None and self.away.is_away:
+            local = self.away.take(ask.budget, amounts)
+        return cast("Permit | None", local)
 
     async def _grant(self, ask: Ask) -> Permit:
         """A durable permit from the limiter."""
@@ -262,17 +282,18 @@ class Limiter:
         try:
             reply = await self.caller.run(call, deadline)
         except (asyncio.CancelledError, LimiterUnavailable):
-            self._abandon(call, ask)
+            self._reaper.abandon(call, ask)
             raise
         if reply.body.get("ok") is not True:
             raise self._refused(reply)
-        permit = self._permit(ask, reply)
+        permit = self.permit_of(ask, reply)
         if reply.is_lost:
             permit.cancel_soon()
             return None
         return permit
 
-    def _permit(self, ask: Ask, reply: Reply) -> Permit:
+    def permit_of(self, ask: Ask, reply: Reply) -> Permit:
+        """The permit that a grant is."""
         body = reply.body
         times = (body.get("granted_at_ms"), body.get("send_by_at_ms"))
         if not (type(body.get("reservation")) is str and type(times[0]) is int and type(times[1]) is int):
@@ -300,35 +321,6 @@ class Limiter:
         now = reply.body.get("now_ms")
         if type(now) is int:
             self.caller.offsets.of(reply.epoch).learn(reply.sent, now)
-
-    def _abandon(self, call: Call, ask: Ask) -> None:
-        """Nobody waits for the answer any more: the place in line is given up; if it is a grant, it goes back."""
-        if call.was_sent:
-            self.background.spawn(self._reap(call, ask))
-        else:
-            self.caller.give_up(call)
-
-    async def _reap(self, call: Call, ask: Ask) -> None:
-        try:
-            if ask.wait > 0 and await self._withdraw(call, ask) != "unknown":
-                return
-            reply = await self.caller.run(call, self.clock.now() + ask.wait * 1000.0 + REAP)
-        except BursarError:
-            return
-        finally:
-            self.caller.give_up(call)
-        if reply.body.get("ok") is True:
-            await self._permit(ask, reply).cancel()
-
-    async def _withdraw(self, reserve: Call, ask: Ask) -> str:
-        """What the limiter says has become of a request; "unknown" when its own answer has to tell."""
-        fields = {"budget": ask.budget, "request": self._session.id_of(reserve.number)}
-        call = self.caller.request("withdraw", fields)
-        try:
-            reply = await self.caller.run(call, self._deadline(0.0))
-        finally:
-            self.caller.give_up(call)
-        return str(reply.body.get("outcome"))
 
     # -- settle
 

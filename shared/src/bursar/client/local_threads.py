@@ -39,6 +39,12 @@ class LockedPermit(LocalPermit):
         with self.lease.book.lock:
             LocalPermit.end(self, input_tokens, output_tokens, usd_micros, requests, network_bytes)
 
+    def check(self) -> None:
+        try:
+            LocalPermit.check(self)
+        except (KeyError, RuntimeError):  # a freeze has just come or gone, in the thread of the loop
+            LocalPermit.check(self)
+
     def cancel_now(self) -> None:
         with self.lease.book.lock:
             LocalPermit.cancel_now(self)

@@ -201,6 +201,22 @@ class Reservation:
     def __await__(self) -> Generator[Any, None, Permit]:
         return self._limiter.grant(self._ask).__await__()
 
+    def take_local(self) -> Permit | None:
+        """A permit that needs no waiting, if there is one; for code without asyncio."""
+        self._permit = self._limiter.take_local(self._ask)
+        return self._permit
+
+    def leave_local(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """The end of the block; False when that is `__aexit__`'s to do."""
+        if self._permit is None or type(self._permit) is Permit:
+            return self._permit is None
+        local: Any = self._permit
+        self._permit = None
+        local.__exit__(kind, error, trace)
+        return True
+
     async def __aenter__(self) -> Permit:
         self._permit = await self._limiter.grant(self._ask)
         return self._permit

@@ -1,0 +1,55 @@
+"""Requests that nobody waits for any more: the place in line is given up, and a grant goes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bursar.client.caller import Call
+from bursar.client.permit import Ask
+from bursar.client.session import Session
+from bursar.errors import BursarError
+
+if TYPE_CHECKING:
+    from bursar.client.limiter import Limiter
+
+REAP: Final = 30_000.0
+"""Milliseconds in which the fate of an abandoned request is still looked for."""
+
+
+class Reaper:
+    """Looks after the abandoned requests of one limiter, in the background."""
+
+    def __init__(self, limiter: Limiter, session: Session) -> None:
+        self._limiter = limiter
+        self._session = session
+
+    def abandon(self, call: Call, ask: Ask) -> None:
+        """Nobody waits for the answer of this reserve any more."""
+        if call.was_sent:
+            self._limiter.background.spawn(self._reap(call, ask))
+        else:
+            self._limiter.caller.give_up(call)
+
+    async def _reap(self, call: Call, ask: Ask) -> None:
+        caller = self._limiter.caller
+        try:
+            if ask.wait > 0 and await self._withdraw(call, ask) != "unknown":
+                return
+            reply = await caller.run(call, self._limiter.clock.now() + ask.wait * 1000.0 + REAP)
+        except BursarError:
+            return
+        finally:
+            caller.give_up(call)
+        if reply.body.get("ok") is True:
+            await self._limiter.permit_of(ask, reply).cancel()
+
+    async def _withdraw(self, reserve: Call, ask: Ask) -> str:
+        """What the limiter says has become of a request; "unknown" when its own answer has to tell."""
+        caller = self._limiter.caller
+        fields = {"budget": ask.budget, "request": self._session.id_of(reserve.number)}
+        call = caller.request("withdraw", fields)
+        try:
+            reply = await caller.run(call, self._limiter.clock.now() + self._limiter.patience * 1000.0)
+        finally:
+            caller.give_up(call)
+        return str(reply.body.get("outcome"))
