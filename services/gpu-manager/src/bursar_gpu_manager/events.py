@@ -17,8 +17,9 @@
 | ``w`` | device or lease, bytes, bytes before | everybody is told of foreign memory or overuse; 0: it is over |
 | ``m`` | lease, cost in ms, hosts | its holder agrees to being asked to move it; -1: no more |
 | ``p`` | class, rows of moves | moves are to be made, one after the other |
-| ``k`` | kind of `cache_state`, its fields, owner, lease | something about cached weights |
 | ``v`` | lease, step, until, lease to move to or "" | a move took a step |
+| ``k`` | worker, step, until, recommendation or nil | a change that was recommended took a step |
+| ``q`` | worker, throughput, us between tokens, preemptions | a worker measured a window |
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ SETTINGS = "s"
 LOST = "z"
 ADOPTED = "b"
 ALARMED = "w"
-CACHE = "k"
 MOVABLE = "m"
 PLANNED = "p"
 MOVED = "v"
+ADVISED = "k"
+MEASURED = "q"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -110,10 +112,6 @@ def _lost(until: int) -> str:
     return f"entries lost: nothing is granted until {until} ms"
 
 
-def _cache(kind: str, row: Any, *_: Any) -> str:
-    return f"cache, {kind.lower()}: {row[0] if isinstance(row[0], str) else ' '.join(row[0])}"
-
-
 def _movable(lease: str, cost: int, _: Any) -> str:
     return f"{lease} may not be moved any more" if cost < 0 else f"{lease} may be moved, at a cost of {cost} ms"
 
@@ -125,6 +123,17 @@ def _planned(size: int, rows: Any) -> str:
 
 def _moved(lease: str, step: str, _: int, copy: str) -> str:
     return f"move of {lease}: {step}{f', to {copy}' if copy else ''}"
+
+
+def _advised(worker: str, step: str, _: int, first: Any) -> str:
+    what = "" if first is None else f": {first[1]} {first[3]} instead of {first[2]}, because {first[6]}"
+    return f"change of {worker}: {step}{what}"
+
+
+def _measured(worker: str, throughput: int, itl_us: int, preemptions: int) -> str:
+    return (
+        f"{worker} measured {throughput} thousandths of a token/s, {itl_us} us between tokens, {preemptions} preempted"
+    )
 
 
 _WORDS: dict[str, Any] = {
@@ -141,8 +150,9 @@ _WORDS: dict[str, Any] = {
     LOST: _lost,
     ADOPTED: _adopted,
     ALARMED: _alarmed,
-    CACHE: _cache,
     MOVABLE: _movable,
     PLANNED: _planned,
     MOVED: _moved,
+    ADVISED: _advised,
+    MEASURED: _measured,
 }

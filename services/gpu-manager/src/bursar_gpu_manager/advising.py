@@ -1,0 +1,255 @@
+"""Advice as it is asked for, and changes that workers try.
+
+`Advise` and `Startup` only compute (`batching`, `replicas`, `hybrid`, `startup`). `Tune` is a worker's curve with what
+it runs with now: a better batch, or, where setups were measured, a better number of replicas, is recommended to it,
+durably and on a subject that everybody may read; `rollout` says what follows. A smaller batch is recommended although
+it costs throughput, because the memory that it frees is worth more elsewhere: what it may cost is what the curve says,
+with five percent to spare. A larger number of engines has to bring five percent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_advice as advice
+from bursar.errors import CallerError
+from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
+from bursar_gpu_manager import events
+from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted
+from bursar_gpu_manager.estimates import Engine
+from bursar_gpu_manager.holding import not_held
+from bursar_gpu_manager.hybrid import Layer, dispatch, threshold
+from bursar_gpu_manager.known_models import known_shape
+from bursar_gpu_manager.models import shape_of
+from bursar_gpu_manager.replicas import WORTH, Setup, SetupAdvice, best_setup
+from bursar_gpu_manager.rollout import Measured, Recommendation, Told, Windowed
+from bursar_gpu_manager.startup import Granted, candle_vllm, numactl, vllm
+from bursar_gpu_manager.state import State
+
+KIND: Final = "advice"
+"""Kind of the broadcast; its name is the worker."""
+MAX_OPEN: Final = 1_024
+SPARE: Final = 0.05
+
+
+class Lapse:
+    """Internal: a change's time is over."""
+
+
+# ---- questions
+
+
+def decide_startup(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: advice.Startup = command.body
+    lease = state.leases.get(body.lease)
+    refusal = not_held(state, command, lease, body.lease, body.fence)
+    if refusal is not None:
+        return refusal
+    assert lease is not None
+    devices = [state.devices[name] for name, _ in lease.devices if name in state.devices]
+    views = [state.view(device) for device in devices]
+    reports = [view.report for view in views if view is not None]
+    if not devices or (len(reports) < len(devices) and body.visible is None):
+        return Reject("conflict", "The cards of this lease are not seen now.", {"lease": body.lease})
+    visible = body.visible or min(report.total - report.reserved for report in reports)
+    numa = [-1 if report.numa_node is None else report.numa_node for report in reports]
+    granted = Granted(lease.devices[0][1], visible, [device.index for device in devices], numa)
+    load = body.load
+    try:
+        shape = known_shape(load.model) if load.config is None else shape_of(load.config)
+        engine = _engine(load, body.swap_space_fraction)
+        start = vllm if body.engine == "vllm" else candle_vllm
+        found = start(load.model, shape, engine, granted, load.context, body.host_memory)
+    except CallerError as error:
+        return Reject(error.code, error.text, dict(error.facts))
+    told = {"arguments": list(found.arguments), "environment": found.environment, "tokens": found.tokens}
+    return Refuse({"ok": True, "lease": body.lease, "prefix": list(numactl(granted)), **told})
+
+
+def _engine(load: wire.ModelLoad, swap_thousandths: int) -> Engine:
+    return Engine(
+        form=load.form,
+        kv_form=load.kv_form,
+        swap_space_fraction=swap_thousandths / 1_000,
+        max_num_batched_tokens=load.max_num_batched_tokens,
+        max_num_sequences=load.max_num_sequences,
+        shards=load.shards,
+    )
+
+
+def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: advice.Advise = command.body
+    runs = _runs(body.curve)
+    curve = fitted(runs)
+    foretold = [] if curve is None else curve.runs(body.fill)
+    best = best_batch([*runs, *foretold], body.curve.epsilon / 1_000, body.curve.bound / 1_000)
+    setups = _best_setup(body.curve)
+    layer = body.layer
+    ratio = 0.0 if layer is None or not layer.linear_ns else layer.attention_ns / layer.linear_ns
+    return Refuse(
+        {
+            "ok": True,
+            "batch": best.batch,
+            "why": best.reason,
+            "efficiency": _thousandths(best.efficiency),
+            "slowdown": _thousandths(best.slowdown),
+            "throughput_part": _thousandths(best.throughput_part),
+            "kv_part": _thousandths(best.kv_part),
+            "foretold": [_told_run(run) for run in foretold],
+            "setup": None if setups is None or setups.setup is None else _told_setup(setups.setup),
+            "gain": None if setups is None or setups.setup is None else _thousandths(setups.gain),
+            "breaking": [] if setups is None else [_told_setup(setup) for setup in setups.over],
+            "dispatch": None if layer is None else dispatch(_layer(layer), layer.waiting),
+            "threshold": None if ratio <= 0 else _thousandths(threshold(ratio)),
+        }
+    )
+
+
+def _layer(layer: advice.GpuLayer) -> Layer:
+    return Layer(layer.linear_ns, layer.attention_ns, layer.gpu_rate, layer.cpu_rate)
+
+
+def _runs(curve: advice.Curve) -> list[Run]:
+    return [
+        Run(run.batch, run.throughput / 1_000, run.itl_us / 1_000, run.preemptions, run.kv / 1_000)
+        for run in curve.runs
+    ]
+
+
+def _best_setup(curve: advice.Curve) -> SetupAdvice | None:
+    """None without a reference, or without setups of one engine to compare with."""
+    reference = next((run.itl_us for run in curve.runs if run.batch == REFERENCE and not run.preemptions), 0)
+    alone = [run.throughput for run in curve.runs] + [one.throughput for one in curve.setups if one.replicas == 1]
+    if not reference or not curve.setups or not max(alone, default=0):
+        return None
+    setups = [
+        Setup(one.batch, one.replicas, one.throughput / 1_000, one.itl_us / 1_000, one.preemptions)
+        for one in curve.setups
+    ]
+    return best_setup(setups, reference / 1_000, curve.bound / 1_000, max(alone) / 1_000)
+
+
+def _thousandths(part: float) -> int:
+    return round(min(part, 10**9) * 1_000)
+
+
+def _told_run(run: Run) -> dict[str, int]:
+    rates = {"throughput": _thousandths(run.throughput), "itl_us": _thousandths(run.itl)}
+    return {"batch": run.batch, **rates, "preemptions": run.preemptions, "kv": _thousandths(run.kv)}
+
+
+def _told_setup(setup: Setup) -> dict[str, int]:
+    rates = {"throughput": _thousandths(setup.throughput), "itl_us": _thousandths(setup.itl)}
+    return {"batch": setup.batch, "replicas": setup.replicas, **rates, "preemptions": setup.preemptions}
+
+
+# ---- changes
+
+
+def decide_tune(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: advice.Tune = command.body
+    better = _better(body, command.principal)
+    told = [] if better is None else state.rollouts.recommend(better, now)
+    if not told:
+        return Refuse(_where(state, command.principal, now))
+    if len(state.rollouts.open) >= MAX_OPEN:
+        return Reject("too_many", "So many changes are open already.", {"count": len(state.rollouts.open)})
+    return _accept(state, told, now)
+
+
+def _better(body: advice.Tune, worker: str) -> Recommendation | None:
+    """Other replicas where that keeps the bound, or the batch that the curve advises; None when all is well."""
+    runs = {run.batch: run for run in _runs(body.curve)}
+    reference = runs.get(REFERENCE)
+    if reference is None:
+        return None
+    limit = int(reference.itl * body.curve.bound)
+    setups = _best_setup(body.curve)
+    if setups is not None and setups.setup is not None and setups.setup.batch == body.batch:
+        then, gain = setups.setup.replicas, setups.gain
+        if then != body.replicas:
+            because = f"{then} at batch {body.batch} bring {_thousandths(1 + gain)} thousandths of one at most"
+            return Recommendation(worker, "replicas", body.replicas, then, int(1_000 * (1 + WORTH)), limit, because)
+    best = best_batch(runs.values(), body.curve.epsilon / 1_000, body.curve.bound / 1_000)
+    present = runs.get(body.batch)
+    if best.batch is None or present is None or present.throughput <= 0 or best.batch == body.batch:
+        return None
+    expected = runs[best.batch].throughput / present.throughput * (1 - SPARE)
+    because = f"{best.batch} is the largest batch within the bounds"
+    return Recommendation(worker, "batch", body.batch, best.batch, int(1_000 * expected), limit, because)
+
+
+def decide_tune_step(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    step, worker = command.body.step, command.principal
+    try:
+        if step == "applied":
+            return _accept(state, [state.rollouts.applied(worker, now)], now)
+        return _accept(state, [state.rollouts.answer(worker, step == "agreed", now)], now)
+    except CallerError as error:
+        return Reject(error.code, error.text, dict(error.facts))
+
+
+def decide_tune_window(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: advice.TuneWindow = command.body
+    window = Measured(body.throughput, body.itl_us, body.preemptions)
+    try:
+        return _accept(state, state.rollouts.measured(command.principal, window, now), now)
+    except CallerError as error:
+        return Reject(error.code, error.text, dict(error.facts))
+
+
+def next_lapse(state: State, now: int) -> Command | None:
+    return Command("", "", Lapse()) if state.rollouts.lapse(now) else None
+
+
+def decide_lapse(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    lapsed = state.rollouts.lapse(now)
+    return _accept(state, lapsed, now) if lapsed else Refuse({})
+
+
+def _accept(state: State, happened: list[Told] | list[Told | Windowed], now: int) -> Accept:
+    """The events, an answer that says where the change is after them, and a word to everybody for each step."""
+    told = [_broadcast(state, event) for event in happened if isinstance(event, Told)]
+    last = happened[-1]
+    current = state.rollouts.open.get(last.worker)
+    what = last.first if isinstance(last, Told) and last.first else current.what if current else None
+    step: str | None = last.step if isinstance(last, Told) else current.step if current else None
+    until = last.until if isinstance(last, Told) else current.until if current else 0
+    return Accept([_event(event, now) for event in happened], _reply(what, step, until, now), told)
+
+
+def _where(state: State, worker: str, now: int) -> dict[str, Any]:
+    current = state.rollouts.open.get(worker)
+    return _reply(None, None, 0, now) if current is None else _reply(current.what, current.step, current.until, now)
+
+
+def _reply(what: Recommendation | None, step: str | None, until: int, now: int) -> dict[str, Any]:
+    told = None if what is None else what._asdict()
+    return {"ok": True, "step": step, "recommendation": told, "ends_in_ms": max(0, until - now) if until else None}
+
+
+def _broadcast(state: State, event: Told) -> Broadcast:
+    what = event.first or state.rollouts.open[event.worker].what
+    return Broadcast(KIND, event.worker, {"step": event.step, "recommendation": what._asdict()})
+
+
+# ---- events
+
+
+def _event(event: Told | Windowed, now: int) -> Event:
+    if isinstance(event, Windowed):
+        return (events.MEASURED, now, event.worker, *event.window)
+    return (events.ADVISED, now, event.worker, event.step, event.until, None if event.first is None else [*event.first])
+
+
+def apply_advised(state: State, event: Event) -> None:
+    _, now, worker, step, until, first = event
+    state.at = now
+    state.rollouts.apply(Told(worker, step, now, until, None if first is None else Recommendation(*first)))
+
+
+def apply_measured(state: State, event: Event) -> None:
+    _, now, worker, *window = event
+    state.at = now
+    state.rollouts.apply(Windowed(worker, Measured(*window)))
