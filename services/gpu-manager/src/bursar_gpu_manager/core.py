@@ -31,11 +31,13 @@ from typing import Any
 
 from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
+from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_gpu_manager import (
     advising,
     alarming,
+    caching,
     defragmenting,
     enforcing,
     events,
@@ -77,6 +79,15 @@ class GpuDecider:
             advice.TuneStep: advising.decide_tune_step,
             advice.TuneWindow: advising.decide_tune_window,
             advising.Lapse: advising.decide_lapse,
+            cache.CacheWant: caching.decide_want,
+            cache.CacheLoaded: caching.decide_loaded,
+            cache.CacheFailed: caching.decide_failed,
+            cache.CacheLeave: caching.decide_leave,
+            cache.CacheGone: caching.decide_gone,
+            cache.CacheWhere: caching.decide_where,
+            cache.CachePin: caching.decide_pin,
+            cache.CacheBound: caching.decide_bound,
+            caching.CacheLook: caching.decide_look,
             wire.Cordon: operating.decide_cordon,
             wire.Uncordon: operating.decide_cordon,
             wire.Drop: operating.decide_drop,
@@ -103,12 +114,13 @@ class GpuDecider:
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: what reports have changed, what there is to be alarmed of, hosts that are silent, leases that
-        end, moves, who stands in line."""
+        end, what the cache has to look at, moves, who stands in line."""
         return (
             observing.next_announced(state)
             or alarming.next_alarm(state, now)
             or observing.next_silent(state, now)
             or holding.next_expired(state, now)
+            or caching.next_look(state, now)
             or defragmenting.next_move(state, now)
             or advising.next_lapse(state, now)
             or leasing.next_waiter(state, now)
@@ -128,6 +140,7 @@ class GpuDecider:
                 alarming.look_at(state),
                 defragmenting.look_at(state),
                 state.rollouts.wake_at,
+                caching.wake_at(state),
             )
             if at is not None
         ]

@@ -17,6 +17,7 @@
 | ``w`` | device or lease, bytes, bytes before | everybody is told of foreign memory or overuse; 0: it is over |
 | ``m`` | lease, cost in ms, hosts | its holder agrees to being asked to move it; -1: no more |
 | ``p`` | class, rows of moves | moves are to be made, one after the other |
+| ``k`` | kind of `cache_state`, its fields, owner, lease | something about cached weights |
 | ``v`` | lease, step, until, lease to move to or "" | a move took a step |
 | ``k`` | worker, step, until, recommendation or nil | a change that was recommended took a step |
 | ``q`` | worker, throughput, us between tokens, preemptions | a worker measured a window |
@@ -39,6 +40,7 @@ SETTINGS = "s"
 LOST = "z"
 ADOPTED = "b"
 ALARMED = "w"
+CACHE = "k"
 MOVABLE = "m"
 PLANNED = "p"
 MOVED = "v"
@@ -112,6 +114,10 @@ def _lost(until: int) -> str:
     return f"entries lost: nothing is granted until {until} ms"
 
 
+def _cache(kind: str, row: Any, *_: Any) -> str:
+    return f"cache, {kind.lower()}: {row[0] if isinstance(row[0], str) else ' '.join(row[0])}"
+
+
 def _movable(lease: str, cost: int, _: Any) -> str:
     return f"{lease} may not be moved any more" if cost < 0 else f"{lease} may be moved, at a cost of {cost} ms"
 
@@ -150,6 +156,7 @@ _WORDS: dict[str, Any] = {
     LOST: _lost,
     ADOPTED: _adopted,
     ALARMED: _alarmed,
+    CACHE: _cache,
     MOVABLE: _movable,
     PLANNED: _planned,
     MOVED: _moved,

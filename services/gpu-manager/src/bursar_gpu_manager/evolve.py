@@ -10,6 +10,7 @@ from bursar.kernel.decider import Event
 from bursar_gpu_manager import events
 from bursar_gpu_manager.advising import apply_advised, apply_measured
 from bursar_gpu_manager.alarming import apply_alarmed
+from bursar_gpu_manager.caching import apply_cache
 from bursar_gpu_manager.defragmenting import apply_movable, apply_moved, apply_planned
 from bursar_gpu_manager.device import Device, Lease
 from bursar_gpu_manager.lifecycle import DEVICE_LOST, DROPPED, EXPIRED, RELEASED
@@ -129,6 +130,7 @@ def _end(state: State, now: int, key: str, outcome: str) -> None:
         if name in state.devices:
             state.devices[name].leases.pop(key, None)
     state.touch(lease)
+    state.cache_changed = bool(state.copies)
     state.alarms.pop(key, None)
     state.movable.pop(key, None)
     state.remember(key, Ended(lease.principal, outcome))
@@ -173,6 +175,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.LOST: apply_lost,
     events.ADOPTED: apply_adopted,
     events.ALARMED: apply_alarmed,
+    events.CACHE: apply_cache,
     events.MOVABLE: apply_movable,
     events.PLANNED: apply_planned,
     events.MOVED: apply_moved,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
+from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_moves as moves
 from bursar.contracts.base import Message
 from bursar.kernel.spec import ServiceSpec, Verb
@@ -32,6 +33,12 @@ SPEC = ServiceSpec(
         "release": Verb(wire.Release, genuine=("fence",)),
         "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
         "status": Verb(wire.Status, query=True),
+        "cache-want": Verb(cache.CacheWant),
+        "cache-loaded": Verb(cache.CacheLoaded),
+        "cache-failed": Verb(cache.CacheFailed),
+        "cache-leave": Verb(cache.CacheLeave),
+        "cache-gone": Verb(cache.CacheGone),
+        "cache-where": Verb(cache.CacheWhere, query=True),
         "explain": Verb(wire.Explain, query=True),
         "holdings": Verb(wire.Holdings, query=True),
         "movable": Verb(moves.Movable, genuine=("fence",)),
@@ -44,6 +51,8 @@ SPEC = ServiceSpec(
         "tune-window": Verb(advice.TuneWindow),
     },
     admin={
+        "cache-pin": Verb(cache.CachePin),
+        "cache-bound": Verb(cache.CacheBound),
         "emergency": Verb(wire.Emergency),
         "cordon": Verb(wire.Cordon),
         "uncordon": Verb(wire.Uncordon),

@@ -11,6 +11,7 @@ from heapq import heapify, heappush
 from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import GateReport, Settings
+from bursar_gpu_manager.cache_state import CacheState
 from bursar_gpu_manager.device import Device, Lease, View
 from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
@@ -44,9 +45,10 @@ class Sight(NamedTuple):
 
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``lost_at`` (when entries were found
-    lost; -1: never), with ``alarms`` (bytes by name of a device or lease), ``movable`` (cost and hosts by
-    lease) and ``moving`` (the plan that is carried out), ``rollouts``
-    (changes that workers try); the rest is volatile (``planned_at``: when moves were
+    lost; -1: never), with ``alarms`` (bytes by name of a device or lease), ``cache`` and ``copies`` (owner and
+    lease of a cached copy), ``movable`` (cost and hosts by
+    lease) and ``moving`` (the plan that is carried out), ``rollouts`` (changes that workers
+    try); the rest is volatile (``planned_at``: when moves were
     looked for), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the devices by host).
     ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
     ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one."""
@@ -56,7 +58,11 @@ class State:
         "alarmed_at",
         "alarms",
         "at",
+        "cache",
+        "cache_changed",
+        "cache_wake",
         "changed",
+        "copies",
         "cordoned",
         "counts",
         "devices",
@@ -98,6 +104,10 @@ class State:
         self.recovering_until = 0
         self.lost_at = -1
         self.alarms: dict[str, int] = {}
+        self.cache = CacheState()
+        self.copies: dict[str, tuple[str, str]] = {}
+        self.cache_changed = False
+        self.cache_wake: int | None = None
         self.movable: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.moving = Moving()
         self.rollouts = Rollouts()
@@ -172,6 +182,8 @@ def dump(state: State) -> dict[str, Any]:
         "recovering_until": state.recovering_until,
         "lost_at": state.lost_at,
         "alarms": [[subject, level] for subject, level in state.alarms.items()],
+        "cache": state.cache.dump(),
+        "copies": [[key, *held] for key, held in state.copies.items()],
         "movable": [[lease, cost, list(hosts)] for lease, (cost, hosts) in state.movable.items()],
         "moving": state.moving.dump(),
         "rollouts": state.rollouts.dump(),
@@ -193,6 +205,9 @@ def load(value: Any) -> State:
         device.lost, device.unsure_until = lost, unsure_until
         state.add(device)
     state.alarms = dict(value["alarms"])
+    state.cache = CacheState.load(value["cache"])
+    state.copies = {key: (owner, lease) for key, owner, lease in value["copies"]}
+    state.cache_changed = bool(state.copies)
     state.movable = {lease: (cost, tuple(hosts)) for lease, cost, hosts in value["movable"]}
     state.moving = Moving.load(value["moving"])
     state.rollouts = Rollouts.load(value["rollouts"])
@@ -223,4 +238,5 @@ def validate(state: State, now: int) -> None:
         assert level > 0, f"{subject}: an alarm of nothing"
         assert subject in state.devices or subject in state.leases, f"{subject}: an alarm of what is not there"
     assert state.movable.keys() <= state.leases.keys(), "what has ended may be moved"
+    assert state.copies.keys() <= state.cache.entries.keys(), "a copy that is not there has an owner"
     state.line.validate()
