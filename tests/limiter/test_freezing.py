@@ -9,7 +9,7 @@ import pytest
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.contracts.limiter_observed import Adapting, Frozen, Rate, RateLimited, Thaw, freeze_subject
 from bursar.kernel.decider import Accept, Broadcast, Outcome, Refuse
-from bursar_limiter.freezing import LEAST_MS
+from bursar_limiter.freezing import LEAST_MS, tell
 from tests.limiter.fleet import Desk
 
 MINUTE = 60_000
@@ -151,6 +151,24 @@ def test_an_operator_ends_a_freeze() -> None:
     assert isinstance(again, Refuse)
     assert again.reply["dimensions"] == []
     desk.check()
+
+
+def test_a_freeze_that_holds_is_told_again_until_it_is_over() -> None:
+    """For who has missed the broadcast; it says what is left, and changes nothing."""
+    desk = Desk(PROVIDER, TEAM, BudgetSpec(name="q", limits=limits(requests=1)), now=10)
+    assert tell(desk.state, desk.now) is None
+    limited(desk, "team", "requests", after=7_000)
+    limited(desk, "q", after=3_000)
+    before, told = desk.dump(), []
+    for _ in range(3):
+        desk.now += 2_000
+        again = tell(desk.state, desk.now)
+        assert again is not None
+        frozen = Frozen(**again.body, fence="1.1.1.0123456789abcdef")
+        told.append((frozen.budget, frozen.dimensions, frozen.remaining_ms))
+    assert told == [("q", [], 1_000), ("p", ["requests"], 3_000), ("p", ["requests"], 1_000)]
+    assert desk.dump() == before
+    assert tell(desk.state, 7_010) is None
 
 
 def test_who_waits_in_line_is_let_in_when_it_lifts() -> None:

@@ -14,6 +14,8 @@ stop counting at once. It lifts by itself: nothing has to be sent or decided for
   second.
 - *Without a time* in the answer a second is waited, twice as long each time in a row, up to a minute.
 
+A broadcast may be missed: while a freeze holds it is told again every two seconds.
+
 Beside the freeze the pace is cut, once for each freeze (`adapting_cubic`).
 """
 
@@ -43,6 +45,8 @@ LONGEST_MS: Final = 60_000
 """How long is waited when the provider does not say, the first time and at most."""
 CALM_MS: Final = 60_000
 """So long after a freeze the next one is the first again."""
+REPEAT_MS: Final = 2_000
+"""One freeze is told once more each so often."""
 MOST_REPORTERS: Final = 1_024
 
 _INSTEAD: Final = {TOTAL: (INPUT, OUTPUT), INPUT: (TOTAL,), OUTPUT: (TOTAL,)}
@@ -216,6 +220,18 @@ def _broadcast(state: State, target: Budget, names: list[str], until: int, now: 
         "reporter": who,
     }
     return Broadcast(FREEZE, token_of(target.name), body)
+
+
+def tell(state: State, now: int) -> Broadcast | None:
+    """A freeze that holds, once more, in turn: for who has missed its broadcast, or has connected since."""
+    frozen = [name for name, adapted in state.adapting.budgets.items() if adapted.until > now]
+    if not frozen:
+        return None
+    target = state.budgets[frozen[now // REPEAT_MS % len(frozen)]]
+    until = max((meter.frozen_until for meter in target.meters), default=now)
+    held = [meter for meter in target.meters if meter.frozen_until == until]
+    names: list[str] = [DIMENSIONS[index] for index in dict.fromkeys(meter.index for meter in held)]
+    return _broadcast(state, target, [] if len(held) == len(target.meters) else names, until, now, "")
 
 
 def below(state: State, target: Budget) -> list[str]:

@@ -10,7 +10,8 @@ from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve,
 from bursar.contracts.limiter_control import Adjust, Progress, Simulate
 from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
 from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
-from bursar.kernel.spec import ServiceSpec, Verb
+from bursar.kernel.spec import Pulse, ServiceSpec, Verb
+from bursar_limiter import freezing
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.core import LimiterDecider
 from bursar_limiter.reloading import LoadFile, digest
@@ -54,5 +55,6 @@ SPEC = ServiceSpec(
     },
     admin={"reload": Verb(Reload, large=True), "adjust": Verb(Adjust), "thaw": Verb(Thaw)},
     observations={"seen": Verb(Seen)},
+    pulse=Pulse(freezing.tell, freezing.REPEAT_MS / 1000),
     start=start,
 )

@@ -110,7 +110,7 @@ class Thawed(Message):
 class Frozen(Message):
     """The broadcast. It is about the budget, all whose names stand below its own, and those named in ``below``.
     ``dimensions``: none named means all. ``remaining_ms``: from its arrival on; 0: over. ``reporter``: whose answer it
-    was."""
+    was; empty when it is told once more, which happens every two seconds."""
 
     budget: Name
     below: list[str]

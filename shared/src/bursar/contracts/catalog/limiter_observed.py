@@ -72,7 +72,7 @@ WORDS: Final = {
     "Frozen.budget": Word("What is frozen, with all that stands below it."),
     "below": Word("Budgets below it whose names do not show that."),
     "Frozen.dimensions": Word("What is frozen of it; none: everything."),
-    "reporter": Word("Whose answer it was, or who ended it."),
+    "reporter": Word("Whose answer it was, or who ended it; empty when it is told once more, each two seconds."),
     "age_ms": Word("How long ago the call was sent that these headers answer.", "ms"),
     "Seen.window_ms": Word("Length of the window that the headers speak of.", "ms"),
     "Seen.limits": Word("What they told, by dimension."),
