@@ -78,7 +78,8 @@ def circuit(**fields: Any) -> breaker.CircuitStatus:
     plain = {
         "target": "p/eu", "state": "open", "revision": 3, "generation": 1, "reason": "rate", "for_ms": 5,
         "remaining_ms": 900, "opened": 1, "calls": 10, "counts": {}, "failure_permille": 700, "slow_permille": 0,
-        "reporters": 2, "failing": 2, "probes": 0, "evidence": {}, "note": "",
+        "reporters": 2, "failing": 2, "probes": 0, "evidence": {}, "note": "", "share": 0, "excluded": [],
+        "would_open": "",
     }  # fmt: skip
     return breaker.CircuitStatus.model_validate({**plain, **fields})
 

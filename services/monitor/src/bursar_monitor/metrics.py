@@ -7,18 +7,19 @@ row's age is a metric of its own (``..._age_seconds``), so that a rule can tell 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bursar.contracts.breaker import CircuitName
 from bursar.contracts.monitor import HostSample
 from bursar.kernel.clock import Clock
 from bursar_monitor.health import Health
 from bursar_monitor.state import Drawn
 
-CIRCUIT_STATES: Final = ("closed", "open", "half_open", "forced_open", "forced_closed")
+CIRCUIT_STATES: Final[tuple[str, ...]] = get_args(CircuitName)
 
 Row = Mapping[str, Any]
 

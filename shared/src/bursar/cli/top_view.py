@@ -223,8 +223,8 @@ TABLES: Final[tuple[Section, ...]] = (
        is_idle=_budget_is_idle),
     Section("circuits", "Circuits", (
         Column("target", _get("target"), False),
-        Column("state", lambda row: word(row["state"], red=("open", "forced_open"), yellow=("half_open",),
-                                         green=("closed",), cyan=("forced_closed",)), False),
+        Column("state", lambda row: word(row["state"], red=("open", "forced_open"), yellow=("half_open", "ramping"),
+                                         green=("closed",), cyan=("forced_closed", "disabled", "metrics_only")), False),
         Column("why", _get("cause"), False, 2),
         Column("calls", _get("calls", count), spare=1),
         Column("failures", _get("failures_permille", permille)),

@@ -179,6 +179,7 @@ max_open = "1s"
 probes = 2
 probe_ttl = "5s"
 successes = 2
+ramp_step = "100ms"
 """
 
 
