@@ -387,9 +387,14 @@ WHOLE: Final = flat(
 )
 TEAMS: Final = teams(tokens=8_000, output=6_000, concurrent=30, think=0.2, call=0.8, ttl=2.5)
 HOLDERS: Final = flat(
-    requests=800, tokens=40_000, concurrent=60, agents=8, lines=12, seconds=12.0, think=0.02, call=0.15, largest=0.0
+    requests=800, tokens=40_000, concurrent=60, agents=8, lines=12, seconds=8.0, think=0.02, call=0.15, largest=0.0
 )
-SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS, HOLDERS)
+LEASED: Final = flat(
+    requests=480, tokens=28_000, concurrent=60, paced=False, agents=6, lines=10, seconds=7.0, think=0.02, call=0.1,
+    largest=0.0, wait=0.0,
+)  # fmt: skip
+"""Nobody stands in line, so most permits are taken from leases."""
+SHAPES: Final = (SMALL, TIGHT, BURSTY, WHOLE, TEAMS, HOLDERS, LEASED)
 
 
 def drawn(seed: int) -> World:
