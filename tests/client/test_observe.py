@@ -71,6 +71,18 @@ def test_older_broadcasts_change_nothing_and_a_newer_one_ends_it() -> None:
     assert freezes.apply(frozen(7, 100, "requests"))
 
 
+def test_what_is_told_again_is_nothing_new() -> None:
+    """While a freeze holds it is told again, for who has missed it."""
+    clock = ManualClock()
+    freezes = Freezes(clock)
+    assert freezes.apply(frozen(1, 5_000, "requests"))
+    clock.advance(2_000)
+    assert not freezes.apply(frozen(2, 2_990, "requests"))
+    assert freezes.left("team/gpt", CALL) == 3_000.0
+    assert freezes.applied == 1
+    assert Freezes(clock).apply(frozen(2, 3_000, "requests")), "for who has connected since, it is"
+
+
 @pytest.mark.parametrize("body", [{}, {"budget": "b"}, frozen(1, 5) | {"fence": "x"}, frozen(1, 5) | {"dimensions": 3}])
 def test_what_cannot_be_read_changes_nothing(body: dict[str, Any]) -> None:
     """Total."""

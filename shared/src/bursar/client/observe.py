@@ -78,8 +78,8 @@ class Freezes:
         return bool(self._until)
 
     def apply(self, body: Mapping[str, Any]) -> bool:
-        """Take a broadcast `bursar.contracts.limiter_observed.Frozen`; False when it is not newer than what is known,
-        or cannot be read."""
+        """Take a broadcast `bursar.contracts.limiter_observed.Frozen`; False when it says nothing new, or cannot be
+        read."""
         told = read(body)
         if told is None:
             return False
@@ -93,16 +93,28 @@ class Freezes:
         fresh = [name for name in dimensions if fence > whole and fence > known.get(name, BEFORE)]
         if not fresh:
             return False
+        is_new = False
         until = self._clock.now() + remaining
         for dimension in fresh:
             known[dimension] = fence
             for name in names:
                 if remaining:
-                    self._until.setdefault(name, {})[dimension] = until
+                    is_new = self._hold(name, dimension, until) or is_new
                 else:
                     self._lift(name, dimension)
-        self.applied += 1
-        return True
+                    is_new = True
+        self.applied += is_new
+        return is_new
+
+    def _hold(self, name: str, dimension: str, until: float) -> bool:
+        """False when that is known: the same is told again while it lasts."""
+        of = self._until.setdefault(name, {})
+        had = of.get(dimension)
+        if had is None or abs(until - had) > SAME_MS:
+            of[dimension] = until
+            return True
+        of[dimension] = max(had, until)
+        return False
 
     def _lift(self, name: str, dimension: str) -> None:
         of = self._until.get(name, {})
