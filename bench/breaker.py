@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,8 @@ from bursar.contracts.base import observation_subject
 
 REPORT_EVERY_S = 0.5
 PAUSE_S = 0.04
+TWINS = 50
+"""Agents of each process of which a twin loses every other broadcast."""
 
 
 class Size(NamedTuple):
@@ -51,7 +54,7 @@ class Size(NamedTuple):
     dead_s: float
 
 
-QUICK = Size(looks=200_000, load_s=6.0, trips=60, losses=10, dead_s=8.0)
+QUICK = Size(looks=200_000, load_s=5.0, trips=60, losses=10, dead_s=7.0)
 FULL = Size(looks=1_000_000, load_s=20.0, trips=250, losses=40, dead_s=60.0)
 
 
@@ -156,6 +159,9 @@ async def dead_upstream(site: Site, seconds: float) -> dict[str, float]:
 
 async def losses(site: Site, count: int) -> dict[str, float]:
     """The slowest agent of the slowest change."""
+    for process in site.fleet.processes:
+        process.tell("twins", TWINS)
+    await asyncio.gather(*(process.until("there") for process in site.fleet.processes))
     targets = [f"lost-{number}/model" for number in range(count)]
     for target in targets:
         await site.fleet.tell("heal", target)
@@ -225,6 +231,7 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, help="the Python that has the other breakers")
     parser.add_argument("--json", type=Path, default=Path("bench/out/breaker.json"), help="where the figures go")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended then, too
     figures = asyncio.run(measure(QUICK if options.quick else FULL, options.agents, options.processes))
     if not options.quick and options.peers:
         figures |= breaker_peers.measure(options.peers)

@@ -1,11 +1,11 @@
 """A part of the fleet: one process with many agents, each on a connection of its own, told what to do line by line.
 
-``python -m bench.breaker_agents URL TRUST FIRST COUNT LOSSY``: so many of them have a twin that loses every other
-broadcast. Reads commands from its input and writes what it has seen to
+``python -m bench.breaker_agents URL TRUST FIRST COUNT``. Reads commands from its input and writes what it has seen to
 its output, as JSON lines; times are those of the machine's monotonic clock, which all processes share.
 
 - ``["watch", target]``: says ``known`` when the last of the agents would refuse a call there; ``["free", target]``:
   says ``freed`` when the last of them would let one go.
+- ``["twins", count]``: the first so many agents get a twin that loses every other broadcast; says ``there``.
 - ``["heal", target]``: as ``watch``, for the twins; says ``healed``.
 - ``["load", seconds]``: from now on each agent reports one good call each so many seconds (0: no more).
 - ``["call", target, host, port, seconds]``: from now on each agent tries one HTTP call each so many seconds, under the
@@ -20,6 +20,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import random
 import sys
 import time
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bursar.bus.base import Handler, Msg, Subscription
+from bursar.bus.base import Bus, Handler, Msg, Subscription
 from bursar.bus.connection import NatsBus, connect
 from bursar.client.breaker import Breaker
 from bursar.client.trust import verifier_of
@@ -98,40 +99,50 @@ class Waiting:
 class Part:
     """``published``: messages and bytes of reports."""
 
-    def __init__(self, url: str, trust: Path, first: int, count: int, lossy: int) -> None:
-        self._lossy = lossy
+    def __init__(self, url: str, trust: Path, first: int, count: int) -> None:
         self._url = url
         self._trust = trust
         self._names = [f"agent-{number}" for number in range(first, first + count)]
         self.agents: list[Agent] = []
-        self.half_deaf: list[Agent] = []
+        self._buses: list[NatsBus] = []
+        self._waiting: dict[str, Waiting] = {}
         self._plain_left = 0
         self.published = [0, 0]
         self._busy: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        for number, name in enumerate(self._names):
+        for name in self._names:
             bus = await connect(self._url, principal=name)
+            self._buses.append(bus)
             self._count(bus)
             self.agents.append(self._agent(bus))
-            if number < self._lossy:
-                self.half_deaf.append(self._agent(HalfDeaf(bus, number)))  # type: ignore[arg-type]
             await bus.subscribe(PLAIN, self._plain)
-            await bus.flush()
-        for agent in [*self.agents, *self.half_deaf]:
-            if not await agent.ready(20):
-                raise RuntimeError("the registry does not answer")
-        self._waiting = {
-            "watch": Waiting(self.agents, "known"),
-            "free": Waiting(self.agents, "freed", allowed=True),
-            "heal": Waiting(self.half_deaf, "healed"),
-        }
+        await self._ready(self.agents)
+        self._waiting["watch"] = Waiting(self.agents, "known")
+        self._waiting["free"] = Waiting(self.agents, "freed", allowed=True)
         for agent in self.agents:
             agent.learned = self._learned
-        for agent in self.half_deaf:
-            agent.learned = self._waiting["heal"].learned
+        gc.collect()
+        gc.freeze()
+        say("ready")
 
-    def _agent(self, bus: NatsBus) -> Agent:
+    async def _twins(self, count: int) -> None:
+        twins = [self._agent(HalfDeaf(bus, number)) for number, bus in enumerate(self._buses[:count])]
+        await self._ready(twins)
+        self._waiting["heal"] = Waiting(twins, "healed")
+        for agent in twins:
+            agent.learned = self._waiting["heal"].learned
+        say("there")
+
+    async def _ready(self, agents: list[Agent]) -> None:
+        for agent in agents:
+            agent.start()
+        for agent in agents:
+            if not await agent.ready(30):
+                say("the registry does not answer")
+                os._exit(1)
+
+    def _agent(self, bus: Bus) -> Agent:
         return Agent(bus, trust=lambda: verifier_of(self._trust))
 
     def _count(self, bus: NatsBus) -> None:
@@ -160,6 +171,9 @@ class Part:
     def do(self, what: str, *told: Any) -> None:
         if what in self._waiting:
             self._waiting[what].expect(told[0])
+        elif what == "twins":
+            self._busy[what] = asyncio.get_running_loop().create_task(self._twins(*told))
+            return
         elif what == "sent":
             say("sent", *self.published)
             return
@@ -215,17 +229,18 @@ async def _get(host: str, port: int) -> int:
 
 async def main() -> None:
     logging.disable()
-    url, trust, first, count, lossy = sys.argv[1:]
-    part = Part(url, Path(trust), int(first), int(count), int(lossy))
-    await part.start()
-    gc.collect()
-    gc.freeze()
-    say("ready")
+    url, trust, first, count = sys.argv[1:]
+    part = Part(url, Path(trust), int(first), int(count))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    starting = asyncio.create_task(part.start())
     while line := await reader.readline():
+        await starting
         part.do(*json.loads(line))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    finally:
+        os._exit(0)  # who has started it is gone, and perhaps the server: nothing is left to be closed

@@ -40,9 +40,6 @@ PROBE_TTL_S: Final = 1.0
 DEAD_OPEN_S: Final = 5.0
 """As in the rules above."""
 
-LOSSY: Final = 50
-"""Agents of each process of which a twin loses every other broadcast."""
-
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -57,7 +54,9 @@ class Process:
 
     async def start(self) -> Self:
         pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=pipe, stdout=pipe)
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=pipe, stdout=pipe, start_new_session=True
+        )
         self._reading = asyncio.create_task(self._read())
         return self
 
@@ -163,9 +162,10 @@ class Site:
         env = {**os.environ, "BURSAR_URL": self.url, "BURSAR_KEYS_DIR": str(keys), "BURSAR_CIRCUITS": str(circuits)}
         with (self._directory / "breaker.log").open("wb") as log:
             command = [sys.executable, "-m", "bursar_breaker"]
-            self._registry = subprocess.Popen(command, env=env, stderr=log)  # noqa: ASYNC220 - at start
-        lossy = str(min(LOSSY, self.agents // len(self._shares)))
-        parts = [(self.url, str(self.trust), str(first), str(count), lossy) for first, count in self._shares]
+            self._registry = subprocess.Popen(  # noqa: ASYNC220 - at start
+                command, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+        parts = [(self.url, str(self.trust), str(first), str(count)) for first, count in self._shares]
         self.fleet = Fleet([await Process("bench.breaker_agents", *part).start() for part in parts])
         await asyncio.gather(*(process.until("ready", within=60.0) for process in self.fleet.processes))
         return self

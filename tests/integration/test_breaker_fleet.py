@@ -51,7 +51,7 @@ async def site(directory: Path, agents: int) -> AsyncIterator[tuple[Rig, Fleet, 
         await rig.start("a", "b")
         each = agents // PROCESSES
         trust = str(trust_of(rig))
-        share = [(str(n * each), str(each), "0") for n in range(PROCESSES)]
+        share = [(str(n * each), str(each)) for n in range(PROCESSES)]
         parts = [Process("bench.breaker_agents", rig.url, trust, *part) for part in share]
         fleet, upstream = Fleet([await part.start() for part in parts]), Upstream(200)
         try:
