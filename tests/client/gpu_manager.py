@@ -14,6 +14,7 @@ from bursar.bus.codec import decode
 from bursar.client.fleet import Fleet
 from bursar.client.gpu import Gpu
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_cache as cache
 from bursar.kernel.decider import Accept, Notice, Outcome, Park, Refuse, Reject
 from tests.client.fakes import FakeBus, Message
 from tests.client.virtual import LoopClock
@@ -25,6 +26,13 @@ VERBS: dict[str, type[Any]] = {
     "release": wire.Release,
     "redeclare": wire.Redeclare,
     "status": wire.Status,
+    "explain": wire.Explain,
+    "cache-want": cache.CacheWant,
+    "cache-loaded": cache.CacheLoaded,
+    "cache-failed": cache.CacheFailed,
+    "cache-leave": cache.CacheLeave,
+    "cache-gone": cache.CacheGone,
+    "cache-where": cache.CacheWhere,
 }
 
 

@@ -160,6 +160,7 @@ def _copy(state: State, entry: cache_state.Entry) -> dict[str, Any]:
         "users": sum(entry.users.values()),
         "pinned": entry.pinned,
         "owner": state.copies.get(entry.key, (entry.loader, ""))[0],
+        "load": entry.load,
         "step": "" if entry.eviction is None else entry.eviction.step,
     }
 

@@ -17,7 +17,7 @@
 | ``w`` | device or lease, bytes, bytes before | everybody is told of foreign memory or overuse; 0: it is over |
 | ``m`` | lease, cost in ms, hosts | its holder agrees to being asked to move it; -1: no more |
 | ``p`` | class, rows of moves | moves are to be made, one after the other |
-| ``k`` | kind of `cache_state`, its fields, owner, lease | something about cached weights |
+| ``h`` | kind of `cache_state`, its fields, owner, lease | something about cached weights |
 | ``v`` | lease, step, until, lease to move to or "" | a move took a step |
 | ``k`` | worker, step, until, recommendation or nil | a change that was recommended took a step |
 | ``q`` | worker, throughput, us between tokens, preemptions | a worker measured a window |
@@ -40,7 +40,7 @@ SETTINGS = "s"
 LOST = "z"
 ADOPTED = "b"
 ALARMED = "w"
-CACHE = "k"
+CACHE = "h"
 MOVABLE = "m"
 PLANNED = "p"
 MOVED = "v"

@@ -28,6 +28,7 @@ from bursar.bus.base import Bus
 from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
+from bursar.client.gpu_cache import GpuCache
 from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
 from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
 from bursar.client.notices import Notices
@@ -48,7 +49,7 @@ REAP: Final = 30_000.0
 
 
 class Gpu:
-    """Made by `bursar.connect`: ``fleet.gpu``."""
+    """Made by `bursar.connect`: ``fleet.gpu``. ``cache``: weights that agents share."""
 
     def __init__(
         self,
@@ -66,6 +67,8 @@ class Gpu:
         self.caller = Caller(
             bus, SERVICE, self.clock, session=session, lost_data=self._data_was_lost, unavailable=GpuUnavailable
         )
+        self.principal = bus.principal
+        self.cache = GpuCache(self)
         self._held: dict[str, GpuLease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Lock | None = None
@@ -80,6 +83,7 @@ class Gpu:
                 await self.caller.start()
                 await self._notices.start()
                 self._notices.listen("lease_lost", self._on_lost)
+                self._notices.listen("cache", self.cache.hear)
                 self._is_listening = True
 
     async def close(self, timeout: float = 5.0) -> int:
@@ -90,6 +94,7 @@ class Gpu:
         if self._is_listening:
             self._is_listening = False
             self._notices.ignore("lease_lost", self._on_lost)
+            self._notices.ignore("cache", self.cache.hear)
             await self._notices.close()
             await self.caller.close()
         return unfinished

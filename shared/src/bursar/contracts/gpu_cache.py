@@ -93,7 +93,8 @@ class CacheWhere(Query):
 
 
 class CopyStatus(Message):
-    """``users``: how many use it. ``step``: of its eviction; empty: none is under way."""
+    """``users``: how many use it. ``owner``: who has loaded it, or loads it now, with the number ``load``. ``step``: of
+    its eviction; empty: none is under way."""
 
     model: str
     place: str
@@ -103,6 +104,7 @@ class CopyStatus(Message):
     users: int
     pinned: bool
     owner: str
+    load: int
     step: str
 
 

@@ -130,6 +130,7 @@ WORDS: Final = {
     "took_ms": Word("How long it took.", "ms"),
     "CacheDone.phase": Word("Phase of the copy now; empty: it is not there."),
     "CopyStatus.phase": Word("Phase of the copy."),
+    "CopyStatus.load": Word("Number of its load.", "number"),
     "CopyStatus.step": Word("Step of its eviction; empty: none is under way."),
     "CopyStatus.users": Word("How many use it.", "users"),
     "owner": Word("Who has loaded it, or does."),

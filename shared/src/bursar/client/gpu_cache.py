@@ -1,0 +1,196 @@
+"""Weights that agents share: loaded once, found by all.
+
+::
+
+    async def load(where):                       # only called for the one that has to load
+        lease = await fleet.gpu.lease(where.size, hosts=[...], purpose="weights")
+        read_weights(where.source, lease.device)
+        return lease
+
+    async with fleet.gpu.cache.weights("llama-3-8b", "gpu-1/GPU-3f6c", size, load):
+        infer()
+
+Of all that enter at the same time one loads, and the others wait until the weights are there; when it fails, the next
+one loads. Whoever owns a copy is asked to give it back when its room is wanted (`on_evict`): it unloads, and what the
+card says then decides, not an answer. An owner that does nothing loses its lease in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from bursar.client.errors import BadReply
+from bursar.client.gpu_lease import GpuLease
+from bursar.contracts.base import Message
+from bursar.contracts.gpu_cache import CacheAnswer, CacheReply, CacheTold, Tier
+from bursar.errors import BursarError, ServiceError
+
+if TYPE_CHECKING:
+    from bursar.client.gpu import Gpu
+
+LOOK_S: Final = 2.0
+"""A notice may be lost: so often somebody who waits looks for himself."""
+
+AGAIN_S: Final = 0.5
+"""While room is being made, it is asked for again so often."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+class Loading(NamedTuple):
+    """What is to be loaded where. ``source``: from where it is quickest (peer, ram, mmap, disk, network) and
+    ``source_place`` where that is; ``number``: of the load."""
+
+    model: str
+    place: str
+    tier: Tier
+    size: int
+    source: str
+    source_place: str
+    number: int
+
+
+Load = Callable[[Loading], Awaitable[GpuLease | None]]
+"""Loads the weights; returns the lease under which they are held (None in a host's memory), which stays the caller's to
+release when it has unloaded them."""
+
+
+class GpuCache:
+    """Made by `Gpu`: ``fleet.gpu.cache``."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._waiting: dict[tuple[str, str, str], list[asyncio.Queue[CacheTold]]] = {}
+        self._on_evict: list[Callable[[CacheTold], object]] = []
+
+    def on_evict(self, callback: Callable[[CacheTold], object]) -> None:
+        """Call this when a copy that this process has loaded is to be given back: ``step`` ask, sleep, or kill (its
+        lease has been taken away). It must not block."""
+        self._on_evict.append(callback)
+
+    @asynccontextmanager
+    async def weights(
+        self, model: str, place: str, size: int, load: Load, *, tier: Tier = "gpu", on_disk: bool = True
+    ) -> AsyncIterator[None]:
+        """Use weights of ``size`` bytes at a place: a device ``<host>/<uuid>``, or a host for the tiers ``ram`` and
+        ``mmap``. Raises what ``load`` raised if it was this process that loaded, `ServiceError` ``cache_refused`` when
+        no room can be made, or another `bursar.errors.BursarError`."""
+        await self._enter(Loading(model, place, tier, size, "", "", 0), load, on_disk)
+        try:
+            yield
+        finally:
+            await self._run("cache-leave", model, place, tier)
+
+    async def where(self, model: str | None = None) -> CacheReply:
+        """Copies of one model or of all, and how good the cache is."""
+        await self._gpu.start()
+        reply = await self._gpu.caller.run(self._gpu.caller.query("cache-where", {"model": model}), self._deadline())
+        return _read(CacheReply, reply.body)
+
+    async def gone(self, model: str, place: str, tier: Tier) -> None:
+        """A copy in a host's memory that this process has loaded is gone."""
+        await self._run("cache-gone", model, place, tier)
+
+    # -- entering
+
+    async def _enter(self, what: Loading, load: Load, on_disk: bool) -> None:
+        queue: asyncio.Queue[CacheTold] = asyncio.Queue()
+        waiting = self._waiting.setdefault(what[:3], [])
+        waiting.append(queue)
+        try:
+            while True:
+                body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk)
+                answer = _read(CacheAnswer, body)
+                if answer.what == "refused":
+                    raise ServiceError("cache_refused", "what is cached there is used, pinned, or was used just now")
+                if answer.what == "hit":
+                    return
+                if answer.what == "room":
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                number = answer.load if answer.what == "load" else await self._turn(what, queue)
+                if number is not None:
+                    where = what._replace(source=answer.source, source_place=answer.source_place, number=number)
+                    await self._load(where, load)
+                return
+        finally:
+            waiting.remove(queue)
+            if not waiting:
+                self._waiting.pop(what[:3], None)
+
+    async def _turn(self, what: Loading, queue: asyncio.Queue[CacheTold]) -> int | None:
+        """Wait until the weights are there (None), or are to be loaded by this process (the number of the load)."""
+        try:
+            while True:
+                try:
+                    told = await asyncio.wait_for(queue.get(), LOOK_S)
+                except TimeoutError:
+                    found = [copy for copy in (await self.where(what.model)).copies if copy.place == what.place
+                             and copy.tier == what.tier]  # fmt: skip
+                    if found and found[0].phase == "loading" and found[0].owner != self._gpu.principal:
+                        continue
+                    if found:
+                        return found[0].load if found[0].phase == "loading" else None
+                    told = None
+                if told is None or told.step == "lost":
+                    raise ServiceError("cache_lost", "the weights that were waited for are gone")
+                return told.load if told.step == "load" else None
+        except BaseException:
+            self._gpu.background.spawn(self._quietly("cache-leave", what))
+            raise
+
+    async def _load(self, where: Loading, load: Load) -> None:
+        began = self._gpu.clock.now()
+        try:
+            lease = await load(where)
+        except BaseException:
+            self._gpu.background.spawn(self._quietly("cache-failed", where, load=where.number))
+            raise
+        took = int(self._gpu.clock.now() - began)
+        await self._run("cache-loaded", *where[:3], load=where.number, size=where.size, took_ms=took,
+                        lease=None if lease is None else lease.id)  # fmt: skip
+
+    # -- asking
+
+    async def _run(self, verb: str, model: str, place: str, tier: Tier, **fields: Any) -> dict[str, Any]:
+        await self._gpu.start()
+        call = self._gpu.caller.request(verb, {"model": model, "place": place, "tier": tier, **fields})
+        try:
+            return (await self._gpu.caller.run(call, self._deadline())).body
+        finally:
+            self._gpu.caller.give_up(call)
+
+    async def _quietly(self, verb: str, where: Loading, **fields: Any) -> None:
+        with contextlib.suppress(BursarError):  # a load whose loader says nothing is over by time
+            await self._run(verb, *where[:3], **fields)
+
+    def _deadline(self) -> float:
+        return self._gpu.clock.now() + self._gpu.patience * 1000.0
+
+    def hear(self, body: dict[str, Any]) -> None:
+        """A notice about a copy (called by `Gpu`)."""
+        try:
+            told = CacheTold.model_validate(body)
+        except ValidationError:
+            return
+        if told.step in ("ask", "sleep", "kill"):
+            for callback in self._on_evict:
+                callback(told)
+            return
+        queues = self._waiting.get((told.model, told.place, told.tier), [])
+        for queue in queues[: 1 if told.step == "load" else None]:
+            queue.put_nowait(told)
+
+
+def _read(kind: type[M], body: dict[str, Any]) -> M:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise BadReply("the answer about the cache cannot be read", errors=error.error_count()) from None
