@@ -171,6 +171,42 @@ def test_seeded_bug_breaker_probes_at_once_after_a_loss_is_caught() -> None:
         test_recovery.test_after_a_loss_what_was_open_stays_open_and_nobody_probes_in_vain()
 
 
+def test_seeded_bug_breaker_first_reporter_of_a_window_is_a_fleet_is_caught() -> None:
+    """Others are there, though they have not spoken yet."""
+    with bugs.switched_on(names.FIRST_TRIPS), pytest.raises(AssertionError):
+        test_liars.test_one_who_is_first_in_a_new_window_is_no_fleet_of_one()
+
+
+def test_seeded_bug_breaker_slow_call_counts_as_failure_is_caught() -> None:
+    """Slow calls have a rate of their own."""
+    with bugs.switched_on(names.SLOW_IS_FAILURE), pytest.raises(AssertionError):
+        test_tripping.test_slow_calls_trip_by_their_own_rate()
+
+
+def test_seeded_bug_breaker_success_does_not_end_a_streak_is_caught() -> None:
+    """Failures among successes are no streak."""
+    with bugs.switched_on(names.STREAK_GOES_ON), pytest.raises(AssertionError):
+        test_tripping.test_consecutive_failures_trip_below_the_minimum_of_calls()
+
+
+def test_seeded_bug_breaker_group_is_nobodys_matter_is_caught() -> None:
+    """Members would go on into what is down."""
+    with bugs.switched_on(names.GROUP_IGNORED), pytest.raises(AssertionError):
+        test_hierarchy.test_a_group_stands_or_falls_together()
+
+
+def test_seeded_bug_breaker_changes_are_told_once_only_is_caught() -> None:
+    """Who has lost the one broadcast would have to ask."""
+    with bugs.switched_on(names.UNREPEATED), pytest.raises(AssertionError):
+        test_pulse.test_the_latest_changes_are_repeated()
+
+
+def test_seeded_bug_breaker_share_is_not_told_for_its_budget_is_caught() -> None:
+    """The limiter would hand out what may not be used."""
+    with bugs.switched_on(names.SHARE_UNTOLD), pytest.raises(AssertionError):
+        test_ramping.test_the_share_is_told_for_the_budget_that_is_linked()
+
+
 def test_seeded_bug_breaker_window_keeps_a_bucket_too_long_is_caught() -> None:
     """The window against the list of all reports."""
     with bugs.switched_on(names.BUCKET_STAYS), pytest.raises((AssertionError, ExceptionGroup)):

@@ -124,6 +124,7 @@ def test_slow_calls_trip_by_their_own_rate() -> None:
     desk.report(ok=2, slow=2)
     assert desk.state_of() == "closed"
     desk.report(slow=3)
+    assert desk.state_of() == "open"
     assert desk.state.circuits["p"].reason == SLOW_RATE
 
 

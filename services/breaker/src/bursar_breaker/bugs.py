@@ -28,6 +28,12 @@ RELAPSE_IGNORED: Final = "breaker_relapse_in_the_ramp_is_ignored"
 ORDER_NEVER_ENDS: Final = "breaker_order_outlives_its_time"
 DISABLED_COUNTS: Final = "breaker_disabled_circuit_still_counts"
 LOSS_IGNORED: Final = "breaker_probes_at_once_after_a_loss"
+FIRST_TRIPS: Final = "breaker_first_reporter_of_a_window_is_a_fleet"
+SLOW_IS_FAILURE: Final = "breaker_slow_call_counts_as_failure"
+STREAK_GOES_ON: Final = "breaker_success_does_not_end_a_streak"
+GROUP_IGNORED: Final = "breaker_group_is_nobodys_matter"
+UNREPEATED: Final = "breaker_changes_are_told_once_only"
+SHARE_UNTOLD: Final = "breaker_share_is_not_told_for_its_budget"
 
 NAMES: Final = (
     PROBE_OVER_K,
@@ -52,6 +58,12 @@ NAMES: Final = (
     ORDER_NEVER_ENDS,
     DISABLED_COUNTS,
     LOSS_IGNORED,
+    FIRST_TRIPS,
+    SLOW_IS_FAILURE,
+    STREAK_GOES_ON,
+    GROUP_IGNORED,
+    UNREPEATED,
+    SHARE_UNTOLD,
 )
 
 declare(*NAMES)

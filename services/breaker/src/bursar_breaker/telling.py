@@ -29,7 +29,7 @@ from bursar.contracts.breaker import (
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Broadcast, Command, Fence, Outcome, Refuse
 from bursar_breaker import window
-from bursar_breaker.bugs import FREED_UNTOLD
+from bursar_breaker.bugs import FREED_UNTOLD, SHARE_UNTOLD, UNREPEATED
 from bursar_breaker.counting import window_of
 from bursar_breaker.judging import excluded
 from bursar_breaker.lifecycle import CLOSED, HALF_OPEN, OPEN
@@ -59,7 +59,7 @@ def changed(state: State, target: str, circuit: Circuit, now: int) -> list[Broad
     """What is told of a circuit that is now like this; with its share for the budget that is linked to it."""
     told = [Broadcast(CHANGED, token_of(target), {"v": 1, **described(target, circuit, now)})]
     budget = state.rules.budget_of(target)
-    if budget is not None:
+    if budget is not None and not seeded(SHARE_UNTOLD):
         body = {"v": 1, "budget": budget, "target": target, "share": circuit.share, "revision": circuit.revision}
         told.append(Broadcast(SHARE, token_of(budget), body))
     return told
@@ -99,7 +99,7 @@ def _pulse(state: State, now: int, back: frozenset[str]) -> Broadcast:
 def _recent(state: State, now: int) -> Iterator[tuple[str, Circuit]]:
     """The latest changes, the newest first."""
     for name, circuit in reversed(state.circuits.items()):
-        if circuit.changed + LIVELY_MS < now:
+        if circuit.changed + LIVELY_MS < now or seeded(UNREPEATED):
             return
         yield name, circuit
 

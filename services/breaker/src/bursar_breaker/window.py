@@ -19,7 +19,14 @@ from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Rule
 from bursar.kernel.bugs import seeded
-from bursar_breaker.bugs import BUCKET_STAYS, LIAR_COUNTS, QUOTA_IS_FAILURE
+from bursar_breaker.bugs import (
+    BUCKET_STAYS,
+    FIRST_TRIPS,
+    LIAR_COUNTS,
+    QUOTA_IS_FAILURE,
+    SLOW_IS_FAILURE,
+    STREAK_GOES_ON,
+)
 
 BUCKETS: Final = 10
 MAX_REPORTERS: Final = 2_048
@@ -51,7 +58,7 @@ def good(cell: Sequence[int]) -> int:
 def failed(cell: Sequence[int]) -> int:
     if seeded(QUOTA_IS_FAILURE):
         return cell[TIMEOUT] + cell[ERROR] + cell[OVERLOAD] + cell[RATE_LIMITED]
-    return cell[TIMEOUT] + cell[ERROR] + cell[OVERLOAD]
+    return cell[TIMEOUT] + cell[ERROR] + cell[OVERLOAD] + (cell[SLOW] if seeded(SLOW_IS_FAILURE) else 0)
 
 
 def calls(cell: Sequence[int]) -> int:
@@ -111,7 +118,8 @@ class Window:
     @property
     def known(self) -> int:
         """How many reporters there are at least, by those of the last minute; not more than the rule asks for."""
-        return max(self.active, sum(self.seen_at - at <= COMPANY_MS for at in self.company.values()))
+        lately = sum(self.seen_at - at <= COMPANY_MS for at in self.company.values())
+        return self.active if seeded(FIRST_TRIPS) else max(self.active, lately)
 
     @property
     def idle_ms(self) -> int:
@@ -165,7 +173,7 @@ class Window:
 
     def _follow(self, reporter: str, counts: Counts) -> None:
         """A report has no order within it: one with any success ends the streak."""
-        if counts[0][0] <= SLOW:  # they stand in order
+        if counts[0][0] <= SLOW and not seeded(STREAK_GOES_ON):  # they stand in order
             self._end_streak()
             return
         bad = sum(count for at, count in counts if TIMEOUT <= at <= OVERLOAD)
