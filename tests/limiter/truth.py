@@ -23,6 +23,15 @@ class Call:
     ended_at: int | None = None
     used: Amounts | None = None
     late: list[tuple[int, Amounts]] = field(default_factory=list)
+    reports: list[tuple[int, Amounts]] = field(default_factory=list)
+    """What was told as used so far while it went on, and when."""
+
+    def in_full(self) -> Amounts:
+        """What counts when nothing is said: as reserved, or as told; tokens in total are their sum."""
+        done = self.reports[-1][1] if self.reports else self.reserved
+        most = {name: max(amount, done[name]) for name, amount in self.reserved.items()}
+        most["total_tokens"] = max(most["total_tokens"], most["input_tokens"] + most["output_tokens"])
+        return most
 
     def end(self, now: int, used: Amounts) -> None:
         if self.ended_at is None and now < self.expires_at:
@@ -39,14 +48,18 @@ class Truth:
         self.calls: dict[str, Call] = {}
 
     def counted(self, spec: BudgetSpec, dimension: str, now: int) -> int:
-        """What counts against a limit at this moment, in the worst case for the provider."""
-        mine = [call for call in self.calls.values() if call.budget == spec.name]
-        limit = only(spec.limits[dimension])  # type: ignore[index]
+        """What counts against a budget's limit at this moment, in the worst case for the provider."""
+        mine = Truth()
+        mine.calls = {key: call for key, call in self.calls.items() if call.budget == spec.name}
+        return mine.counted_by(only(spec.limits[dimension]), spec.jitter_ms, dimension, now)  # type: ignore[index]
+
+    def counted_by(self, limit: LimitSpec, jitter_ms: int, dimension: str, now: int) -> int:
+        """The same of all calls here against one limit."""
         if dimension == "concurrent":
-            return sum(call.reserved[dimension] for call in mine if not call.over(now))
-        since = now - limit.window_ms - spec.jitter_ms if limit.window_ms else -1
+            return sum(call.reserved[dimension] for call in self.calls.values() if not call.over(now))
+        since = now - limit.window_ms - jitter_ms if limit.window_ms else -1
         total = 0
-        for call in mine:
+        for call in self.calls.values():
             for at, amount in self._charges(call, dimension, limit.charge == "production", now):
                 if at > since:
                     total += amount
@@ -54,16 +67,25 @@ class Truth:
 
     @staticmethod
     def _charges(call: Call, dimension: str, produced: bool, now: int) -> list[tuple[int, int]]:
-        reserved = call.reserved[dimension]
-        late = [(at, max(0, used[dimension] - reserved)) for at, used in call.late]
-        if not call.over(now):
-            return [(now if produced else call.granted_at, reserved)]
+        reserved, most = call.reserved[dimension], call.in_full()[dimension]
+        told = [(at, used[dimension]) for at, used in call.reports]
+        steps = [(at, after - before) for (_, before), (at, after) in zip([(0, 0), *told], told, strict=False)]
+        beyond = [
+            (at, max(reserved, after) - max(reserved, before))
+            for (_, before), (at, after) in zip([(0, 0), *told], told, strict=False)
+        ]
+        done = told[-1][1] if told else 0
         if call.ended_at is None or call.used is None:
-            return [(call.expires_at if produced else call.granted_at, reserved), *late]
+            end = now if not call.over(now) else call.expires_at
+            late = [(at, max(0, used[dimension] - most)) for at, used in call.late]
+            if produced:
+                return [*steps, (end, max(0, reserved - done)), *late]
+            return [(call.granted_at, reserved), *beyond, *late]
         used = call.used[dimension]
         if produced:
-            return [(call.ended_at, used)]
-        return [(call.granted_at, min(used, reserved)), (call.ended_at, max(0, used - reserved))]
+            return [*steps, (call.ended_at, used - done)]
+        more = max(0, used - max(reserved, done))
+        return [(call.granted_at, min(used, reserved)), *beyond, (call.ended_at, more)]
 
 
 def only(limits: Limits) -> LimitSpec:

@@ -241,9 +241,8 @@ class Budget:
         return not self.count and not any(meter.counted(now) for meter in self.meters)
 
     def at_rest(self, now: int) -> bool:
-        """Whether nothing in it differs from a new one."""
-        unmoved = not self.count and now >= self.recovering_until
-        return unmoved and all(meter.at_rest(now) for meter in self.meters)
+        """Whether nothing in it differs from a new one (that recovers like this, if it does)."""
+        return not self.count and all(meter.at_rest(now) for meter in self.meters)
 
 
 def in_order(heap: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -40,6 +40,7 @@ class Admission(Meter):
 
     __slots__ = ("aside", "burst")
     kind = "admission"
+    since_at = 3
     admits = True
 
     def __init__(self, index: int, spec: LimitSpec, budget: BudgetSpec) -> None:
@@ -307,6 +308,7 @@ class Spent(Meter):
 
     __slots__ = ()
     kind = "spent"
+    since_at = 1
 
     @property
     def total(self) -> int:

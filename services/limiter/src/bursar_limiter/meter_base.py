@@ -39,6 +39,8 @@ class Meter(Ledger):
 
     __slots__ = ("ceiling", "frozen_until", "in_flight", "index", "most", "since", "tuned")
     kind = ""
+    since_at = 0
+    """Where ``since`` stands in what it dumps."""
     admits = False
     """Whether a grant is charged to the ledger at once."""
 

@@ -11,7 +11,8 @@ Grants may have been lost, and nobody knows how many. But they obeyed the limits
 - Money that is spent once comes back by no waiting: the rest of such a budget counts as spent until an operator
   looks at the bill and raises the limit.
 
-A budget that was itself lost, and is offered again from the file or by an operator, is treated so from then on.
+A budget that was itself lost, and is offered again from the file or by an operator, is treated so from then on; and so
+is one that is made for an agent or a run after a loss: it may have been there before.
 
 Known reservations stay charged until they end. Holders re-declare the others, so that their settlements find them.
 They show the fence that came with the grant: the host has seen that it is genuine, so a decision of that number was
@@ -30,7 +31,6 @@ from bursar_limiter import bugs, events, tree
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
-from bursar_limiter.leasing_records import drift_ms
 from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
 from bursar_limiter.settling import unknown_budget, unknown_reservation
@@ -40,15 +40,8 @@ from bursar_limiter.state import State
 def recover(state: State, now: int) -> list[Event]:
     """The event that makes the state safe after a loss. Budgets may be lost too, even all: see `fear`."""
     parts = max((part.safe_at(state, now) for part in PARTS), default=now)
-    times = [[budget.name, max(parts, safe_at(budget, now))] for budget in state.budgets.values()]
+    times = [[budget.name, max(parts, tree.safe_at(budget, now))] for budget in state.budgets.values()]
     return [(events.LOST, now, times)]
-
-
-def safe_at(budget: Budget, now: int) -> int:
-    """When everything that lost grants may have allowed is over and has left the windows; a lost lease may be spent
-    until its end."""
-    now += budget.lease_ms and budget.lease_ms + drift_ms(budget.lease_ms)
-    return max((meter.safe_at(now, budget.spec.max_ttl_ms) for meter in budget.meters), default=now)
 
 
 def apply_lost(state: State, event: Event) -> None:
@@ -56,7 +49,8 @@ def apply_lost(state: State, event: Event) -> None:
     state.at = state.lost_at = now
     for name, until in budgets:
         budget = tree.made(state, name)
-        budget.recovering_until = max(budget.recovering_until, now if seeded(bugs.GRANTS_AT_ONCE) else until)
+        over = until if budget.base is None else tree.safe_at(budget, now)  # the rest its base has
+        budget.recovering_until = max(budget.recovering_until, now if seeded(bugs.GRANTS_AT_ONCE) else over)
         for meter in budget.meters:
             meter.lose(now)
     for part in PARTS:
@@ -70,7 +64,7 @@ def fear(state: State, budget: Budget, now: int, *, is_new: bool) -> None:
     lost. So it recovers like the others, as long as a call of that time may last or count."""
     if state.lost_at < 0:
         return
-    until = safe_at(budget, state.lost_at)
+    until = tree.safe_at(budget, state.lost_at)
     budget.recovering_until = max(budget.recovering_until, until)
     if is_new and now < max(until, state.lost_at + budget.spec.max_ttl_ms):
         for meter in budget.meters:

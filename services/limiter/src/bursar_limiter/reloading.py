@@ -157,6 +157,7 @@ def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], 
             budget.adopt(own, meters_of(own.limits, own))
         else:
             change(budget, own, now, state.ordinal)
+        budget.recovering_until = tree.safe_at(budget, state.lost_at) if state.lost_at >= 0 else 0
     else:
         budget.base, base.made = None, base.made - 1
         budget.adopt(budget.spec.model_copy(update={"parent": base.name}), budget.meters)

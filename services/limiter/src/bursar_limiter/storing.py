@@ -15,6 +15,7 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
+from bursar_limiter.ledger import NEVER
 from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import Ended, State
 
@@ -56,11 +57,11 @@ def load(value: Any) -> State:
     for text, *rest in value["budgets"]:
         budget = Budget(BudgetSpec.model_validate_json(text), state.live)
         state.budgets[budget.name] = budget
-        budget.retired, budget.granted, *kept = rest
-        _restore(budget, kept)
+        budget.retired, budget.granted, budget.recovering_until, meters = rest
+        _restore(budget, meters)
     tree.connect(state)
-    for name, *kept in value["made"]:
-        _restore(tree.made(state, name), kept)
+    for name, meters in value["made"]:
+        _restore(tree.made(state, name), meters)
     for part in PARTS:
         part.load(state, value["parts"][part.name])
     _count_in_flight(state)
@@ -99,26 +100,23 @@ def _load_ended(entries: Iterable[Any]) -> dict[str, Ended]:
 
 
 def _dump_budget(budget: Budget, at: int) -> list[Any]:
-    return [budget.text, budget.retired, budget.granted, *_kept(budget, at)]
+    meters = [meter.dump(at) for meter in budget.meters]
+    return [budget.text, budget.retired, budget.granted, budget.recovering_until, meters]
 
 
 def _dump_made(state: State, budget: Budget) -> list[Any]:
-    """Without what only says that it was there before."""
-    recovering_until, meters = _kept(budget, state.at)
-    below = [
-        e.ordinal for e in state.live.values() if e.budget == budget.name or e.budget.startswith(f"{budget.name}/")
-    ]
+    """Without what only says that it was there before: since when a meter is there matters only to reservations that
+    are older, and how it recovers follows from when entries were lost."""
+    own, below = budget.name, f"{budget.name}/"
+    ordinals = (entry.ordinal for entry in state.live.values() if entry.budget == own or entry.budget.startswith(below))
+    oldest = min(ordinals, default=NEVER)
+    meters = [meter.dump(state.at) for meter in budget.meters]
     for meter, told in zip(budget.meters, meters, strict=True):
-        if meter.since and min(below, default=meter.since) >= meter.since:
-            told[told.index(meter.since, 1)] = 0
-    return [budget.name, recovering_until if recovering_until > state.at else 0, meters]
+        if oldest >= meter.since and meter.since_at:
+            told[meter.since_at] = 0
+    return [budget.name, meters]
 
 
-def _kept(budget: Budget, at: int) -> list[Any]:
-    return [budget.recovering_until, [meter.dump(at) for meter in budget.meters]]
-
-
-def _restore(budget: Budget, kept: Iterable[Any]) -> None:
-    budget.recovering_until, meters = kept
+def _restore(budget: Budget, meters: Iterable[Any]) -> None:
     for meter, told in zip(budget.meters, meters, strict=True):
         meter.load(told)

@@ -14,6 +14,7 @@ from typing import Final
 
 from bursar.contracts.limiter import BudgetSpec, ChildSpec, Dimension, Limits, LimitSpec, windows_of
 from bursar_limiter.budget import CHILDLESS, SPARE, Budget
+from bursar_limiter.leasing_records import drift_ms
 from bursar_limiter.path import MAX_OBJECTS
 from bursar_limiter.state import State
 
@@ -96,11 +97,20 @@ def made(state: State, name: str) -> Budget:
 def _make(state: State, name: str, parent: Budget, base: Budget, template: ChildSpec) -> Budget:
     budget = Budget(child_spec(base.spec, name, template), state.live, base)
     budget.parent = parent
+    if state.lost_at >= 0:
+        budget.recovering_until = safe_at(budget, state.lost_at)
     budget.depth = parent.depth + 1
     adopt(parent, budget)
     state.budgets[name] = budget
     base.made += 1
     return budget
+
+
+def safe_at(budget: Budget, now: int) -> int:
+    """When everything that lost grants may have allowed is over and has left the windows; a lost lease may be spent
+    until its end."""
+    now += budget.lease_ms and budget.lease_ms + drift_ms(budget.lease_ms)
+    return max((meter.safe_at(now, budget.spec.max_ttl_ms) for meter in budget.meters), default=now)
 
 
 def child_spec(base: BudgetSpec, name: str, template: ChildSpec) -> BudgetSpec:
@@ -145,11 +155,20 @@ def fault_of(spec: BudgetSpec) -> str | None:
     fault = _fault_of_limits(spec, spec.limits)
     for each, template in (("each_agent", spec.each_agent), ("each_run", spec.each_run)):
         if fault is None and template is not None:
-            below = _fault_of_limits(spec, template.limits)
+            below = _fault_of_limits(spec, template.limits) or _fault_of_purse(spec, template)
             fault = None if below is None else f"{each}: {below}"
     if fault is None and spec.name.count("/") > 5 and (spec.each_agent is not None or spec.each_run is not None):
         return "its name has too many parts to give agents or runs budgets of their own"
     return fault
+
+
+def _fault_of_purse(spec: BudgetSpec, template: ChildSpec) -> str | None:
+    """A budget that comes and goes cannot hold what is spent once."""
+    for name, given in template.limits.items():
+        levels = any(not limit.window_ms and not limit.in_flight for limit in windows_of(given))
+        if levels and (spec.kind == "purse" or name == "usd_micros"):
+            return f"{name}: what is spent once needs a budget that is declared"
+    return None
 
 
 def _fault_of_limits(spec: BudgetSpec, limits: Mapping[Dimension, Limits]) -> str | None:
