@@ -13,7 +13,15 @@ from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec
 from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_limiter import bugs as names
-from tests.limiter import test_ledger, test_recovery, test_settling, test_waiting
+from tests.limiter import (
+    test_ledger,
+    test_progressing,
+    test_recovery,
+    test_settling,
+    test_sharing,
+    test_tree,
+    test_waiting,
+)
 from tests.limiter.fleet import Desk
 from tests.limiter.truth import Call, Truth, only
 from tests.simulation.run import play
@@ -154,6 +162,56 @@ def test_seeded_bug_limiter_redeclare_accepts_any_number_is_caught() -> None:
     """A genuine fence of one decision must not make another one's reservation."""
     check = test_recovery.test_reservation_is_adopted_only_with_the_fence_that_came_with_it
     assert is_caught(names.ANY_NUMBER, check, "Accept")
+
+
+def test_seeded_bug_limiter_ancestors_not_charged_is_caught() -> None:
+    """A reservation takes from everything above its budget."""
+    assert is_caught(names.ONLY_THE_LEAF, test_tree.test_one_reservation_takes_from_all_levels, "above it nothing")
+
+
+def test_seeded_bug_limiter_refund_enters_a_younger_meter_is_caught() -> None:
+    """What was charged to the meter before is not given back by the one after."""
+    check = test_tree.test_a_refund_never_enters_a_meter_that_is_younger_than_its_grant
+    assert is_caught(names.REFUND_AFTER_RELOAD, check, "entered another window")
+
+
+def test_seeded_bug_limiter_moved_budget_counts_nothing_is_caught() -> None:
+    """What was used elsewhere counts where the budget stands now."""
+    assert is_caught(names.MOVES_FREE, test_tree.test_a_tree_changes_while_calls_are_in_flight, "is forgotten")
+
+
+def test_seeded_bug_limiter_weight_ignored_is_caught() -> None:
+    """Three to one."""
+    assert is_caught(names.WEIGHT_IGNORED, test_sharing.test_children_share_by_weight, "not by weight")
+
+
+def test_seeded_bug_limiter_priority_starves_is_caught() -> None:
+    """Better ones come without end."""
+    assert is_caught(names.NEVER_AGES, test_sharing.test_a_class_that_is_passed_over_ages, "it starves")
+
+
+def test_seeded_bug_limiter_object_overtaken_is_caught() -> None:
+    """Small requests for a host pass the large one that waits for it."""
+    check = test_sharing.test_a_large_request_for_a_host_does_not_starve
+    assert is_caught(names.OBJECT_OVERTAKEN, check, "isinstance", "large")
+
+
+def test_seeded_bug_limiter_progress_forgotten_is_caught() -> None:
+    """What a stream reports beyond its reservation was used."""
+    check = test_progressing.test_what_exceeds_the_reservation_counts_at_once
+    assert is_caught(names.PROGRESS_FORGOTTEN, check, "input_tokens")
+
+
+def test_seeded_bug_limiter_agent_dropped_in_use_is_caught() -> None:
+    """Who has no call in flight may still have used up a window."""
+    check = test_tree.test_an_agents_budget_is_kept_while_something_counts_in_it
+    assert is_caught(names.DROPPED_IN_USE, check, "over her limit")
+
+
+def test_seeded_bug_limiter_agent_fresh_after_loss_is_caught() -> None:
+    """Nobody knows an agent's budget any more, and yet it may have been used."""
+    check = test_tree.test_an_agent_that_was_lost_with_the_journal_recovers_like_its_budget
+    assert is_caught(names.MADE_FRESH, check, "over her limit")
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -69,7 +69,7 @@ def test_children_share_by_weight() -> None:
     """Three to one, whatever the number of agents and the length of their backlogs."""
     crowd = Crowd(ORG, child("a", 300), child("b", 100))
     crowd.run(4_000, {("a", "ann"): 20, **{("b", f"b-{n}"): 20 for n in range(10)}})
-    assert crowd.share("a", 500, 4_000) == pytest.approx(0.75, abs=0.01)
+    assert crowd.share("a", 500, 4_000) == pytest.approx(0.75, abs=0.01), "not by weight"
     crowd.desk.check()
 
 
@@ -204,7 +204,7 @@ def test_a_class_that_is_passed_over_ages() -> None:
                 put(crowd, name, "reactive")
         serve(crowd, gap=50)
         turns += 1
-        assert turns < 500
+        assert turns < 200, "it starves"
     assert crowd.desk.now - begin <= 2 * AGE_MS + 4 * 50
     assert crowd.desk.now - begin > AGE_MS
 

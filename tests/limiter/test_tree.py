@@ -10,6 +10,7 @@ from bursar.contracts.limiter import Amounts, BudgetSpec, ChildSpec, LimitSpec, 
 from bursar.kernel.decider import Accept
 from bursar_limiter.tree import fault_of_tree
 from tests.limiter.fleet import Desk
+from tests.limiter.test_recovery import lose
 
 
 def rate(limit: int, window_ms: int = 1000, **more: Any) -> LimitSpec:
@@ -36,7 +37,7 @@ def test_one_reservation_takes_from_all_levels() -> None:
     desk = Desk(ORG, TEAM)
     call = desk.granted("org/team", requests=1, input_tokens=300, concurrent=1)
     assert headroom(desk, "org/team") == {"input_tokens": 700, "concurrent": 3}
-    assert headroom(desk, "org") == {"requests": 9, "concurrent": 5}
+    assert headroom(desk, "org") == {"requests": 9, "concurrent": 5}, "above it nothing was charged"
     desk.check()
     desk.settle(call, requests=1, input_tokens=100)
     assert headroom(desk, "org/team") == {"input_tokens": 900, "concurrent": 4}
@@ -160,7 +161,7 @@ def test_a_tree_changes_while_calls_are_in_flight() -> None:
     call = desk.granted("org/team", requests=1, input_tokens=300, concurrent=2)
     top = BudgetSpec(name="top", limits={"concurrent": calls(9), "requests": rate(50)})
     desk.reload(top, ORG, OTHER, TEAM.model_copy(update={"parent": "top"}))
-    assert headroom(desk, "top") == {"concurrent": 7, "requests": 0}
+    assert headroom(desk, "top") == {"concurrent": 7, "requests": 0}, "what it used before is forgotten"
     assert headroom(desk, "org") == {"requests": 9, "concurrent": 6}
     desk.settle(call, requests=0)
     assert headroom(desk, "top") == {"concurrent": 9, "requests": 0}
@@ -168,3 +169,69 @@ def test_a_tree_changes_while_calls_are_in_flight() -> None:
     desk.advance(2_000)
     assert headroom(desk, "top") == {"concurrent": 9, "requests": 50}
     desk.check()
+
+
+def one_a_minute(window_ms: int = 60_000) -> BudgetSpec:
+    each = ChildSpec(limits={"requests": rate(3, window_ms)})
+    return BudgetSpec(name="team", jitter_ms=0, max_ttl_ms=1_000, lease_ms=0, limits={"concurrent": calls(50)},
+                      each_agent=each)  # fmt: skip
+
+
+def take(desk: Desk, who: str) -> Any:
+    outcome = desk.ask(Reserve(id=desk.new_id(), budget="team", amounts=Amounts(), ttl_ms=500), who)
+    if isinstance(outcome, Accept):
+        desk.settle(outcome.reply["reservation"], who, requests=1)
+    return outcome
+
+
+def test_an_agents_budget_is_kept_while_something_counts_in_it() -> None:
+    """However many others come and go meanwhile."""
+    desk = Desk(one_a_minute())
+    for _ in range(3):
+        assert isinstance(take(desk, "ann"), Accept)
+    for number in range(300):
+        take(desk, f"agent-{number}")
+    refusal = take(desk, "ann")
+    assert not isinstance(refusal, Accept), "ann is over her limit"
+    assert refusal.reply["object"] == "team/ann"
+    desk.check()
+
+
+def test_an_agent_that_was_lost_with_the_journal_recovers_like_its_budget() -> None:
+    """Its own window is longer than that of the team: it is not new only because nobody knows it any more."""
+    desk = Desk(one_a_minute())
+    for _ in range(3):
+        assert isinstance(take(desk, "ann"), Accept)
+    lose(desk, len(desk.journal) - 1)
+    assert "team/ann" not in desk.state.budgets
+    desk.advance(desk.now + 30_000)
+    refusal = take(desk, "ann")
+    assert not isinstance(refusal, Accept), "ann is over her limit"
+    assert refusal.reply["reason"] == "recovering"
+    desk.check()
+    desk.advance(refusal.reply["retry_at_ms"])
+    assert isinstance(take(desk, "ann"), Accept)
+    desk.check()
+
+
+def test_a_refund_never_enters_a_meter_that_is_younger_than_its_grant() -> None:
+    """What was charged to a limit that was replaced is not taken back from the new one."""
+    desk = Desk(ORG, TEAM)
+    call = desk.granted("org/team", requests=5, input_tokens=100)
+    wide = ORG.model_copy(update={"limits": {**ORG.limits, "requests": rate(12)}})
+    desk.reload(wide, TEAM)
+    used = 12 - headroom(desk, "org")["requests"]
+    desk.settle(call, requests=0)
+    assert 12 - headroom(desk, "org")["requests"] == used, "a refund entered another window"
+    desk.check()
+
+
+def test_what_is_spent_once_needs_a_declared_budget() -> None:
+    """An agent's budget comes and goes, and money that is spent does not come back."""
+    spec = one_a_minute().model_copy(update={"each_agent": ChildSpec(limits={"usd_micros": calls(5)})})
+    assert desk_rejects(spec) == "bad_budget"
+
+
+def desk_rejects(spec: BudgetSpec) -> str:
+    desk = Desk()
+    return desk.rejected(desk.reload(spec))

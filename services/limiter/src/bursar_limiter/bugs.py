@@ -18,6 +18,15 @@ EXPIRY_LOST: Final = "limiter_expiry_lost_by_load"
 GRANTS_AT_ONCE: Final = "limiter_recovery_grants_at_once"
 CALLS_LEAK: Final = "limiter_concurrency_leaks"
 ANY_NUMBER: Final = "limiter_redeclare_accepts_any_number"
+ONLY_THE_LEAF: Final = "limiter_ancestors_not_charged"
+REFUND_AFTER_RELOAD: Final = "limiter_refund_enters_a_younger_meter"
+MOVES_FREE: Final = "limiter_moved_budget_counts_nothing"
+WEIGHT_IGNORED: Final = "limiter_weight_ignored"
+NEVER_AGES: Final = "limiter_priority_starves"
+OBJECT_OVERTAKEN: Final = "limiter_object_overtaken"
+PROGRESS_FORGOTTEN: Final = "limiter_progress_forgotten"
+DROPPED_IN_USE: Final = "limiter_agent_dropped_in_use"
+MADE_FRESH: Final = "limiter_agent_fresh_after_loss"
 
 NAMES: Final = (
     JITTER_IGNORED,
@@ -32,6 +41,15 @@ NAMES: Final = (
     GRANTS_AT_ONCE,
     CALLS_LEAK,
     ANY_NUMBER,
+    ONLY_THE_LEAF,
+    REFUND_AFTER_RELOAD,
+    MOVES_FREE,
+    WEIGHT_IGNORED,
+    NEVER_AGES,
+    OBJECT_OVERTAKEN,
+    PROGRESS_FORGOTTEN,
+    DROPPED_IN_USE,
+    MADE_FRESH,
 )
 
 declare(*NAMES)

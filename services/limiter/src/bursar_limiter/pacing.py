@@ -40,7 +40,7 @@ class Pace:
         self.zero = FULL
 
     def unpaced(self) -> None:
-        self.unit, self.rate, self.cap, self.zero = 0, 1, 1, 0
+        self.unit, self.rate, self.cap, self.zero = 0, 1, 1, -1
 
     def level_at(self, now: int) -> int:
         return min(self.cap, now * self.rate - self.zero)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs
 from bursar_limiter.budget import MAX_LIVE, Budget
 from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.meter import Admission, Meter
@@ -39,7 +41,8 @@ class Path:
         self.tree = tuple(tree)
         self.links = tuple(links)
         self.nodes = (*tree, *self.links)
-        meters = [(meter.index, meter) for node in self.nodes for meter in node.meters]
+        charged = self.nodes[:1] if seeded(bugs.ONLY_THE_LEAF) else self.nodes
+        meters = [(meter.index, meter) for node in charged for meter in node.meters]
         self.meters: tuple[tuple[int, Meter], ...] = tuple(meters)
         self.rates = tuple(pair for pair in meters if pair[1].admits)
         self.holds = tuple(pair for pair in meters if not pair[1].admits)
@@ -114,6 +117,8 @@ class Path:
 
     def progress(self, now: int, reserved: Quantities, before: Quantities, after: Quantities) -> None:
         """So much has been used so far."""
+        if seeded(bugs.PROGRESS_FORGOTTEN):
+            return
         for index, meter in self.meters:
             if after[index] > before[index]:
                 meter.progress(now, reserved[index], before[index], after[index])

@@ -18,8 +18,9 @@ from typing import Any
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec, Reload, windows_of
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import events, lining, tree
+from bursar_limiter import bugs, events, lining, tree
 from bursar_limiter.budget import NO_TIMES, Budget
 from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
@@ -184,7 +185,7 @@ def change(budget: Budget, spec: BudgetSpec, now: int, ordinal: int) -> None:
         if had is not None and same and _limit_of(old, had) == _limit_of(spec, meter):
             meters.append(had)
             continue
-        meter.since = ordinal + 1
+        meter.since = 0 if seeded(bugs.REFUND_AFTER_RELOAD) else ordinal + 1
         if had is not None:
             carry(had, meter, now, used_before=used_before)
         elif used_before and isinstance(meter, Admission) and meter.index != MONEY:
@@ -231,7 +232,7 @@ def _move(state: State, above: Mapping[str, tuple[Budget, ...]], now: int) -> No
         if budget is None or budget.retired:
             continue
         gained = [node for node in state.path_of(budget).nodes if node not in before]
-        if gained and (_was_used(budget) or budget.count):
+        if gained and (_was_used(budget) or budget.count) and not seeded(bugs.MOVES_FREE):
             moved.add(name)
             for meter in (meter for node in gained for meter in node.meters if isinstance(meter, Admission)):
                 if meter.index != MONEY:

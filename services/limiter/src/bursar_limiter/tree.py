@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from bursar.contracts.limiter import BudgetSpec, ChildSpec, Dimension, Limits, LimitSpec, windows_of
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs
 from bursar_limiter.budget import CHILDLESS, SPARE, Budget
 from bursar_limiter.leasing_records import drift_ms
 from bursar_limiter.path import MAX_OBJECTS
@@ -97,7 +99,7 @@ def made(state: State, name: str) -> Budget:
 def _make(state: State, name: str, parent: Budget, base: Budget, template: ChildSpec) -> Budget:
     budget = Budget(child_spec(base.spec, name, template), state.live, base)
     budget.parent = parent
-    if state.lost_at >= 0:
+    if state.lost_at >= 0 and not seeded(bugs.MADE_FRESH):
         budget.recovering_until = safe_at(budget, state.lost_at)
     budget.depth = parent.depth + 1
     adopt(parent, budget)
@@ -132,7 +134,8 @@ def drop_idle(state: State, base: Budget) -> None:
     """Forget the agents' and runs' budgets in which nothing differs from new ones: runs before agents."""
     below = [budget for budget in state.budgets.values() if budget.base is base]
     for budget in sorted(below, key=lambda budget: -budget.name.count("/")):
-        if not budget.waiting and not budget.children and budget.at_rest(state.at):
+        at_rest = not budget.count if seeded(bugs.DROPPED_IN_USE) else budget.at_rest(state.at)
+        if at_rest and not budget.waiting and not budget.children:
             drop(state, budget)
     state.paths.clear()
 

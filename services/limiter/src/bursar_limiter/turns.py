@@ -25,6 +25,9 @@ from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from bursar.kernel.bugs import seeded
+from bursar_limiter import bugs
+
 if TYPE_CHECKING:
     from bursar_limiter.waiting import Waiter
 
@@ -109,7 +112,7 @@ class Turns:
 
     def _age(self, now: int) -> None:
         """Classes that were passed over for too long join the next better one, the best first."""
-        for rank in range(1, CLASSES):
+        for rank in range(CLASSES if seeded(bugs.NEVER_AGES) else 1, CLASSES):
             since = self._since[rank]
             while since and (since[0].gone or since[0].rank != rank):
                 since.popleft()
@@ -128,6 +131,7 @@ class Turns:
         if len(self._served_until) >= self._tidy_served:
             self._served_until = {who: until for who, until in self._served_until.items() if until > self.virtual}
             self._tidy_served = 2 * len(self._served_until) + SPARE
-        self._served_until[entry.key] = entry.start + max(1, entry.cost * EVEN // entry.weight)
+        weight = EVEN if seeded(bugs.WEIGHT_IGNORED) else entry.weight
+        self._served_until[entry.key] = entry.start + max(1, entry.cost * EVEN // weight)
         for rank in range(entry.rank + 1, CLASSES):
             self._passed[rank] = True
