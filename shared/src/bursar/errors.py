@@ -62,6 +62,8 @@ CODES: dict[str, Meaning] = {
     "unknown_lease": Meaning(404, "caller", "It never existed, ended long ago, or was lost: lease again."),
     "lease_ended": Meaning(409, "caller", "Stop using what it was for, and lease again."),
     "unknown_device": Meaning(404, "caller", "Use a device that the manager's status names."),
+    "unknown_copy": Meaning(404, "caller", "These weights are not there (any more): ask for them again."),
+    "unknown_host": Meaning(404, "caller", "Use a host that the manager's status names."),
     "unknown_model": Meaning(404, "caller", "Send the model's configuration (config.json) with the request."),
     "unsupported_model": Meaning(422, "caller", "Ask for a number of bytes: this family of models is not known."),
     "bad_config": Meaning(400, "caller", _FIX),
