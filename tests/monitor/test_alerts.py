@@ -122,19 +122,23 @@ def test_what_services_say_of_themselves_fires_too() -> None:
     rules = (
         OPEN,
         Rule(name="spent", signal="budget_permille", at_least=960),
+        Rule(name="shared", signal="foreign_permille", at_least=50),
         Rule(name="lost", signal="gpu_lost", at_least=1),
         Rule(name="growing", signal="queue_growth", at_least=50),
     )
     desk = Desk(*rules)
     budget = BudgetRow(budget="b", dimension="requests", limit=100, window_ms=1, used=96, in_flight=0, headroom=4,
-                       waiting=0)  # fmt: skip
+                       waiting=0, foreign=7)  # fmt: skip
     desk.page("limiter", budgets=[budget, budget.model_copy(update={"limit": 0})])
     desk.page("breaker", circuits=[CircuitRow(target="p/eu", state="open"), CircuitRow(target="q", state="closed")])
     desk.page("gpu-manager", devices=[DeviceRow(host="g", device="GPU-1", state="lost")])
     desk.page("scheduler", queues=[QueueRow(queue="reactive", waiting=10, running=1)])
     desk.advance(9_000)
     desk.page("scheduler", queues=[QueueRow(queue="reactive", waiting=60, running=1)])
-    expected = {("circuit-open", "p/eu"), ("spent", "b/requests"), ("lost", "g/GPU-1"), ("growing", "reactive")}
+    expected = {
+        *(("circuit-open", "p/eu"), ("spent", "b/requests"), ("shared", "b/requests")),
+        *(("lost", "g/GPU-1"), ("growing", "reactive")),
+    }
     assert desk.firing == expected
     assert all(told["text"] for told in desk.told)
     desk.advance(70_000)

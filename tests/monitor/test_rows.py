@@ -63,14 +63,16 @@ def test_a_service_without_endpoints_or_requests_knows_no_latency() -> None:
 
 def test_budgets_count_what_is_in_flight() -> None:
     """What counts against the limit is the limit less the headroom."""
-    dimension = limiter.DimensionStatus(limit=100, window_ms=1_000, used=10, in_flight=30, headroom=60, debt=0)
+    dimension = limiter.DimensionStatus(
+        limit=100, window_ms=1_000, used=10, in_flight=30, headroom=60, debt=0, foreign_used=9
+    )
     budget = limiter.BudgetStatus(
         name="b", dimensions={"output_tokens": dimension}, reservations=1, waiting=2, granted=3, refused=4
     )
     reply = limiter.StatusReply(now_ms=1, recovering=False, budgets=[budget], fence=FENCE)
     (row,) = of_limiter(reply)["budgets"]
-    assert row.model_dump(include={"budget", "dimension", "used", "headroom", "waiting"}) == {
-        "budget": "b", "dimension": "output_tokens", "used": 40, "headroom": 60, "waiting": 2,
+    assert row.model_dump(include={"budget", "dimension", "used", "headroom", "waiting", "foreign"}) == {
+        "budget": "b", "dimension": "output_tokens", "used": 40, "headroom": 60, "waiting": 2, "foreign": 9,
     }  # fmt: skip
 
 

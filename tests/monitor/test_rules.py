@@ -16,7 +16,7 @@ from tests.monitor.fleet import Desk
 def test_the_rules_that_come_with_the_monitor_are_good() -> None:
     """They look at every signal there is."""
     rules = read_rules(DEFAULT_RULES)
-    assert len({rule.signal for rule in rules}) == 10
+    assert len({rule.signal for rule in rules}) == 11
     assert all(rule.clears_below <= rule.at_least for rule in rules)
 
 

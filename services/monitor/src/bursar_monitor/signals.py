@@ -8,6 +8,7 @@
 | ``instance_missing`` | service/instance | 1 when an instance that is expected does not answer |
 | ``owner_missing`` | service | 1 when no instance of it takes requests |
 | ``budget_permille`` | budget/dimension | thousandths of the limit that count now |
+| ``foreign_permille`` | budget/dimension | thousandths of the limit that others use of the same key |
 | ``circuit_open`` | target | 1 while it is open or being tried |
 | ``queue_growth`` | queue | how many more tasks wait than a minute ago |
 """
@@ -51,6 +52,7 @@ def of_row(row: Message, queues: dict[str, deque[tuple[int, int]]], now: int) ->
     match row:
         case BudgetRow() if row.limit:
             yield "budget_permille", f"{row.budget}/{row.dimension}", row.used * 1000 // row.limit
+            yield "foreign_permille", f"{row.budget}/{row.dimension}", row.foreign * 1000 // row.limit
         case CircuitRow():
             yield "circuit_open", row.target, int(row.state in OPEN_STATES)
         case DeviceRow():

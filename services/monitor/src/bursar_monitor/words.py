@@ -13,6 +13,7 @@ _SENTENCES: Final = {
     "instance_missing": "Instance {subject} does not answer any more.",
     "owner_missing": "No instance of {subject} takes requests.",
     "budget_permille": "{percent} of budget {subject} is used (limit of this alert: {limit_percent}).",
+    "foreign_permille": "Somebody else uses {percent} of budget {subject} with the same key.",
     "circuit_open": "The circuit to {subject} is open.",
     "queue_growth": "Queue {subject} has grown by {value} tasks in a minute.",
 }

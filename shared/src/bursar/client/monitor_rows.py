@@ -95,6 +95,7 @@ def of_limiter(reply: limiter.StatusReply) -> Rows:
             in_flight=dimension.in_flight,
             headroom=dimension.headroom,
             waiting=budget.waiting,
+            foreign=dimension.foreign_used,
         )
         for budget in reply.budgets
         for name, dimension in budget.dimensions.items()

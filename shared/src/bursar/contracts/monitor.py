@@ -44,6 +44,7 @@ Signal = Literal[
     "instance_missing",
     "owner_missing",
     "budget_permille",
+    "foreign_permille",
     "circuit_open",
     "queue_growth",
 ]

@@ -84,6 +84,8 @@ class InstanceRow(Message):
 
 
 class BudgetRow(Message):
+    """``foreign``: what others than the fleet have used of the key in the last window."""
+
     budget: str
     dimension: str
     limit: int
@@ -92,6 +94,7 @@ class BudgetRow(Message):
     in_flight: int
     headroom: int
     waiting: int
+    foreign: int = 0
     age_ms: int | None = None
 
 

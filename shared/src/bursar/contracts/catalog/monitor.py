@@ -207,6 +207,7 @@ WORDS: Final = {
     "used": Word("What counts as used.", "of the dimension"),
     "in_flight": Word("What is reserved and not settled.", "of the dimension"),
     "headroom": Word("What is left.", "of the dimension"),
+    "BudgetRow.foreign": Word("What others have used of the provider's key in the last window.", "of the dimension"),
     "BudgetRow.waiting": Word("Requests that stand in line.", "requests"),
     "target": Word("What calls go to."),
     "state": Word("Its state."),
