@@ -24,6 +24,9 @@ from bursar.client.fleet import Fleet
 from bursar.client.observe import Freezes
 
 PROCESSES = 4
+FOR_MS = 1_500
+"""How long each freeze lasts: it is over before it would be told again."""
+
 PAUSE_S = 0.03
 """Between two broadcasts, so that none waits for the one before."""
 
@@ -75,7 +78,7 @@ async def freezes(stack: Stack, connections: int, count: int) -> dict[str, Any]:
 
 async def _freeze(stack: Stack, crowd: Crowd, number: int) -> float:
     budget = frozen(number)
-    body = {"v": 1, "id": f"freeze{os.getpid()}-{number + 1}", "budget": budget, "retry_after_ms": 20_000}
+    body = {"v": 1, "id": f"freeze{os.getpid()}-{number + 1}", "budget": budget, "retry_after_ms": FOR_MS}
     began = time.monotonic_ns()
     asked = asyncio.create_task(stack.bus.request("bursar.req.limiter.rate-limited.provisioner", encode(body), 5.0))
     answer = await asked
