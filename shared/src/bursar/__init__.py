@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         UnknownBudget,
         connect,
     )
+    from bursar.client.breaker_errors import RetryDenied
+    from bursar.client.bulkhead import BulkheadFull
+    from bursar.client.deadline import DeadlineExceeded, deadline
     from bursar.client.gpu import Gpu
     from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
     from bursar.client.gpu_lease import GpuLease
@@ -65,6 +68,10 @@ _TASK_ERRORS = (
 )
 
 _MODULES = {
+    "BulkheadFull": "bursar.client.bulkhead",
+    "DeadlineExceeded": "bursar.client.deadline",
+    "RetryDenied": "bursar.client.breaker_errors",
+    "deadline": "bursar.client.deadline",
     **dict.fromkeys(_ERRORS, "bursar.errors"),
     **dict.fromkeys(_TASK_ERRORS, "bursar.client.scheduler_errors"),
     **dict.fromkeys(("TaskRefused", "WorkerTask"), "bursar.client.worker_task"),
@@ -81,10 +88,12 @@ _MODULES = {
 __all__ = [
     "BadReply",
     "BudgetFrozen",
+    "BulkheadFull",
     "BursarError",
     "CallerError",
     "CircuitOpen",
     "Conflict",
+    "DeadlineExceeded",
     "Fleet",
     "Gpu",
     "GpuLease",
@@ -103,6 +112,7 @@ __all__ = [
     "QueueFull",
     "RateLimitHeaders",
     "Refused",
+    "RetryDenied",
     "SchedulerUnavailable",
     "ServiceError",
     "SyncFleet",
@@ -118,6 +128,7 @@ __all__ = [
     "WorkerTask",
     "connect",
     "connect_sync",
+    "deadline",
 ]
 
 

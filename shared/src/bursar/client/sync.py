@@ -18,7 +18,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from bursar.bus.base import Bus
 from bursar.client.fleet import DRAIN, Fleet
@@ -30,6 +30,9 @@ from bursar.client.target import Target, resolve
 from bursar.client.time import Clock
 from bursar.contracts.limiter import StatusReply
 from bursar.errors import CallerError
+
+if TYPE_CHECKING:
+    from bursar.client.breaker_sync import SyncBreaker
 
 T = TypeVar("T")
 
@@ -90,12 +93,22 @@ class SyncFleet:
         self._fleet: Fleet | None = None
         self._bus: Bus | None = None
         self._limiter: SyncLimiter | None = None
+        self._breaker: SyncBreaker | None = None
 
     @property
     def limiter(self) -> SyncLimiter:
         if self._limiter is None:
             raise CallerError("not_connected", "use the fleet inside `with bursar.connect_sync() as fleet:`")
         return self._limiter
+
+    @property
+    def breaker(self) -> SyncBreaker:
+        """Circuit breakers. It begins to listen when it is first used, and waits a moment then to hear what is open."""
+        if self._breaker is None:
+            from bursar.client import breaker_sync  # noqa: PLC0415 - whoever does not use it pays nothing
+
+            self._breaker = self.run(breaker_sync.begin, self.fleet)
+        return self._breaker
 
     @property
     def fleet(self) -> Fleet:
@@ -143,7 +156,7 @@ class SyncFleet:
             if self._bus is not None:
                 self.run(self._bus.close)
         finally:
-            self._fleet = self._limiter = self._bus = None
+            self._fleet = self._limiter = self._breaker = self._bus = None
             self._stop()
 
     async def _open(self) -> Fleet:

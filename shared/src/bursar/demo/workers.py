@@ -65,10 +65,10 @@ class _Remote:
                 await asyncio.sleep(CIRCUIT_LOOK_S)
 
     async def _until_allowed(self) -> None:
-        verdict = self._fleet.breaker.allows(TARGET)
+        verdict = self._fleet.breaker.peek(TARGET)
         while not verdict and not verdict.may_probe:
             await asyncio.sleep(CIRCUIT_LOOK_S)
-            verdict = self._fleet.breaker.allows(TARGET)
+            verdict = self._fleet.breaker.peek(TARGET)
 
 
 async def remote(config: dict[str, Any], process: int, notes: Notes, begin: Begin, stopped: asyncio.Event) -> None:
