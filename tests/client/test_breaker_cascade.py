@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -388,5 +389,33 @@ def test_a_full_bulkhead_is_answered_in_the_words_of_the_provider() -> None:
                 assert refused.json()["error"]["type"] == "bursar_bulkhead_full"
                 held.done()
                 assert (await client.get("http://x/y")).status_code == 200
+
+    run(history())
+
+
+def test_a_call_over_http_keeps_its_place_until_its_answer_was_read() -> None:
+    """A stream is under way until its end; how long its headers took is what is learned from."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, _, _):
+            breaker.limit("p", Bounds(initial=1, least=1, most=1))
+
+            class Slowly(httpx2.AsyncByteStream):
+                async def __aiter__(self) -> AsyncIterator[bytes]:
+                    yield b"a"
+                    yield b"b"
+
+            transport = BreakerTransport(
+                breaker, "p", httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Slowly()))
+            )
+            (bulkhead,) = breaker.terms("p").bulkheads
+            async with httpx2.AsyncClient(transport=transport) as client:
+                async with client.stream("GET", "http://x/y") as answer:
+                    assert bulkhead.under_way == 1
+                    with pytest.raises(BulkheadFull):
+                        breaker.ask("p")
+                    assert await answer.aread() == b"ab"
+                assert bulkhead.under_way == 0
+                breaker.ask("p").done()
 
     run(history())

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -55,8 +56,8 @@ class CircuitCall:
     nothing), ``kind``: which kind of step it is, ``is_probe``: whether it tries a half-open target."""
 
     __slots__ = (
-        *("_again_after", "_began", "_breaker", "_bulkheads", "_chain", "_entry", "_is_counted", "_is_open", "_limit"),
-        *("_slow_after", "_slow_ms", "_told", "_until", "step"),
+        *("_again_after", "_began", "_breaker", "_bulkheads", "_chain", "_entry", "_is_counted", "_is_open", "_kept"),
+        *("_limit", "_slow_after", "_slow_ms", "_told", "_until", "step"),
     )
 
     def __init__(
@@ -77,6 +78,7 @@ class CircuitCall:
         self._is_counted = is_counted
         self._entry = FREELY
         self._bulkheads: tuple[Bulkhead, ...] = ()
+        self._kept: tuple[Bulkhead, ...] = ()
         self._told: Cause | None = None
         self._began = 0.0
         self._until = math.inf
@@ -124,6 +126,20 @@ class CircuitCall:
         """The second step after `Breaker.ask`: it has ended, well unless an error is given or it was told otherwise.
         Once; what comes later changes nothing."""
         self._end(error)
+
+    def keep_place(self) -> Callable[[], None]:
+        """Keep the place in the bulkheads beyond the call's end, until what this returns is called: its answer is still
+        being read."""
+        kept, self._bulkheads = self._bulkheads, ()
+        self._kept = kept
+
+        def release() -> None:
+            nonlocal kept
+            for bulkhead in kept:
+                bulkhead.release()
+            kept = ()
+
+        return release
 
     # ---- enter and leave
 
@@ -230,7 +246,9 @@ class CircuitCall:
         self._told = Cause(outcome, retry_after)
         for bulkhead in self._bulkheads:
             bulkhead.leave(took, outcome)
-        self._bulkheads = ()
+        for bulkhead in self._kept:
+            bulkhead.note(took, outcome)
+        self._bulkheads = self._kept = ()
         if self.step.target is not None:
             self._breaker.left(self.step.target, self._entry, outcome, retry_after)
 

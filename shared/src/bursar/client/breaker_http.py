@@ -16,7 +16,7 @@ how much that is (header ``bursar-timeout-ms``). With ``reroute`` the target's f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 import httpx2
@@ -114,6 +114,8 @@ class BreakerTransport(_Wrapper):
                     leave()
                 response = await self._inner.handle_async_request(request)
                 call.answered(response.status_code, response.headers)
+                if not response.is_closed and isinstance(response.stream, httpx2.AsyncByteStream):
+                    response.stream = _Kept(response.stream, call.keep_place())
                 return response
         except (CircuitOpen, BulkheadFull) as error:
             return self._refuse(request, error)
@@ -128,6 +130,24 @@ class BreakerTransport(_Wrapper):
         request.extensions = {**request.extensions, "timeout": times}
         for name, value in deadline.headers(self._breaker.clock).items():
             request.headers[name] = value
+
+
+class _Kept(httpx2.AsyncByteStream):
+    """An answer's body, unchanged; the call's place in the bulkheads is free when it is closed."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, release: Callable[[], None]) -> None:
+        self._inner = inner
+        self._release = release
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._inner:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._release()
 
 
 def _answer(request: httpx2.Request, refused: CircuitOpen | BulkheadFull) -> httpx2.Response:

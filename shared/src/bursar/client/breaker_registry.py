@@ -200,9 +200,11 @@ class Registry:
         self._in_step_at = self._clock.now()
         edition = body.get("edition")
         self._edition = edition if type(edition) is int else self._edition
-        if self._edition != self.policy.edition:
-            await self._ask_policy()
-        self.told.set()
+        try:
+            if self._edition != self.policy.edition:
+                await self._ask_policy()
+        finally:
+            self.told.set()
 
     async def _ask_policy(self) -> None:
         call = self._caller.query("settings", {"edition": self.policy.edition})

@@ -132,8 +132,15 @@ class Bulkhead:
 
     def leave(self, took: float, outcome: Outcome | None) -> None:
         """It ended after ``took`` ms; None: it says nothing about the target."""
+        self.note(took, outcome)
+        self.release()
+
+    def note(self, took: float, outcome: Outcome | None) -> None:
+        """What is known of a call that keeps its place for now, such as one whose answer is still being read."""
         if outcome in OVERLOADED:
             self.gradient.overloaded()
         elif outcome in MEASURED:
             self.gradient.measure(took, self.under_way)
+
+    def release(self) -> None:
         self.under_way -= 1
