@@ -17,7 +17,8 @@ from bursar.errors import CallerError
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
 from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted
-from bursar_gpu_manager.estimates import Engine
+from bursar_gpu_manager.correcting import expect
+from bursar_gpu_manager.estimates import Engine, estimate
 from bursar_gpu_manager.holding import not_held
 from bursar_gpu_manager.hybrid import Layer, dispatch, threshold
 from bursar_gpu_manager.known_models import known_shape
@@ -63,6 +64,7 @@ def decide_startup(state: State, command: Command, now: int, fence: Fence) -> Ou
         found = start(load.model, shape, engine, granted, load.context, body.host_memory)
     except CallerError as error:
         return Reject(error.code, error.text, dict(error.facts))
+    expect(state, body.lease, load, estimate(shape, engine), found.tokens)
     told = {"arguments": list(found.arguments), "environment": found.environment, "tokens": found.tokens}
     return Refuse({"ok": True, "lease": body.lease, "prefix": list(numactl(granted)), **told})
 

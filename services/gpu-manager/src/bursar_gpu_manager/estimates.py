@@ -184,7 +184,7 @@ class Corrections:
         """A load came to ``observed`` bytes where ``estimated`` had been expected, both without KV cache."""
         if estimated <= 0 or observed <= 0:
             return
-        ratio = min(max(observed * MILLION // estimated, LOWEST), HIGHEST)
+        ratio = min(max(-(-observed * MILLION // estimated), LOWEST), HIGHEST)
         self._ratios[key] = [*self._ratios.pop(key, []), ratio][-REMEMBERED:]
         if len(self._ratios) > self._limit:
             del self._ratios[next(iter(self._ratios))]

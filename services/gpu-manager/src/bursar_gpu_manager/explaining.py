@@ -10,6 +10,7 @@ from typing import Any, Final
 from bursar.contracts import gpu as wire
 from bursar.errors import CallerError
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
+from bursar_gpu_manager.correcting import total
 from bursar_gpu_manager.device import Device
 from bursar_gpu_manager.estimates import Engine, Estimate, estimate
 from bursar_gpu_manager.fitting import (
@@ -46,7 +47,7 @@ def decide_explain(state: State, command: Command, now: int, fence: Fence) -> Ou
     except CallerError as error:
         return Reject(error.code, error.text, dict(error.facts))
     tokens = body.load.context * body.load.sequences
-    memory, shards = found.total(tokens), body.load.shards
+    memory, shards = total(state, body.load, found, tokens), body.load.shards
     if not 1 <= memory <= MAX_MEMORY:
         return Reject("bad_config", "So large a model is beyond any card.", {"memory": memory})
     choice = body.want or wire.Wanted(memory=memory)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.cache_state import CacheState
 from bursar_gpu_manager.device import Device, Lease, View
+from bursar_gpu_manager.estimates import Corrections
 from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
 from bursar_gpu_manager.sheet import Sheet
@@ -64,10 +65,12 @@ class State:
         "changed",
         "copies",
         "cordoned",
+        "corrections",
         "counts",
         "devices",
         "ended",
         "ended_before",
+        "expected",
         "heard",
         "hosts",
         "labels",
@@ -123,6 +126,8 @@ class State:
         self.alarmed_at: dict[str, int] = {}
         self.line = Line()
         self.sheet = Sheet()
+        self.corrections = Corrections()
+        self.expected: dict[str, Any] = {}
         self.refused = 0
         self.old_reports = 0
 
