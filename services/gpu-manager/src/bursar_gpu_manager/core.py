@@ -46,6 +46,7 @@ from bursar_gpu_manager import (
     leasing,
     observing,
     operating,
+    pacing,
     recovery,
     status,
 )
@@ -75,6 +76,7 @@ class GpuDecider:
             moves.Fragmentation: defragmenting.decide_fragmentation,
             advice.Startup: advising.decide_startup,
             advice.Advise: advising.decide_advise,
+            advice.Pace: pacing.decide_pace,
             advice.Tune: advising.decide_tune,
             advice.TuneStep: advising.decide_tune_step,
             advice.TuneWindow: advising.decide_tune_window,

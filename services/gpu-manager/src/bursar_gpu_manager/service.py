@@ -46,6 +46,7 @@ SPEC = ServiceSpec(
         "fragmentation": Verb(moves.Fragmentation, query=True),
         "startup": Verb(advice.Startup, query=True, genuine=("fence",)),
         "advise": Verb(advice.Advise, query=True),
+        "pace": Verb(advice.Pace, query=True),
         "tune": Verb(advice.Tune),
         "tune-step": Verb(advice.TuneStep),
         "tune-window": Verb(advice.TuneWindow),

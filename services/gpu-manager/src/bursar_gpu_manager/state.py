@@ -17,6 +17,7 @@ from bursar_gpu_manager.estimates import Corrections
 from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
 from bursar_gpu_manager.sheet import Sheet
+from bursar_gpu_manager.throttling import Throttle
 from bursar_gpu_manager.waiting import Line
 
 REMEMBER_COUNT = 20_000
@@ -91,6 +92,7 @@ class State:
         "silent",
         "source",
         "suspects",
+        "throttles",
     )
 
     def __init__(self) -> None:
@@ -127,6 +129,7 @@ class State:
         self.line = Line()
         self.sheet = Sheet()
         self.corrections = Corrections()
+        self.throttles: dict[str, Throttle] = {}
         self.expected: dict[str, Any] = {}
         self.refused = 0
         self.old_reports = 0

@@ -124,6 +124,25 @@ class Advised(Message):
     fence: str
 
 
+class Pace(Query):
+    """A window of a worker's steps: sums of their times on the CPU and the GPU. Where the CPU is what they wait for,
+    fewer requests should run at a time. ``most``: that may run at a time at all."""
+
+    cpu_us: Micros
+    gpu_us: Micros
+    steps: Count
+    most: Batch
+
+
+class Paced(Message):
+    """``limit``: requests that should run at a time now, from 1 to ``most``."""
+
+    ok: Literal[True] = True
+    limit: int
+    throttled: bool
+    fence: str
+
+
 class Tune(Request):
     """A worker tells its curve and what it runs with; where another batch, or number of replicas, is better, it is
     recommended: in the answer, and to everybody at ``bursar.evt.gpu-manager.advice.<worker>``."""
