@@ -15,6 +15,7 @@ from bursar.bus.base import Bus, Handler, Msg, NotConnected
 from bursar.client.fleet import Fleet
 from bursar.client.limiter import Limiter
 from bursar.contracts import limiter as wire
+from bursar.contracts import limiter_control as control
 from bursar.contracts import limiter_lease as lease
 from bursar.contracts import limiter_observed as observed
 from tests.client.virtual import LoopClock
@@ -142,6 +143,7 @@ REQUESTS: dict[str, type[BaseModel]] = {
     "status": wire.Status,
     "clock": wire.Clock,
     "rate-limited": observed.RateLimited,
+    "progress": control.Progress,
 }
 
 
@@ -287,6 +289,15 @@ class FakeLimiter:
         self.open[request.reservation] = plain(request.amounts)
         done = wire.Redeclared(reservation=request.reservation, adopted=True, fence=self.fence())
         self._accept(request, reply, done)
+
+    def _progress(self, request: control.Progress, reply: str) -> None:
+        if request.reservation not in self.open:
+            self.fail(reply, "unknown_reservation")
+            return
+        used, reserved = plain(request.usage), self.open[request.reservation]
+        left = {name: amount - used.get(name, 0) for name, amount in reserved.items() if amount}
+        told = control.Progressed(reservation=request.reservation, left=left, fence=self.fence())
+        self._accept(request, reply, told)
 
     def _rate_limited(self, request: observed.RateLimited, reply: str) -> None:
         self.number += 1

@@ -342,15 +342,16 @@ class Limiter:
         if declaring is not None:
             await asyncio.wait((declaring,))
         try:
-            return await self._run("settle", fields, permit)
+            return await self.tell(permit, "settle", fields)
         except BursarError as error:
             was_lost = error.code == "unknown_reservation" and permit.fence[0] < self.caller.seen[0]
             if not was_lost or declaring is not None:
                 raise
         await self._redeclare(permit)
-        return await self._run("settle", fields, permit)
+        return await self.tell(permit, "settle", fields)
 
-    async def _run(self, verb: str, fields: dict[str, Any], permit: Permit) -> dict[str, Any]:
+    async def tell(self, permit: Permit, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Something about a permit, repeated until the limiter has it or the reservation has surely timed out."""
         call = self.caller.request(verb, fields)
         try:
             return (await self.caller.run(call, self._deadline(permit.ask.ttl))).body
@@ -381,7 +382,7 @@ class Limiter:
             "ttl_ms": int(permit.ask.ttl * 1000.0),
             **{name: told for name, told in permit.ask.more.items() if name != "priority"},
         }
-        await self._run("redeclare", fields, permit)
+        await self.tell(permit, "redeclare", fields)
 
     def _deadline(self, wait: float) -> float:
         return self.clock.now() + (wait + self.patience) * 1000.0

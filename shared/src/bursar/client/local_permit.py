@@ -208,6 +208,14 @@ class LocalPermit:
         if network_bytes is not None:
             lease.network_bytes += self.network_bytes - b
 
+    async def progress(self, **used: int | None) -> dict[str, int]:
+        """As `bursar.Permit.progress`; the limiter hears of it with the lease."""
+        if self.status == ENDED:
+            raise PermitEnded(self.budget)
+        self.used(**used)
+        told = zip(("requests", "input_tokens", "output_tokens", "usd_micros"), self.usage or UNTOLD, strict=False)
+        return {name: self.amounts[name] - (amount or 0) for name, amount in told if self.amounts[name]}
+
     def cancel_now(self) -> None:
         """The call was never sent: all comes back. Raises `PermitEnded` when it has ended before."""
         self.lease.book.cancel(self)

@@ -144,6 +144,21 @@ class Permit:
         told = zip(USAGE + MORE, amounts, strict=True)
         self._usage.update((name, max(0, int(amount))) for name, amount in told if amount is not None)
 
+    async def progress(self, **used: int | None) -> dict[str, int]:
+        """Tell, while the call goes on (a stream), what it has used up to now: what exceeds the reservation counts from
+        here on, and not only at the end. Arguments as `used`; what was told may grow, and never shrinks.
+
+        Returns what of the reservation is left, by dimension; below zero: so much beyond it. Raises `PermitEnded`, or
+        `bursar.errors.BursarError` when the limiter refuses the report (``usage_shrank``) or cannot be reached.
+        """
+        if self._state == ENDED:
+            raise PermitEnded(self.budget)
+        self.used(**used)
+        usage = {name: self._usage.get(name, 0) for name in USAGE + MORE}
+        body = await self._limiter.tell(self, "progress", {"reservation": self.reservation, "usage": usage})
+        left = body.get("left")
+        return {str(name): int(amount) for name, amount in left.items()} if isinstance(left, dict) else {}
+
     async def settle(self, **used: int | None) -> Settlement:
         """End the permit with what was `used` (same arguments); returns when that is durable.
 
