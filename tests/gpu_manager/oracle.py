@@ -35,9 +35,15 @@ class Oracle:
             return None
         at, report = self.reports[host]
         seen = next((row for row in report.devices if row.uuid == uuid and not row.lost), None)
-        if seen is None or seen.used is None or now - at > self.fresh_ms or at < self.unsure_until.get(device, 0):
+        if (
+            seen is None
+            or seen.used is None
+            or seen.total is None
+            or now - at > self.fresh_ms
+            or at < self.unsure_until.get(device, 0)
+        ):
             return None
-        total, attributed = seen.reserved + self.reserve, 0
+        total, attributed = (seen.reserved or 0) + self.reserve, 0
         for lease in self.leases.values():
             if device in lease.shares:
                 rows = [row for row in seen.processes if (row.pid, row.started) in lease.processes]

@@ -58,9 +58,9 @@ def test_what_is_not_supported_is_unknown_and_never_zero() -> None:
     library.fails = dict.fromkeys(["utilisation", "temperature", "power", "memory_v2"], NOT_SUPPORTED)
     told = nvml.sensors("GPU-0")
     assert (told.utilisation, told.temperature, told.power_mw) == (None, None, None)
-    assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 0, 1_000 * MIB, 15_000 * MIB)
+    assert nvml.memory("GPU-0") == Memory(16_000 * MIB, None, 1_000 * MIB, 15_000 * MIB)
     library.fails["memory_v1"] = NOT_SUPPORTED
-    assert nvml.memory("GPU-0").used is None
+    assert nvml.memory("GPU-0") == Memory(None, None, None, None)
     library.fails["processes"] = NOT_SUPPORTED
     assert list(nvml.processes("GPU-0")) == []
     fields = report(nvml, "b0", 1, {"GPU-0": 16_000 * MIB}, {})

@@ -191,3 +191,18 @@ def test_status_of_one_host_tells_of_that_host() -> None:
     assert [device.host for device in status.devices] == ["h2"]
     assert [(row.lease, row.purpose, row.note) for row in status.leases] == [(lease, "weights", "of m")]
     assert desk.status("h3").devices == []
+
+
+def test_a_card_whose_size_nobody_knows_is_none_and_one_that_told_it_before_has_it() -> None:
+    """Unknown is neither zero nor lost."""
+    desk = Desk()
+    nameless = wire.DeviceReport(uuid="u", index=0, used=0)
+    desk.say("h1", wire.Report(boot="b0", seq=1, devices=(nameless,)))
+    assert desk.status().devices == []
+    known = nameless.model_copy(update={"total": 16 * GIB, "reserved": GIB})
+    desk.say("h1", wire.Report(boot="b0", seq=2, devices=(known,)))
+    assert (desk.device("h1/u").room, desk.device("h1/u").reserved) == (15 * GIB - GIB // 2, GIB)
+    desk.say("h1", wire.Report(boot="b0", seq=3, devices=(nameless,)))
+    told = desk.device("h1/u")
+    assert (told.state, told.total, told.reserved, told.room) == ("ready", 16 * GIB, None, 16 * GIB - GIB // 2)
+    desk.check()

@@ -249,9 +249,9 @@ class Truth(RuleBasedStateMachine):
             self.time_passes(500, ())
         for device in self.desk.status().devices:
             name, uuid = device.device.split("/")
-            assert device.room == device.total - device.reserved - RESERVE, device
+            assert device.room == device.total - (device.reserved or 0) - RESERVE, device
             others = tuple(other for other in self.desk.hosts[name].devices if other != uuid)
-            self.desk.granted(device.total - device.reserved - RESERVE, hosts=(name,), exclude=others)
+            self.desk.granted(device.total - (device.reserved or 0) - RESERVE, hosts=(name,), exclude=others)
         self.desk.check()
 
 

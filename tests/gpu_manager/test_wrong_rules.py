@@ -32,7 +32,7 @@ def room_by(rule: Rule, state: State, device: Device) -> int | None:
         Known(memory, observed.get(key, 0), state.leases[key].expires_at - state.leases[key].ttl >= seen_at)
         for key, memory in device.leases.items()
     ]
-    total = min(device.total, view.report.total) - view.report.reserved - state.settings.reserve
+    total = min(device.total - view.kept, view.visible) - state.settings.reserve
     card, low, high = Picture(total, view.used, leases), -1, total + 1
     while high - low > 1:
         middle = (low + high) // 2

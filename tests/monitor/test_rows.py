@@ -102,7 +102,8 @@ def test_a_device_says_why_it_takes_no_lease() -> None:
         "device": "g/GPU-1", "host": "g", "uuid": "GPU-1", "index": 0, "model": "Card", "state": "ready",
         "cordoned": False, "fresh": True, "age_ms": 100, "total": 12, "reserved": 1, "used": 5, "granted": 4,
         "charged": 5, "foreign": 0, "room": 6, "leases": 2, "overused": 0, "utilisation": 55, "temperature": 60,
-        "power_mw": None,
+        "power_mw": None, "margin": None, "throttle": None, "sm_activity": None, "dram_activity": None,
+        "numa_node": None, "emergency": 0, "loading": None, "alarm": 0, "heat": "ok", "load": "calm", "role": "any",
     }  # fmt: skip
     variants: list[dict[str, Any]] = [
         {}, {"state": "lost", "fresh": False}, {"fresh": False}, {"cordoned": True, "utilisation": None},

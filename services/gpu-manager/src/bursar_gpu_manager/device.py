@@ -40,6 +40,16 @@ class View(NamedTuple):
     def used(self) -> int | None:
         return self.report.used
 
+    @property
+    def kept(self) -> int:
+        """What the driver keeps for itself. A driver that does not tell counts it as used."""
+        return self.report.reserved or 0
+
+    @property
+    def visible(self) -> int:
+        """What processes can have between them. Views are made of cards whose size is known only."""
+        return (self.report.total or 0) - self.kept
+
 
 def view_of(report: DeviceReport) -> View:
     known = {

@@ -73,7 +73,7 @@ def room_of(state: State, device: Device, *, emergency: bool = False) -> int | N
     view = state.view(device)
     if view is None or others is None:
         return None
-    total, kept = min(device.total, view.report.total), view.report.reserved
+    total, kept = min(device.total, view.visible + view.kept), view.kept
     reserve = max(0, state.settings.reserve - taken)
     if seeded("gpu_reserve_for_everybody"):
         return room(total, kept, charged, others, 0)

@@ -94,8 +94,9 @@ class Nvml:
         if told is None:
             told = self._ask("nvmlDeviceGetMemoryInfo", handle, lost=uuid)
         if told is None:
-            return Memory(0, 0, None, None)
-        return _memory(int(told.total), int(getattr(told, "reserved", 0)), int(told.used), int(told.free))
+            return Memory(None, None, None, None)
+        reserved = getattr(told, "reserved", None)
+        return _memory(int(told.total), None if reserved is None else int(reserved), int(told.used), int(told.free))
 
     def processes(self, uuid: str) -> Sequence[ProcessUse]:
         """Computing and drawing processes; one that is in both lists counts once, with the larger figure."""
@@ -154,8 +155,10 @@ class Nvml:
             return None
 
 
-def _memory(total: int, reserved: int, used: int, free: int) -> Memory:
+def _memory(total: int, reserved: int | None, used: int, free: int) -> Memory:
     """``used`` without ``reserved``, whichever way the driver counts; the larger figure when neither adds up."""
+    if reserved is None:
+        return Memory(total, None, max(used, total - free), free)
     if abs(total - used - free - reserved) <= SLACK:
         return Memory(total, reserved, used, free)
     if abs(total - used - free) <= SLACK and used >= reserved:

@@ -53,7 +53,7 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     if before is not None and _is_old(before, body):
         state.old_reports += 1
         return Refuse({})
-    state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(host, body), body.gate)
+    state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(state, host, body), body.gate)
     state.heard[host] = now
     for device in state.of_host(host).values():
         state.mark(device)
@@ -81,12 +81,16 @@ def _past(before: Sight | None, boot: str) -> tuple[str, ...]:
     return (*before.past, before.boot)[-PAST_BOOTS:]
 
 
-def _views(host: str, body: wire.Report) -> dict[str, View]:
-    """By name of the device; what is said to be lost is left out, as if it was not in the list."""
+def _views(state: State, host: str, body: wire.Report) -> dict[str, View]:
+    """By name of the device; what is said to be lost is left out, as if it was not in the list. So is a card whose size
+    nobody knows; one that has told it before still has it."""
     views: dict[str, View] = {}
     for report in body.devices:
-        if not report.lost:
-            views.setdefault(f"{host}/{report.uuid}", view_of(report))
+        name, known = f"{host}/{report.uuid}", report
+        if report.total is None and name in state.devices:
+            known = report.model_copy(update={"total": state.devices[name].total})
+        if not report.lost and known.total is not None:
+            views.setdefault(name, view_of(known))
     return views
 
 
@@ -97,6 +101,7 @@ def _differs(state: State, host: str, labels: dict[str, str]) -> bool:
 
 
 def _row(report: wire.DeviceReport) -> tuple[str, int, str, int]:
+    assert report.total is not None, "a view is of a card whose size is known"
     return (report.uuid, report.index, report.model, report.total)
 
 

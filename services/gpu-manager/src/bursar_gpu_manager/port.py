@@ -42,10 +42,11 @@ class Card:
 
 
 class Memory(NamedTuple):
-    """``used`` does not count ``reserved``, which the driver keeps for itself. None: unknown."""
+    """``used`` does not count ``reserved``, which the driver keeps for itself; where it does not tell how much that is,
+    it may. None: unknown."""
 
-    total: int
-    reserved: int
+    total: int | None
+    reserved: int | None
     used: int | None
     free: int | None
 

@@ -93,7 +93,7 @@ def _most(state: State, device: Device, urgent: bool) -> int:
     if urgent:
         return state.settings.reserve
     view = state.view(device)
-    return device.total - (view.report.reserved if view is not None else 0) - state.settings.reserve
+    return device.total - (view.kept if view is not None else 0) - state.settings.reserve
 
 
 def _closest(body: wire.Wanted, rooms: list[tuple[int, Device]]) -> tuple[int, Device] | None:

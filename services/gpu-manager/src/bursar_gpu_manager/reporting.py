@@ -33,9 +33,10 @@ def _device(port: DevicePort, card: Card, totals: dict[str, int], most: int) -> 
         memory, processes = port.memory(card.uuid), port.processes(card.uuid)
         sensors, topology = port.sensors(card.uuid), port.topology(card.uuid)
     except DeviceLost:
-        return {**fields, "total": totals.get(card.uuid, 0), "lost": True}
-    total = memory.total or totals.get(card.uuid, 0)
-    totals[card.uuid] = total
+        return {**fields, "total": totals.get(card.uuid), "lost": True}
+    total = totals.get(card.uuid) if memory.total is None else memory.total
+    if total is not None:
+        totals[card.uuid] = total
     largest = sorted(processes, key=_size, reverse=True)[:most]
     rest = {**sensors._asdict(), **topology._asdict()}
     return {

@@ -73,7 +73,7 @@ def _device(state: State, device: Device, now: int) -> dict[str, Any]:
         "fresh": fresh,
         "age_ms": age,
         "total": device.total,
-        "reserved": 0 if view is None else view.report.reserved,
+        "reserved": None if view is None else view.report.reserved,
         "used": None if report is None else report.used,
         "granted": sum(device.leases.values()),
         "charged": charge.charged,

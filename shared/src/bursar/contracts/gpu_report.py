@@ -43,8 +43,8 @@ class DeviceReport(Message):
     index: Annotated[int, Field(ge=0, le=4096)]
     model: Text = ""
     parent: Annotated[str, Field(max_length=96)] = ""
-    total: Bytes
-    reserved: Bytes = 0
+    total: Bytes | None = None
+    reserved: Bytes | None = None
     used: Bytes | None = None
     utilisation: Percent | None = None
     temperature: Degrees | None = None

@@ -46,7 +46,7 @@ class DeviceStatus(Message):
     fresh: bool
     age_ms: int | None
     total: int
-    reserved: int
+    reserved: int | None
     used: int | None
     granted: int
     charged: int
