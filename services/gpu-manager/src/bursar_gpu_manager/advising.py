@@ -50,10 +50,11 @@ def decide_startup(state: State, command: Command, now: int, fence: Fence) -> Ou
     assert lease is not None
     devices = [state.devices[name] for name, _ in lease.devices if name in state.devices]
     views = [state.view(device) for device in devices]
-    reports = [view.report for view in views if view is not None]
+    seen = [view for view in views if view is not None]
+    reports = [view.report for view in seen]
     if not devices or (len(reports) < len(devices) and body.visible is None):
         return Reject("conflict", "The cards of this lease are not seen now.", {"lease": body.lease})
-    visible = body.visible or min(report.total - report.reserved for report in reports)
+    visible = body.visible or min(view.visible for view in seen)
     numa = [-1 if report.numa_node is None else report.numa_node for report in reports]
     granted = Granted(lease.devices[0][1], visible, [device.index for device in devices], numa)
     load = body.load
