@@ -163,3 +163,15 @@ async def breaker_and_registry(*, trusted: bool = True) -> AsyncIterator[tuple[B
 async def moment(seconds: float = 0.01) -> None:
     """Let what is under way arrive; the loop's time is virtual."""
     await asyncio.sleep(seconds)
+
+
+async def ruled(there: FakeRegistry, *rules: wire.ClientRule, groups: tuple[wire.Group, ...] = ()) -> None:
+    """The registry has other rules, and its next pulse says so."""
+    there.rules, there.groups, there.edition = list(rules), list(groups), there.edition + 1
+    there.pulse()
+    await moment(1.1)
+
+
+def rule(target: str | None, fallbacks: list[wire.Fallback] | None = None, **guard: int) -> wire.ClientRule:
+    guards = wire.Guard.model_validate(guard)
+    return wire.ClientRule(target=target, probe_ttl_ms=2_000, guard=guards, fallbacks=fallbacks or [])

@@ -11,10 +11,12 @@ from typing import Literal, NamedTuple
 import httpx2
 import pytest
 
+from bursar.client.breaker_call import CircuitCall
 from bursar.client.breaker_errors import CircuitOpen
 from bursar.client.breaker_http import BreakerTransport
 from bursar.client.http import http_client
 from bursar.client.trust import trust_file, verifier_of
+from bursar.contracts.breaker import ClientRule, Fallback, Guard
 from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment
 from tests.client.fakes import FakeLimiter, fleet_and_limiter
 from tests.client.virtual import run
@@ -181,3 +183,40 @@ def test_keys_are_found_beside_the_credentials_or_where_the_environment_says(tmp
     for text in ("[]", "{", '{"breaker": "no key"}'):
         trust.write_text(text)
         assert verifier_of(trust) is None
+
+
+def test_a_client_follows_the_chain_and_reserves_nothing_when_no_step_may_be_called() -> None:
+    """The gate looks at all of them; each request goes where the chain says."""
+
+    async def history() -> None:
+        seen: list[str] = []
+
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            seen.append(request.url.host)
+            return httpx2.Response(200, json={})
+
+        def reroute(request: httpx2.Request, call: CircuitCall) -> httpx2.Request:
+            return httpx2.Request(request.method, f"http://{call.target}/", extensions=request.extensions)
+
+        async with breaker_and_registry() as (breaker, there, _), fleet_and_limiter(slots=2) as (limiter, limits, _):
+            link = Fallback(kind="model", to="q")
+            there.rules = [ClientRule(target="p", probe_ttl_ms=1_000, guard=Guard(), fallbacks=[link])]
+            there.edition += 1
+            there.pulse()
+            await moment(1.1)
+            async with http_client(
+                limiter, "b", wait=0.0, breaker="p", circuits=breaker, reroute=reroute,
+                transport=httpx2.MockTransport(answer),
+            ) as client:  # fmt: skip
+                for _ in range(2):
+                    assert (await client.post("http://p/", json={})).status_code == 200
+                    there.change("p", "open", 60_000)
+                    await moment()
+                assert seen == ["p", "q"]
+                there.change("q", "open", 60_000)
+                await moment()
+                asked = len(limits.heard)
+                assert (await client.post("http://p/", json={})).status_code == 503
+                assert len(limits.heard) == asked
+
+    run(history())

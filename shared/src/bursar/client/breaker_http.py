@@ -70,10 +70,31 @@ class _Wrapper(httpx2.AsyncBaseTransport):
 
 
 class BreakerGate(_Wrapper):
-    """Turns away what is not to be called; a look-up, nothing is sent."""
+    """Turns away what is not to be called; a look-up, nothing is sent. ``follow``: lets go what may go to any step of
+    the target's fallback chain."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        target: Target,
+        inner: httpx2.AsyncBaseTransport,
+        on_refused: Literal["answer", "raise"] = "answer",
+        *,
+        follow: bool = False,
+    ) -> None:
+        super().__init__(breaker, target, inner, on_refused)
+        self._follow = follow
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        verdict = self._breaker.allows(self._target_of(request))
+        target = self._target_of(request)
+        if self._follow:
+            steps = self._breaker.chain(target).steps
+            verdicts = [self._breaker.peek(step.target) for step in steps if step.target is not None]
+            if len(verdicts) == len(steps) and not any(verdict or verdict.may_probe for verdict in verdicts):
+                assert isinstance(verdicts[0], Stopped)
+                return self._refuse(request, verdicts[0].error())
+            return await self._inner.handle_async_request(request)
+        verdict = self._breaker.allows(target)
         if isinstance(verdict, Stopped) and not verdict.may_probe:
             return self._refuse(request, verdict.error())
         request.extensions = {**request.extensions, ADMITTED: True}

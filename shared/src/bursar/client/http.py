@@ -37,7 +37,7 @@ import httpx2
 
 from bursar.client import headers as rate_limits
 from bursar.client.breaker import Breaker
-from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport
+from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport, Reroute
 from bursar.client.charge_model import ChargeModel
 from bursar.client.charges import Charges, charge_of, settle
 from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
@@ -255,6 +255,7 @@ def http_client(
     transport: httpx2.AsyncBaseTransport | None = None,
     breaker: Budget | None = None,
     slow_after: float | None = None,
+    reroute: Reroute | None = None,
     circuits: Breaker | None = None,
     **client: Any,
 ) -> httpx2.AsyncClient:
@@ -272,7 +273,8 @@ def http_client(
     says; where the maximum is charged in advance it is always reserved). ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
-    which the breaker counts the call as slow. ``circuits``: the fleet's breaker.
+    which the breaker counts the call as slow. ``reroute``: follow the target's fallback chain; makes of a request the
+    one to another target. ``circuits``: the fleet's breaker.
 
     All else goes to ``httpx2.AsyncClient``, with the defaults of the official SDKs for time-outs (600 s, 5 s to
     connect) and redirects, and without a bound on connections, since the budget bounds the calls. Proxies of the
@@ -289,6 +291,7 @@ def http_client(
     client.setdefault("follow_redirects", True)
     if breaker is None or circuits is None:
         return httpx2.AsyncClient(transport=LimitedTransport(limiter, budget, inner, options), **client)
-    inner = BreakerTransport(circuits, breaker, inner, on_refused, slow_after)
+    inner = BreakerTransport(circuits, breaker, inner, on_refused, slow_after, reroute)
     limited = LimitedTransport(limiter, budget, inner, options)
-    return httpx2.AsyncClient(transport=BreakerGate(circuits, breaker, limited, on_refused), **client)
+    gate = BreakerGate(circuits, breaker, limited, on_refused, follow=reroute is not None)
+    return httpx2.AsyncClient(transport=gate, **client)
