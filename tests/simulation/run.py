@@ -11,6 +11,7 @@ from tests.simulation.breaker import BreakerWorkload
 from tests.simulation.gpu_manager import GpuWorkload
 from tests.simulation.limiter import LimiterWorkload
 from tests.simulation.limiter_fleet import drawn
+from tests.simulation.limiter_leases import LimiterLeasesWorkload
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.scheduler import SchedulerWorkload
 from tests.simulation.workload import Workload
@@ -19,6 +20,7 @@ from tests.simulation.world import History
 WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "bank": BankWorkload,
     "limiter": LimiterWorkload,
+    "limiter-leases": LimiterLeasesWorkload,
     "breaker": BreakerWorkload,
     "gpu-manager": GpuWorkload,
     "monitor": MonitorWorkload,
