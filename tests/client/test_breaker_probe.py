@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from bursar.client.breaker_call import CircuitCall
 from bursar.client.breaker_errors import CircuitOpen
 from tests.client.breaker_fakes import breaker_and_registry, moment
 from tests.client.virtual import run
@@ -228,5 +229,37 @@ def test_a_circuit_that_has_closed_meanwhile_needs_no_permit() -> None:
                 assert not call.is_probe
             await moment(0.2)
             assert breaker.allows("p")
+
+    run(history())
+
+
+def test_a_health_check_tries_a_half_open_target_although_nobody_calls_it() -> None:
+    """By a permit as any other call, and only then; what it finds is the probe's result."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            seen = 0
+
+            async def check(call: CircuitCall) -> None:
+                nonlocal seen
+                seen += 1
+                call.answered(503 if seen == 1 else 200)
+                if seen == 2:
+                    raise ConnectionError
+
+            task = breaker.watch("p/m", check, every=1.0)
+            await moment(3.0)
+            assert seen == 0
+            there.change("p", "half_open")
+            await moment(4.0)
+            assert seen in {3, 4, 5}
+            assert there.results()[:3] == ["overload", "ok", "ok"]
+            there.change("p", "closed")
+            await moment()
+            before = seen
+            await moment(3.0)
+            assert seen == before
+            assert not task.done()
+        assert task.cancelled()
 
     run(history())

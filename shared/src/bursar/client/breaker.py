@@ -27,10 +27,12 @@ from typing import Any, Final, TypeVar
 
 from bursar.bus.base import Bus
 from bursar.bus.signing import Verifier
+from bursar.client.background import Background
 from bursar.client.breaker_call import FREELY, CircuitCall, Entry
 from bursar.client.breaker_errors import BreakerUnavailable, CircuitOpen
 from bursar.client.breaker_gates import Gates
 from bursar.client.breaker_guard import F, guarded, run
+from bursar.client.breaker_health import Check, watch
 from bursar.client.breaker_load import Load, Terms
 from bursar.client.breaker_local import BAD, FAILURES, GOOD, LocalEvidence
 from bursar.client.breaker_probe import ASK_MS, Lease
@@ -80,6 +82,7 @@ class Breaker:
         self._now = self.clock.now
         self._reporter = Reporter(bus, self.clock, self.registry)
         self._load = Load(self.clock, lambda: self.registry.policy)
+        self._watching = Background()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -89,6 +92,7 @@ class Breaker:
 
     async def close(self, timeout: float = 1.0) -> None:
         """Send what is left to report, and stop listening."""
+        await self._watching.drain(0.0)
         self._reporter.send()
         await self.registry.close(timeout)
         self._reporter.close()
@@ -195,6 +199,12 @@ class Breaker:
             return self.chain(what) if follow and isinstance(what, str) else _chain_of(what)
 
         return lambda work: guarded(self, chain, work, retries, slow_after, give)
+
+    def watch(self, target: str, check: Check, every: float = 5.0) -> asyncio.Task[None]:
+        """Have a half-open target tried by ``check`` each so many seconds, although nobody has a call for it, until the
+        task is cancelled or this is closed."""
+        self._gates.path(target)
+        return self._watching.spawn(watch(self, target, check, every))
 
     # ---- what a target is sent
 
