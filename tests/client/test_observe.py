@@ -181,6 +181,22 @@ def test_a_429_stops_this_process_at_once_and_is_reported_once() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("headers", [{"retry_after": "0"}, {}])
+def test_a_429_without_a_time_is_reported_too(headers: dict[str, str]) -> None:
+    """The limiter says how long, and this process goes by its answer."""
+
+    async def main() -> None:
+        w = World()
+        async with Fleet(None, bus=w.bus, clock=w.clock) as fleet:
+            async with fleet.http_client("team/gpt", transport=respond(429, **headers)) as client:
+                await client.post(URL, json=BODY)
+                await asyncio.sleep(0.05)
+            assert [verb for verb, _ in w.there.heard].count("rate-limited") == 1
+            assert fleet.limiter.freezes.left("team/gpt", CALL) > 500.0
+
+    run(main())
+
+
 def test_a_call_waits_until_the_freeze_is_over() -> None:
     """It is reserved again, and sent once."""
 

@@ -137,6 +137,13 @@ def test_without_a_time_it_is_a_second_then_twice_as_long() -> None:
     assert broadcast(limited(desk, "p")).remaining_ms == 1_000
 
 
+def test_a_provider_that_says_at_once_has_refused_all_the_same() -> None:
+    """A moment's pause, and the pace is cut."""
+    desk = Desk(BudgetSpec(name="p", limits={"requests": LimitSpec(limit=1_000, window_ms=MINUTE)}))
+    assert broadcast(limited(desk, "p", after=0)).remaining_ms == LEAST_MS
+    assert desk.status("p").budgets[0].dimensions["requests"].pace_permille < 800
+
+
 def test_an_operator_ends_a_freeze() -> None:
     """And who waits is let in at once."""
     desk = Desk(PROVIDER, TEAM)

@@ -39,7 +39,8 @@ from bursar_limiter.settling import unknown_budget
 from bursar_limiter.state import State
 
 LEAST_MS: Final = 250
-"""What a report costs its reporter at least."""
+"""What a report costs its reporter at least; and how long a freeze is when the provider says "at once": it has refused
+all the same."""
 FIRST_MS: Final = 1_000
 LONGEST_MS: Final = 60_000
 """How long is waited when the provider does not say, the first time and at most."""
@@ -66,6 +67,7 @@ def decide_rate_limited(state: State, command: Command, now: int, fence: Fence) 
     asked = body.retry_after_ms
     if asked is None:
         asked = min(LONGEST_MS, FIRST_MS << min(strikes - 1, 16))
+    asked = asked or LEAST_MS
     known = min((meter.frozen_until for meter in meters), default=now)
     allowance = left_of(adapted, command.principal, now, most)
     until = _end(now, known, asked, most, allowance)

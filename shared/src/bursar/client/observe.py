@@ -35,6 +35,9 @@ EVERY_MS: Final = 250.0
 SAME_MS: Final = 100.0
 """A freeze that ends so little later than the one that is known is not reported."""
 
+AT_ONCE_MS: Final = 250.0
+"""What a 429 without a time, or with none to wait, is taken for; one that is known to last so long is not reported."""
+
 PATIENCE_MS: Final = 30_000.0
 """For how long a 429 is reported to a limiter that does not answer."""
 
@@ -291,7 +294,7 @@ class Observer:
     def _was_limited(self, budget: str, told: RateLimitHeaders, amounts: Mapping[str, int]) -> None:
         dimensions = used_up(told, amounts)
         asked = None if told.retry_after is None else min(86_400_000, round(told.retry_after * 1000.0))
-        if self._freezes.known(budget, dimensions) + SAME_MS >= (SAME_MS + 1.0 if asked is None else asked):
+        if self._freezes.known(budget, dimensions) + SAME_MS >= (asked or AT_ONCE_MS):
             return
         if asked is not None:
             self._freezes.own(budget, dimensions, asked)
