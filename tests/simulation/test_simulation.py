@@ -16,7 +16,7 @@ from tests.simulation.simulator import Violation
 SEEDS = int(os.environ.get("BURSAR_SEEDS", "2000"))
 """Histories in all; see `SHARES`."""
 
-SHARES = {"bank": 40, "limiter": 40, "limiter-leases": 2}
+SHARES = {"bank": 40, "limiter": 40, "limiter-leases": 1}
 """Percent of the histories that a decider gets; most go to those that try the kernel hardest."""
 
 SHARE = 5
