@@ -1,4 +1,5 @@
-"""The real limiter as a workload, and a provider that knows nothing of it.
+"""The real limiter as a workload, and a provider that knows nothing of it: a key, two budgets that share it, agents and
+runs with budgets of their own, and a purse.
 
 The provider charges each call at a moment between its permit and its send deadline, on true time; what a client
 knows of the limiter's time is what `bursar.client` knows: an answer's time is not older than its request.
@@ -9,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bursar.contracts.limiter import (
+    PRIORITIES,
     Amounts,
     BudgetSpec,
+    ChildSpec,
     Clock,
     LimitSpec,
     Reserve,
@@ -19,6 +22,7 @@ from bursar.contracts.limiter import (
     Usage,
     Withdraw,
 )
+from bursar.contracts.limiter_control import Progress
 from bursar.contracts.limiter_observed import Adapting, RateLimited
 from bursar.kernel.decider import Decider, Fence
 from bursar_limiter.checking import validate
@@ -36,11 +40,13 @@ WINDOW_MS = 2_000
 REQUESTS = 12
 TOKENS = 4_000
 CONCURRENT = 6
-BUDGET = "key/main"
+RUNNING = 4
+"""Calls in flight of one agent in the main budget."""
+KEY, MAIN, SIDE, PURSE = "key", "key/main", "key/side", "purse"
 
 BUDGETS = (
     BudgetSpec(
-        name=BUDGET,
+        name=KEY,
         limits={
             "requests": LimitSpec(limit=REQUESTS, window_ms=WINDOW_MS),
             "input_tokens": LimitSpec(limit=TOKENS, window_ms=WINDOW_MS),
@@ -51,12 +57,24 @@ BUDGETS = (
         max_waiting=20,
         adapt=Adapting(recover=False),  # what is looked for is found under load
     ),
+    BudgetSpec(
+        name=MAIN,
+        parent=KEY,
+        each_agent=ChildSpec(limits={"concurrent": LimitSpec(limit=RUNNING, window_ms=0)}),
+        each_run=ChildSpec(limits={"requests": LimitSpec(limit=9, window_ms=3_000, paced=False)}, weight=50),
+        also=(PURSE,),
+        max_ttl_ms=4_000,
+        max_waiting=20,
+    ),
+    BudgetSpec(name=SIDE, parent=KEY, weight=200, max_ttl_ms=4_000, max_waiting=20),
+    BudgetSpec(name=PURSE, kind="purse", limits={"usd_micros": LimitSpec(limit=10**9, window_ms=0)}, max_ttl_ms=4_000),
 )
 
 
 class Charge(NamedTuple):
-    """A call at the provider: charged when (true ms), over when, how many tokens."""
+    """A call at the provider: whose it is, charged when (true ms), over when, how many tokens."""
 
+    who: str
     at: int
     until: int
     tokens: int
@@ -81,7 +99,8 @@ class LimiterWorkload:
 
     def next(self, client: Client) -> tuple[Any, dict[str, Any], bool]:
         if client.todo:
-            return Settle, client.todo.pop(0), False
+            fields = client.todo.pop(0)
+            return (Progress if fields.pop("so_far", False) else Settle), fields, False
         number = client.number * 5 + client.queries * 3
         waiting = [question for question in client.open.values() if getattr(question.body, "wait_ms", 0)]
         if waiting and number % 4 == 0:
@@ -91,12 +110,19 @@ class LimiterWorkload:
             client.queries -= 1
             return (Status, {}, True) if number % 2 else (Clock, {}, True)
         if number % 41 == 0:
-            return RateLimited, {"budget": BUDGET, "retry_after_ms": 20 + number % 200}, False
+            return RateLimited, {"budget": MAIN, "retry_after_ms": 20 + number % 200}, False
         tokens = 50 + number * 7919 % 900
         wait = (0, 0, 300, 1_500)[number % 4]
-        amounts = Amounts(input_tokens=tokens)
-        name = "key/none" if number % 37 == 0 else BUDGET
-        return Reserve, {"budget": name, "amounts": amounts, "wait_ms": wait, "ttl_ms": 1_000 + number % 3_000}, False
+        fields = {
+            "budget": "key/none" if number % 37 == 0 else (MAIN, SIDE, MAIN, KEY)[number // 5 % 4],
+            "amounts": Amounts(input_tokens=tokens, usd_micros=tokens),
+            "wait_ms": wait,
+            "ttl_ms": 1_000 + number % 3_000,
+            "priority": PRIORITIES[number // 3 % 3],
+            "run": (None, "one", "two")[number % 3],
+            "also": () if number % 7 else (PURSE,),
+        }
+        return Reserve, fields, False
 
     def last(self) -> tuple[Any, dict[str, Any]]:
         return Status, {}
@@ -106,7 +132,8 @@ class LimiterWorkload:
 
     def changed(self, body: Any) -> Any:
         if isinstance(body, Reserve):
-            return body.model_copy(update={"amounts": Amounts(input_tokens=body.amounts.input_tokens + 1)})
+            more = body.amounts.model_copy(update={"input_tokens": body.amounts.input_tokens + 1})
+            return body.model_copy(update={"amounts": more})
         return None
 
     # ---- what they do with the answers
@@ -131,11 +158,15 @@ class LimiterWorkload:
         tokens = simulator.between(1, question.body.amounts.input_tokens)
         charged_at = sends_at + simulator.between(0, 200)
         ends_at = charged_at + simulator.between(10, 250)
-        self.charges.append(Charge(charged_at, ends_at, tokens))
+        who = client.name if question.body.budget == MAIN else ""
+        self.charges.append(Charge(who, charged_at, ends_at, tokens))
+        if tokens % 3 == 0:
+            told = {"so_far": True, "reservation": reservation, "usage": Usage(input_tokens=tokens // 2, usd_micros=1)}
+            simulator.at(charged_at - simulator.now, client.todo.append, told)
         simulator.at(ends_at - simulator.now, self._end, client, reservation, tokens)
 
     def _end(self, client: Client, reservation: str, tokens: int) -> None:
-        client.todo.append({"reservation": reservation, "usage": Usage(input_tokens=tokens)})
+        client.todo.append({"reservation": reservation, "usage": Usage(input_tokens=tokens, usd_micros=tokens)})
 
     # ---- what must hold
 
@@ -152,7 +183,9 @@ class LimiterWorkload:
             (REQUESTS, [(charge.at, 1) for charge in self.charges]),
             (TOKENS, [(charge.at, charge.tokens) for charge in self.charges]),
         ):
-            seen_by_all(Limit(BUDGET, "amount", limit, WINDOW_MS), amounts).must_be_clean()
+            seen_by_all(Limit(KEY, "amount", limit, WINDOW_MS), amounts).must_be_clean()
         for charge in self.charges:
             flying = sum(other.at <= charge.at < other.until for other in self.charges)
             assert flying <= CONCURRENT, f"{flying} calls in flight"
+            mine = sum(other.at <= charge.at < other.until and other.who == charge.who for other in self.charges)
+            assert not charge.who or mine <= RUNNING, f"{mine} calls of {charge.who} in flight"

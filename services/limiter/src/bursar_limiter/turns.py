@@ -61,7 +61,7 @@ class Entry:
 class Turns:
     """The turns of one line. ``virtual`` is the line's own time; all operations cost O(log n), amortised."""
 
-    __slots__ = ("_heaps", "_passed", "_served_until", "_since", "_tidy_served", "count", "virtual")
+    __slots__ = ("_heaps", "_passed", "_pushed", "_served_until", "_since", "_tidy_served", "count", "virtual")
 
     def __init__(self) -> None:
         self.clear()
@@ -71,9 +71,10 @@ class Turns:
         self.virtual = 0
         self.count = 0
         self._served_until: dict[str, int] = {}
-        self._heaps: list[list[tuple[int, int, Entry]]] = [[] for _ in range(CLASSES)]
+        self._heaps: list[list[tuple[int, int, int, Entry]]] = [[] for _ in range(CLASSES)]
         self._since: list[deque[Entry]] = [deque() for _ in range(CLASSES)]
         self._passed = [False] * CLASSES
+        self._pushed = 0
         self._tidy_served = SPARE
 
     def enter(self, entry: Entry) -> None:
@@ -84,15 +85,17 @@ class Turns:
     def _push(self, entry: Entry) -> None:
         heap = self._heaps[entry.rank]
         if len(heap) >= 2 * self.count + SPARE:
-            heap[:] = [item for item in heap if not item[2].gone]
+            heap[:] = [item for item in heap if not item[3].gone]
             heapify(heap)
             self._since[entry.rank] = deque(other for other in self._since[entry.rank] if not other.gone)
-        heappush(heap, (entry.start, entry.waiter.order, entry))
+        self._pushed += 1
+        heappush(heap, (entry.start, entry.waiter.order, self._pushed, entry))
         self._since[entry.rank].append(entry)
 
     def put_back(self, entry: Entry) -> None:
         """It was next, and somebody of a better class has come."""
-        heappush(self._heaps[entry.rank], (entry.start, entry.waiter.order, entry))
+        self._pushed += 1
+        heappush(self._heaps[entry.rank], (entry.start, entry.waiter.order, self._pushed, entry))
 
     def remove(self, entry: Entry) -> None:
         if not entry.gone:
@@ -104,7 +107,7 @@ class Turns:
         self._age(now)
         for heap in self._heaps:
             while heap:
-                start, _, entry = heappop(heap)
+                start, _, _, entry = heappop(heap)
                 if not entry.gone:
                     self.virtual = max(self.virtual, start)
                     return entry
