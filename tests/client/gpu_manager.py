@@ -14,7 +14,9 @@ from bursar.bus.codec import decode
 from bursar.client.fleet import Fleet
 from bursar.client.gpu import Gpu
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_advice as advice
 from bursar.contracts import gpu_cache as cache
+from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Accept, Notice, Outcome, Park, Refuse, Reject
 from tests.client.fakes import FakeBus, Message
 from tests.client.virtual import LoopClock
@@ -33,6 +35,12 @@ VERBS: dict[str, type[Any]] = {
     "cache-leave": cache.CacheLeave,
     "cache-gone": cache.CacheGone,
     "cache-where": cache.CacheWhere,
+    "movable": moves.Movable,
+    "move": moves.Move,
+    "fragmentation": moves.Fragmentation,
+    "startup": advice.Startup,
+    "advise": advice.Advise,
+    "pace": advice.Pace,
 }
 
 

@@ -8,8 +8,8 @@
 
 Before a move is proposed it is looked at again: leases come and go, and a move that would not gain a slab any more, or
 has no room any more, is left out. While a move is `agreed` both copies are charged; it ends when its owner has given
-the old one back (`loaded`) or when its time is over (then the new one goes back). An owner that declined is not asked
-again for a while.
+the old one back (`loaded`) or when its time is over (then the new one goes back). An owner that declined, or could
+not, is not asked again for a while.
 
 Decisions (`begin`, `answer`, `lapse`) give events and change nothing; `apply` folds an event. Times are ms.
 """
@@ -28,7 +28,7 @@ ANSWER_MS: Final = 5_000
 LOAD_MS: Final = 300_000
 """So long it has to load the new copy and give the old one back."""
 ASK_AGAIN_MS: Final = 600_000
-"""An owner that declined, or said nothing, is left alone for so long."""
+"""An owner that declined, said nothing, or could not is left alone for so long."""
 
 Step = Literal["proposed", "agreed", "loaded", "declined", "lapsed", "failed", "skipped"]
 NEXT: Final[Mapping[str, frozenset[str]]] = {
@@ -142,7 +142,7 @@ class Moving:
     def _ended(self, event: Moved) -> None:
         self.done[event.step] = self.done.get(event.step, 0) + 1
         self.quiet = {lease: until for lease, until in self.quiet.items() if until > event.at}
-        if event.step in {"declined", "lapsed"}:
+        if event.step in {"declined", "lapsed", "failed"}:
             self.quiet[event.lease] = event.at + ASK_AGAIN_MS
 
     # ---- dump and load

@@ -31,6 +31,7 @@ from bursar.client.errors import BadReply
 from bursar.client.gpu_cache import GpuCache
 from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
 from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
+from bursar.client.gpu_moves import GpuMoves
 from bursar.client.notices import Notices
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
@@ -49,7 +50,8 @@ REAP: Final = 30_000.0
 
 
 class Gpu:
-    """Made by `bursar.connect`: ``fleet.gpu``. ``cache``: weights that agents share."""
+    """Made by `bursar.connect`: ``fleet.gpu``. ``cache``: weights that agents share; ``moves``: leases
+    that may be moved, and advice for engines."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Gpu:
         )
         self.principal = bus.principal
         self.cache = GpuCache(self)
+        self.moves = GpuMoves(self)
         self._held: dict[str, GpuLease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Lock | None = None
@@ -84,6 +87,7 @@ class Gpu:
                 await self._notices.start()
                 self._notices.listen("lease_lost", self._on_lost)
                 self._notices.listen("cache", self.cache.hear)
+                self._notices.listen("move_wanted", self.moves.hear)
                 self._is_listening = True
 
     async def close(self, timeout: float = 5.0) -> int:
@@ -95,6 +99,7 @@ class Gpu:
             self._is_listening = False
             self._notices.ignore("lease_lost", self._on_lost)
             self._notices.ignore("cache", self.cache.hear)
+            self._notices.ignore("move_wanted", self.moves.hear)
             await self._notices.close()
             await self.caller.close()
         return unfinished
@@ -230,6 +235,12 @@ class Gpu:
             return True
         lease.release_soon()
         return False
+
+    def take(self, fields: dict[str, Any], reply: Reply) -> GpuLease:
+        """A lease that was granted by another way than `lease`; it is renewed from now on."""
+        lease = self._lease(Ask(fields, 0.0), reply)
+        self._keeping[lease.id] = self.background.spawn(self._keep(lease))
+        return lease
 
     def _abandon(self, call: Call, ask: Ask) -> None:
         """Nobody waits for the answer any more; if it is a grant, it goes back."""

@@ -1,0 +1,140 @@
+"""Leases that their owner agrees to move, and advice for engines.
+
+::
+
+    async def reload(there: GpuLease) -> None:      # called when the manager would like the memory elsewhere
+        load_the_model(there.device)                # both leases hold meanwhile
+        switch_over(there)                          # when it returns, the first lease is released
+
+    lease = await fleet.gpu.lease(12 << 30)
+    await fleet.gpu.moves.allow(lease, reload, cost=0.5)
+
+What raises in the callback ends the move: the second lease goes back, the first stays. After a move the second lease
+may be moved in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from bursar.client.errors import BadReply
+from bursar.client.gpu_lease import GpuLease
+from bursar.contracts.base import Message
+from bursar.contracts.gpu_advice import Advised, Paced, Started
+from bursar.contracts.gpu_moves import FragmentationReply
+from bursar.errors import BursarError
+
+if TYPE_CHECKING:
+    from bursar.client.gpu import Gpu
+
+M = TypeVar("M", bound=Message)
+Reload = Callable[[GpuLease], Awaitable[object]]
+"""Loads what the first lease is for into the second, and uses that from then on."""
+
+
+class Allowed(NamedTuple):
+    lease: GpuLease
+    reload: Reload
+    cost: float
+    hosts: tuple[str, ...]
+
+
+class GpuMoves:
+    """Made by `Gpu`: ``fleet.gpu.moves``. All methods raise a `bursar.errors.BursarError`."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._allowed: dict[str, Allowed] = {}
+        self.failures: list[Exception] = []
+
+    async def allow(self, lease: GpuLease, reload: Reload, *, cost: float = 0.0, hosts: Sequence[str] = ()) -> None:
+        """The lease may be moved. ``cost``: seconds of work that an interruption costs beside loading; ``hosts``: only
+        to these. ``reload`` must return in five minutes."""
+        allowed = Allowed(lease, reload, cost, tuple(hosts))
+        await self._say(lease, cost_ms=int(cost * 1_000), hosts=list(hosts))
+        self._allowed[lease.id] = allowed
+
+    async def forbid(self, lease: GpuLease) -> None:
+        """It may not be moved any more."""
+        self._allowed.pop(lease.id, None)
+        await self._say(lease, cost_ms=None)
+
+    async def fragmentation(self, memory: int | None = None, devices: int = 1) -> FragmentationReply:
+        """How much of what is free is in remainders; with ``memory`` also what would have to move so that it fits."""
+        return await self._query("fragmentation", FragmentationReply, memory=memory, devices=devices)
+
+    # -- advice
+
+    async def startup(self, lease: GpuLease, model: str, *, engine: str = "vllm", **how: Any) -> Started:
+        """Arguments with which an engine stays within a lease. ``how``: as `Gpu.what_if`; and ``host_memory``,
+        ``swap_space_fraction`` (thousandths), ``visible``."""
+        own = {name: how.pop(name) for name in ("host_memory", "swap_space_fraction", "visible") if name in how}
+        load = {"model": model, **how}
+        return await self._query("startup", Started, lease=lease.id, fence=lease.fence, engine=engine, load=load, **own)
+
+    async def advise(self, curve: dict[str, Any], **more: Any) -> Advised:
+        """Which batch and how many replicas; see `bursar.contracts.gpu_advice.Advise`."""
+        return await self._query("advise", Advised, curve=curve, **more)
+
+    async def pace(self, cpu_us: int, gpu_us: int, steps: int, most: int) -> Paced:
+        """How many requests should run at a time, after this window."""
+        return await self._query("pace", Paced, cpu_us=cpu_us, gpu_us=gpu_us, steps=steps, most=most)
+
+    # -- inside
+
+    def hear(self, body: dict[str, Any]) -> None:
+        """The manager would like a lease elsewhere; whose owner did not allow it, does not answer, which declines."""
+        allowed = self._allowed.get(str(body.get("lease")))
+        if allowed is not None and allowed.lease.held:
+            self._gpu.background.spawn(self._move(allowed))
+
+    async def _move(self, allowed: Allowed) -> None:
+        lease = allowed.lease
+        fields = {"lease": lease.id, "fence": lease.fence, "agree": True}
+        call = self._gpu.caller.request("move", fields)
+        try:
+            reply = await self._gpu.caller.run(call, self._gpu.clock.now() + lease.ttl * 1_000.0)
+            if reply.body.get("ok") is not True:
+                return
+            there = self._gpu.take(lease.fields, reply)
+        except BursarError:
+            self._gpu.caller.give_up(call)
+            return
+        await self._reload(allowed, there)
+
+    async def _reload(self, allowed: Allowed, there: GpuLease) -> None:
+        try:
+            await allowed.reload(there)
+            there.check()
+        except Exception as error:  # noqa: BLE001 - whatever the owner's code raises: the first lease stays
+            self.failures.append(error)
+            await there.release()
+            return
+        self._allowed.pop(allowed.lease.id, None)
+        await allowed.lease.release()
+        try:
+            await self.allow(there, allowed.reload, cost=allowed.cost, hosts=allowed.hosts)
+        except BursarError:
+            return  # it stays where it is then
+
+    async def _say(self, lease: GpuLease, **fields: Any) -> None:
+        await self._gpu.start()
+        call = self._gpu.caller.request("movable", {"lease": lease.id, "fence": lease.fence, **fields})
+        try:
+            await self._gpu.caller.run(call, self._deadline())
+        finally:
+            self._gpu.caller.give_up(call)
+
+    async def _query(self, verb: str, model: type[M], **fields: Any) -> M:
+        await self._gpu.start()
+        reply = await self._gpu.caller.run(self._gpu.caller.query(verb, fields), self._deadline())
+        try:
+            return model.model_validate(reply.body)
+        except ValidationError as error:
+            raise BadReply("the answer cannot be read", errors=error.error_count()) from None
+
+    def _deadline(self) -> float:
+        return self._gpu.clock.now() + self._gpu.patience * 1_000.0

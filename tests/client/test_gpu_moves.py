@@ -1,0 +1,122 @@
+"""Moves as an owner sees them, and advice, against the real rules on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bursar.client.gpu import Gpu
+from bursar.client.gpu_lease import GpuLease
+from bursar.errors import CallerError
+from tests.client.gpu_manager import fleet_and_manager
+from tests.client.virtual import run
+
+GIB = 1024**3
+HALF = GIB // 2
+CARDS = [f"h1/SIM-h1-{number}" for number in range(3)]
+
+
+async def golden(gpu: Gpu) -> GpuLease:
+    """3.5, 5 and 9 GiB are free; the lease of half a GiB on the first card is in the way."""
+    for number, halves in enumerate((23, 21, 13)):
+        await gpu.lease(halves * HALF, exclude=[card for card in CARDS if card != CARDS[number]], ttl=60.0)
+    return await gpu.lease(HALF, exclude=CARDS[1:], ttl=60.0, note="movable")
+
+
+def test_an_owner_that_allows_it_is_moved_once() -> None:
+    """Both leases hold while it reloads; then the first is gone, and memory is usable again."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=3x16GiB") as (gpu, _, _):
+            lease = await golden(gpu)
+            moved: list[GpuLease] = []
+
+            async def reload(there: GpuLease) -> None:
+                assert lease.held
+                assert there.held
+                await asyncio.sleep(3.0)
+                moved.append(there)
+
+            await gpu.moves.allow(lease, reload, cost=0.5)
+            before = await gpu.moves.fragmentation()
+            assert before.classes[2].fragmentation == 314_285
+            assert [move.target for move in before.plan] == [CARDS[1]]
+            await asyncio.sleep(20.0)
+            [there] = moved
+            assert there.devices[0].device == CARDS[1]
+            assert lease.ended
+            assert there.held
+            told = await gpu.moves.fragmentation(memory=8 * GIB)
+            assert told.classes[2].fragmentation == 85_714
+            assert told.done == {"loaded": 1}
+            assert told.clearing is not None
+            await gpu.moves.forbid(there)
+
+    run(main())
+
+
+def test_a_reload_that_fails_leaves_the_lease_where_it_is() -> None:
+    """The second lease goes back."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=3x16GiB") as (gpu, there, _):
+            lease = await golden(gpu)
+
+            async def reload(_: GpuLease) -> None:
+                raise OSError("the disk is gone")
+
+            await gpu.moves.allow(lease, reload)
+            await asyncio.sleep(20.0)
+            assert lease.held
+            assert [str(error) for error in gpu.moves.failures] == ["the disk is gone"]
+            assert len(there.desk.state.leases) == 4
+            assert (await gpu.moves.fragmentation()).done == {"failed": 1}
+
+    run(main())
+
+
+def test_nothing_moves_that_was_not_allowed() -> None:
+    """Nor when there is no room any more at the time of the answer."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=3x16GiB") as (gpu, there, _):
+            lease = await golden(gpu)
+
+            async def reload(_: GpuLease) -> None:
+                raise AssertionError("nobody allowed it")
+
+            await gpu.moves.allow(lease, reload)
+            await gpu.moves.forbid(lease)
+            await asyncio.sleep(20.0)
+            assert there.asked("move") == 0
+            gpu.moves.hear({"lease": lease.id})
+            await gpu.moves.allow(lease, reload)
+            gpu.moves.hear({"lease": lease.id})
+            await asyncio.sleep(1.0)
+            assert there.asked("move") == 1
+            assert lease.held
+
+    run(main())
+
+
+def test_advice_is_asked_for() -> None:
+    """Start-up parameters from a lease, a batch from a curve, a pace from a window."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=80GiB") as (gpu, _, _):
+            lease = await gpu.lease(30 * GIB)
+            told = await gpu.moves.startup(lease, "llama-3-8b", context=4_096, swap_space_fraction=100, host_memory=GIB)
+            assert "--kv-offloading-size" in told.arguments
+            small = await gpu.lease(2 * GIB)
+            with pytest.raises(CallerError) as error:
+                await gpu.moves.startup(small, "llama-3-8b", engine="candle-vllm")
+            assert error.value.code == "lease_too_small"
+            runs = [
+                {"batch": batch, "throughput": rate, "itl_us": itl}
+                for batch, rate, itl in ((1, 381_406, 3_623), (32, 5_734_138, 7_510), (96, 9_032_789, 13_894))
+            ]
+            assert (await gpu.moves.advise({"runs": runs})).batch == 96
+            assert (await gpu.moves.pace(900, 400, 20, 64)).limit == 64
+
+    run(main())
