@@ -4,6 +4,9 @@ are stopped for longer than a lease; and no window ever holds more than the limi
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from bursar.client.fleet import Fleet
 from bursar.client.local_permit import LocalPermit
 from bursar_limiter.checking import validate
 from bursar_limiter.core import LimiterDecider
-from tests.integration.support import Rig, until
+from tests.integration.support import ROOT, Rig, until
 
 pytestmark = pytest.mark.integration
 
@@ -144,3 +147,26 @@ async def test_a_slice_is_spent_and_no_more_where_a_budget_is_an_island(rig: Rig
         await rig.start("b")
         await until(lambda: not one.limiter.away.is_away, 10, "it is back")
         await (await one.limiter.acquire("cut")).settle()
+
+
+async def test_a_process_that_is_stopped_for_longer_than_its_lease_exceeds_nothing(rig: Rig) -> None:
+    """Two agents as processes; one is stopped in the middle of spending, and the other has what it leaves."""
+    command = [sys.executable, "-m", "tests.integration.lease_agent", rig.url]
+    agents = [
+        await asyncio.create_subprocess_exec(*command, f"agent-{n}", "7", stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+        for n in (1, 2)
+    ]
+    outputs = [agent.stdout for agent in agents]
+    assert outputs[0] is not None
+    assert outputs[1] is not None
+    assert await asyncio.wait_for(outputs[0].readline(), 20) == b"held\n"
+    agents[0].send_signal(signal.SIGSTOP)
+    await asyncio.sleep(2.0)  # longer than a lease and its drift
+    agents[0].send_signal(signal.SIGCONT)
+    load = Load()
+    for output in outputs:
+        told = (await asyncio.wait_for(output.read(), 30)).splitlines()[-1]  # type: ignore[union-attr]
+        load.charges += [(at / 1000.0, tokens) for at, tokens in json.loads(told)]
+    load.charges.sort()
+    assert len(load.charges) > 300
+    assert load.most_in_a_window() <= LIMIT
