@@ -224,7 +224,17 @@ def test_an_own_freeze_is_bounded_whatever_the_provider_says() -> None:
     assert freezes.left("b", CALL) == MAX_FREEZE_MS
 
 
-def test_headers_are_told_a_few_times_a_second_with_age_and_rounding() -> None:
+def limited_to(limit: int, remaining: int) -> RateLimitHeaders:
+    return read_headers(
+        200,
+        {
+            "anthropic-ratelimit-input-tokens-limit": str(limit),
+            "anthropic-ratelimit-input-tokens-remaining": str(remaining),
+        }.items(),
+    )
+
+
+def test_headers_are_told_each_second_with_age_and_rounding() -> None:
     """A plain message, of what has a limit."""
 
     async def main() -> None:
@@ -238,13 +248,28 @@ def test_headers_are_told_a_few_times_a_second_with_age_and_rounding() -> None:
             async with fleet.http_client("team/gpt", **options) as client:
                 for _ in range(8):
                     await client.post(URL, json=BODY)
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.2)
         (first, *more) = w.there.seen
         assert len(more) == 1
         assert (first.budget, first.window_ms) == ("team/gpt", 60_000)
         (row,) = first.limits
         assert (row.dimension, row.limit, row.remaining, row.rounding) == ("input_tokens", 9_000, 4_000, 1_000)
         assert 10 <= first.age_ms <= 15
+
+    run(main())
+
+
+def test_news_is_told_at_once() -> None:
+    """Another limit, or a fifth of it gone; a quarter of a second after the report before at the earliest."""
+
+    async def main() -> None:
+        w = World()
+        async with Fleet(None, bus=w.bus, clock=w.clock) as fleet:
+            for limit, remaining in ((1_000, 900), (1_000, 850), (1_000, 600), (1_000, 450), (800, 440), (800, 430)):
+                fleet.limiter.observer.heard("b", limited_to(limit, remaining), sent=w.clock.now(), amounts={})
+                await asyncio.sleep(0.3)
+        told = [(seen.limits[0].limit, seen.limits[0].remaining) for seen in w.there.seen]
+        assert told == [(1_000, 900), (1_000, 600), (800, 440)]
 
     run(main())
 

@@ -137,13 +137,13 @@ async def test_a_lower_limit_is_learned_and_foreign_use_of_the_key_is_noticed(tm
                     await asyncio.sleep(0.05)
 
         loop = asyncio.get_running_loop()
-        await calls(loop.time() + 1.0)
+        await calls(loop.time() + 2.5)
         learned = await w.status("requests")
         assert (learned.limit, learned.configured) == (1_000, 10_000)
         assert learned.foreign_used == 0, "what we use ourselves is not foreign"
         for number in range(400):  # somebody else, with the same key
             w.quota.admit(w.judge.clock.ms(), 1, 1, f"theirs-{number}")
-        await calls(loop.time() + 1.5)
+        await calls(loop.time() + 3.5)
         seen = await w.status("requests")
         assert 300 <= seen.foreign_used <= 400
         assert seen.used >= seen.foreign_used

@@ -1,7 +1,8 @@
 """What this agent sees of the provider's limits goes up to the limiter; what stops the whole fleet comes down.
 
-Up: after each answer the rate-limit headers, at most every quarter of a second for one budget, as a plain message that
-nobody answers. A 429 as a request, repeated until it is durable, unless the fleet is known to be frozen for so long.
+Up: the rate-limit headers of answers, for one budget every second, or at once when they have news, as a plain message
+that nobody answers. A 429 as a request, repeated until it is durable, unless the fleet is known to be frozen for so
+long.
 
 Down: signed broadcasts of freezes. One subscription and one verification per process are enough for all its permits:
 `Freezes.apply` notes until when nothing may be sent, and a permit that has not been sent by then is void
@@ -12,7 +13,7 @@ grants nothing meanwhile; nor does who has no keys to verify it with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.bus.base import Bus, Msg, Subscription
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from bursar.bus.signing import Verifier
     from bursar.client.caller import Caller
 
-EVERY_MS: Final = 250.0
-"""From one report of headers to the next, of one budget."""
+EVERY_MS: Final = 1_000.0
+NEWS_MS: Final = 250.0
+"""From one report of headers of a budget to the next, and to one that has news: another limit, or a fifth of it gone
+since."""
 
 SAME_MS: Final = 100.0
 """A freeze that ends so little later than the one that is known is not reported."""
@@ -246,7 +249,7 @@ class Observer:
         self._background = background
         self._freezes = freezes
         self._subject = observation_subject(SERVICE, "seen", bus.principal)
-        self._told_at: dict[str, float] = {}
+        self._told: dict[str, tuple[float, list[dict[str, Any]]]] = {}
         self.seen = 0
         self.limited = 0
 
@@ -271,16 +274,15 @@ class Observer:
         if told.status == 429:
             self._was_limited(budget, told, amounts)
         now = self._clock.now()
-        if now - self._told_at.get(budget, -EVERY_MS) < EVERY_MS or not self._bus.is_connected:
-            return
-        if now - sent >= NEVER_MS:
+        at, before = self._told.get(budget, (-EVERY_MS, []))
+        if now - at < NEWS_MS or now - sent >= NEVER_MS or not self._bus.is_connected:
             return
         limits = [_row(name, seen, (rounding or {}).get(name, 0)) for name, seen in named(told) if seen.limit]
-        if not limits:
+        if not limits or (now - at < EVERY_MS and not has_news(before, limits)):
             return
-        if len(self._told_at) >= KEPT:
-            self._told_at.clear()
-        self._told_at[budget] = now
+        if len(self._told) >= KEPT:
+            self._told.clear()
+        self._told[budget] = (now, limits)
         age = min(86_400_000, max(0, int(now - sent) + 1))
         self._publish({"v": 1, "budget": budget, "window_ms": window_ms, "age_ms": age, "limits": limits})
 
@@ -322,6 +324,19 @@ def named(told: RateLimitHeaders) -> list[tuple[str, Observed]]:
         ("output_tokens", told.output_tokens),
     )
     return [(name, seen) for name, seen in rows if seen is not None]
+
+
+def has_news(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a limit is another, or a fifth of it has gone since the last report."""
+    known = {row["dimension"]: row for row in before}
+    for row in after:
+        was = known.get(row["dimension"])
+        if was is None or was["limit"] != row["limit"]:
+            return True
+        left = (was["remaining"], row["remaining"])
+        if None not in left and (left[0] - left[1]) * 5 > row["limit"]:
+            return True
+    return False
 
 
 def used_up(told: RateLimitHeaders, amounts: Mapping[str, int]) -> list[str]:
