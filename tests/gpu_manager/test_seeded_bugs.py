@@ -13,7 +13,7 @@ from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_gpu_manager.bugs import NAMES
 from bursar_gpu_manager.simulated import GIB
-from tests.gpu_manager import test_alarming, test_gate, test_observing, test_purposes
+from tests.gpu_manager import test_alarming, test_caching, test_gate, test_observing, test_purposes
 from tests.gpu_manager.desk import Desk
 from tests.gpu_manager.test_machine import Machine
 from tests.simulation.run import WORKLOADS
@@ -123,6 +123,16 @@ def test_seeded_bug_gpu_reserve_for_everybody_is_caught() -> None:
 def test_seeded_bug_gpu_probe_obeys_stale_orders_is_caught() -> None:
     """A paused owner's order must not end anybody's process."""
     is_caught("gpu_probe_obeys_stale_orders", test_gate.test_an_order_of_an_older_owner_or_an_order_again_is_refused)
+
+
+def test_seeded_bug_gpu_unseen_weights_are_gone_is_caught() -> None:
+    """What a driver cannot tell is not what it tells to be gone."""
+    is_caught("gpu_unseen_weights_are_gone", test_caching.test_an_unknown_observation_frees_nothing)
+
+
+def test_seeded_bug_gpu_copy_outlives_its_lease_is_caught() -> None:
+    """Nobody hits weights whose memory was given back."""
+    is_caught("gpu_copy_outlives_its_lease", test_caching.test_a_copy_ends_with_the_lease_under_which_it_is_held)
 
 
 def is_caught(bug: str, test: Callable[[], None]) -> None:

@@ -17,6 +17,8 @@ NAMES = (
     "gpu_start_windows_overlap",
     "gpu_reserve_for_everybody",
     "gpu_probe_obeys_stale_orders",
+    "gpu_unseen_weights_are_gone",
+    "gpu_copy_outlives_its_lease",
 )
 
 declare(*NAMES)

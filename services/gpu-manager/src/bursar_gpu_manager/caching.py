@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts import gpu_cache as wire
 from bursar.contracts.gpu import SERVICE
 from bursar.errors import CallerError
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar_gpu_manager import cache_state, events, model_cache
 from bursar_gpu_manager.cache_state import Began, Bounded, Evicted, Failed, Joined, Left, Loaded, Pinned, Took, key_of
@@ -209,7 +210,7 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
         lease = state.copies.get(key, ("", ""))[1]
         if entry.eviction is not None:
             happened += model_cache.observe(cache, key, observed(state, entry), now)
-        elif lease and lease not in state.leases:
+        elif lease and lease not in state.leases and not seeded("gpu_copy_outlives_its_lease"):
             happened.append(Evicted(key, _freed(key, None)))  # its owner has given the memory back
     happened += model_cache.overdue(cache, now)
     return _accept(state, happened, {}, now)
@@ -229,7 +230,8 @@ def observed(state: State, entry: cache_state.Entry) -> int | None:
     found = observed_of(state, device).get(lease)
     if found is None:
         named = state.leases[lease].processes
-        return 0 if named and view.seen.isdisjoint(named) else None
+        is_gone = seeded("gpu_unseen_weights_are_gone") or (bool(named) and view.seen.isdisjoint(named))
+        return 0 if is_gone else None
     return min(found, entry.size)
 
 
