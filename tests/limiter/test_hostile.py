@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Reload, Reserve
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+
+from bursar.bus.codec import decode
+from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Reload, Reserve, Settle
+from bursar.errors import CallerError
 from bursar.kernel.decider import Accept, Command, Park, Refuse, Reject
 from bursar_limiter.budget import LOOKED_AT, in_order
 from bursar_limiter.waiting import COUNTED
@@ -71,3 +78,14 @@ def test_who_waited_for_a_removed_budget_is_not_granted_twice_when_it_comes_back
     assert isinstance(told, Reject)
     assert told.code == "unknown_budget"
     assert len(desk.state.live) == 1
+
+
+@pytest.mark.parametrize("amount", [-1, 2**53, 2**60])
+@pytest.mark.parametrize(("field", "model"), [("amounts", Reserve), ("usage", Settle)])
+def test_amounts_below_zero_or_beyond_the_wire_have_their_own_code(amount: int, field: str, model: Any) -> None:
+    """Refused at the border: the decider never sees them."""
+    body = {"id": "a-1", "budget": "b", "reservation": "1.1.1", field: {"input_tokens": amount}}
+    body.pop("reservation" if model is Reserve else "budget")
+    with pytest.raises(CallerError) as caught:
+        decode(model, msgpack.packb(body))
+    assert caught.value.code == "bad_amount"

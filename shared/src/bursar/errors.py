@@ -32,6 +32,7 @@ CODES: dict[str, Meaning] = {
     "bad_encoding": Meaning(400, "caller", "Send one msgpack map, or one JSON object in UTF-8."),
     "bad_shape": Meaning(400, "caller", "Stay within the limits of depth, length and key count; no key twice."),
     "bad_request": Meaning(400, "caller", _FIX),
+    "bad_amount": Meaning(400, "caller", "Amounts are whole numbers from 0 to 2^53 - 1."),
     "unknown_verb": Meaning(404, "caller", "Look at the service's endpoints: nats micro info."),
     "unknown": Meaning(404, "caller", "It does not exist (any more): look at the service's status."),
     "permission_denied": Meaning(403, "caller", "Use credentials that are allowed to do this."),

@@ -36,7 +36,7 @@ JSON: Encoding = "json"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 ERROR_HEADER = "Nats-Service-Error"
 
-BORDER_CODES = frozenset({"too_large", "bad_encoding", "bad_shape", "bad_request"})
+BORDER_CODES = frozenset({"too_large", "bad_encoding", "bad_shape", "bad_request", "bad_amount"})
 """Codes that only a broken or hostile caller can cause; counted per principal."""
 
 M = TypeVar("M", bound=BaseModel)
@@ -73,7 +73,8 @@ def encoding_of(payload: bytes) -> Encoding:
 def decode(model: type[M], payload: bytes, *, limits: Limits = AGENT_LIMITS) -> tuple[M, Encoding]:
     """The message in ``payload`` and how it was encoded.
 
-    Raises `CallerError` with the code ``too_large``, ``bad_encoding``, ``bad_shape`` or ``bad_request``.
+    Raises `CallerError` with the code ``too_large``, ``bad_encoding``, ``bad_shape``, ``bad_request``, or of the
+    latter ``bad_amount``: an amount below zero, or too large for the wire.
     """
     validate, options = _plan(model, limits)
     if len(payload) <= limits.size and payload[:1] != b"{":
@@ -324,6 +325,10 @@ def _check_keys(holder: dict[Any, Any], limits: Limits) -> None:
             raise CallerError("bad_shape", f"a key is not a string of at most {limits.text} bytes")
 
 
+_AMOUNTS = frozenset({"amounts", "usage"})
+_OUT_OF_RANGE = frozenset({"greater_than_equal", "less_than_equal"})
+
+
 def _bad_request(error: ValidationError) -> CallerError:
     """What a model refused, without the input: how many errors, and the first three places."""
     count = error.error_count()
@@ -331,6 +336,9 @@ def _bad_request(error: ValidationError) -> CallerError:
     if count <= 100:  # listing them costs time and memory for each
         listed = error.errors(include_url=False, include_context=False, include_input=False)[:3]
         where = ", ".join(f"{_place(item['loc'])} ({item['type'][:40]})" for item in listed)
+        first = listed[0]
+        if first["type"] in _OUT_OF_RANGE and _AMOUNTS.intersection(first["loc"]):
+            return CallerError("bad_amount", f"{_place(first['loc'])}: {first['msg'][:80]}", errors=count)
     return CallerError("bad_request", f"{count} field(s) refused" + (f": {where}" if where else ""), errors=count)
 
 
