@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bursar.contracts import gpu
 from bursar.contracts import gpu_cache as wire
 from bursar.contracts.catalog.gpu_cache import CacheAlarm
 from bursar.kernel.decider import Accept, Broadcast, Notice, Outcome, Refuse
@@ -160,6 +161,28 @@ def test_what_does_not_come_back_after_a_kill_is_quarantined_and_everybody_is_to
     desk.hosts["h1"].exit(pid)
     desk.live(1_000)
     assert desk.where().copies == []
+
+
+def test_idle_weights_make_room_for_who_waits_in_line() -> None:
+    """No more of them than it takes, and none that are used, pinned, or no help."""
+    desk = CacheDesk("h1=16GiB")
+    desk.ask(gpu.Lease(id="w-0", memory=GIB, wait_ms=1), "joe")
+    lease, pid = desk.load("ann", "m", 4 * GIB)
+    desk.load("ann", "n", 3 * GIB)
+    desk.leave("ann", "m")
+    desk.leave("ann", "n")
+    desk.live(11_000)
+    desk.said()
+    desk.ask(gpu.Lease(id="w-1", memory=20 * GIB, wait_ms=20_000), "bob")
+    desk.ask(gpu.Lease(id="w-2", memory=11 * GIB, wait_ms=20_000), "bob")
+    desk.live(1_000)
+    assert desk.said() == [("ann", "ask")]
+    desk.hosts["h1"].exit(pid)
+    desk.release(lease, "ann")
+    desk.live(600)
+    assert isinstance(desk.answers["bob", "w-2"], Accept)
+    assert [copy.phase for copy in desk.where().copies].count("ready") == 1
+    desk.check()
 
 
 def test_an_unknown_observation_frees_nothing() -> None:

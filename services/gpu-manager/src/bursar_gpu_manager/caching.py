@@ -5,6 +5,8 @@ card itself says whether it is gone: an eviction believes what is observed of th
 anybody says. Its steps are told to the owner; at ``kill`` the lease is taken away and the probe is ordered to end its
 processes. What is not back after that is quarantined and told to everybody; it stays charged as long as it is there.
 
+Weights that nobody uses make room for other work: for the first who waits in line.
+
 A copy in a host's memory has no such witness: its owner says that it is gone.
 """
 
@@ -23,7 +25,7 @@ from bursar_gpu_manager import cache_state, events, model_cache
 from bursar_gpu_manager.cache_state import Began, Bounded, Evicted, Failed, Joined, Left, Loaded, Pinned, Took, key_of
 from bursar_gpu_manager.enforcing import orders
 from bursar_gpu_manager.eviction import Eviction, begin
-from bursar_gpu_manager.fitting import is_fresh, observed_of
+from bursar_gpu_manager.fitting import is_fresh, matching, observed_of, room_of
 from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.model_cache import Want
 from bursar_gpu_manager.state import State
@@ -213,7 +215,31 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
         elif lease and lease not in state.leases and not seeded("gpu_copy_outlives_its_lease"):
             happened.append(Evicted(key, _freed(key, None)))  # its owner has given the memory back
     happened += model_cache.overdue(cache, now)
+    happened += _room_for_the_line(state, now)
     return _accept(state, happened, {}, now)
+
+
+def _room_for_the_line(state: State, now: int) -> list[cache_state.Event]:
+    """Weights that nobody uses go for the first in line, if that is what keeps it from a device; on the device where
+    the fewest have to go."""
+    first = next(iter(state.line), None)
+    if first is None or first.command.body.devices != 1:
+        return []
+    body, found = first.command.body, list[tuple[int, str, list[str]]]()
+    for device in matching(state, body):
+        room = room_of(state, device) if is_fresh(state, device, now) else None
+        if room is None:
+            continue
+        here = [entry for entry in state.cache.entries.values() if entry.place == device.name]
+        missing = body.memory - room - sum(entry.size for entry in here if entry.phase == "evicting")
+        if missing <= 0:
+            return []  # it fits, or will
+        keys = model_cache.to_free(state.cache, device.name, missing, now)
+        if keys:
+            found.append((len(keys), device.name, keys))
+    if not found:
+        return []
+    return [model_cache.evict(state.cache, key, state.cache.entries[key].size, now) for key in min(found)[2]]
 
 
 def observed(state: State, entry: cache_state.Entry) -> int | None:
