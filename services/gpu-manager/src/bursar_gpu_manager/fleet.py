@@ -203,10 +203,12 @@ class Fleet:
         order = self.column("order")[rows]
         for heat in (Heat.OK, Heat.WARM):
             cool = key < (heat + 1) << (SPACE_BITS + 4)
+            if np.count_nonzero(cool) < ask.cards:
+                continue
             if not ask.one_host:
-                if np.count_nonzero(cool) >= ask.cards:
-                    best = np.lexsort((order[cool], key[cool]))[: ask.cards]
-                    return tuple(self._names[row] for row in rows[cool][best])
+                best = np.lexsort((order[cool], key[cool]))[: ask.cards]
+                return tuple(self._names[row] for row in rows[cool][best])
+            if np.bincount(self.column("host")[rows[cool]]).max() < ask.cards:
                 continue
             for near in GROUPS:
                 if (ask.link == "same" and "island" not in near) or (ask.numa == "same" and "node" not in near):
