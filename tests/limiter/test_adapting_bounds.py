@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bursar.contracts.limiter import BudgetSpec, LimitSpec
-from bursar.contracts.limiter_observed import RateLimited
-from bursar.kernel.decider import Accept
+from bursar.contracts.limiter import BudgetSpec, ChildSpec, LimitSpec
+from bursar.contracts.limiter_observed import Headroom, RateLimited, Seen
+from bursar.kernel.decider import Accept, Command
 from bursar_limiter import adapting_events as events
 from bursar_limiter.adapting_voices import MOST, Voices
 from bursar_limiter.freezing import MOST_REPORTERS
@@ -65,4 +65,19 @@ def test_a_budget_without_rates_is_frozen_as_a_whole() -> None:
     assert desk.refused("p", concurrent=1)["retry_at_ms"] == 800
     desk.advance(800)
     desk.granted("p", concurrent=1)
+    desk.check()
+
+
+def test_what_an_agents_own_budget_meets_is_the_business_of_the_declared_one() -> None:
+    """Budgets of agents come and go; the journal never speaks of them here, so that it can always be replayed."""
+    each = ChildSpec(limits={"requests": LimitSpec(limit=10, window_ms=1_000)})
+    desk = Desk(BudgetSpec(name="p", limits={"concurrent": LimitSpec(limit=9, window_ms=0)}, each_agent=each))
+    desk.granted("p", requests=1)
+    assert "p/agent" in desk.state.budgets
+    noted = desk.must(RateLimited(id=desk.new_id(), budget="p/agent", dimensions=("requests",), retry_after_ms=800))
+    assert noted["budget"] == "p"
+    row = Headroom(dimension="requests", limit=5, remaining=0)
+    desk._decide(Command("agent", "", Seen(budget="p/agent", window_ms=1_000, age_ms=0, limits=(row,))))
+    desk.advance(20_000)
+    desk.granted("p", requests=1)
     desk.check()

@@ -30,7 +30,7 @@ from bursar_limiter import adapting_events as events
 from bursar_limiter.adapting_state import Watch
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import INDEX
-from bursar_limiter.freezing import provider_of
+from bursar_limiter.freezing import declared, provider_of
 from bursar_limiter.meter import Meter
 from bursar_limiter.settling import unknown_budget
 from bursar_limiter.state import State
@@ -50,7 +50,7 @@ NOISE_PERMILLE: Final = 10
 
 def decide_seen(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Seen = command.body
-    budget = state.budgets.get(body.budget)
+    budget = declared(state, body.budget)
     if budget is None or budget.retired:
         return unknown_budget(state, body.budget)
     found: list[Event] = []

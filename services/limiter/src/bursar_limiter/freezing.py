@@ -56,7 +56,7 @@ _INSTEAD: Final = {TOTAL: (INPUT, OUTPUT), INPUT: (TOTAL,), OUTPUT: (TOTAL,)}
 
 def decide_rate_limited(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: RateLimited = command.body
-    budget = state.budgets.get(body.budget)
+    budget = declared(state, body.budget)
     if budget is None or budget.retired:
         return unknown_budget(state, body.budget)
     target = provider_of(state.path_of(budget), body.dimensions)
@@ -84,6 +84,12 @@ def decide_rate_limited(state: State, command: Command, now: int, fence: Fence) 
         _noted(target, names, until, now, applied=True),
         [_broadcast(state, target, told, until, now, command.principal)],
     )
+
+
+def declared(state: State, name: str) -> Budget | None:
+    """The budget of this name; for that of an agent or a run, which comes and goes, the one that gives it."""
+    budget = state.budgets.get(name)
+    return budget if budget is None or budget.base is None else budget.base
 
 
 def _end(now: int, known: int, asked: int, most: int, allowance: int) -> int:
@@ -181,7 +187,7 @@ def _pay(adapted: Adapted, who: str, now: int, paid: int, most: int) -> None:
 def decide_thaw(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     """An operator says that it was a mistake."""
     body: Thaw = command.body
-    budget = state.budgets.get(body.budget)
+    budget = declared(state, body.budget)
     if budget is None or budget.retired:
         return unknown_budget(state, body.budget)
     frozen = [meter.index for meter in budget.meters if meter.frozen_until > now]
