@@ -38,7 +38,8 @@ from bench.peers.runner import Missing, Peers, Redis
 from bench.stack import Stack
 from tests.oracle.history import Charge, Limit
 from tests.oracle.judge import excess, judge
-from tests.simulation.limiter_fleet import LARGE, SHAPES, played
+from tests.simulation.limiter_fleet import played
+from tests.simulation.limiter_shapes import LARGE, SHAPES
 
 REPLAYED = 2_000_000
 """Seeds of simulated histories begin here: others than those of the tests."""

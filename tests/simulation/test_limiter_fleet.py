@@ -11,7 +11,8 @@ from bursar.client.permit import Permit
 from bursar.kernel import bugs
 from bursar_limiter import bugs as limiter_bugs
 from bursar_limiter import leasing_bugs
-from tests.simulation.limiter_fleet import BURSTY, LARGE, LEASED, SMALL, TIGHT, WHOLE, Shape, drawn, must_hold, played
+from tests.simulation.limiter_fleet import drawn, must_hold, played
+from tests.simulation.limiter_shapes import BURSTY, LARGE, LEASED, SMALL, TIGHT, WHOLE, Shape
 
 pytestmark = pytest.mark.simulation
 
