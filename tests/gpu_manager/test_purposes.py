@@ -143,3 +143,26 @@ def test_dropping_a_lease_may_order_the_end_of_its_processes() -> None:
     assert phases(desk) == ["ending"]
     assert isinstance(desk.ask(wire.Drop(id=desk.new_id(), lease=lease), "ops"), Refuse)
     desk.check()
+
+
+def test_a_probe_is_told_the_leases_of_its_own_cards_and_of_no_other() -> None:
+    """By whom they are, who allocates, whether they end; a set is told to each of its hosts, for its part."""
+    desk = Desk("h1=16GiB", "h2=16GiB")
+    pid, process = desk.process("h1")
+    both = desk.granted(4 * GIB, "ann", devices=2, one_host=False, processes=(process,), purpose="weights")["lease"]
+    other = desk.granted(GIB, "bob", hosts=("h2",))["lease"]
+    desk.ask(wire.Drop(id="d-1", lease=other), "ops")
+
+    def told(host: str) -> list[wire.Holding]:
+        outcome = desk.ask(wire.Holdings(), host)
+        assert isinstance(outcome, Refuse)
+        return wire.HoldingsReply.model_validate({**outcome.reply, "fence": "1.1.9.0123456789abcdef"}).leases
+
+    [mine] = told("h1")
+    assert (mine.lease, mine.principal, mine.purpose, mine.devices) == (both, "ann", "weights", ["SIM-h1-0"])
+    assert (mine.memory, [one.pid for one in mine.processes], mine.ending) == (4 * GIB, [pid], False)
+    assert [(one.lease, one.devices, one.ending) for one in told("h2")] == [
+        (both, ["SIM-h2-0"], False),
+        (other, ["SIM-h2-0"], True),
+    ]
+    assert told("h3") == []
