@@ -9,6 +9,7 @@ from typing import Any
 from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
 from bursar.kernel.decider import Command
 from bursar_limiter import leasing, leasing_events, leasing_islands, tree
+from bursar_limiter.dimensions import NOTHING
 from bursar_limiter.leasing_records import ALL, load_leases
 from bursar_limiter.leasing_share import rate_of
 from bursar_limiter.meter import Admission, Production
@@ -63,6 +64,8 @@ class LeasingPart(Part):
             for meter in budget.meters:
                 if isinstance(meter, Admission):
                     meter.set_aside(-meter.aside)
+        for record in state.leases.records.values():  # until they are renewed, under the new rules
+            record.rates = NOTHING
         leasing_events.aside_again(state)
         state.leases.shares = None
 
@@ -85,4 +88,4 @@ class LeasingPart(Part):
                     assert meter.aside == aside[id(meter)], f"{budget.name}: what is lent of dimension {meter.index}"
         for (name, index), rate in rated.items():
             assert state.leases.rated[name][index] == rate, f"{name}: sum of rates of dimension {index}"
-            assert rate <= rate_of(state.budgets[name], index), f"{name}: rates of leases above its own"
+            assert rate <= rate_of(state.budgets[name], index, tuned=False), f"{name}: rates of leases above its own"

@@ -54,17 +54,26 @@ def fill(capacity: int, wants: Sequence[tuple[int, int]]) -> list[int]:
     return shares
 
 
-def rate_of(budget: Budget, index: int) -> int:
+def rate_of(budget: Budget, index: int, *, tuned: bool = True) -> int:
     """Units per second that an object lets pass of a dimension: its pace, or the limit over its window where it is not
-    paced; of several windows the slowest. Of what is limited in flight it is the limit."""
+    paced; of several windows the slowest. Of what is limited in flight it is the limit. ``tuned`` False: the pace as it
+    is configured; a lease keeps the rate that it has when the pace is lowered, until it is renewed."""
     rate = ENOUGH
     for meter in budget.meters:
         if meter.index == index and isinstance(meter, Level):
             rate = min(rate, meter.limit)
         elif meter.index == index and isinstance(meter, Admission):
-            paced = meter.rate * 1000 // meter.unit if meter.unit else meter.limit * 1000 // meter.window_ms
-            rate = min(rate, paced)
+            rate = min(rate, _pace_of(meter) if tuned else _full_pace_of(meter))
     return rate
+
+
+def _pace_of(meter: Admission) -> int:
+    return meter.rate * 1000 // meter.unit if meter.unit else meter.limit * 1000 // meter.window_ms
+
+
+def _full_pace_of(meter: Admission) -> int:
+    full = meter.limit * 1000 // meter.window_ms
+    return max(_pace_of(meter), full * meter.span.utilisation // 1000 + 1) if meter.unit else full
 
 
 def shares_of(state: State, now: int) -> Shares:
@@ -113,10 +122,7 @@ def _divide(
     """Divide what an object has, and is given from above, among its leases and its children."""
     children = [child for child in node.children.values() if child.name in below or _is_waiting(child)]
     mine = [record for record in below.get(node.name, ()) if record.budget == node.name]
-    wants = [
-        ENOUGH if _is_waiting(child) else sum(record.demand[index] for record in below[child.name])
-        for child in children
-    ]
+    wants = [_could_use(child, index, below) for child in children]
     claims = [*((100, record.demand[index]) for record in mine)]
     claims += [(child.weight, want) for child, want in zip(children, wants, strict=True)]
     shares = fill(min(given, rate_of(node, index)), [*claims, *_standing(node, mine)])
@@ -124,6 +130,15 @@ def _divide(
         found[record.key][index] = min(found[record.key][index], share)
     for child, share in zip(children, shares[len(mine) :], strict=False):
         _divide(state, index, child, share, below, found)
+
+
+def _could_use(node: Budget, index: int, below: Mapping[str, Sequence[Record]]) -> int:
+    """The most that an object and those below it would make use of."""
+    if _is_waiting(node):
+        return rate_of(node, index)
+    used = sum(record.demand[index] for record in below.get(node.name, ()) if record.budget == node.name)
+    used += sum(_could_use(child, index, below) for child in node.children.values() if child.name in below)
+    return min(used, rate_of(node, index))
 
 
 def _is_waiting(node: Budget) -> bool:

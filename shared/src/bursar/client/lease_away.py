@@ -103,8 +103,8 @@ class Away:
 
     async def close(self, timeout: float = 5.0) -> None:
         self._is_closing = True
-        if not self.is_away:
-            await self._tell(self._clock.now() + timeout * 1000.0)
+        if self._leases:
+            await self._tell(self._clock.now() + (0.0 if self.is_away else timeout * 1000.0))
 
     # -- in the background
 

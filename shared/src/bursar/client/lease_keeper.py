@@ -99,7 +99,7 @@ class Holder:
             if await self._begin():
                 while await self._next():
                     pass
-        except BursarError:
+        except (BursarError, LookupError, TypeError, ValueError):  # refused, or an answer that cannot be read
             self._drop()
         finally:
             self._task = None
