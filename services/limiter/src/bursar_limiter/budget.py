@@ -75,8 +75,8 @@ def unpacked(data: bytes) -> str:
 
 
 @lru_cache(maxsize=32)
-def spec_of(text: str) -> BudgetSpec:
-    return BudgetSpec.model_validate_json(text)
+def spec_of(data: bytes) -> BudgetSpec:
+    return BudgetSpec.model_validate_json(unpacked(data))
 
 
 class Budget:
@@ -96,6 +96,8 @@ class Budget:
         "depth",
         "expiries",
         "gives",
+        "gives_agents",
+        "gives_runs",
         "good_for",
         "granted",
         "held",
@@ -155,7 +157,9 @@ class Budget:
         self.max_waiting = spec.max_waiting
         self.weight = spec.weight
         self.highest = PRIORITIES.index(spec.highest)
-        self.gives = spec.each_agent is not None or spec.each_run is not None
+        self.gives_runs = spec.each_run is not None
+        self.gives_agents = spec.each_agent is not None
+        self.gives = self.gives_agents or self.gives_runs
 
     @property
     def text(self) -> str:
@@ -164,7 +168,7 @@ class Budget:
 
     @property
     def spec(self) -> BudgetSpec:
-        return spec_of(self.text)
+        return spec_of(self.packed)
 
     @property
     def has_line(self) -> bool:

@@ -66,10 +66,9 @@ def _above_made(state: State, budget: Budget) -> Budget:
 
 def leaf_name(budget: Budget, principal: str, run: str | None) -> str:
     """Where a request for this budget takes from: a budget of the agent's or the run's own, or itself."""
-    spec = budget.spec
-    if run is not None and spec.each_run is not None:
+    if run is not None and budget.gives_runs:
         return f"{budget.name}/{principal}/{run}"
-    return f"{budget.name}/{principal}" if spec.each_agent is not None else budget.name
+    return f"{budget.name}/{principal}" if budget.gives_agents else budget.name
 
 
 def find(state: State, name: str) -> Budget | None:
