@@ -10,7 +10,7 @@ own. Times between processes are read from the machine's monotonic clock. The fi
 - ``trip_to_fleet_*``: from the publishing of the report that crosses the threshold (which is before its arrival) to the
   last of all agents refusing a call there, beside those reports. ``plain_broadcast_*``: one bare message to the same
   connections, in turn with the trips; ``trip_over_broadcast_p99`` is the quotient.
-- ``calls_to_dead_per_min``: every agent tries a dead upstream once a second; it counts who comes after all know.
+- ``calls_to_dead_per_min``: every agent tries a dead upstream once a second; those that are let go after all know.
 - ``heal_after_half_loss_s``: agents that lose every other broadcast, changes and pulses; the slowest of all.
 - ``stuck_after_dead_prober_s``: the process that holds the only probe permit is killed while others go on trying.
 """
@@ -137,13 +137,14 @@ async def dead_upstream(site: Site, seconds: float) -> dict[str, float]:
     """All agents go on trying."""
     upstream = Upstream()
     port = await upstream.start()
+    before = site.fleet.went_since(0.0)
     await site.fleet.tell("watch", "dead/model")
     known = asyncio.create_task(site.fleet.last("known", "dead/model", within=20.0))
     for process in site.fleet.processes:
         process.tell("call", "dead/model", "127.0.0.1", port, 1.0)
     began = await known
     await asyncio.sleep(seconds)
-    calls = sum(at > began + 0.05 for at in upstream.calls)
+    calls = site.fleet.went_since(began)
     took = time.monotonic() - began
     await site.fleet.tell("call", "dead/model", "127.0.0.1", port, 0)
     upstream.close()
@@ -152,7 +153,7 @@ async def dead_upstream(site: Site, seconds: float) -> dict[str, float]:
         opened, at = opened + 1, at + DEAD_OPEN_S * 2.0 ** (opened + 1)
     return {
         "calls_to_dead_per_min": calls / took * 60,
-        "calls_to_dead_before_all_know": float(len(upstream.calls) - calls),
+        "calls_to_dead_before_all_know": float(site.fleet.went_since(0.0) - before - calls),
         "probe_budget_per_min": opened / took * 60,
     }
 

@@ -44,11 +44,12 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A child that takes commands and says what it sees, line by line."""
+    """A child that takes commands and says what it sees, line by line. ``went``: when its calls were let go."""
 
     def __init__(self, module: str, *told: str) -> None:
         self._command = [sys.executable, "-m", module, *told]
         self.said: asyncio.Queue[list[Any]] = asyncio.Queue()
+        self.went: list[float] = []
         self._process: asyncio.subprocess.Process
         self._reading: asyncio.Task[None]
 
@@ -63,7 +64,10 @@ class Process:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            self.said.put_nowait(json.loads(line))
+            told = json.loads(line)
+            if told[0] == "went":
+                self.went.append(told[2])
+            self.said.put_nowait(told)
 
     def tell(self, *told: Any) -> None:
         assert self._process.stdin is not None
@@ -100,6 +104,10 @@ class Fleet:
         said = await asyncio.gather(*(process.until(word, about, within=within) for process in self.processes))
         return max(float(told[2]) for told in said)
 
+    def went_since(self, at: float) -> int:
+        """Calls that were let go after that moment."""
+        return sum(when > at for process in self.processes for when in process.went)
+
     async def sent(self) -> tuple[int, int]:
         """Messages and bytes that all agents have published since the start."""
         for process in self.processes:
@@ -116,7 +124,7 @@ class Upstream:
         self.calls: list[float] = []
 
     async def start(self) -> int:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0, backlog=4_096)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
