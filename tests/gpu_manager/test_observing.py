@@ -206,3 +206,15 @@ def test_a_card_whose_size_nobody_knows_is_none_and_one_that_told_it_before_has_
     told = desk.device("h1/u")
     assert (told.state, told.total, told.reserved, told.room) == ("ready", 16 * GIB, None, 16 * GIB - GIB // 2)
     desk.check()
+
+
+def test_the_status_of_a_large_fleet_fits_into_one_message() -> None:
+    """At most 1,024 devices are listed, and all are counted; of one host all of its."""
+    desk = Desk()
+    devices = tuple(wire.DeviceReport(uuid=f"GPU-{n:032}", index=n, total=GIB, used=0) for n in range(16))
+    for number in range(66):
+        desk.say(f"host-number-{number}", wire.Report(boot="b0", seq=1, devices=devices))
+    status = desk.status()
+    assert (len(status.devices), status.devices_total) == (1_024, 1_056)
+    assert len(status.model_dump_json()) < 1_048_576
+    assert len(desk.status("host-number-65").devices) == 16

@@ -96,6 +96,7 @@ async def test_probe_manager_and_agents_each_speak_for_themselves(home: Home) ->
             await _nobody_speaks_for_a_host([ann, ops, node], fleet)
             assert [host.host for host in (await fleet.gpu.status("gpu-a")).hosts] == [host.host for host in report]
             lease = await fleet.gpu.lease(4 * GIB, hosts=["gpu-a"])
+            await _a_probe_is_told_of_its_own_host(ann, node)
             await _nobody_touches_it(bob, lease.id, lease.fence)
             await _only_operators_administrate(ann, node, lease.id)
             assert lease.held
@@ -118,6 +119,14 @@ async def _nobody_speaks_for_a_host(buses: list[NatsBus], fleet: Fleet) -> None:
     seen = (await fleet.gpu.status("gpu-a")).devices[0].age_ms or 0
     await when(fleet.gpu, lambda told: (told.devices[0].age_ms or 0) <= seen)
     assert all(device.state == "ready" for device in (await fleet.gpu.status("gpu-a")).devices)
+
+
+async def _a_probe_is_told_of_its_own_host(ann: NatsBus, node: NatsBus) -> None:
+    """Which leases there are on its cards; an agent cannot ask as a host."""
+    told = json.loads((await node.request(f"bursar.req.{SERVICE}.holdings.gpu-b", b"{}", 2.0)).data)
+    assert (told["ok"], told["leases"]) == (True, [])
+    with pytest.raises(BursarError):
+        await ann.request(f"bursar.req.{SERVICE}.holdings.gpu-a", b"{}", 0.3)
 
 
 async def _nobody_touches_it(bob: NatsBus, lease: str, fence: str) -> None:

@@ -15,6 +15,8 @@ from bursar_gpu_manager.state import State
 
 SHOWN: Final = 512
 """Leases that are listed."""
+SHOWN_DEVICES: Final = 1_024
+"""Devices that are: the answer has to fit into one message."""
 
 
 def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -30,7 +32,8 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
             "now_ms": now,
             "recovering": now < state.recovering_until,
             "hosts": [_host(state, host, now) for host in hosts],
-            "devices": [_device(state, device, now) for device in devices],
+            "devices": [_device(state, device, now) for device in devices[:SHOWN_DEVICES]],
+            "devices_total": len(devices),
             "leases": [_lease(state, key, lease, now) for key, lease in islice(leases.items(), SHOWN)],
             "leases_total": len(leases),
             "leases_unknown": sum(phase_of(state, lease, now) == "unknown" for lease in leases.values()),

@@ -136,14 +136,15 @@ class Settings(Message):
 
 
 class StatusReply(Message):
-    """At most 512 leases are listed; ``leases_total`` counts all, ``leases_unknown`` those that no report has confirmed
-    since the present owner took over."""
+    """At most 1,024 devices and 512 leases are listed; ``devices_total`` and ``leases_total`` count all,
+    ``leases_unknown`` those that no report has confirmed since the present owner took over."""
 
     ok: Literal[True] = True
     now_ms: int
     recovering: bool
     hosts: list[HostStatus]
     devices: list[DeviceStatus]
+    devices_total: int
     leases: list[LeaseStatus]
     leases_total: int
     leases_unknown: int

@@ -225,6 +225,7 @@ WORDS: Final = {
     "kill": Word("Whether the probes are told to end its processes."),
     "alarms": Word("Alarms that were raised.", "alarms"),
     "alarm_growth": Word("Everybody is told of foreign memory or overuse when it has grown by this.", "bytes"),
+    "devices_total": Word("How many devices there are; ask for one host to see all of its.", "devices"),
     "leases_unknown": Word("Leases that no fresh report confirms, as after a restart.", "leases"),
     # explanation
     "want": Word("What a lease would ask for."),
