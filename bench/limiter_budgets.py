@@ -99,13 +99,15 @@ LEASED: Final = (
 
 # ---- two groups that share a budget by halves when both want it
 
-SHARED_TOKENS: Final = 40_000
+SHARED_TOKENS: Final = 20_000
 SHARED_WINDOW_MS: Final = 2_000
-SHARED: Final = BudgetSpec(
-    name="shared", jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=5_000,
-    limits={"input_tokens": rate(SHARED_TOKENS, SHARED_WINDOW_MS)},
+SHARED: Final = tuple(
+    BudgetSpec(
+        name=f"shared-{number}", jitter_ms=JITTER_MS, send_within_ms=SEND_WITHIN_MS, max_ttl_ms=5_000,
+        limits={"input_tokens": rate(SHARED_TOKENS, SHARED_WINDOW_MS)},
+    )
+    for number in range(3)
 )  # fmt: skip
-SHARED_LIMIT: Final = Limit("shared", "input_tokens", SHARED_TOKENS, SHARED_WINDOW_MS * US_PER_MS)
 
 # ---- the load that every peer gets, too
 
@@ -127,6 +129,6 @@ def frozen(number: int) -> str:
 
 
 ALL: Final = (
-    wide(BUDGET), *TREE, *SATURATED, *LEASED, SHARED, PEER,
+    wide(BUDGET), *TREE, *SATURATED, *LEASED, *SHARED, PEER,
     *(BudgetSpec(name=frozen(number), limits={"requests": rate(1_000, 1_000)}) for number in range(FREEZES)),
 )  # fmt: skip
