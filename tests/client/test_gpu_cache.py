@@ -157,3 +157,34 @@ def test_an_explanation_says_what_would_have_to_be_freed_and_what_a_model_would_
             assert (await gpu.explain(5 * GIB)).fits
 
     run(main())
+
+
+def test_what_is_foretold_is_loaded_ahead() -> None:
+    """After three times the second model is there before it is wanted; without a loader nothing happens."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, _, _):
+            ahead: list[str] = []
+
+            async def load(where: Loading) -> None:
+                await asyncio.sleep(1.0)
+
+            async def early(where: Loading) -> None:
+                ahead.append(where.model)
+                await asyncio.sleep(1.0)
+
+            async def use(model: str) -> None:
+                async with gpu.cache.weights(model, "h1", GIB, load, tier="ram"):
+                    await asyncio.sleep(0.1)
+                await gpu.cache.gone(model, "h1", "ram")
+
+            for _ in range(3):
+                await use("plan")
+                await use("code")
+            gpu.cache.load_ahead(early)
+            async with gpu.cache.weights("plan", "h1", GIB, load, tier="ram"):
+                await asyncio.sleep(3.0)
+            assert ahead == ["code"]
+            assert [copy.model for copy in (await gpu.cache.where()).copies] == ["plan", "code"]
+
+    run(main())

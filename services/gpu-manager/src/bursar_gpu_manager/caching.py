@@ -54,7 +54,12 @@ def decide_want(state: State, command: Command, now: int, fence: Fence) -> Outco
     if wrong is not None:
         return wrong
     ask = Want(body.model, body.place, body.size, command.principal, body.tier)
-    answer = model_cache.want(state.cache, ask, now)
+    if body.ahead:
+        answer = model_cache.ahead(state.cache, ask, now) or model_cache.Answer("refused", ())
+    else:
+        answer = model_cache.want(state.cache, ask, now)
+        state.foretelling.see(ask)
+    foretold = None if body.ahead else state.foretelling.next_of(state.cache, ask)
     source = model_cache.source(state.cache, ask, body.on_disk)
     reply = {
         "ok": True,
@@ -64,6 +69,8 @@ def decide_want(state: State, command: Command, now: int, fence: Fence) -> Outco
         "source": source.kind,
         "source_place": source.place,
         "source_ms": source.ms,
+        "next": None if foretold is None else foretold[0],
+        "next_size": 0 if foretold is None else foretold[1],
     }
     return _accept(state, answer.events, reply, now)
 

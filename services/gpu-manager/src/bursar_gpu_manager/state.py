@@ -14,6 +14,7 @@ from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.cache_state import CacheState
 from bursar_gpu_manager.device import Device, Lease, View
 from bursar_gpu_manager.estimates import Corrections
+from bursar_gpu_manager.foretelling import Foretelling
 from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
 from bursar_gpu_manager.sheet import Sheet
@@ -72,6 +73,7 @@ class State:
         "ended",
         "ended_before",
         "expected",
+        "foretelling",
         "heard",
         "hosts",
         "labels",
@@ -129,6 +131,7 @@ class State:
         self.line = Line()
         self.sheet = Sheet()
         self.corrections = Corrections()
+        self.foretelling = Foretelling()
         self.throttles: dict[str, Throttle] = {}
         self.expected: dict[str, Any] = {}
         self.refused = 0

@@ -69,11 +69,17 @@ class GpuCache:
         self._gpu = gpu
         self._waiting: dict[tuple[str, str, str], list[asyncio.Queue[CacheTold]]] = {}
         self._on_evict: list[Callable[[CacheTold], object]] = []
+        self._ahead: Load | None = None
 
     def on_evict(self, callback: Callable[[CacheTold], object]) -> None:
         """Call this when a copy that this process has loaded is to be given back: ``step`` ask, sleep, or kill (its
         lease has been taken away). It must not block."""
         self._on_evict.append(callback)
+
+    def load_ahead(self, load: Load) -> None:
+        """Load what this process will probably want next, where room for it is free. It is called in the background;
+        what it raises only means that nothing is there ahead."""
+        self._ahead = load
 
     @asynccontextmanager
     async def weights(
@@ -108,6 +114,9 @@ class GpuCache:
             while True:
                 body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk)
                 answer = _read(CacheAnswer, body)
+                if answer.next is not None and self._ahead is not None:
+                    foretold = what._replace(model=answer.next, size=answer.next_size)
+                    self._gpu.background.spawn(self._load_ahead(foretold, self._ahead, on_disk))
                 if answer.what == "refused":
                     raise ServiceError("cache_refused", "what is cached there is used, pinned, or was used just now")
                 if answer.what == "hit":
@@ -124,6 +133,14 @@ class GpuCache:
             waiting.remove(queue)
             if not waiting:
                 self._waiting.pop(what[:3], None)
+
+    async def _load_ahead(self, what: Loading, load: Load, on_disk: bool) -> None:
+        with contextlib.suppress(Exception):
+            body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk, ahead=True)
+            answer = _read(CacheAnswer, body)
+            if answer.what == "load":
+                source = what._replace(source=answer.source, source_place=answer.source_place, number=answer.load)
+                await self._load(source, load)
 
     async def _turn(self, what: Loading, queue: asyncio.Queue[CacheTold]) -> int | None:
         """Wait until the weights are there (None), or are to be loaded by this process (the number of the load)."""

@@ -32,16 +32,18 @@ class CopyName(Message):
 
 class CacheWant(CopyName, Request):
     """Weights of ``size`` bytes are wanted at a place; answered by `CacheAnswer`. ``on_disk``: whether the host has the
-    file."""
+    file. ``ahead``: nobody uses them yet: they are only loaded (or else refused) where room for them is free."""
 
     size: Size
     on_disk: bool = True
+    ahead: bool = False
 
 
 class CacheAnswer(Message):
     """``hit``: use it. ``wait``: somebody loads it; a notice says when it is there. ``load``: load it, from ``source``,
     and report with the number ``load``. ``room``: ask again when the copies ``evict`` are gone. ``refused``: what is
-    there is used, pinned, or was used a moment ago."""
+    there is used, pinned, or was used a moment ago. ``next``: what the one who asks will probably want there after
+    this, with ``next_size`` bytes, for which room is free; None: nothing is foretold."""
 
     ok: Literal[True] = True
     what: Literal["hit", "wait", "load", "room", "refused"]
@@ -50,6 +52,8 @@ class CacheAnswer(Message):
     source: str
     source_place: str
     source_ms: int
+    next: str | None
+    next_size: int
     fence: str
 
 
