@@ -211,7 +211,10 @@ class Holder:
             if self.demand.calls >= ON:
                 break
             with self.lease.book.lock:
-                told = self.lease.book.report(self.lease, self.lease.clock())
+                book = self.lease.book
+                if not book.has_news and book.opened() == told.open:
+                    continue
+                told = book.report(self.lease, self.lease.clock())
             reply = await self._run(self._caller.request("return", _fields(self.id, told)))
 
     async def close(self, timeout: float) -> None:
