@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import httpx2
@@ -15,7 +16,7 @@ from bursar.client.headers import RateLimitHeaders
 from bursar.client.headers import read as read_headers
 from bursar.client.limiter import Limiter
 from bursar.client.observe import Freezes, used_up
-from bursar.client.time import ManualClock
+from bursar.client.time import ManualClock, SystemClock
 from bursar.contracts.limiter_observed import MAX_FREEZE_MS, freeze_subject
 from tests.client.fakes import FakeBus, FakeLimiter, Message
 from tests.client.virtual import LoopClock, run
@@ -81,6 +82,38 @@ def test_what_is_told_again_is_nothing_new() -> None:
     assert freezes.left("team/gpt", CALL) == 3_000.0
     assert freezes.applied == 1
     assert Freezes(clock).apply(frozen(2, 3_000, "requests")), "for who has connected since, it is"
+
+
+def test_threads_may_ask_while_it_changes() -> None:
+    """Permits of leases are looked at from any thread."""
+    freezes, clock = Freezes(SystemClock()), SystemClock()
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                freezes.left("team/gpt", CALL)
+                freezes.known("team/gpt", ["requests"])
+        except RuntimeError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    end = clock.now() + 300.0
+    number = 0
+    while clock.now() < end:
+        number += 1
+        freezes.apply(frozen(number, number % 3, f"d{number % 50}"))
+        freezes.own("team/gpt", [f"o{number % 50}"], 0.5)
+    freezes.apply(frozen(number + 1, 5_000))
+    assert freezes.left("team/gpt", CALL) > 4_000.0
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert freezes.left("team/gpt", CALL) > 4_000.0, "another thread has thrown it away"
 
 
 @pytest.mark.parametrize("body", [{}, {"budget": "b"}, frozen(1, 5) | {"fence": "x"}, frozen(1, 5) | {"dimensions": 3}])

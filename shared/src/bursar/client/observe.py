@@ -14,6 +14,7 @@ grants nothing meanwhile; nor does who has no keys to verify it with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.bus.base import Bus, Msg, Subscription
@@ -70,12 +71,14 @@ class Told(NamedTuple):
 
 class Freezes:
     """Until when (local ms) which dimensions of which budgets are frozen. False when none is; one that has just run out
-    may still count until somebody asks for it by `left`."""
+    may still count until somebody asks for it by `left`. It changes in the thread that made it; others may ask
+    meanwhile: what stands for one budget is replaced as a whole."""
 
-    __slots__ = ("_clock", "_fences", "_until", "applied")
+    __slots__ = ("_clock", "_fences", "_home", "_until", "applied")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._home = get_ident()
         self._until: dict[str, dict[str, float]] = {}
         self._fences: dict[str, dict[str, FenceKey]] = {}
         self.applied = 0
@@ -114,26 +117,24 @@ class Freezes:
 
     def _hold(self, name: str, dimension: str, until: float) -> bool:
         """False when that is known: the same is told again while it lasts."""
-        of = self._until.setdefault(name, {})
+        of = self._until.get(name, {})
         had = of.get(dimension)
-        if had is None or abs(until - had) > SAME_MS:
-            of[dimension] = until
-            return True
-        of[dimension] = max(had, until)
-        return False
+        is_new = had is None or abs(until - had) > SAME_MS
+        self._until[name] = {**of, dimension: until if had is None or is_new else max(had, until)}
+        return is_new
 
     def _lift(self, name: str, dimension: str) -> None:
-        of = self._until.get(name, {})
-        of.pop(dimension, None)
-        if dimension == ALL or not of:
+        of = {other: until for other, until in self._until.get(name, {}).items() if dimension not in (ALL, other)}
+        if of:
+            self._until[name] = of
+        else:
             self._until.pop(name, None)
 
     def own(self, budget: str, dimensions: Iterable[str], ms: float) -> None:
         """This process was told by the provider itself: hold for so long, until the limiter says more."""
         until = self._clock.now() + min(ms, MAX_FREEZE_MS)
-        of = self._until.setdefault(budget, {})
-        for name in list(dimensions) or [ALL]:
-            of[name] = max(of.get(name, 0.0), until)
+        of = self._until.get(budget, {})
+        self._until[budget] = of | {name: max(of.get(name, 0.0), until) for name in list(dimensions) or [ALL]}
 
     def left(self, budget: str, amounts: Mapping[str, int]) -> float:
         """Milliseconds for which a call of these amounts may not be sent; 0 when it may."""
@@ -144,14 +145,13 @@ class Freezes:
             for dimension, until in self._until.get(name, {}).items():
                 if until > latest and needs(amounts, dimension):
                     latest = until
-        if latest <= now:
+        if latest <= now and get_ident() == self._home:
             self._forget(now)
-            return 0.0
-        return latest - now
+        return max(0.0, latest - now)
 
     def known(self, budget: str, dimensions: Iterable[str]) -> float:
         """Milliseconds for which all of these are known to be frozen, there or above."""
-        on_path = [self._until[name] for name in path_of(budget) if name in self._until]
+        on_path = [self._until.get(name, {}) for name in path_of(budget)]
         whole = max((of.get(ALL, 0.0) for of in on_path), default=0.0)
         ends = [max((of.get(name, 0.0) for of in on_path), default=0.0) for name in (list(dimensions) or [ALL])]
         return max(0.0, max(whole, min(ends)) - self._clock.now())
@@ -159,9 +159,11 @@ class Freezes:
     def _forget(self, now: float) -> None:
         """Let go of what is over."""
         for budget, of in list(self._until.items()):
-            self._until[budget] = lasting = {name: until for name, until in of.items() if until > now}
+            lasting = {name: until for name, until in of.items() if until > now}
             if not lasting:
-                del self._until[budget]
+                self._until.pop(budget, None)
+            elif len(lasting) < len(of):
+                self._until[budget] = lasting
 
 
 _last: tuple[Mapping[str, Any] | None, Told | None] = (None, None)
