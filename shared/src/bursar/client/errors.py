@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from bursar.errors import BursarError, CallerError, ServiceError, make_error
 
@@ -83,25 +83,34 @@ class UnknownBudget(CallerError):
         return f"Use one that exists ({known}), or have an operator add it."
 
 
+_TOLD: Final = ("reason", "budget", "dimension", "limit", "level", "ahead")
+_PLACE: Final = ("object", "depth", "window_ms", "ahead_amount")
+
+
 class Refused(ServiceError):
     """The limiter says no. Nothing was reserved; the call must not be sent.
 
     ``reason``: over_limit, wait_too_long, recovering, queue_full or never_fits. ``retry_in``: seconds until it may
-    fit (None: waiting does not help). ``dimension``, ``limit``, ``level``: what is short, its limit, how much of it
-    is taken. ``ahead``: how many stand in line before this request.
+    fit (None: waiting does not help). ``object``: which budget is in the way, ``depth`` steps up from the one that the
+    request takes from; ``dimension``, ``window_ms``, ``limit``, ``level``: what is short there, its limit, how much of
+    it is taken. ``ahead``: how many stand in line before this request, ``ahead_amount``: what is certain to go first.
     """
 
     reason: str
     budget: str
+    object: str | None
+    depth: int | None
     dimension: str | None
+    window_ms: int | None
     limit: int | None
     level: int | None
     ahead: int
+    ahead_amount: int
     retry_in: float | None
 
     def __init__(self, told: dict[str, Any]) -> None:
         retry_in_ms = told["retry_in_ms"]
-        facts = {name: told[name] for name in ("reason", "budget", "dimension", "limit", "level", "ahead")}
+        facts = {name: told[name] for name in _TOLD} | {name: told.get(name) for name in _PLACE}
         super().__init__("refused", str(told["text"]), **facts, retry_in_ms=retry_in_ms)
         for name, value in facts.items():
             setattr(self, name, value)
@@ -114,7 +123,7 @@ class Refused(ServiceError):
         return f"Reserve again in {self.retry_in:.3f} s, or pass wait= to stand in line instead."
 
     def __reduce__(self) -> tuple[Any, ...]:
-        told = {name: getattr(self, name) for name in ("reason", "budget", "dimension", "limit", "level", "ahead")}
+        told = {name: getattr(self, name) for name in (*_TOLD, *_PLACE)}
         return (type(self), (told | {"text": self.text, "retry_in_ms": self.facts["retry_in_ms"]},))
 
 
