@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 import bursar
 from bursar.client.errors import PermitEnded, Refused
 from bursar.client.fleet import Fleet
+from bursar.client.local_permit import LocalPermit
 from bursar.client.sync import SyncFleet
+from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.errors import CallerError
+from tests.client.decided import DecidedLimiter
 from tests.client.fakes import FakeBus, FakeLimiter
 
 
@@ -187,3 +191,44 @@ async def test_both_kinds_of_functions_with_the_asynchronous_client() -> None:
         with pytest.raises(CallerError, match="would_block"):
             block("three")
     assert len(there.settled) == 2
+
+
+def test_threads_share_a_lease_and_nothing_is_lost() -> None:
+    """Permits are taken and ended in any thread while the loop reports and renews; at the end the ledger has exactly
+    what was used."""
+    limits: Any = {
+        "input_tokens": LimitSpec(limit=10**7, window_ms=60_000),
+        "concurrent": LimitSpec(limit=500, window_ms=0),
+    }
+    there = DecidedLimiter(BudgetSpec(name="b", limits=limits, max_ttl_ms=5_000))
+    used, local = [0] * 4, [0] * 4
+
+    async def bus() -> FakeBus:
+        return there.bus()
+
+    def work(fleet: SyncFleet, number: int) -> None:
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            with fleet.limiter.reserve("b", input_tokens=9, wait=5) as permit:
+                permit.sent()
+                permit.used(input_tokens=5 + number)
+            used[number] += 5 + number
+            local[number] += isinstance(permit, LocalPermit)
+            time.sleep(0.002)
+
+    with SyncFleet(None, bus=bus) as fleet:
+        threads = [threading.Thread(target=work, args=(fleet, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        closing = fleet.fleet.limiter.keeper
+        fleet.run(closing.close)
+        charged = fleet.run(_used, there)
+    assert sum(local) > 100
+    assert charged == (sum(used), 0)
+
+
+async def _used(there: DecidedLimiter) -> tuple[int, int]:
+    there.check()
+    return there.used("b")
