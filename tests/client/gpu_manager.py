@@ -41,6 +41,9 @@ VERBS: dict[str, type[Any]] = {
     "startup": advice.Startup,
     "advise": advice.Advise,
     "pace": advice.Pace,
+    "tune": advice.Tune,
+    "tune-step": advice.TuneStep,
+    "tune-window": advice.TuneWindow,
 }
 
 

@@ -13,6 +13,10 @@ from tests.client.gpu_manager import fleet_and_manager
 from tests.client.virtual import run
 
 GIB = 1024**3
+RUNS = [
+    {"batch": batch, "throughput": rate, "itl_us": itl}
+    for batch, rate, itl in ((1, 381_406, 3_623), (32, 5_734_138, 7_510), (96, 9_032_789, 13_894))
+]
 HALF = GIB // 2
 CARDS = [f"h1/SIM-h1-{number}" for number in range(3)]
 
@@ -112,11 +116,26 @@ def test_advice_is_asked_for() -> None:
             with pytest.raises(CallerError) as error:
                 await gpu.moves.startup(small, "llama-3-8b", engine="candle-vllm")
             assert error.value.code == "lease_too_small"
-            runs = [
-                {"batch": batch, "throughput": rate, "itl_us": itl}
-                for batch, rate, itl in ((1, 381_406, 3_623), (32, 5_734_138, 7_510), (96, 9_032_789, 13_894))
-            ]
-            assert (await gpu.moves.advise({"runs": runs})).batch == 96
+            assert (await gpu.moves.advise({"runs": RUNS})).batch == 96
             assert (await gpu.moves.pace(900, 400, 20, 64)).limit == 64
+
+    run(main())
+
+
+def test_a_change_is_recommended_and_tried() -> None:
+    """The worker agrees, applies it, and is told to take it back at the first preemption."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, _, _):
+            told = await gpu.moves.tune({"runs": RUNS}, batch=32)
+            assert told.recommendation is not None
+            assert (told.step, told.recommendation.then) == ("recommended", 96)
+            await gpu.moves.tune_window(5_700_000, 7_500)
+            assert (await gpu.moves.tune_step("agreed")).step == "agreed"
+            assert (await gpu.moves.tune_step("applied")).step == "canary"
+            assert (await gpu.moves.tune_window(9_000_000, 13_000)).step == "canary"
+            assert (await gpu.moves.tune_window(9_000_000, 13_000, 1)).step == "rolled_back"
+            with pytest.raises(CallerError):
+                await gpu.moves.tune_step("declined")
 
     run(main())

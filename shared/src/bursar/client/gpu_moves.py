@@ -16,14 +16,14 @@ may be moved in the same way.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from bursar.client.errors import BadReply
 from bursar.client.gpu_lease import GpuLease
 from bursar.contracts.base import Message
-from bursar.contracts.gpu_advice import Advised, Paced, Started
+from bursar.contracts.gpu_advice import Advised, Paced, Started, Tuned
 from bursar.contracts.gpu_moves import FragmentationReply
 from bursar.errors import BursarError
 
@@ -83,6 +83,20 @@ class GpuMoves:
         """How many requests should run at a time, after this window."""
         return await self._query("pace", Paced, cpu_us=cpu_us, gpu_us=gpu_us, steps=steps, most=most)
 
+    async def tune(self, curve: dict[str, Any], batch: int, replicas: int = 1) -> Tuned:
+        """Tell what this worker measured and what it runs with; a better number may be recommended. See
+        `bursar.contracts.gpu_advice.Tune`."""
+        return await self._change("tune", curve=curve, batch=batch, replicas=replicas)
+
+    async def tune_step(self, step: Literal["agreed", "declined", "applied"]) -> Tuned:
+        """Agree to what was recommended, decline it, or say that it is applied as a canary."""
+        return await self._change("tune-step", step=step)
+
+    async def tune_window(self, throughput: int, itl_us: int, preemptions: int = 0) -> Tuned:
+        """Tell a window: the baseline before a change, the trial after it. ``step`` of the answer says what follows:
+        ``canary`` (go on), ``kept``, or ``rolled_back`` (take it back now)."""
+        return await self._change("tune-window", throughput=throughput, itl_us=itl_us, preemptions=preemptions)
+
     # -- inside
 
     def hear(self, body: dict[str, Any]) -> None:
@@ -121,20 +135,30 @@ class GpuMoves:
             return  # it stays where it is then
 
     async def _say(self, lease: GpuLease, **fields: Any) -> None:
+        await self._request("movable", lease=lease.id, fence=lease.fence, **fields)
+
+    async def _change(self, verb: str, **fields: Any) -> Tuned:
+        return _read(Tuned, await self._request(verb, **fields))
+
+    async def _request(self, verb: str, **fields: Any) -> dict[str, Any]:
         await self._gpu.start()
-        call = self._gpu.caller.request("movable", {"lease": lease.id, "fence": lease.fence, **fields})
+        call = self._gpu.caller.request(verb, fields)
         try:
-            await self._gpu.caller.run(call, self._deadline())
+            return (await self._gpu.caller.run(call, self._deadline())).body
         finally:
             self._gpu.caller.give_up(call)
 
     async def _query(self, verb: str, model: type[M], **fields: Any) -> M:
         await self._gpu.start()
         reply = await self._gpu.caller.run(self._gpu.caller.query(verb, fields), self._deadline())
-        try:
-            return model.model_validate(reply.body)
-        except ValidationError as error:
-            raise BadReply("the answer cannot be read", errors=error.error_count()) from None
+        return _read(model, reply.body)
 
     def _deadline(self) -> float:
         return self._gpu.clock.now() + self._gpu.patience * 1_000.0
+
+
+def _read(kind: type[M], body: dict[str, Any]) -> M:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise BadReply("the answer cannot be read", errors=error.error_count()) from None
