@@ -33,13 +33,14 @@ from bench.breaker_agents import PLAIN
 from bench.breaker_look import each_us
 from bench.breaker_rig import DEAD_OPEN_S, PROBE_TTL_S, Process, Site, Upstream
 from bench.figures import quantile, say, write
-from bursar.bus.connection import connect
+from bursar.bus.connection import NatsBus, connect
 from bursar.client.breaker import Breaker
 from bursar.client.trust import verifier_of
 from bursar.contracts.base import observation_subject
 
 REPORT_EVERY_S = 0.5
-PAUSE_S = 0.04
+PAUSE_S = 0.03
+ARRIVES_S = 0.02
 TWINS = 50
 """Agents of each process of which a twin loses every other broadcast."""
 
@@ -54,16 +55,24 @@ class Size(NamedTuple):
     dead_s: float
 
 
-QUICK = Size(looks=200_000, load_s=5.0, trips=60, losses=10, dead_s=7.0)
+QUICK = Size(looks=200_000, load_s=5.0, trips=104, losses=10, dead_s=6.0)
 FULL = Size(looks=1_000_000, load_s=20.0, trips=250, losses=40, dead_s=60.0)
 
 
-def report(site: Site, target: str) -> float:
-    """Publish a report that crosses the threshold; when that was."""
-    payload = msgpack.packb({"deltas": [{"target": target, "error": 10}]})
+async def report(site: Site, target: str) -> float:
+    """Have two agents see it fail; when the report was published with which that crosses the threshold."""
+    first, second = site.reporters
+    _publish(first, target, 3)
+    await first.flush()
+    await asyncio.sleep(ARRIVES_S)
     began = time.monotonic()
-    site.bus.publish(observation_subject("breaker", "report", site.bus.principal), payload)
+    _publish(second, target, 10)
     return began
+
+
+def _publish(bus: NatsBus, target: str, errors: int) -> None:
+    payload = msgpack.packb({"deltas": [{"target": target, "error": errors}]})
+    bus.publish(observation_subject("breaker", "report", bus.principal), payload)
 
 
 async def looks(site: Site, count: int) -> dict[str, float]:
@@ -73,7 +82,7 @@ async def looks(site: Site, count: int) -> dict[str, float]:
     if not await breaker.ready(20):
         raise RuntimeError("the registry does not answer")
     await site.fleet.tell("watch", "shut/model")
-    report(site, "shut/model")
+    await report(site, "shut/model")
     await site.fleet.last("known", "shut/model")
     await asyncio.sleep(0.2)
     if breaker.allows("shut/model"):
@@ -115,12 +124,12 @@ async def trips(site: Site, count: int) -> dict[str, float]:
         target = f"trip-{number}/model"
         await site.fleet.tell("watch", target)
         await asyncio.sleep(PAUSE_S)
-        began = report(site, target)
+        began = await report(site, target)
         told.append((await site.fleet.last("known", target) - began) * 1000)
         await asyncio.sleep(PAUSE_S)
         name = f"{number:012}"
         began = time.monotonic()
-        site.bus.publish(PLAIN, name.encode() + b"x" * 300)
+        site.reporters[0].publish(PLAIN, name.encode() + b"x" * 300)
         plain.append((await site.fleet.last("plain", name) - began) * 1000)
     return {
         "trips": float(count),
@@ -168,7 +177,7 @@ async def losses(site: Site, count: int) -> dict[str, float]:
         await site.fleet.tell("heal", target)
     began = {}
     for target in targets:
-        began[target] = report(site, target)
+        began[target] = await report(site, target)
         await asyncio.sleep(0.1)
     slowest = 0.0
     for process in site.fleet.processes:
@@ -185,7 +194,7 @@ async def dead_prober(site: Site) -> dict[str, float]:
     prober = await Process("bench.breaker_prober", site.url, str(site.trust), "stuck/model").start()
     await prober.until("ready")
     await site.fleet.tell("watch", "stuck/model")
-    report(site, "stuck/model")
+    await report(site, "stuck/model")
     await site.fleet.last("known", "stuck/model")
     await prober.until("held", within=10.0)
     upstream = Upstream()

@@ -150,7 +150,7 @@ class Site:
         self.trust = directory / "trust.json"
         self.agents = agents
         self.fleet = Fleet([])
-        self.bus: NatsBus
+        self.reporters: list[NatsBus] = []
 
     @property
     def url(self) -> str:
@@ -165,8 +165,8 @@ class Site:
         circuits = self._directory / "circuits.toml"
         circuits.write_text(RULES)
         await self._server.start()
-        self.bus = await connect(self.url, principal="reporter")
-        await provision(self.bus, "breaker")
+        self.reporters = [await connect(self.url, principal=f"reporter-{name}") for name in "ab"]
+        await provision(self.reporters[0], "breaker")
         env = {**os.environ, "BURSAR_URL": self.url, "BURSAR_KEYS_DIR": str(keys), "BURSAR_CIRCUITS": str(circuits)}
         with (self._directory / "breaker.log").open("wb") as log:
             command = [sys.executable, "-m", "bursar_breaker"]
@@ -183,7 +183,8 @@ class Site:
     ) -> None:
         for process in self.fleet.processes:
             await process.kill()
-        await self.bus.close()
+        for bus in self.reporters:
+            await bus.close()
         if self._registry is not None:
             self._registry.kill()
             self._registry.wait()
