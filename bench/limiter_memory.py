@@ -7,8 +7,9 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-from bench.limiter_budgets import in_flight, rate
-from bench.limiter_local import in_hand
+from bench.limiter_budgets import HOT, in_flight, rate
+from bursar.client.local import HeldLease
+from bursar.client.local_book import Book
 from bursar.contracts.limiter import BudgetSpec
 from bursar_limiter.budget import Budget
 
@@ -42,9 +43,11 @@ def spec() -> BudgetSpec:
 
 
 def memory() -> dict[str, float]:
-    """``budget_bytes``: without its specification, which is as long as the operator's text."""
-    rules = spec()
+    """``lease_bytes``: what the hot path has of a lease; ``lease_and_book_bytes``: with the account behind it.
+    ``budget_bytes``: without its specification, which is as long as the operator's text."""
+    rules, book = spec(), Book(HOT)
     return {
-        "lease_idle_bytes": bytes_each(lambda number: in_hand()),
+        "lease_bytes": bytes_each(lambda number: HeldLease(book)),
+        "lease_and_book_bytes": bytes_each(lambda number: HeldLease(Book(HOT))),
         "budget_bytes": bytes_each(lambda number: Budget(rules, {})),
     }
