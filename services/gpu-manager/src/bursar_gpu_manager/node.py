@@ -44,6 +44,7 @@ from bursar_gpu_manager.port import DevicePort
 from bursar_gpu_manager.replayed import Replayed, header, read_trace, sample_of
 from bursar_gpu_manager.reporting import report
 from bursar_gpu_manager.simulated import SimulatedHost, simulated_host
+from bursar_gpu_manager.smi_traces import is_smi, read_smi
 
 log = logging.getLogger("bursar.gpu-node")
 
@@ -124,7 +125,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between reports")
     parser.add_argument("--control", default="", metavar="HOST:PORT", help="let processes use the simulated cards")
     parser.add_argument("--reserve", type=int, default=DEFAULT_RESERVE, help="bytes that the simulation wants free")
-    parser.add_argument("--replay", default="", metavar="FILE", help="play a recorded trace instead, again and again")
+    parser.add_argument("--replay", default="", metavar="FILE", help="play a trace, or nvidia-smi's CSV, for ever")
     parser.add_argument("--record", default="", metavar="FILE", help="write every look into a trace")
     parser.add_argument("--gate", default="", metavar="PATH", help="socket at which processes show their leases")
     parser.add_argument("--enforce", action="store_true", help="end processes whose lease has ended, and on order")
@@ -188,7 +189,8 @@ def _port(name: str, options: Options) -> DevicePort:
     if options.simulate:
         return simulated_host(name, options.simulate, options.reserve)
     if options.replay:
-        return Replayed(read_trace(Path(options.replay).read_text(encoding="ascii").splitlines()), again=True)
+        lines = Path(options.replay).read_text(encoding="ascii").splitlines()
+        return Replayed((read_smi if lines and is_smi(lines[0]) else read_trace)(lines), again=True)
     return Nvml()
 
 
