@@ -55,7 +55,7 @@ class Size(NamedTuple):
     dead_s: float
 
 
-QUICK = Size(looks=200_000, load_s=5.0, trips=104, losses=10, dead_s=6.0)
+QUICK = Size(looks=200_000, load_s=4.0, trips=101, losses=8, dead_s=6.0)
 FULL = Size(looks=1_000_000, load_s=20.0, trips=250, losses=40, dead_s=60.0)
 
 
