@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bursar_limiter.core import LimiterDecider
 from bursar_limiter.checking import validate
+from bursar_limiter.core import LimiterDecider
 from tests.integration.callers import BUDGETS, Callers, callers_of, check, settlements_are_kept
 from tests.integration.damage import TRUNCATED
 from tests.integration.support import Rig, until

@@ -59,7 +59,7 @@ def whole_at(after: Cut, ceiling: int) -> int:
 def _way_back(most: int) -> int:
     """K in ms: the cube root of (1 - KEPT) · most / C, rounded down, by integers alone."""
     value = (FULL - KEPT) * most * 10**9 // (FULL * GROWTH)
-    root = round(value ** (1 / 3))
+    root: int = round(value ** (1 / 3))
     while root**3 > value:
         root -= 1
     while (root + 1) ** 3 <= value:

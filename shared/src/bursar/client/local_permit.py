@@ -35,8 +35,8 @@ class LocalSettlement(Settlement):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, Settlement]:
+        yield from ()
         return self
-        yield
 
 
 class LocalPermit:

@@ -243,7 +243,8 @@ class Reservation:
         if permit is None or permit.state == ENDED:
             return
         if type(permit) is not Permit:  # it was taken from a lease: nothing to wait for
-            await permit.__aexit__(kind, error, trace)
+            local: Any = permit
+            await local.__aexit__(kind, error, trace)
             return
         if kind is not None and permit.state == HELD and not permit._usage:
             permit.cancel_soon()

@@ -99,7 +99,8 @@ class BudgetRow(Message):
 
 
 class CircuitRow(Message):
-    """``state``: closed, open, half_open, ramping, or by order. ``retry_in_ms``: until the next probe; None when not known."""
+    """``state``: closed, open, half_open, ramping, or by order. ``retry_in_ms``: until the next probe; None when not
+    known."""
 
     target: str
     state: str
