@@ -10,6 +10,7 @@ from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Accept, Notice, Refuse
 from bursar_gpu_manager.defragmenting import PLAN_MS
 from bursar_gpu_manager.moving import ANSWER_MS, LOAD_MS
+from bursar_gpu_manager.thermal import Heat
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
 HALF = GIB // 2
@@ -197,4 +198,21 @@ def test_a_loss_of_data_stops_moves() -> None:
     assert len(wanted(desk)) == 1
     desk.live(120_000)
     assert told(desk).moving is None
+    desk.check()
+
+
+def test_a_card_is_drained_before_it_slows_down() -> None:
+    """Its leases are asked to leave to where least room is left over, whatever that does to fragmentation."""
+    desk = Desk("h1=3x16GiB")
+    desk.live(1_000)
+    lease = desk.granted(6 * GIB, "ann", exclude=tuple(NAMES[1:]), ttl_ms=60_000)["lease"]
+    desk.granted(4 * GIB, exclude=(NAMES[0], NAMES[1]), ttl_ms=60_000)
+    assert isinstance(movable(desk, lease), Accept)
+    desk.live(PLAN_MS)
+    assert wanted(desk) == []
+    desk.state.sheet.heats[NAMES[0]].heat = Heat.HOT
+    desk.live(PLAN_MS + 500)
+    said = wanted(desk)
+    assert said
+    assert {(one.lease, one.device) for one in said} == {(lease, NAMES[2])}
     desk.check()

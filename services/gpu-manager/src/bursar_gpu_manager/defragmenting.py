@@ -1,8 +1,9 @@
 """Fragmentation of the ledger's devices, the plan against it, and moves with the owners' consent.
 
 What counts as free is what could be granted now, on devices that can be used; so a move is asked of nobody on a device
-that is lost, cordoned, hot or not observed, and to none such. A lease may be moved when its holder has said so, it is
-on one device, and it is not loading; it goes to a device of the same kind only.
+that is lost, cordoned or not observed, and to none such. From a card that is too hot its leases are asked to leave. A
+lease may be moved when its holder has said so, it is on one device, and it is not loading; it goes to a device of the
+same kind only.
 
 A plan is looked for every ten seconds while there are leases that may be moved (`next_move`); it is carried out by
 `moving`, whose events are journaled: who takes over goes on with it. Agreeing grants a second lease by the ordinary
@@ -12,6 +13,7 @@ rule, so promise 1 of the ledger holds at every step. When the time of a move is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts import gpu as wire
@@ -66,11 +68,8 @@ def movables(state: State, free: dict[str, int], now: int) -> Iterator[Movable]:
     for name in free:
         kinds.setdefault(state.devices[name].model, set()).add(name)
     for key, (cost, hosts) in state.movable.items():
-        lease = state.leases[key]
-        name, memory = lease.devices[0]
-        if name not in free or len(lease.devices) > 1 or lease.taken or lease.purpose == LOADING:
-            continue
-        if state.moving.may_ask(key, now):
+        name, memory = state.leases[key].devices[0]
+        if name in free and _may_leave(state, key, now):
             device = state.devices[name]
             yield Movable(key, name, memory, cost, to=frozenset(_targets(kinds[device.model], hosts)))
 
@@ -86,8 +85,38 @@ def size_of(state: State) -> int:
 
 
 def planned(state: State, now: int) -> Plan:
+    """Away from hot cards first; then against fragmentation."""
     free = free_of(state, now)
+    if leaving := tuple(drains(state, free, now)):
+        return Plan(size_of(state), Fraction(0), Fraction(0), leaving)
     return plan(free, movables(state, free, now), size_of(state))
+
+
+def drains(state: State, free: dict[str, int], now: int) -> Iterator[Move]:
+    """Leases that may be moved and are on a card that slows down or soon will: each to where least room is left."""
+    rooms = dict(free)
+    for key, (cost, hosts) in state.movable.items():
+        lease = state.leases[key]
+        name, memory = lease.devices[0]
+        device = state.devices.get(name)
+        if device is None or device.lost or state.sheet.heat(name) < Heat.HOT or not _may_leave(state, key, now):
+            continue
+        cool = _targets({other for other in rooms if state.devices[other].model == device.model}, hosts)
+        target = min(((rooms[other], other) for other in cool if rooms[other] >= memory), default=None)
+        if target is not None:
+            rooms[target[1]] -= memory
+            movable = Movable(key, name, memory, cost)
+            yield Move(key, name, target[1], memory, movable.cost, 0, Fraction(0))
+
+
+def _may_leave(state: State, key: str, now: int) -> bool:
+    lease = state.leases[key]
+    return (
+        len(lease.devices) == 1
+        and not lease.taken
+        and lease.purpose != LOADING
+        and state.moving.may_ask(key, now)
+    )  # fmt: skip
 
 
 # ---- what holders say
@@ -259,7 +288,7 @@ def apply_moved(state: State, event: Event) -> None:
 def decide_fragmentation(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: moves.Fragmentation = command.body
     free = free_of(state, now)
-    found = plan(free, movables(state, free, now), size_of(state))
+    found = planned(state, now)
     current = state.moving.current
     clearing = None
     if body.memory is not None:

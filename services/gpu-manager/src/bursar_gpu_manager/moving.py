@@ -100,7 +100,7 @@ class Moving:
             return []
         found: list[Moved] = []
         for move in self.waiting:
-            if (leases is None or move.lease in leases) and gains(move, free, self.size):
+            if (leases is None or move.lease in leases) and _is_good(move, free, self.size):
                 return [*found, Moved(move.lease, "proposed", now, now + ANSWER_MS)]
             found.append(Moved(move.lease, "skipped", now, 0))
         return found
@@ -169,6 +169,11 @@ def gains(move: Move, free: Mapping[str, int], size: int) -> bool:
         return False
     after = {**free, move.source: source + move.memory, move.target: target - move.memory}
     return phi(after.values(), size) < phi(free.values(), size)
+
+
+def _is_good(move: Move, free: Mapping[str, int], size: int) -> bool:
+    """A move without gain is to take a lease away from its card: it only needs room."""
+    return gains(move, free, size) if move.gain else free.get(move.target, -1) >= move.memory
 
 
 def _row(move: Move) -> list[Any]:
