@@ -34,6 +34,7 @@ from bursar.contracts.breaker import (
 )
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Outcome, Refuse
 from bursar_breaker.core import BreakerDecider
+from bursar_breaker.evidence import STRANGE_MS
 from bursar_breaker.state import State, validate
 
 
@@ -66,7 +67,8 @@ ORDERS: dict[str, Any] = {
 
 
 class Desk:
-    """``now`` is the decider's clock; ``told`` are the broadcasts in order."""
+    """``now`` is the decider's clock; ``told`` are the broadcasts in order. Its registry has heard reports for a while:
+    whoever is alone is a fleet of one."""
 
     def __init__(
         self, *rules: Rule, groups: Mapping[str, Sequence[str]] = MappingProxyType({}), now: int = 1_000,
@@ -74,6 +76,7 @@ class Desk:
     ) -> None:  # fmt: skip
         self.decider = BreakerDecider()
         self.state: State = self.decider.initial()
+        self.state.windows.began = now - STRANGE_MS
         self.now = now
         self.incarnation = incarnation
         self.number = 0
@@ -233,6 +236,7 @@ class Desk:
         """Another owner at the same time, with the durable state only."""
         other = Desk(now=self.now, incarnation=self.incarnation)
         other.state = other.decider.load(msgpack.unpackb(msgpack.packb(self.dump()), use_list=False))
+        other.state.windows.began = self.now - STRANGE_MS
         other.number, other.journal, other.serial = self.number, list(self.journal), self.serial + 1_000
         other.told = []
         return other

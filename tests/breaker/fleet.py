@@ -23,8 +23,6 @@ from tests.breaker.desk import Desk, rule
 from tests.breaker.history import check_history
 
 TTL_MS = 800
-LIES_FROM_MS = 1_400
-"""The liar begins when the fleet has been heard of: before, it would be a fleet of one."""
 TARGETS = ("p/m1", "p/m2")
 RULES: tuple[Rule, ...] = (
     rule(open_ms=400, max_open_ms=1_500, probe_ttl_ms=TTL_MS, successes=2, jitter_permille=100, ramp=(100, 500),
@@ -79,7 +77,7 @@ class Agent:
     def _report(self, target: str, is_ill: bool) -> None:
         fleet = self.fleet
         counts: dict[str, Any] = {"timeout": 1} if is_ill else {"ok": 1}
-        if self.lies and fleet.now > LIES_FROM_MS:
+        if self.lies:
             counts = {"ok": 10_000} if is_ill else {"timeout": 10_000}
         body = Report(deltas=(Delta(target=target, **counts),))
         fleet.to_registry(self, lambda: self.fleet.desk.ask(body, self.name))
@@ -165,6 +163,7 @@ class Fleet:
         self.now = 1_000
         self.net = Net()
         self.desk = Desk(*RULES)
+        self.desk.state.windows.began = None
         self.is_up = True
         self.told = 0
         self.pulses = 0
@@ -275,6 +274,7 @@ class Fleet:
         def back() -> None:
             before = self.desk
             self.desk = before.restarted()
+            self.desk.state.windows.began = None
             if loses:
                 self._lose()
             self.told = self.pulses = 0

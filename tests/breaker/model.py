@@ -7,7 +7,7 @@ often it has opened in a row, successes of probes, reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,11 +31,10 @@ class Row:
 
 @dataclass
 class Log:
-    """What was reported of one target since its window began. ``streak``: failures, and whose."""
+    """What was reported of one target since its window began. ``streak_of``: failures in a row, and whose."""
 
     rows: list[Row] = field(default_factory=list)
-    streak: int = 0
-    streak_of: set[str] = field(default_factory=set)
+    streak_of: dict[str, int] = field(default_factory=dict)
     retry_until: int = 0
 
 
@@ -189,15 +188,14 @@ class Model:
     def note(self, name: str, who: str, counts: dict[str, int], *, told_off: bool) -> Log:
         if not self.recent(name):  # an empty window has no streak; what was asked for stays until it is replaced
             log = self.logs.setdefault(name, Log())
-            log.streak, log.streak_of = 0, set()
+            log.streak_of = {}
         log = self.logs[name]
         self.heard.setdefault(name, []).append((self.now, who))
         log.rows.append(Row(self.now, who, counts, told_off))
         if counts.get("ok") or counts.get("slow"):
-            log.streak, log.streak_of = 0, set()
+            log.streak_of = {}
         elif bad(counts):
-            log.streak += bad(counts)
-            log.streak_of.add(who)
+            log.streak_of[who] = log.streak_of.get(who, 0) + bad(counts)
         return log
 
     def verdict(self, name: str, *, is_named: bool) -> str:
@@ -218,20 +216,34 @@ class Model:
         told = {row.who for row in rows if row.told}
         slowed = {who for who, own in each.items() if self.reaches(own.get("slow", 0), own, rule.slow_permille)}
         out = {who for who, own in each.items() if self.is_out(own)}
-        has_told = any(row.told for row in rows if row.who not in alone)
-        if is_named and has_told and len(told) >= quorum:
+        if is_named and told - alone and len(told) >= quorum:
             return "overload"
         enough = made(sums) >= minimum
-        if len(failing - alone) >= quorum and enough and self.reaches(bad(sums), sums, rule.failure_permille):
+        company = active - alone if quorum > 1 else set()
+        rest = self.rest(each, company, alone, bad)
+        is_bad = all(self.reaches(bad(some), some, rule.failure_permille) for some in (sums, rest))
+        if len(failing - alone) >= quorum and enough and is_bad:
             return "failure_rate"
-        log = self.logs[name]
-        streak = log.streak >= self.scaled(rule.consecutive, share)
-        if rule.consecutive and streak and len(log.streak_of) >= quorum:
+        row = self.logs[name].streak_of
+        streak = sum(row.values()) - (max(row.values(), default=0) if len(company) >= 3 else 0)
+        if rule.consecutive and streak >= self.scaled(rule.consecutive, share) and len(row) >= quorum:
             return "consecutive"
-        if len(slowed) >= quorum and enough and self.reaches(sums.get("slow", 0), sums, rule.slow_permille):
+        rest = self.rest(each, company, alone, lambda own: own.get("slow", 0))
+        is_slow = all(self.reaches(some.get("slow", 0), some, rule.slow_permille) for some in (sums, rest))
+        if len(slowed) >= quorum and enough and is_slow:
             return "slow_rate"
         is_shut = sums.get("auth", 0) >= rule.auth_failures > 0 and not made(sums) - bad(sums)
         return "auth" if is_named and "/" in name and len(out) >= quorum and is_shut else ""
+
+    @staticmethod
+    def rest(
+        each: Mapping[str, Counts], company: set[str], alone: set[str], of: Callable[[Counts], int]
+    ) -> dict[str, int]:
+        """All but who is left out; among three or more also but the one with most of it."""
+        left = [who for who in each if who not in alone]
+        if len(company) >= 3:
+            left.remove(max(left, key=lambda who: of(each[who])))
+        return added([each[who] for who in left])
 
     @staticmethod
     def is_out(sums: Counts) -> bool:
@@ -269,7 +281,7 @@ class Model:
             if reason == "slow_rate":
                 is_bad = self.reaches(sums.get("slow", 0), sums, self.rule(name).slow_permille)
             if reason == "consecutive":
-                is_bad = bool(self.recent(name)) and self.logs[name].streak > 0
+                is_bad = bool(self.recent(name)) and bool(self.logs[name].streak_of)
             is_down = circuit.state in {"open", "half_open"} and circuit.by_evidence
             count += is_down or name in tripping or is_bad
         return count > 1

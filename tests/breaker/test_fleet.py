@@ -94,12 +94,15 @@ def test_a_liar_moves_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_opens_without_evidence(seed: int) -> None:
-    """Each opening lies within the window, and the delay of messages, of a true illness of that very target."""
+    """Each opening lies within the window, and the delay of messages, of a true illness of that very target; but for
+    those by the only one who was heard of since a crash, a fleet of one as far as anybody knows."""
     fleet = history(seed)
     for event in fleet.desk.journal:
         if event[0] == "o":
             target, at, evidence = event[3], event[1], event[7]
             assert evidence["counts"]["failed"] > 0
+            if evidence["counts"]["reporters"] == 1:
+                continue
             ills = [span for name, spans in fleet.ill.items() if name.startswith(target) for span in spans]
             late = 1_000 + 2 * 400 + TTL_MS
             assert any(begin <= at <= end + late for begin, end in ills), f"{target} opened at {at}, ill {ills}"

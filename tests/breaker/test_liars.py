@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bursar_breaker.lifecycle import FAILURE_RATE
 from tests.breaker.desk import Desk, rule
 
@@ -40,7 +42,8 @@ def test_two_against_two_are_no_liars() -> None:
         desk.report(who=who, error=5)
     assert desk.state_of() == "closed"
     assert desk.status().circuits[0].excluded == []
-    desk.report(who="dan", error=5)
+    for who in ("cat", "dan"):
+        desk.report(who=who, error=10)
     assert desk.state_of() == "open"
 
 
@@ -69,8 +72,8 @@ def test_a_liar_stops_being_one_when_others_see_it_too() -> None:
         desk.report(who=who, ok=3)
     desk.report(who="eve", error=8)
     assert desk.state_of() == "closed"
-    desk.report(who="bob", error=3)
-    assert desk.state.circuits["p"].evidence["counts"]["failed"] == 11
+    desk.report(who="bob", error=6)
+    assert desk.state.circuits["p"].evidence["counts"]["failed"] == 14
 
 
 def test_heavy_reporters_are_a_quorum_where_the_rule_allows_it() -> None:
@@ -81,7 +84,7 @@ def test_heavy_reporters_are_a_quorum_where_the_rule_allows_it() -> None:
         desk.report(who=f"a{number}", ok=1)
     desk.report(who="big-1", error=400)
     assert desk.state_of() == "closed"
-    desk.report(who="big-2", error=20)
+    desk.report(who="big-2", error=40)
     assert desk.state_of() == "open"
     assert desk.state.circuits["p"].evidence["counts"]["voices"] == 2
 
@@ -108,3 +111,31 @@ def test_who_was_not_heard_of_for_a_minute_is_gone() -> None:
     desk.advance(61_000)
     desk.report(who="ann", error=4)
     assert desk.state_of() == "open"
+
+
+def test_a_liar_and_somebodys_bad_luck_are_no_quorum() -> None:
+    """Two voices, but all of it is the word of one: without it there is neither a rate nor a streak."""
+    desk = Desk(rule(consecutive=5))
+    for who in ("bob", "cat", "dan", "flo"):
+        desk.report(who=who, ok=2)
+    desk.report(who="eve", error=10_000)
+    desk.report(who="bob", error=3)
+    assert desk.state_of() == "closed"
+    for who in ("cat", "dan", "flo"):
+        desk.report(who=who, timeout=3)
+    assert desk.state_of() == "open"
+
+
+@pytest.mark.parametrize(("pause", "state"), [(0, "closed"), (1_999, "closed"), (2_000, "open")])
+def test_a_new_owner_takes_nobody_for_a_fleet_of_one_at_first(pause: int, state: str) -> None:
+    """It has not heard the others yet; two seconds after its first report whoever is alone is believed. Two are two at
+    any time."""
+    desk = Desk()
+    desk.state.windows.began = None
+    desk.report("elsewhere", who="eve", ok=1)
+    desk.advance(pause)
+    desk.report(who="eve", error=5_000)
+    assert desk.state_of() == state
+    for who in ("bob", "eve"):
+        desk.report("q", who=who, error=2)
+    assert desk.state_of("q") == "open"

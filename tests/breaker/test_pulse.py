@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from bursar.contracts.breaker import MAX_FREE, MAX_RECENT, Pulse, Snapshot, digest_of
-from bursar_breaker.telling import LIVELY_PULSE_MS, pulse
+from bursar_breaker.telling import LIVELY_PULSE_MS, LIVELY_PULSES, pulse
 from tests.breaker.desk import Desk, rule
 
 
@@ -60,12 +60,12 @@ def test_a_pulse_stays_small() -> None:
     assert len(said(desk).free) == MAX_FREE
 
 
-def test_a_pulse_is_told_each_second_and_each_fifth_of_one_after_a_change() -> None:
-    """So that a second of lost messages is healed by the ones after it."""
-    desk = Desk()
+def test_a_pulse_is_told_each_second_and_six_times_in_one_after_a_change() -> None:
+    """Soon after it, so that lost messages are healed by the next ones; no more often when changes go on and on."""
+    desk = Desk(now=10_000)
 
     def moments(ms: int) -> list[int]:
-        """When pulses are told, if the shell asks each fifth of a second."""
+        """When pulses are told, if the shell asks each tenth of a second."""
         began, told = desk.now, []
         while desk.now < began + ms:
             desk.advance(LIVELY_PULSE_MS)
@@ -76,8 +76,18 @@ def test_a_pulse_is_told_each_second_and_each_fifth_of_one_after_a_change() -> N
     moments(4_000)
     assert {b - a for a, b in pairwise(moments(5_000))} == {1_000}
     desk.force("p", "open")
-    assert moments(2_000) == list(range(200, 2_001, 200))
-    assert len(moments(4_000)) == 4
+    assert moments(900) == [100, 200, 300, 400, 500, 600]
+    assert moments(1_000) == [100, 200, 300, 400, 500, 600]
+    assert len(moments(6_000)) in {6, 7}
+    desk.force("p", "reset")
+    for _ in range(30):
+        desk.force("p", "open")
+        moments(100)
+    count = 0
+    for _ in range(30):
+        desk.force("p", "open")
+        count += len(moments(100))
+    assert count <= 3 * LIVELY_PULSES + 1
 
 
 def test_the_latest_changes_are_repeated() -> None:

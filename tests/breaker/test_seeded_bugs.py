@@ -207,6 +207,12 @@ def test_seeded_bug_breaker_share_is_not_told_for_its_budget_is_caught() -> None
         test_ramping.test_the_share_is_told_for_the_budget_that_is_linked()
 
 
+def test_seeded_bug_breaker_one_reporter_is_decisive_is_caught() -> None:
+    """A liar needs only somebody's bad luck."""
+    with bugs.switched_on(names.ONE_DECIDES), pytest.raises(AssertionError):
+        test_liars.test_a_liar_and_somebodys_bad_luck_are_no_quorum()
+
+
 def test_seeded_bug_breaker_window_keeps_a_bucket_too_long_is_caught() -> None:
     """The window against the list of all reports."""
     with bugs.switched_on(names.BUCKET_STAYS), pytest.raises((AssertionError, ExceptionGroup)):

@@ -29,6 +29,7 @@ ORDER_NEVER_ENDS: Final = "breaker_order_outlives_its_time"
 DISABLED_COUNTS: Final = "breaker_disabled_circuit_still_counts"
 LOSS_IGNORED: Final = "breaker_probes_at_once_after_a_loss"
 FIRST_TRIPS: Final = "breaker_first_reporter_of_a_window_is_a_fleet"
+ONE_DECIDES: Final = "breaker_one_reporter_is_decisive"
 SLOW_IS_FAILURE: Final = "breaker_slow_call_counts_as_failure"
 STREAK_GOES_ON: Final = "breaker_success_does_not_end_a_streak"
 GROUP_IGNORED: Final = "breaker_group_is_nobodys_matter"
@@ -59,6 +60,7 @@ NAMES: Final = (
     DISABLED_COUNTS,
     LOSS_IGNORED,
     FIRST_TRIPS,
+    ONE_DECIDES,
     SLOW_IS_FAILURE,
     STREAK_GOES_ON,
     GROUP_IGNORED,

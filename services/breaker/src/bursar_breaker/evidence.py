@@ -17,12 +17,14 @@ from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Delta, Rule
 from bursar_breaker.counting import window_of
-from bursar_breaker.window import AUTH, TOLD, Counts, Window
+from bursar_breaker.window import AUTH, COMPANY_MS, NAMELESS, TOLD, Counts, Window
 
 MAX_TARGETS: Final = 4_096
 MAX_INTRODUCED: Final = 256
 MAX_CELLS: Final = 250_000
 SWEEP_MS: Final = 1_000
+STRANGE_MS: Final = 2_000
+"""For so long after its first report a new owner takes nobody for a fleet of one: it has not heard the others yet."""
 
 _INDEXED: Final = tuple((at, name) for at, name in enumerate(OUTCOMES))
 
@@ -44,9 +46,9 @@ def passed_on(counts: Counts) -> Counts:
 class Windows:
     """Windows by target, the least recently reported first. ``dropped``: deltas that were ignored. ``below``: the
     targets with a window directly below one, by its name. Who was heard of lately is remembered beyond the window, so
-    that a target whose window has just begun has no fleet of one."""
+    that a target whose window has just begun has no fleet of one. ``began``: when the first report came."""
 
-    __slots__ = ("_brought", "_cells", "_company", "_introduced", "_swept_at", "below", "dropped", "windows")
+    __slots__ = ("_brought", "_cells", "_company", "_introduced", "_swept_at", "began", "below", "dropped", "windows")
 
     def __init__(self) -> None:
         self.windows: dict[str, Window] = {}
@@ -54,6 +56,7 @@ class Windows:
         self._brought: dict[str, str] = {}
         self._company: dict[str, dict[str, int]] = {}
         self._introduced: dict[str, int] = {}
+        self.began: int | None = None
         self._cells = 0
         self._swept_at = -SWEEP_MS
         self.dropped = 0
@@ -76,7 +79,7 @@ class Windows:
             if len(self.windows) >= MAX_TARGETS:
                 self.forget(next(iter(self.windows)))
             self._bring(target, reporter)
-            seen = window_of(rule_of(target), self._company_of(target))
+            seen = window_of(rule_of(target), self._company_of(target, now))
         self.windows[target] = seen
         return seen
 
@@ -87,10 +90,13 @@ class Windows:
         if above:
             self.below.setdefault(above, {})[target] = None
 
-    def _company_of(self, target: str) -> dict[str, int]:
+    def _company_of(self, target: str, now: int) -> dict[str, int]:
+        """Who was heard of lately; at first somebody without a name."""
+        self.began = now if self.began is None else self.began
         if len(self._company) > 2 * MAX_TARGETS:
             self._company = {name: people for name, people in self._company.items() if name in self._brought}
-        return self._company.setdefault(target, {})
+        strangers = {NAMELESS: self.began + STRANGE_MS - COMPANY_MS} if now < self.began + STRANGE_MS else {}
+        return self._company.setdefault(target, strangers)
 
     def note(self, seen: Window, now: int, reporter: str, counts: Counts) -> None:
         if self._cells >= MAX_CELLS:

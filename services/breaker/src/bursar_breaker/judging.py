@@ -8,7 +8,9 @@ reporter among others that succeed trips nothing, however much it reports, even 
 of since the window began.
 
 *Excluded.* One reporter that alone disagrees with all others, in whichever direction, is left out of the sums: a liar
-can neither make the rate look bad nor bury it under successes that nobody else has. It is shown in the status.
+can neither make the rate look bad nor bury it under successes that nobody else has. It is shown in the status. And
+among three reporters or more none is decisive: rates and streaks must hold without the one who has reported most of it,
+so that a liar and somebody's bad luck are no quorum.
 
 *Causes.* Time-outs and 5xx follow the rates and the streak. An overloaded target that names a time opens at once, for
 that time. 429 is the limiter's matter and counts for nothing here, nor does what the caller gave up. 401, 402 and 403
@@ -20,13 +22,14 @@ one segment names no key.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bursar.contracts.breaker import ALL, MAX_WITNESSES, OUTCOMES, Rule
 from bursar.kernel.bugs import seeded
 from bursar_breaker import lifecycle, window
-from bursar_breaker.bugs import MINIMUM_IGNORED, SINGLE_TRIPS
+from bursar_breaker.bugs import MINIMUM_IGNORED, ONE_DECIDES, SINGLE_TRIPS
 from bursar_breaker.rules import scaled
 from bursar_breaker.window import AUTH, FAILING, LOCKED_OUT, SLOW, SLOWED, TOLD, TOLD_OFF, Seen, Window
 
@@ -54,14 +57,19 @@ def excluded(seen: Window) -> Seen | None:
     return None if alone is None or needed(seen.rule, seen.active, seen.known) == 1 else alone
 
 
+COMPANY: Final = 3
+"""Among so many reporters none is decisive, unless the rule takes one for a quorum."""
+
+
 class _Sums:
     """What is judged: the window without who is excluded, and what the rule wants of it at this share of calls."""
 
-    __slots__ = ("active", "failed", "failing", "made", "minimum", "quorum", "rule", "seen", "total", "traffic")
+    __slots__ = ("active", "alone", "failed", "failing", "is_company", "made", "minimum", "quorum", "rule", "seen",
+                 "total", "traffic")  # fmt: skip
 
     def __init__(self, seen: Window, share: int) -> None:
         rule, alone = seen.rule, excluded(seen)
-        self.rule, self.seen, self.total = rule, seen, seen.total
+        self.rule, self.seen, self.total, self.alone = rule, seen, seen.total, alone
         self.active, self.failing, self.traffic = seen.active, seen.voices[FAILING], seen.weight
         if alone is not None:
             self.total = [total - one for total, one in zip(seen.total, alone.sums, strict=True)]
@@ -70,6 +78,7 @@ class _Sums:
             self.traffic -= alone.weight
         self.made, self.failed = window.calls(self.total), window.failed(self.total)
         self.quorum = needed(rule, self.active, seen.known)
+        self.is_company = self.active >= COMPANY and self.quorum > 1 and not seeded(ONE_DECIDES)
         self.minimum = 1 if seeded(MINIMUM_IGNORED) else scaled(rule.minimum_calls, share)
 
     def has_quorum(self, voices: int) -> bool:
@@ -78,8 +87,20 @@ class _Sums:
         part = self.rule.quorum_traffic_permille
         return bool(part) and voices >= 2 and self.traffic * 1000 >= part * self.made
 
-    def reaches(self, part: int, rate: int) -> bool:
-        return part > 0 and self.made >= self.minimum and part * 1000 >= rate * self.made
+    def reaches(self, part: int, rate: int, of: Callable[[Sequence[int]], int]) -> bool:
+        """Whether so many of the calls are the rate, and also without the reporter that has most of them."""
+        if not (part > 0 and self.made >= self.minimum and part * 1000 >= rate * self.made):
+            return False
+        if not self.is_company:
+            return True
+        loudest = max((one.sums for one in self.seen.reporters.values() if one is not self.alone), key=of)
+        part, made = part - of(loudest), self.made - window.calls(loudest)
+        return part > 0 and part * 1000 >= rate * made
+
+    @property
+    def streak(self) -> int:
+        """Failures in a row, but for those of the reporter that has most of them."""
+        return self.seen.streak - (max(self.seen.streak_of.values(), default=0) if self.is_company else 0)
 
 
 def judge(seen: Window, *, is_named: bool, names_key: bool, share: int = ALL) -> Found | None:
@@ -100,11 +121,11 @@ def _cause(sums: _Sums, is_named: bool, names_key: bool, share: int) -> tuple[st
     seen, rule, total, voices = sums.seen, sums.rule, sums.total, sums.seen.voices
     if is_named and total[TOLD] and voices[TOLD_OFF] >= sums.quorum:
         return lifecycle.OVERLOAD, voices[TOLD_OFF]
-    if sums.has_quorum(sums.failing) and sums.reaches(sums.failed, rule.failure_permille):
+    if sums.has_quorum(sums.failing) and sums.reaches(sums.failed, rule.failure_permille, window.failed):
         return lifecycle.FAILURE_RATE, sums.failing
-    if rule.consecutive and seen.streak >= scaled(rule.consecutive, share) and len(seen.streak_of) >= sums.quorum:
+    if rule.consecutive and len(seen.streak_of) >= sums.quorum and sums.streak >= scaled(rule.consecutive, share):
         return lifecycle.CONSECUTIVE, len(seen.streak_of)
-    if voices[SLOWED] >= sums.quorum and sums.reaches(total[SLOW], rule.slow_permille):
+    if voices[SLOWED] >= sums.quorum and sums.reaches(total[SLOW], rule.slow_permille, window.slow):
         return lifecycle.SLOW_RATE, voices[SLOWED]
     if is_named and names_key and voices[LOCKED_OUT] >= sums.quorum and _is_shut(sums):
         return lifecycle.AUTH, voices[LOCKED_OUT]

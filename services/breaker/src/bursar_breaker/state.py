@@ -74,8 +74,8 @@ class State:
     a loss); the rest is volatile or made from the durable part."""
 
     __slots__ = ("_ways", "agenda", "at", "circuits", "down", "edition", "history", "leases", "lively_until", "lost_at",
-                 "out", "pending", "postponed", "pulsed_at", "quiet_until", "revision", "rules", "seed", "shadows",
-                 "shown", "source", "windows")  # fmt: skip
+                 "out", "pending", "postponed", "pulsed_at", "pulses", "quiet_until", "revision", "rules", "seed",
+                 "shadows", "shown", "source", "windows")  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
@@ -99,6 +99,7 @@ class State:
         self.shown: tuple[int, str] | None = None
         self.lively_until = 0
         self.pulsed_at = -1
+        self.pulses = (0, 0)
         self._ways: dict[str, tuple[str, ...]] = {}
 
     def state_of(self, target: str) -> CircuitName:

@@ -36,8 +36,10 @@ from bursar_breaker.lifecycle import CLOSED, HALF_OPEN, OPEN
 from bursar_breaker.state import LIVELY_MS, Circuit, Lease, State
 from bursar_breaker.window import FAILING, SLOW, permille
 
-LIVELY_PULSE_MS: Final = 200
-"""From one pulse to the next after a change."""
+LIVELY_PULSE_MS: Final = 100
+LIVELY_PULSES: Final = 6
+"""From one pulse to the next after a change, and at most so many in a second: most of them soon after the change, and
+yet no more for a registry in which something changes all the time."""
 
 NEVER: Final = Circuit(CLOSED, -1, 0, 0, 0, "", -1)
 
@@ -67,10 +69,12 @@ def changed(state: State, target: str, circuit: Circuit, now: int) -> list[Broad
 
 def pulse(state: State, now: int) -> Broadcast | None:
     """How far the registry is; None when it was said a moment ago."""
-    due = LIVELY_PULSE_MS if now <= state.lively_until else PULSE_MS
+    second, count = state.pulses
+    count = count if second == now // 1_000 else 0
+    due = LIVELY_PULSE_MS if now <= state.lively_until and count < LIVELY_PULSES else PULSE_MS
     if 0 <= now - state.pulsed_at < due - LIVELY_PULSE_MS // 2:
         return None
-    state.pulsed_at = now
+    state.pulsed_at, state.pulses = now, (now // 1_000, count + 1)
     return _pulse(state, now, frozenset())
 
 

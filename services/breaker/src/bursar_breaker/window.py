@@ -61,6 +61,10 @@ def failed(cell: Sequence[int]) -> int:
     return cell[TIMEOUT] + cell[ERROR] + cell[OVERLOAD] + (cell[SLOW] if seeded(SLOW_IS_FAILURE) else 0)
 
 
+def slow(cell: Sequence[int]) -> int:
+    return cell[SLOW]
+
+
 def calls(cell: Sequence[int]) -> int:
     """Those that say something about the target."""
     return good(cell) + failed(cell)
@@ -83,7 +87,7 @@ class Seen:
 
 class Window:
     """See the module's text. ``streak``: failures since the last success, by the order of arrival, and ``streak_of``:
-    who reported them. ``retry_until``: the latest moment that the target has asked to be left alone until.
+    how many of them each has reported. ``retry_until``: the latest moment that it has asked to be left alone until.
     ``failing`` and ``fine``: reporters by what they see; ``weight``: calls of those who see it fail; ``troubles``: how
     many reporters see a fault of any kind. ``company``: some who were heard of lately, though perhaps not within this
     window, and when."""
@@ -106,7 +110,7 @@ class Window:
         self.weight = 0
         self.cells = 0
         self.streak = 0
-        self.streak_of: set[str] = set()
+        self.streak_of: dict[str, int] = {}
         self.retry_until = 0
         self.seen_at = 0
 
@@ -179,7 +183,7 @@ class Window:
         bad = sum(count for at, count in counts if TIMEOUT <= at <= OVERLOAD)
         if bad:
             self.streak += bad
-            self.streak_of.add(reporter)
+            self.streak_of[reporter] = self.streak_of.get(reporter, 0) + bad
 
     def _end_streak(self) -> None:
         self.streak = 0

@@ -184,7 +184,7 @@ class Changed(CircuitState):
 
 
 class Pulse(Message):
-    """The broadcast of every second, and of every fifth of one for two seconds after a change: how far the registry
+    """The broadcast of every second, and of several in each of the two seconds after a change: how far the registry
     is. ``recent``: the latest changes, so that who missed their broadcasts has them now. ``free``: half-open targets
     that a permit would be given for just now (the first of them, if there are many); told at once when a permit comes
     back. ``edition``: which rules hold; who has others asks for `Settings`."""
