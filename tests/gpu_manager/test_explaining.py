@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Refuse
-from bursar_gpu_manager.freeing import Freed, Space, smallest
+from bursar_gpu_manager.freeing import Freed, Rooms, Space, smallest
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
 HALF = GIB // 2
@@ -183,3 +184,24 @@ def test_where_all_sets_are_too_many_one_is_put_together() -> None:
         assert min(sum(both[other].get(name, 0) for other in rest) for name in "ab") < 30
     assert smallest({"a": Space("g", 0)}, {}, 1, 1) is None
     assert smallest({"a": Space("g", 5)}, {}, 1, 1) == Freed((), True)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_an_explanation_over_a_thousand_cards_looks_at_no_more_than_it_must(count: int) -> None:
+    """Of so many sets only few are tried: nobody who asks may keep the manager from deciding."""
+    spaces = {f"h{number // 8:03}/{number}": Space(f"h{number // 8:03}", 1) for number in range(1_000)}
+    leases = {f"l{number:04}": {f"h{number // 40:03}/{number // 5}": 3 + number % 7} for number in range(5_000)}
+    asked = 0
+    fit = Rooms.fit
+
+    def counted(rooms: Rooms, keys: Iterable[str]) -> bool:
+        nonlocal asked
+        asked += 1
+        return fit(rooms, keys)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rooms, "fit", counted)
+        found = smallest(spaces, leases, 20, count)
+    assert found is not None
+    assert len(found.leases) == (3 if count == 1 else 25)
+    assert asked < 20_000
