@@ -121,8 +121,8 @@ def _offer(state: State, spec: BudgetSpec, now: int) -> None:
     else:
         is_new = base is not None and known.at_rest(now)
         if base is not None:
-            known.granted, known.base = (0 if is_new else base.granted), None
-            base.made -= 1
+            known.granted = 0 if is_new else base.granted
+            tree.declare(state, known)
         if is_new:
             known.adopt(spec, meters_of(spec.limits, spec))
         else:
@@ -160,7 +160,7 @@ def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], 
             change(budget, own, now, state.ordinal)
         budget.recovering_until = tree.safe_at(budget, state.lost_at) if state.lost_at >= 0 else 0
     else:
-        budget.base, base.made = None, base.made - 1
+        tree.declare(state, budget)
         budget.adopt(budget.spec.model_copy(update={"parent": base.name}), budget.meters)
         _retire(state, budget, now, "over_limit" if spec is not None else "")
 

@@ -15,7 +15,6 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
-from bursar_limiter.ledger import NEVER
 from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import Ended, State
 
@@ -27,7 +26,9 @@ def dump(state: State) -> dict[str, Any]:
         "source": state.source,
         "lost_at": state.lost_at,
         "ordinal": state.ordinal,
-        "budgets": [_dump_budget(budget, state.at) for budget in state.budgets.values() if budget.base is None],
+        "budgets": [
+            _dump_budget(budget, state.at) for _, budget in sorted(state.budgets.items()) if budget.base is None
+        ],
         "made": sorted(
             _dump_made(state, budget)
             for budget in state.budgets.values()
@@ -107,9 +108,7 @@ def _dump_budget(budget: Budget, at: int) -> list[Any]:
 def _dump_made(state: State, budget: Budget) -> list[Any]:
     """Without what only says that it was there before: since when a meter is there matters only to reservations that
     are older, and how it recovers follows from when entries were lost."""
-    own, below = budget.name, f"{budget.name}/"
-    ordinals = (entry.ordinal for entry in state.live.values() if entry.budget == own or entry.budget.startswith(below))
-    oldest = min(ordinals, default=NEVER)
+    oldest = tree.oldest_below(state, budget)
     meters = [meter.dump(state.at) for meter in budget.meters]
     for meter, told in zip(budget.meters, meters, strict=True):
         if oldest >= meter.since and meter.since_at:

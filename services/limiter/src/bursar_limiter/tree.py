@@ -17,6 +17,7 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
 from bursar_limiter.budget import CHILDLESS, SPARE, Budget
 from bursar_limiter.leasing_records import drift_ms
+from bursar_limiter.ledger import NEVER
 from bursar_limiter.path import MAX_OBJECTS
 from bursar_limiter.state import State
 
@@ -45,6 +46,24 @@ def connect(state: State) -> None:
     for budget in state.budgets.values():
         budget.depth = sum(1 for _ in budget.ancestors()) - 1
     state.forget_paths()
+
+
+def oldest_below(state: State, budget: Budget) -> int:
+    """The ordinal of the oldest reservation that has not ended and takes from an agent's or a run's budget."""
+    own, below = budget.name, f"{budget.name}/"
+    ordinals = (entry.ordinal for entry in state.live.values() if entry.budget == own or entry.budget.startswith(below))
+    return min(ordinals, default=NEVER)
+
+
+def declare(state: State, budget: Budget) -> None:
+    """An agent's or a run's budget stands in its own right from now on. Nothing may tell how often it was dropped and
+    made again before: since when a meter is there matters only to reservations that are older."""
+    oldest, base = oldest_below(state, budget), budget.base
+    for meter in budget.meters:
+        if oldest >= meter.since:
+            meter.since = 0
+    if base is not None:
+        budget.base, base.made = None, base.made - 1
 
 
 def adopt(parent: Budget, child: Budget) -> None:
@@ -122,7 +141,8 @@ def child_spec(base: BudgetSpec, name: str, template: ChildSpec) -> BudgetSpec:
 
 
 def room_for(state: State, base: Budget) -> bool:
-    """Whether another may be made below. Drops those at rest when they have become many."""
+    """Whether another may be made below. Drops those at rest when they have become many: at rest as of the last event,
+    so that nobody can tell."""
     if base.made >= base.tidy_made:
         drop_idle(state, base)
         base.tidy_made = min(2 * base.made + SPARE, MAX_MADE)
