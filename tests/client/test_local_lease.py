@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -294,7 +296,7 @@ def sizeof(value: Any, seen: set[int]) -> int:
 
 
 def test_an_idle_lease_is_small() -> None:
-    """At most 400 bytes for a lease over five dimensions that waits to be used."""
+    """At most 400 bytes for a lease over five dimensions that waits to be used; and with its account, before it is."""
     lease, _, _ = held()
     assert sizeof(lease, {id(UNLIMITED)}) <= 400
 
@@ -343,3 +345,14 @@ def test_a_rate_lease_never_passes_more_than_its_burst_and_rate() -> None:
     assert lease.take(input_tokens=51) is None
     taken(lease, input_tokens=50)
     assert lease.take(input_tokens=1) is None
+
+
+def test_a_lease_that_has_nothing_is_small_with_its_account() -> None:
+    """A process that knows many budgets and uses few pays for the few."""
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    made = [HeldLease(Book("acme/large")) for _ in range(500)]
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / len(made) <= 400

@@ -17,7 +17,9 @@ times out does; what is reported of them later can only add.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.client.errors import PermitEnded
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from bursar.client.observe import Freezes
 
 ALL: Final = range(len(FIELDS))
+
+NONE: Final[Mapping[int, Any]] = MappingProxyType({})
+"""What all books share that have nothing to remember."""
+
+UNLOCKED: Final = nullcontext()
 
 
 class Report(NamedTuple):
@@ -65,12 +72,12 @@ class Book:
         self.produced = False
         self.start: Hand = NOTHING
         self.lent: Hand = NOTHING
-        self.back: dict[int, list[int]] = {}
-        self.done = [0] * len(FIELDS)
-        self.open: dict[int, tuple[int, list[int]]] = {}
+        self.back: Mapping[int, list[int]] = NONE
+        self.done: Hand = NOTHING
+        self.open: Mapping[int, tuple[int, list[int]]] = NONE
         self.timed_out = 0
         self.freezes: Freezes | None = None
-        self.lock: AbstractContextManager[Any] = nullcontext()
+        self.lock: AbstractContextManager[Any] = UNLOCKED
 
     def rules(self, limited: int, held: int) -> None:
         """Which dimensions are limited, and which of them count until the call ends. Only between two leases."""
@@ -82,7 +89,7 @@ class Book:
         lease.period += 1
         lease.put(NOTHING)
         self.rules(limited, held)
-        self.back, self.done, self.open = {}, [0] * len(FIELDS), {}
+        self.back, self.done, self.open = NONE, NOTHING, NONE
         self.start = self.lent = NOTHING
 
     def grant(self, lease: HeldLease, add: Hand, until: int, good_for: int) -> None:
@@ -112,13 +119,13 @@ class Book:
             _hand([self._limit(d, amount) for d, amount in enumerate(lease.hand)]),
             spare,
             {period: _hand(amounts) for period, amounts in self.back.items()},
-            _hand(self.done),
+            self.done,
             self.opened(),
             taken,
             max(0, taken[0]),
         )
         self.lent = _hand([self.lent[d] - self.done[d] for d in ALL])
-        self.back, self.done = {}, [0] * len(FIELDS)
+        self.back, self.done = NONE, NOTHING
         self.start = lease.hand
         lease.period += 1
         return told
@@ -144,20 +151,20 @@ class Book:
 
     def _keep_open(self, lease: HeldLease, now: int) -> None:
         """Note what the calls of this period hold, and let go of those that are older than their time to live."""
-        for period in [period for period, (until, _) in self.open.items() if until <= now]:
-            self._time_out(self.open.pop(period)[1])
+        over = [amounts for until, amounts in self.open.values() if until <= now]
+        if over:
+            self.open = {period: kept for period, kept in self.open.items() if kept[0] > now} or NONE
+        for amounts in over:
+            self._time_out(amounts)
         hand, known, held = lease.hand, self.opened(), self.held
         fresh = [max(0, self.lent[d] - hand[d] - known[d] - self.done[d]) if held >> d & 1 else 0 for d in ALL]
         if any(fresh):
-            self.open[lease.period] = (now + self.ttl, fresh)
+            self.open = {**self.open, lease.period: (now + self.ttl, fresh)}
 
     def _time_out(self, amounts: list[int]) -> None:
         self.timed_out += amounts[CONCURRENT]
-        for d in ALL:
-            self.done[d] += amounts[d] if d != CONCURRENT else 0
-        lent = list(self.lent)
-        lent[CONCURRENT] -= amounts[CONCURRENT]
-        self.lent = _hand(lent)
+        self.done = _hand([self.done[d] + (amounts[d] if d != CONCURRENT else 0) for d in ALL])
+        self.lent = _hand([self.lent[d] - (amounts[d] if d == CONCURRENT else 0) for d in ALL])
 
     # -- permits that the hot path leaves to the book
 
@@ -178,28 +185,34 @@ class Book:
     def _settle(self, permit: LocalPermit, used: Hand) -> None:
         lease, reserved = permit.lease, reserved_of(permit)
         is_fresh = permit.period == lease.period
-        hand = list(lease.hand)
+        hand, done, back = list(lease.hand), list(self.done), [0] * len(FIELDS)
+        kept = self.open.get(permit.period)
         for d in ALL:
             if self.held >> d & 1:
-                hand[d] += self._end_held(d, permit.period, reserved[d], used[d], is_fresh=is_fresh)
+                here, more = _end_held(reserved[d], used[d], is_known=is_fresh or kept is not None)
+                hand[d] += here
+                done[d] += more
+                if kept is not None and not is_fresh:
+                    kept[1][d] -= reserved[d]
             elif is_fresh or used[d] >= reserved[d] or not self.limited >> d & 1:
                 hand[d] += reserved[d] - used[d]
             else:
-                self.back.setdefault(permit.period, [0] * len(FIELDS))[d] += reserved[d] - used[d]
+                back[d] = reserved[d] - used[d]
         lease.put(_hand(hand))
-        if permit.period in self.open and not any(self.open[permit.period][1]):
-            del self.open[permit.period]
+        self.done = _hand(done)
+        if any(back):
+            before = self.back.get(permit.period, NOTHING)
+            self.back = {**self.back, permit.period: [before[d] + back[d] for d in ALL]}
+        if kept is not None and not any(kept[1]):
+            self.open = {period: other for period, other in self.open.items() if other is not kept} or NONE
 
-    def _end_held(self, d: int, period: int, reserved: int, used: int, *, is_fresh: bool) -> int:
-        """What comes back into the hand of a dimension that counted until now."""
-        self.done[d] += used
-        if is_fresh:
-            return reserved - used
-        if period in self.open:
-            self.open[period][1][d] -= reserved
-            return reserved - used
-        self.done[d] -= min(used, reserved)  # it has timed out, and so counts in full
-        return min(0, reserved - used)
+
+def _end_held(reserved: int, used: int, *, is_known: bool) -> tuple[int, int]:
+    """(what comes back into the hand, what is reported as used) of a dimension that counted until now. A call that is
+    not known any more has timed out, and so counts in full already."""
+    if is_known:
+        return reserved - used, used
+    return min(0, reserved - used), max(0, used - reserved)
 
 
 def reserved_of(permit: LocalPermit) -> Hand:
