@@ -125,6 +125,9 @@ def test_the_way_of_a_target_is_groups_first_then_downwards() -> None:
     groups = {"g1": ["a/x"], "g2": ["b"], "g3": ["a/x/y", "a"]}
     assert way_of("a/x/y/z", groups) == ("group/g1", "group/g3", "a", "a/x", "a/x/y", "a/x/y/z")
     assert way_of("c", groups) == path_of("c") == ("c",)
+    desk = Desk(groups=groups)
+    for target in ("a/x/y/z", "a", "b/c", "c", "a/y", "group/g1"):
+        assert desk.state.way(target) == way_of(target, groups)
 
 
 @pytest.mark.parametrize(

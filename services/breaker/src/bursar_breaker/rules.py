@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bursar.contracts.breaker import GROUPS, Group, Rule, group_target, path_of
 from bursar.kernel.bugs import seeded
-from bursar_breaker.bugs import CAP_IGNORED, NO_JITTER
+from bursar_breaker.bugs import CAP_IGNORED, GROUP_IGNORED, NO_JITTER
 
 DEFAULT: Final = Rule()
 _MASK: Final = 2**63 - 1
@@ -20,12 +20,16 @@ _MASK: Final = 2**63 - 1
 class Rules:
     """A set of rules and groups, looked up by target."""
 
-    __slots__ = ("_by_target", "default", "groups")
+    __slots__ = ("_by_target", "_member_of", "default", "groups")
 
     def __init__(self, rules: Iterable[Rule] = (), groups: Iterable[Group] = ()) -> None:
         self._by_target = {rule.target: rule for rule in rules if rule.target is not None}
         self.default = next((rule for rule in rules if rule.target is None), DEFAULT)
         self.groups = {group.name: group.members for group in groups}
+        self._member_of: dict[str, list[int]] = {}
+        for number, members in enumerate(self.groups.values()):
+            for member in members:
+                self._member_of.setdefault(member, []).append(number)
 
     def of(self, target: str) -> Rule:
         """The rule for a target: that of the longest prefix that has one."""
@@ -35,6 +39,15 @@ class Rules:
                 if rule is not None:
                     return rule
         return self.default
+
+    def way(self, target: str) -> tuple[str, ...]:
+        """What `bursar.contracts.breaker.way_of` says, whatever the number of groups."""
+        path = path_of(target)
+        numbers = sorted({number for name in path for number in self._member_of.get(name, ())})
+        if not numbers or seeded(GROUP_IGNORED):
+            return path
+        names = list(self.groups)
+        return (*(group_target(names[number]) for number in numbers), *path)
 
     def budget_of(self, target: str) -> str | None:
         """The limiter's budget that pays for calls to this very target."""

@@ -14,9 +14,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
-from bursar.contracts.breaker import ALL, MAX_HISTORY, CircuitName, way_of
-from bursar.kernel.bugs import seeded
-from bursar_breaker.bugs import GROUP_IGNORED
+from bursar.contracts.breaker import ALL, MAX_HISTORY, CircuitName
 from bursar_breaker.evidence import Windows
 from bursar_breaker.judging import Found
 from bursar_breaker.lifecycle import AUTH, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, RAMPING
@@ -112,7 +110,7 @@ class State:
         if way is None:
             if len(self._ways) >= MAX_WAYS:
                 self._ways.clear()
-            way = self._ways[target] = way_of(target, {} if seeded(GROUP_IGNORED) else self.rules.groups)
+            way = self._ways[target] = self.rules.way(target)
         return way
 
     def govern(self, rules: Rules) -> None:
