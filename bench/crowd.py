@@ -20,12 +20,15 @@ from importlib import import_module
 from types import TracebackType
 from typing import Self
 
-from bursar.bus.base import Msg
+from bursar.bus.base import BusError, Msg
 from bursar.bus.connection import NatsBus, connect
 
 PLAIN = "bursar.evt.bench.plain.x"
-AT_ONCE = 25
+AT_ONCE = 10
 """Connections that one process opens at a time."""
+
+PATIENCE_S = 60.0
+"""A machine that has much else to do is tried again for so long."""
 
 READY = "ready"
 
@@ -62,7 +65,7 @@ class Crowd:
             self._processes.append(process)
             self._readers.append(asyncio.create_task(self._read(process)))
         try:
-            await self.heard(READY, 60.0)
+            await self.heard(READY, 2 * PATIENCE_S)
         except BaseException:
             await self._end()
             raise
@@ -101,12 +104,23 @@ class Crowd:
         return max(self._heard.pop(key))
 
 
+async def _join(url: str, principal: str) -> NatsBus:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await connect(url, principal=principal)
+        except BusError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.2)
+
+
 async def main(url: str, count: int, ear: str, extra: str, name: str) -> None:
     """One process of the crowd."""
     buses: list[NatsBus] = []
     for first in range(0, count, AT_ONCE):
         numbers = range(first, min(count, first + AT_ONCE))
-        buses += await asyncio.gather(*(connect(url, principal=f"{name}-{number}") for number in numbers))
+        buses += await asyncio.gather(*(_join(url, f"{name}-{number}") for number in numbers))
     heard: Counter[str] = Counter()
 
     def told(key: str) -> None:
