@@ -312,3 +312,47 @@ def test_lines_follow_a_tree_that_changes() -> None:
     crowd.run(4_000, {("a", "ann"): 30, ("b", "bob"): 30})
     crowd.desk.check()
     assert crowd.share("a", 3_000, 4_000) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("seed", range(6))
+def test_everybody_gets_through_tree_and_objects(seed: int) -> None:
+    """Requests of all sizes for teams and hosts in any combination, without end: nobody waits for more than a bound,
+    nothing is over a limit, also while an operator changes the tree and some give up."""
+    rng = random.Random(seed)
+    level = {"concurrent": LimitSpec(limit=3, window_ms=0)}
+    hosts = [
+        BudgetSpec(name=f"h{n}", limits={"concurrent": LimitSpec(limit=2, window_ms=0), "requests": RATE})
+        for n in range(3)
+    ]
+    top = BudgetSpec(name="org", limits={"concurrent": LimitSpec(limit=5, window_ms=0)}, jitter_ms=0)
+    crowd = Crowd(top, child("a", limits=level), child("b", 300, limits=level), *hosts)
+    desk, longest = crowd.desk, 0
+    since: dict[tuple[str, str], int] = {}
+    ends: list[tuple[int, str]] = []
+    for step in range(700):
+        if rng.random() < 0.5 and len(crowd.names) < 40:
+            also = tuple(rng.sample(["h0", "h1", "h2"], rng.randrange(3)))
+            amounts = {"concurrent": rng.choice((1, 1, 2))}
+            who, wait = f"p-{rng.randrange(4)}", rng.choice((600_000, 600_000, 300))
+            outcome = crowd.ask(rng.choice(("a", "b")), who, wait, also=also, amounts=amounts,
+                                priority=rng.choice(("reactive", "standard", "proactive")))  # fmt: skip
+            if isinstance(outcome, Park) and wait > 300:
+                since[who, f"t-{desk.serial}"] = desk.now
+        if step % 150 == 149:
+            weight = rng.choice((50, 100, 300))
+            desk.reload(top, child("a", weight, limits=level), child("b", limits=level), *hosts)
+        for _ in desk.moments(desk.now + rng.randrange(1, 30)):
+            for asked in desk.answers:
+                longest = max(longest, desk.now - since.pop(asked, desk.now))
+            crowd.collect()
+            known = {call for _, call in ends}
+            ends += [(desk.now + rng.randrange(20, 120), call) for call in desk.state.live if call not in known]
+        for at, call in list(ends):
+            if at <= desk.now:
+                ends.remove((at, call))
+                desk.settle(call, desk.state.live[call].principal, requests=1)
+        if step % 20 == 0:
+            desk.check()
+    assert longest <= 3 * AGE_MS, "somebody has waited for too long"
+    assert all(desk.now - begin <= 3 * AGE_MS for begin in since.values()), "somebody starves"
