@@ -12,7 +12,8 @@ from typing import Any
 from bursar.contracts import limiter as wire
 from bursar.kernel.host import run
 from bursar.kernel.settings import ServiceSettings
-from bursar.kernel.spec import ServiceSpec, Verb
+from bursar.kernel.spec import ServiceSpec
+from bursar_limiter import service
 from bursar_limiter.core import LimiterDecider
 
 HUGE = wire.LimitSpec(limit=10**9, window_ms=10_000)
@@ -32,14 +33,7 @@ SPEC = ServiceSpec(
     version="0.1.0",
     description="the limiter, for tests of the client",
     decider=LimiterDecider,
-    verbs={
-        "reserve": Verb(wire.Reserve),
-        "settle": Verb(wire.Settle),
-        "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
-        "withdraw": Verb(wire.Withdraw),
-        "status": Verb(wire.Status, query=True),
-        "clock": Verb(wire.Clock, query=True),
-    },
+    verbs=service.SPEC.verbs,
     start=first_budgets,
 )
 
