@@ -291,4 +291,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestLimiter = Machine.TestCase
-TestLimiter.settings = settings(max_examples=150, stateful_step_count=40)
+TestLimiter.settings = settings(max_examples=90, stateful_step_count=40)
