@@ -1,0 +1,150 @@
+"""What goes on while the limiter does not answer, by the rule of each budget, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bursar.client.errors import LimiterUnavailable
+from bursar.client.limiter import Limiter
+from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from tests.client.decided import DecidedLimiter, agent, until
+from tests.client.virtual import run
+
+WINDOW = 60_000
+
+
+def budget(rule: Any, **more: Any) -> BudgetSpec:
+    limits: Any = {"requests": LimitSpec(limit=100, window_ms=WINDOW, paced=False)}
+    return BudgetSpec(name="b", limits=limits, when_unreachable=rule, max_ttl_ms=5_000, **more)
+
+
+async def known(limiter: Limiter) -> None:
+    """One call has been answered, so the rule is learned."""
+    await (await limiter.acquire("b")).settle()
+    await asyncio.sleep(0.5)
+
+
+async def call(limiter: Limiter) -> None:
+    async with limiter.reserve("b") as permit:
+        permit.sent()
+
+
+def test_a_closed_budget_lets_nothing_pass() -> None:
+    """The default; and the usual patience."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("closed"))
+        async with agent(there) as limiter:
+            await known(limiter)
+            there.deaf = True
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(LimiterUnavailable):
+                await call(limiter)
+            assert asyncio.get_running_loop().time() - began > 9.9
+            there.deaf = False
+
+    run(main())
+
+
+def test_an_open_budget_lets_calls_pass_and_tells_of_them() -> None:
+    """After two seconds of silence, and then at once; when the limiter is back they are charged, once."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("open"))
+        async with agent(there) as limiter:
+            await known(limiter)
+            there.deaf = True
+            began = asyncio.get_running_loop().time()
+            await call(limiter)
+            assert 1.9 <= asyncio.get_running_loop().time() - began <= 2.5
+            for _ in range(149):
+                await call(limiter)
+            assert asyncio.get_running_loop().time() - began <= 2.5
+            assert limiter.away.uncovered == {"b": 150}
+            there.deaf = False
+            await until(lambda: not limiter.away.is_away)
+            await until(lambda: there.heard.get("uncovered") == 1)
+            assert there.used("b", "requests") == (151, 0)
+            there.check()
+
+    run(main())
+
+
+def test_an_island_spends_its_slice_and_no_more() -> None:
+    """A quarter of forty percent of the limit, in any window."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("island", islands=4, island_permille=400))
+        async with agent(there) as limiter:
+            await known(limiter)
+            there.deaf = True
+            for _ in range(10):
+                await call(limiter)
+            with pytest.raises(LimiterUnavailable):
+                await call(limiter)
+            await asyncio.sleep(WINDOW / 1000 + 1)
+            for _ in range(10):
+                await call(limiter)
+            there.deaf = False
+            await until(lambda: not limiter.away.is_away)
+            there.check()
+
+    run(main())
+
+
+def test_a_slice_ends_when_the_limiter_stays_away() -> None:
+    """Ten minutes after it was last kept: then others may have it."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("island"))
+        async with agent(there) as limiter:
+            await known(limiter)
+            there.deaf = True
+            await call(limiter)
+            await asyncio.sleep(600)
+            with pytest.raises(LimiterUnavailable):
+                await call(limiter)
+            there.deaf = False
+
+    run(main())
+
+
+def test_slices_of_several_agents_are_never_more_than_was_set_aside() -> None:
+    """The third of two does not get one, and does nothing while it is cut off."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("island", islands=2, island_permille=200))
+        async with agent(there, "one") as one, agent(there, "two") as two, agent(there, "three") as three:
+            for limiter in (one, two, three):
+                await known(limiter)
+            there.deaf = True
+            passed = 0
+            for limiter in (one, two, three):
+                for _ in range(30):
+                    try:
+                        await call(limiter)
+                    except LimiterUnavailable:
+                        break
+                    passed += 1
+            assert passed == 20
+            there.deaf = False
+
+    run(main())
+
+
+def test_who_has_never_reached_the_limiter_does_nothing() -> None:
+    """It cannot know the rule."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("open"))
+        there.deaf = True
+        async with agent(there, patience=3) as limiter:
+            with pytest.raises(LimiterUnavailable):
+                await call(limiter)
+            assert limiter.away.uncovered == {}
+            there.deaf = False
+
+    run(main())
