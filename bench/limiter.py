@@ -161,7 +161,7 @@ async def measure(quick: bool, python: Path) -> dict[str, Any]:
 
 def _simulation(quick: bool) -> list[str]:
     """In a process of its own: it has a loop of its own, and no collector that was told to be quiet."""
-    return [sys.executable, "-m", "bench.limiter", "--simulate", "6" if quick else "150"]
+    return [sys.executable, "-m", "bench.limiter", "--simulate", "4" if quick else "150"]
 
 
 async def _judged_runs(stack: Stack, peers: Peers, names: list[str], quick: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bench.stack import Stack
 from bursar.client.local import CONCURRENT, HeldLease
 from bursar.client.local_book import Book
 
-CALLS = 50_000
+CALLS = 30_000
 TOKENS_IN, TOKENS_OUT, MICROS = 1_200, 300, 4_500
 """What each call reserves beside one request and one place in flight: five dimensions."""
 
