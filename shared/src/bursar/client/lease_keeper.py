@@ -14,7 +14,7 @@ exactly once; meanwhile the lease is used up, and then calls go directly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +37,7 @@ PATIENCE: Final = 2_000.0
 """Milliseconds after which an unanswered report is looked at again; it is repeated all the while."""
 
 SOON: Final = 0.1
-"""Seconds until the next report when the last one brought nothing that was asked for."""
+"""Seconds from the first call that did not fit to the next report, so that one report is about many."""
 
 FIRST_TRY: Final = 2_000.0
 """Milliseconds until a lease is asked for again that was refused."""
@@ -65,6 +65,7 @@ class Holder:
         self._background = background
         self._task: asyncio.Task[None] | None = None
         self._kick = asyncio.Event()
+        self._is_short = False
         self._excess: Hand = NOTHING
         self._rtt = 1.0
         self.demand = Demand(self.now)
@@ -142,18 +143,25 @@ class Holder:
         asked = self.demand.per_second(flying)
         call = self._caller.request("renew", {**_fields(self.id, told), "want": want, "demand": asked})
         reply = await self._run(call)
+        self._is_short = self._lacks(told.hand, reply.body["add"], want)
         with self.lease.book.lock:
             self._lapse()
             if reply.body["over"]:
                 return False
             return self._take_in(reply)
 
+    def _lacks(self, hand: Hand, add: Sequence[int], want: Hand) -> bool:
+        """Whether there was less than was wanted, of anything that is limited."""
+        limited = self.lease.book.limited
+        return any(limited >> d & 1 and hand[d] + add[d] < want[d] for d in range(len(FIELDS)))
+
     async def _pause(self) -> None:
-        """Until half of the life is over; sooner when a call did not fit, or when the last answer brought nothing."""
+        """Until half of the life is over; sooner when a call did not fit. Where there was less than was asked for it is
+        not worth asking much sooner: others have the rest."""
         seconds = self.told.get("renew_in_ms", 500) / 1000.0
         self._kick.clear()
-        if not any(self.told.get("add", ())) and any(self.demand.pushed):
-            await asyncio.sleep(SOON)
+        if self._is_short:
+            await asyncio.sleep(seconds / 2)
             return
         try:
             await asyncio.wait_for(self._kick.wait(), seconds)
