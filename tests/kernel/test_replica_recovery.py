@@ -290,3 +290,24 @@ def test_unread_entries_are_read_before_a_recovery() -> None:
     assert bob.role() is Role.STANDBY
     assert bob.replica.fence == (1, 1, 2)
     assert bob.replica.suspect is None
+
+
+def test_a_recovery_that_mends_nothing_is_tried_once() -> None:
+    """One that came too late (its writer slept, and the new stream had as many entries) leaves the journal broken for
+    all. Whoever reads it must not load again and again, but fall silent and recover."""
+    alice = with_payments()
+    row = encode(RECOVERY, (1, 1, 9), b"x" * 16, 0, b"y" * 16)
+    for _ in range(2):  # two of them, so that one must not make the other look new
+        finish(alice.journal.append(alice.store.last_sequence, row))
+    bob = standby(alice)
+    loads = 0
+    for _ in range(60):
+        for sequence, payload in alice.store.after(0, bob.replica.head.sequence):
+            bob.replica.tail(sequence, payload, bob.mono)
+            loads += bob.wants(Load)
+            bob.settle()
+        bob.wait(50)
+        bob.settle()
+    assert loads <= 2
+    assert bob.role() is Role.OWNER
+    assert finish(load(bob.journal, BankDecider())).damage == ""

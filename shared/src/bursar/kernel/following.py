@@ -27,6 +27,7 @@ class Following(Instance):
         """
         if token != self._tokens or self.role is not Role.LOADING:
             return
+        created = self.head.created
         self.follower = follower
         self.desk = Desk(follower.folded)
         self._damage = damage
@@ -38,7 +39,8 @@ class Following(Instance):
         self._heard = mono
         self._lagging_since = None
         self._vacant_at = 0
-        self._skipped = 0
+        if not damage or self.head.created != created:
+            self._skipped = 0
         self._become(Role.STANDBY, "loaded")
         if self.head.sequence == 0 and not damage and self._suspect is None:
             self._claim(mono)
@@ -57,9 +59,9 @@ class Following(Instance):
         try:
             self.follower.follow(sequence, payload, base)
         except (BrokenChain, CorruptEntry) as error:
-            if self._damage and not starts_over(payload):
-                self._skipped = sequence  # known to be broken: only a recovery mends it, by another or by this
-            else:
+            if self._damage:  # known to be broken: only a recovery mends it, by another or by this
+                self._skipped = sequence
+            if not self._damage or starts_over(payload):  # each is tried once: one may have come too late to mend it
                 self._load(f"tail: {error}", mono)
             return
         self.desk.folded = self.follower.folded
