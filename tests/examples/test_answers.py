@@ -46,7 +46,7 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
     """Permits, refusals, settlements, declarations, status, clock and new budgets."""
     async with Talker(own_installation) as talker:
         ask: dict[str, Any] = {"budget": "demo", "amounts": {"input_tokens": 100}}
-        granted = await talker.ask("limiter", "reserve", **ask)
+        granted = await talker.ask("limiter", "reserve", **ask, wait_ms=5_000)
         await talker.ask("limiter", "reserve", budget="demo", amounts={"input_tokens": 10**9})
         declared = {**ask, "reservation": granted["reservation"], "granted_at_ms": granted["granted_at_ms"]}
         await talker.ask("limiter", "redeclare", **declared, fence=granted["fence"], ttl_ms=1000)
@@ -60,7 +60,29 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         await talker.ask("limiter", "adjust", "adm", budget="demo", weight=200)
         reload = talker.operation("limiter", "adm", "reload")
         await talker.ask("limiter", "reload", "adm", **reload.example)
+        await leases_and_slices(talker)
         assert (talker.unheard(CATALOGUES["limiter"]), talker.wrong) == (set(), [])
+
+
+async def leases_and_slices(talker: Talker) -> None:
+    """Advances, reports on them, slices for the cut off, and calls without a permit."""
+    limits = {"requests": {"limit": 2_000, "window_ms": 20_000}}
+    rules: dict[str, dict[str, Any]] = {
+        "lent": {}, "plain": {"lease_ms": 0}, "cut": {"when_unreachable": "island"}, "open": {"when_unreachable": "open"},
+    }  # fmt: skip
+    budgets = [{"name": name, "limits": limits, **more} for name, more in rules.items()]
+    await talker.ask("limiter", "reload", "adm", budgets=budgets)
+    amounts, nothing = [5, 0, 0, 0, 0, 0, 0], [0] * 7
+    lease = await talker.ask("limiter", "lease", budget="lent", want=amounts, demand=amounts)
+    await talker.ask("limiter", "lease", budget="plain", want=amounts, demand=amounts)
+    report = {"lease": lease["lease"], "hand": nothing, "unused": nothing, "done": nothing, "open": nothing}
+    await talker.ask("limiter", "renew", **report, period=1, want=amounts, demand=amounts)
+    await talker.ask("limiter", "return", **report, period=2)
+    await talker.ask("limiter", "terms", budget="lent")
+    await talker.ask("limiter", "island", budget="cut")
+    await talker.ask("limiter", "island", budget="plain")
+    await talker.ask("limiter", "uncovered", budget="open", calls=1, amounts=amounts)
+    await talker.broadcast("limiter.UncoveredCalls")
 
 
 async def freeze_and_foreign_use(talker: Talker) -> None:
