@@ -68,8 +68,11 @@ async def leases_and_slices(talker: Talker) -> None:
     """Advances, reports on them, slices for the cut off, and calls without a permit."""
     limits = {"requests": {"limit": 2_000, "window_ms": 20_000}}
     rules: dict[str, dict[str, Any]] = {
-        "lent": {}, "plain": {"lease_ms": 0}, "cut": {"when_unreachable": "island"}, "open": {"when_unreachable": "open"},
-    }  # fmt: skip
+        "lent": {},
+        "plain": {"lease_ms": 0},
+        "cut": {"when_unreachable": "island"},
+        "open": {"when_unreachable": "open"},
+    }
     budgets = [{"name": name, "limits": limits, **more} for name, more in rules.items()]
     await talker.ask("limiter", "reload", "adm", budgets=budgets)
     amounts, nothing = [5, 0, 0, 0, 0, 0, 0], [0] * 7
