@@ -86,6 +86,13 @@ class Saturation:
         stack.owner = next(name for name in stack.instances if name != victim)
         await stack.until_present(victim)
 
+    def _by_second(self) -> list[float]:
+        """What was used of the key in each second, as a part of what the limit allows in one."""
+        begin, end = self._began, self._began + 1_000_000
+        spans = [(begin + shift, end + shift) for shift in range(0, self._ended - end, 1_000_000)]
+        charges = self._history.charges
+        return [round(utilisation(budgets.KEY_LIMIT, charges, [span]), 3) for span in spans]
+
     def figures(self) -> dict[str, Any]:
         history = self._history
         seconds = (self._ended - self._began) / 1e6
@@ -97,6 +104,7 @@ class Saturation:
         whole = [wish for wish in history.wishes if wish.amounts["input_tokens"] == budgets.LARGE_TOKENS]
         return {
             "utilisation_saturated": used,
+            "saturated_used_by_s": self._by_second(),
             "saturated_violations": verdict.violations,
             "saturated_proofs": [str(proof) for proof in verdict.proofs[:5]],
             "saturated_calls": len(history.charges),
