@@ -106,6 +106,20 @@ def test_heartbeat_of_what_is_known_shows_that_the_tail_is_not_stuck() -> None:
     assert bob.role() is Role.STANDBY
 
 
+def test_a_tail_that_is_always_behind_and_goes_on_is_not_stuck() -> None:
+    """A busy owner is ahead of who follows it whenever it beats; to load all again would only make that worse."""
+    alice = owner()
+    bob = standby(alice)
+    for number in range(20):
+        alice.ask(pay(f"s-{number}"))
+        alice.settle()
+        bob.mono += 200
+        bob.replica.heartbeat((1, 1, number + 3), alice.store.last_sequence + 1, bob.mono)
+        bob.follow()
+    assert bob.role() is Role.STANDBY
+    assert bob.replica.head.sequence == alice.store.last_sequence
+
+
 def test_heartbeats_of_an_earlier_owner_do_not_count() -> None:
     """A zombie that still beats does not keep the shard without an owner."""
     alice = owner()

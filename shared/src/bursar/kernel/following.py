@@ -65,6 +65,7 @@ class Following(Instance):
                 self._load(f"tail: {error}", mono)
             return
         self.desk.folded = self.follower.folded
+        self._lagging_since = None  # behind, perhaps, for as long as the owner is busy, but not stuck
         self._note_committed()
         if 0 < self._vacant_at <= sequence:
             self._vacant_at = 0
