@@ -271,10 +271,14 @@ class Replica(Following, Recovering):
         if attempt.batch is not None:
             last = attempt.batch.number + len(attempt.batch.packed) - 1
             self._committed = (self.folded.incarnation, self.folded.epoch, last)
+        if self._suspect is None and self.desk.batch is not None and self.desk.batch.packed:
+            self._send_batch(mono)  # first of all: the disk works while the answers are written and more is decided
+        if attempt.batch is not None:
             self._release(attempt.batch)
         if self._suspect is not None and self._is_lost(self._suspect, attempt, mono):
             return
-        self.pump(mono)
+        if self._attempt is None:
+            self.pump(mono)
 
     def _take_office(self, attempt: Attempt, mono: int) -> None:
         self._time = DeciderTime(self.folded.time, mono)
