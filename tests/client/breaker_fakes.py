@@ -146,10 +146,12 @@ class FakeRegistry:
 
 
 @asynccontextmanager
-async def breaker_and_registry(*, trusted: bool = True) -> AsyncIterator[tuple[Breaker, FakeRegistry, LoopClock]]:
+async def breaker_and_registry(
+    *, trusted: bool = True, failures: int = 0
+) -> AsyncIterator[tuple[Breaker, FakeRegistry, LoopClock]]:
     bus, clock = FakeBus(), LoopClock()
     there = FakeRegistry(bus)
-    breaker = Breaker(bus, clock=clock, trust=lambda: there.verifier if trusted else None)
+    breaker = Breaker(bus, clock=clock, trust=lambda: there.verifier if trusted else None, failures=failures)
     breaker.start()
     assert await breaker.ready()
     pulsing = asyncio.ensure_future(there.keep_pulsing())

@@ -64,7 +64,7 @@ def test_five_failures_in_a_row_shut_a_target_here_ahead_of_the_fleet() -> None:
     """In this process alone, for a second; what the registry says of the target replaces it."""
 
     async def history() -> None:
-        async with breaker_and_registry() as (breaker, there, _):
+        async with breaker_and_registry(failures=5) as (breaker, there, _):
             await fail(breaker, "p/m", 5)
             with pytest.raises(CircuitOpen) as error:
                 await breaker.enter("p/m/k")

@@ -12,8 +12,9 @@
 What it promises: a decision is a look-up in this process's memory; no call waits for the registry, except one that
 tries a half-open target, for which a permit is asked (and the very first, for a quarter of a second at most, to hear
 what is open). What calls end in is reported every 100 to 250 ms, when there is something. The registry's broadcasts
-are believed if they are signed and newer; what was missed is asked for. Five failures in a row shut a target in this
-process alone, ahead of the fleet. While the registry is away its last word holds until its time.
+are believed if they are signed and newer; what was missed is asked for. While the registry is away its last word holds
+until its time, and five failures in a row shut a target in this process; with ``failures`` so many do that ahead of the
+fleet, too. (Whoever stops by itself also stops telling the fleet how the target is.)
 
 It lives in one event loop. `allows`, `ask`, `record` and ``with call(...)`` may be used from any thread.
 """
@@ -34,7 +35,7 @@ from bursar.client.breaker_gates import Gates
 from bursar.client.breaker_guard import F, guarded, run
 from bursar.client.breaker_health import Check, watch
 from bursar.client.breaker_load import Load, Terms
-from bursar.client.breaker_local import BAD, FAILURES, GOOD, LocalEvidence
+from bursar.client.breaker_local import BAD, GOOD, LocalEvidence
 from bursar.client.breaker_probe import ASK_MS, Lease
 from bursar.client.breaker_registry import Registry
 from bursar.client.breaker_report import Reporter
@@ -71,7 +72,7 @@ class Breaker:
         clock: Clock | None = None,
         trust: Callable[[], Verifier | None] = lambda: None,
         spread: random.Random | None = None,
-        failures: int = FAILURES,
+        failures: int = 0,
     ) -> None:
         self.clock = clock or SystemClock()
         self.random = spread or random.Random()

@@ -43,6 +43,7 @@ class Fleet:
         patience: float = PATIENCE,
         trust: Path | None = None,
         threads: bool = False,
+        local_trip: int = 0,
     ) -> None:
         self._target = target
         self._bus = bus
@@ -51,6 +52,7 @@ class Fleet:
         self._patience = patience
         self._trust = trust
         self._threads = threads
+        self._local_trip = local_trip
         self._limiter: Limiter | None = None
         self._breaker: Breaker | None = None
         self._gpu: Gpu | None = None
@@ -74,7 +76,7 @@ class Fleet:
         if self._breaker is None:
             from bursar.client.breaker import Breaker  # noqa: PLC0415 - whoever does not use it pays nothing
 
-            self._breaker = Breaker(self._open_bus, clock=self._clock, trust=self._verifier)
+            self._breaker = Breaker(self._open_bus, clock=self._clock, trust=self._verifier, failures=self._local_trip)
             self._breaker.start()
         return self._breaker
 
@@ -165,15 +167,17 @@ def connect(
     home: str | os.PathLike[str] | None = None,
     name: str | None = None,
     patience: float = PATIENCE,
+    local_trip: int = 0,
 ) -> Fleet:
     """A fleet to enter with ``async with``; nothing is sent before.
 
     ``url``, ``creds``, ``home``, ``name``: see `bursar.client.target`; none is needed when BURSAR_CREDS is set or
-    ``./.bursar`` has one agent. ``patience``: seconds to keep asking a service that does not answer.
+    ``./.bursar`` has one agent. ``patience``: seconds to keep asking a service that does not answer. ``local_trip``:
+    so many failures in a row shut a target in this process ahead of the fleet (0: only while the registry is away).
 
     Raises `NoCredentials` here; entering raises `bursar.bus.base.ConnectFailed`.
     """
-    return Fleet(resolve(url, creds, home, name), patience=patience)
+    return Fleet(resolve(url, creds, home, name), patience=patience, local_trip=local_trip)
 
 
 async def _dial(target: Target) -> Bus:
