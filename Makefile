@@ -35,7 +35,7 @@ SOAK_SEEDS ?= 20000
 BUDGET_unit := 180
 BUDGET_property := 240
 BUDGET_simulation := 300
-BUDGET_integration := 600
+BUDGET_integration := 720
 
 # $(call ring,NAME,PYTEST ARGUMENTS,VARIABLES): one ring, with its own time, within its budget.
 define ring
