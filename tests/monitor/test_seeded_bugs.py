@@ -86,7 +86,7 @@ def is_caught(bug: str, check: Callable[[], None]) -> bool:
     return True
 
 
-def is_caught_by_histories(bug: str, words: str, seeds: int = 40) -> bool:
+def is_caught_by_histories(bug: str, words: str, seeds: int = 400) -> bool:
     """Whether, with the bug in place, some history of the simulator breaks the promise that these words name."""
     with bugs.switched_on(bug):
         for seed in range(seeds):
