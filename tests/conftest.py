@@ -1,6 +1,7 @@
 """Shared by all rings: how hard hypothesis works, and how many seeds or inputs the long tests take.
 
-`make test` uses the defaults; `make soak` sets the environment variables for longer histories.
+`make test` uses the defaults, with the same examples each time; `make soak` sets the environment variables for longer
+histories, and draws others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("test", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("test"), max_examples=5_000, stateful_step_count=200)
+settings.register_profile(
+    "test", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
+settings.register_profile(
+    "soak", settings.get_profile("test"), max_examples=5_000, stateful_step_count=200, derandomize=False
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
