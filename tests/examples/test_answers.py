@@ -140,7 +140,7 @@ async def test_gpu_manager_answers_as_published(own_installation: Installation) 
     """A probe tells of two cards; leases are granted, renewed, given back, dropped; one card is lost and forgotten."""
     async with Talker(own_installation) as talker:
         host = PRINCIPALS["node"]
-        card = {"index": 0, "total": 8 * GiB, "used": 0}
+        card = {"index": 0, "total": 48 * GiB, "used": 0}
         sequence = iter(range(1, 10_000))
 
         async def see(*lost: str) -> None:
@@ -172,7 +172,41 @@ async def test_gpu_manager_answers_as_published(own_installation: Installation) 
             return await talker.ask("gpu-manager", "forget", "adm", device=f"{host}/B")
 
         await talker.until("B is forgotten", forget, lambda answer: "error" not in answer)
-        assert (talker.unheard(CATALOGUES["gpu-manager"]), talker.wrong) == (set(), [])
+        third = await talker.until("a large lease", lambda: lease(30 * GiB), lambda answer: bool(answer["ok"]))
+        await what_a_holder_may_ask(talker, third)
+        await weights(talker, third)
+        assert (talker.unheard(CATALOGUES["gpu-manager"]) - NOT_PROVOKED, talker.wrong) == (set(), [])
+
+
+NOT_PROVOKED = {
+    f"gpu-manager.{name}"
+    for name in ("MoveWanted", "Declined", "Kill", "CacheTold", "CacheAlarm", "Alarm", "AdviceTold")
+}
+"""What follows only from cards that are full in a certain way, disobey, or from agents that change their minds."""
+
+
+async def what_a_holder_may_ask(talker: Talker, lease: dict[str, Any]) -> None:
+    """Explanations, holdings, moves, start-up parameters, advice and what came of it."""
+    held = {"lease": lease["lease"], "fence": lease["fence"]}
+    curve = talker.operation("gpu-manager", "req", "tune").example["curve"]
+    await talker.ask("gpu-manager", "explain", load={"model": "llama-3-8b"})
+    await talker.ask("gpu-manager", "holdings")
+    await talker.ask("gpu-manager", "movable", **held, cost_ms=500)
+    await talker.ask("gpu-manager", "fragmentation", memory=GiB)
+    await talker.ask("gpu-manager", "startup", **held, load={"model": "llama-3-8b", "context": 1024})
+    await talker.ask("gpu-manager", "advise", curve=curve)
+    await talker.ask("gpu-manager", "pace", cpu_us=900_000, gpu_us=400_000, steps=60, most=64)
+    await talker.ask("gpu-manager", "tune", curve=curve, batch=32)
+    await talker.ask("gpu-manager", "tune-step", step="agreed")
+
+
+async def weights(talker: Talker, lease: dict[str, Any]) -> None:
+    """A model's weights: wanted, loaded, found, left."""
+    where = {"model": "llama-3-8b", "place": lease["devices"][0]["device"]}
+    wanted = await talker.ask("gpu-manager", "cache-want", **where, size=GiB)
+    await talker.ask("gpu-manager", "cache-failed", **where, load=wanted.get("load", 1))
+    await talker.ask("gpu-manager", "cache-where", model="llama-3-8b")
+    await talker.ask("gpu-manager", "cache-bound", "adm", host=PRINCIPALS["node"], size=4 * GiB)
 
 
 async def test_scheduler_answers_as_published(own_installation: Installation) -> None:
