@@ -28,7 +28,7 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse
 from bursar_limiter import leasing_bugs as bugs
 from bursar_limiter import leasing_events as events
 from bursar_limiter.asking import find_path
-from bursar_limiter.dimensions import NOTHING, Quantities
+from bursar_limiter.dimensions import CONCURRENT, NOTHING, Quantities
 from bursar_limiter.leasing_meter import masks
 from bursar_limiter.leasing_records import ALL, Record, drift_ms, seven
 from bursar_limiter.leasing_share import ENOUGH, shares_of, spare_rate
@@ -272,8 +272,14 @@ def _only(mask: int, amounts: tuple[int, ...]) -> Quantities:
 # ------------------------------------------------------------------------------------------- answers
 
 
+FEWEST_PLACES: Final = 4
+"""Where fewer calls than this may be in flight, one holder's hand would keep all others out."""
+
+
 def _why_not(path: Path, now: int) -> str | None:
     if not path.leaf.lease_ms or path.bursts or not path.meters:
+        return "not_leasable"
+    if any(index == CONCURRENT and meter.limit < FEWEST_PLACES for index, meter in path.meters):
         return "not_leasable"
     return "recovering" if now < path.closed_until else None
 
