@@ -69,32 +69,13 @@ class LockedLease(HeldLease):
         network_bytes: int = 0,
     ) -> LocalPermit | None:
         with self.book.lock:
-            permit = HeldLease.take(self, input_tokens, output_tokens, requests, concurrent, usd_micros, network_bytes)
+            permit = super().take(input_tokens, output_tokens, requests, concurrent, usd_micros, network_bytes)
         if permit is not None:
             permit.__class__ = LockedPermit
         return permit
 
 
-class LockedRateLease(RateLease):
+class LockedRateLease(LockedLease, RateLease):
     """The same with a pace."""
 
     __slots__ = ()
-
-    def __init__(self, book: Book, clock: Callable[[], int] = clock_ns) -> None:
-        super().__init__(book, clock)
-        book.lock = RLock()
-
-    def take(
-        self,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        requests: int = 1,
-        concurrent: int = 1,
-        usd_micros: int = 0,
-        network_bytes: int = 0,
-    ) -> LocalPermit | None:
-        with self.book.lock:
-            permit = RateLease.take(self, input_tokens, output_tokens, requests, concurrent, usd_micros, network_bytes)
-        if permit is not None:
-            permit.__class__ = LockedPermit
-        return permit
