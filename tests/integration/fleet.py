@@ -96,6 +96,11 @@ class Fleet:
 
         await until(is_reached, within, f"{more} more answers; errors {dict(self.errors)}")
 
+    async def refusals(self, more: int, within: float = 15.0) -> None:
+        """Wait for so many more errors."""
+        wanted = sum(self.errors.values()) + more
+        await until(lambda: sum(self.errors.values()) >= wanted, within, f"{more} more errors; {dict(self.errors)}")
+
     async def work(self, worker: int) -> None:
         """One client: adds, every eighth time the last add again, every fifth a read."""
         bus = self.buses[worker % len(self.buses)]
