@@ -49,7 +49,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-scheduler soak simulate-nightly docs docs-check lock clean
+	lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -138,6 +138,10 @@ $(BREAKERS)/.full: requirements/bench-peers-breaker.txt $(STAMP)
 bench-gpu: $(STAMP) ## admission rules, durable grants, placement over 1,000 cards, packing of a day -> bench/out/gpu.json  [QUICK=1]
 	@mkdir -p bench/out
 	$(PY) -m bench.gpu $(if $(QUICK),--quick) --json bench/out/gpu.json $(ARGS)
+
+bench-gpu-real: $(STAMP) ## what a real NVIDIA card does, with a trace of it; ends with status 3 without one -> bench/out/gpu_real.json
+	@mkdir -p bench/out
+	$(PY) -m bench.gpu_real --json bench/out/gpu_real.json --trace bench/out/gpu_real_trace.jsonl $(ARGS)
 
 bench-scheduler: $(STAMP) ## tasks per second, time from submission to start -> bench/out/scheduler.json
 	@mkdir -p bench/out
