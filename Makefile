@@ -80,7 +80,7 @@ test-simulation: $(STAMP) ## the deterministic simulator  [TEST_SEEDS=2000]
 	$(call ring,simulation,-n 2 -m "simulation and not slow" --override-ini timeout=290,BURSAR_SEEDS=$(TEST_SEEDS))
 
 test-integration: $(STAMP) ## against the real nats-server: kills, pauses, partitions, permissions
-	$(call ring,integration,-m "integration and not slow")
+	$(call ring,integration,-m "integration and not slow" --reruns 1)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check .
