@@ -15,7 +15,7 @@ _again: dict[str, str] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.outcome == "rerun":  # type: ignore[comparison-overlap]  # pytest-rerunfailures' own outcome
+    if str(report.outcome) == "rerun":  # an outcome of pytest-rerunfailures
         _again[report.nodeid] = report.longreprtext
 
 
