@@ -16,14 +16,27 @@ from bursar.bus.micro import Service
 from bursar.cli.main import build
 from bursar.cli.top_frame import Looker
 from bursar.client.monitor import FleetWatch
+from bursar.client.monitor_rows import of_limiter
 from bursar.contracts.base import request_subject
-from bursar.contracts.limiter import BudgetStatus, DimensionStatus
-from tests.monitor.fleet import FENCE, GB, Desk, full
+from bursar.contracts.limiter import BudgetStatus, DimensionStatus, StatusReply
+from tests.monitor.fleet import FENCE, GB, Desk, full, instance
 
 BUDGET = BudgetStatus(
     name="b", reservations=1, waiting=2, granted=3, refused=4,
     dimensions={"requests": DimensionStatus(limit=10, window_ms=1_000, used=4, in_flight=1, headroom=6, debt=0)},
 )  # fmt: skip
+
+TOLD = StatusReply(now_ms=5, recovering=False, budgets=[BUDGET], fence=FENCE)
+"""What the limiter of these tests says."""
+
+
+def remembering() -> Desk:
+    """A monitor that heard the limiter 30 s ago."""
+    desk = Desk()
+    desk.page("limiter", **of_limiter(TOLD))
+    desk.sweep(instance())
+    desk.advance(30_000)
+    return desk
 
 
 class Fleet:
@@ -48,8 +61,7 @@ class Fleet:
         return service
 
     async def limiter(self) -> Service:
-        body = {"v": 1, "ok": True, "now_ms": 5, "recovering": False, "budgets": [BUDGET], "fence": FENCE}
-        return await self.start("limiter", lambda: body)
+        return await self.start("limiter", TOLD.model_dump)
 
     async def monitor(self, desk: Desk) -> Service:
         return await self.start("monitor", desk.status)
@@ -75,7 +87,7 @@ async def test_top_works_without_the_monitor(fleet: Fleet) -> None:
     (budget,) = seen["budgets"]
     assert (budget["budget"], budget["used"], budget["limit"], budget["age_ms"]) == ("b", 4, 10, 0)
     assert [row["instance"] for row in seen["services"]] == ["limiter-1"]
-    assert "hosts" not in seen
+    assert seen["hosts"] == [], "every section is there, also when nothing is known of it"
 
 
 async def test_what_only_the_monitor_knows_comes_from_it(fleet: Fleet) -> None:
@@ -104,6 +116,26 @@ async def test_what_does_not_answer_any_more_stays_and_grows_old(fleet: Fleet) -
     assert (seen["services"][0]["is_here"], seen["services"][0]["age_ms"]) == (False, 10_000)
     fleet.now += 300
     assert not (await fleet.look())["services"]
+
+
+async def test_what_a_service_said_before_top_looked_comes_from_the_monitor(fleet: Fleet) -> None:
+    """With the age of the words, not of their repetition, and its instances as gone."""
+    await fleet.monitor(remembering())
+    seen = await fleet.look()
+    assert not seen["answers"]["limiter"]
+    assert [(row["budget"], row["used"], row["age_ms"]) for row in seen["budgets"]] == [("b", 4, 30_000)]
+    rows = {row["instance"]: (row["is_here"], row["age_ms"]) for row in seen["services"]}
+    assert rows == {"limiter-1": (False, 30_000), "monitor-1": (True, 0)}
+
+
+async def test_what_a_service_says_itself_goes_before_what_the_monitor_remembers(fleet: Fleet) -> None:
+    """The monitor's older words are not shown beside it, and an instance stands there once."""
+    await fleet.monitor(remembering())
+    await fleet.limiter()
+    seen = await fleet.look()
+    assert [row["age_ms"] for row in seen["budgets"]] == [0]
+    assert [row["instance"] for row in seen["services"]] == ["limiter-1", "monitor-1"]
+    assert all(row["is_here"] for row in seen["services"])
 
 
 async def test_a_broken_connection_is_said(fleet: Fleet) -> None:

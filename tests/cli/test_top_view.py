@@ -118,6 +118,7 @@ def test_a_service_that_is_away_is_named() -> None:
     assert "the scheduler does not answer" in text
     assert "the monitor does not answer" in line_of(text, "Hosts")
     assert "half_open" in text
+    assert line_of(drawn(frame({})), "Circuits").split() == ["Circuits", "none"]
     nobody = frame({}, *FLEET)
     nobody.is_connected = False
     assert "not connected   no service answers" in drawn(nobody)
@@ -147,6 +148,14 @@ def test_narrow_terminals_cut_and_do_not_wrap(width: int) -> None:
         assert line_of(narrow, "provider-a/eu").rstrip().endswith("0.4s")
         assert "90%" in line_of(narrow, "provider-a/eu"), "how full it is says more than how much that is"
         assert "4.0 GiB / 12 GiB" in narrow
+
+
+def test_a_narrow_terminal_tells_rows_apart() -> None:
+    """Numbers go before the names of what they are about."""
+    text = drawn(frame(sections()), 60)
+    for name in ("limiter-1", "provider-a/eu", "g1/GPU-5d2f1c3a", "reactive"):
+        assert name in text
+    assert "limiter-1" in drawn(frame(sections()), 40)
 
 
 def test_of_a_section_that_is_cut_the_rows_stay_that_somebody_should_see() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bursar.contracts.base import Message, Request
@@ -119,7 +119,7 @@ class Desk:
     def sweep(self, *rows: InstanceRow) -> None:
         self.observe(Swept(rows))
 
-    def page(self, service: str, **rows: list[Message]) -> None:
+    def page(self, service: str, **rows: Sequence[Message]) -> None:
         self.observe(Polled(service, rows))
 
     # ---- looking

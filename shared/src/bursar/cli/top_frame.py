@@ -1,7 +1,8 @@
 """What `bursar top` knows at one moment, and how it asks: the services themselves, and the monitor for the rest.
 
 Every row keeps the time when its numbers came. A service that does not answer keeps its last rows, which grow old in
-sight; so nothing that is shown pretends to be newer than it is.
+sight; so nothing that is shown pretends to be newer than it is. What a service said before `top` began to look, the
+monitor remembers.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ from bursar.contracts.monitor_picture import InstanceRow, StatusReply
 
 FORGET_SECONDS: Final = 300.0
 """An instance that has been away for so long is not shown any more."""
+HERE_MS: Final = 5_000
+"""An instance that was heard within this time is not gone."""
+
+TOLD: Final = ("budgets", "circuits", "devices", "queues", "workers")
+"""Sections that services tell themselves; the monitor has their last words."""
+WATCHED: Final = ("alerts", "hosts")
+"""Sections that only the monitor has."""
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Frame:
-    """Rows by section, each with ``age_ms`` (None: never heard). ``answers``: which services answered just now;
-    ``installed``: those that have been seen at all. ``left_out``: rows that the monitor's answer had no room for."""
+    """Rows by section, each with ``age_ms`` (None: never heard). ``answers``: which services answered just now.
+    ``left_out``: rows that the monitor's answer had no room for."""
 
     who: str
     url: str
@@ -85,7 +93,7 @@ class Looker:
     # ---- the frame
 
     def frame(self) -> Frame:
-        """What is known now, with its ages."""
+        """What is known now, with its ages; a section of which nothing is known is empty."""
         now = self._clock()
         away = [key for key, (_, at) in self._instances.items() if now - at > FORGET_SECONDS]
         for key in away:
@@ -94,35 +102,47 @@ class Looker:
         for rows, at in self._pages.values():
             for name, found in rows.items():
                 sections[name] = list(_aged(found, now - at))
-        self._add_picture(sections, now)
+        left_out = self._add_picture(sections, now)
         sections["services"] = self._services(now)
         return Frame(
             self._who,
             self._url,
-            sections,
+            {name: sections.get(name, []) for name in (*WATCHED, "silences", "services", *TOLD)},
             {name: self._answers.get(name, False) for name in FLEET},
             self._is_connected,
-            self._picture[0].left_out if self._picture is not None else {},
+            left_out,
         )
 
-    def _add_picture(self, sections: dict[str, list[Row]], now: float) -> None:
-        """What only the monitor knows: alerts, silences, hosts; and GPUs, where no manager tells of them."""
+    def _add_picture(self, sections: dict[str, list[Row]], now: float) -> dict[str, int]:
+        """What only the monitor knows: alerts, silences, hosts; and what it remembers of services that have told this
+        `top` nothing, or of GPUs that no manager tells of. Returns how many rows of these are left out."""
         if self._picture is None:
-            return
+            return {}
         picture, at = self._picture
-        for name in ("alerts", "hosts"):
+        taken = [
+            *WATCHED,
+            *(name for name in TOLD if name not in sections or (name, sections[name]) == ("devices", [])),
+        ]
+        for name in taken:
             sections[name] = list(_aged(getattr(picture, name), now - at))
         sections["silences"] = [row.model_dump() for row in picture.silences]
-        if not sections.get("devices"):
-            sections["devices"] = list(_aged(picture.devices, now - at))
+        return {name: picture.left_out[name] for name in taken if picture.left_out.get(name)}
 
     def _services(self, now: float) -> list[Row]:
         """Instances, those of one service together, the owner first."""
-        rows = []
-        for row, at in self._instances.values():
-            age = round((now - at) * 1000)
-            rows.append({**row.model_dump(), "age_ms": age, "is_here": age < 5_000})
+        heard = [{**row.model_dump(), "age_ms": round((now - at) * 1000)} for row, at in self._instances.values()]
+        rows = [{**row, "is_here": row["age_ms"] < HERE_MS} for row in (*heard, *self._remembered(now))]
         return sorted(rows, key=lambda row: (FLEET.index(row["service"]), not row["owner"], row["instance"]))
+
+    def _remembered(self, now: float) -> Iterable[Row]:
+        """Instances that the monitor has heard not long ago, and this `top` never."""
+        if self._picture is None:
+            return
+        picture, at = self._picture
+        for row in _aged(picture.instances, now - at):
+            is_recent = row["age_ms"] is not None and row["age_ms"] <= FORGET_SECONDS * 1000
+            if is_recent and row["service"] in FLEET and (row["service"], row["instance"]) not in self._instances:
+                yield row
 
 
 def _aged(rows: Iterable[Message], since: float) -> Iterable[Row]:

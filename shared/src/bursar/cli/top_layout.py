@@ -83,7 +83,7 @@ def section(frame: Frame, table: Section, most: int) -> RenderableType | None:
         said = absent(frame, table)
         return Text.assemble((table.title, "bold"), (f"  {said}", "dim")) if said else None
     shown = heaviest(table, rows, most)
-    left = len(rows) - len(shown) + frame.left_out.get(table.section, 0) * (table.service == "monitor")
+    left = len(rows) - len(shown) + frame.left_out.get(table.section, 0)
     return Fitted(table, shown, left)
 
 
@@ -99,7 +99,7 @@ def absent(frame: Frame, table: Section) -> str:
         return "nobody answers"
     if not frame.answers.get(table.service):
         return f"the {table.service} does not answer"
-    return "" if table.section in {"alerts", "circuits"} else "none"
+    return "" if table.section == "alerts" else "none"
 
 
 @dataclass(frozen=True)

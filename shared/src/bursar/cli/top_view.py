@@ -190,6 +190,10 @@ def _disk(row: Row) -> str:
     return NOTHING if used is None or not total else f"{used / total:.0%}"
 
 
+def _waiting(row: Row) -> Text:
+    return Text(count(row["waiting"]), style="yellow" if row["waiting"] else "dim")
+
+
 def _budget_is_idle(row: Row) -> bool:
     return not (row["used"] or row["in_flight"] or row["waiting"])
 
@@ -203,43 +207,43 @@ TABLES: Final[tuple[Section, ...]] = (
     Section("services", "Services", (
         Column("instance", _get("instance"), False),
         Column("role", _role, False),
-        Column("requests", _get("requests", count)),
+        Column("requests", _get("requests", count), spare=2),
         Column("errors", lambda row: Text(count(row["errors"]), style="yellow" if row["errors"] else "dim")),
-        Column("open", _get("open", count), spare=3),
-        Column("p50", _get("p50_us", latency), spare=2),
-        Column("p99", _get("p99_us", latency)),
-        Column("memory", _get("rss_bytes", size), spare=1),
+        Column("open", _get("open", count), spare=5),
+        Column("p50", _get("p50_us", latency), spare=4),
+        Column("p99", _get("p99_us", latency), spare=1),
+        Column("memory", _get("rss_bytes", size), spare=3),
     ), weight=lambda row: 2.0 - row["is_here"] - (not row["owner"]) * 0.5,
        is_idle=lambda row: row["is_here"] and not row["owner"]),
     Section("budgets", "Budgets", (
         Column("budget", _get("budget"), False),
         Column("of", _budget_unit, False),
         Column("used", lambda row: bar(row["used"], row["limit"], 0.955, 0.99), False),
-        Column("now", _amount("used"), spare=1),
-        Column("limit", _amount("limit")),
-        Column("in flight", _amount("in_flight"), spare=2),
-        Column("waiting", lambda row: Text(count(row["waiting"]), style="yellow" if row["waiting"] else "dim")),
+        Column("now", _amount("used"), spare=3),
+        Column("limit", _amount("limit"), spare=2),
+        Column("in flight", _amount("in_flight"), spare=4),
+        Column("waiting", _waiting, spare=1),
     ), "limiter", "budget", weight=lambda row: _share(row["used"], row["limit"]) + bool(row["waiting"]),
        is_idle=_budget_is_idle),
     Section("circuits", "Circuits", (
         Column("target", _get("target"), False),
         Column("state", lambda row: word(row["state"], red=("open", "forced_open"), yellow=("half_open", "ramping"),
                                          green=("closed",), cyan=("forced_closed", "disabled", "metrics_only")), False),
-        Column("why", _get("cause"), False, 2),
-        Column("calls", _get("calls", count), spare=1),
-        Column("failures", _get("failures_permille", permille)),
-        Column("next try", _get("retry_in_ms", span)),
+        Column("why", _get("cause"), False, 4),
+        Column("calls", _get("calls", count), spare=3),
+        Column("failures", _get("failures_permille", permille), spare=2),
+        Column("next try", _get("retry_in_ms", span), spare=1),
     ), "breaker"),
     Section("devices", "GPUs", (
         Column("device", _device, False),
         Column("state", lambda row: word(row["state"], red=("lost",), yellow=("silent", "cordoned"),
                                          green=("ready", "ok")), False),
         Column("granted", lambda row: bar(row["granted_bytes"], row["total_bytes"], 0.95, 1.0001), False),
-        Column("granted / total", lambda row: _used(row, "granted_bytes", "total_bytes")),
-        Column("in use", _get("observed_bytes", size)),
-        Column("leases", _get("leases", count), spare=2),
-        Column("busy", _get("busy_permille", permille), spare=1),
-        Column("°C", _get("temperature_c", count), spare=3),
+        Column("granted / total", lambda row: _used(row, "granted_bytes", "total_bytes"), spare=1),
+        Column("in use", _get("observed_bytes", size), spare=2),
+        Column("leases", _get("leases", count), spare=4),
+        Column("busy", _get("busy_permille", permille), spare=3),
+        Column("°C", _get("temperature_c", count), spare=5),
     ), "gpu-manager", weight=lambda row: (row["state"] not in {"ready", "ok"}) * 2
        + _share(row["granted_bytes"], row["total_bytes"])),
     Section("queues", "Queue", (
@@ -250,19 +254,19 @@ TABLES: Final[tuple[Section, ...]] = (
        is_idle=lambda row: not (row["waiting"] or row["running"])),
     Section("workers", "Workers", (
         Column("worker", _get("worker"), False),
-        Column("kind", _get("kind"), False, 1),
+        Column("kind", _get("kind"), False, 3),
         Column("state", lambda row: word(row["state"], green=("up",), yellow=("draining",)), False),
         Column("slots", lambda row: bar(row["running"], row["slots"], 1.01, 1.02), False),
-        Column("running", lambda row: f"{count(row['running'])} / {count(row['slots'])}"),
-        Column("heard", _get("heard_ms", span)),
+        Column("running", lambda row: f"{count(row['running'])} / {count(row['slots'])}", spare=2),
+        Column("heard", _get("heard_ms", span), spare=1),
     ), "scheduler", weight=lambda row: row["heard_ms"] or 0.0),
     Section("hosts", "Hosts", (
         Column("host", _get("host"), False),
         Column("cpu", lambda row: bar(row["cpu_permille"], 1000, 0.85, 0.95), False),
         Column("memory", lambda row: bar(row["memory_used_bytes"], row["memory_total_bytes"], 0.8, 0.92), False),
-        Column("disk", _disk),
-        Column("disk/s", _get("disk_bytes_per_s", size), spare=1),
-        Column("in/s", _get("received_bytes_per_s", size), spare=2),
-        Column("out/s", _get("sent_bytes_per_s", size), spare=2),
+        Column("disk", _disk, spare=1),
+        Column("disk/s", _get("disk_bytes_per_s", size), spare=2),
+        Column("in/s", _get("received_bytes_per_s", size), spare=3),
+        Column("out/s", _get("sent_bytes_per_s", size), spare=3),
     ), "monitor", weight=lambda row: row["silent"] * 2 + _share(row["cpu_permille"], 1000)),
 )  # fmt: skip
