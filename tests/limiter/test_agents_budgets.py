@@ -11,7 +11,7 @@ import pytest
 from bursar.contracts.limiter import Amounts, BudgetSpec, ChildSpec, LimitSpec, Reserve, Settle
 from bursar.contracts.limiter_control import Adjust
 from bursar.kernel.decider import Accept, Park
-from bursar_limiter import tree
+from bursar_limiter import resting, tree
 from bursar_limiter.checking import validate
 from tests.limiter.fleet import Desk
 
@@ -65,7 +65,7 @@ def test_replay_agrees_whatever_was_dropped_and_made_again(seed: int) -> None:
             desk.ask(Adjust(id=desk.new_id(), budget="team", agent=who, weight=rng.choice((50, 200))), "ops")
         elif chance < 0.95:
             base = desk.state.budgets["team"]
-            tree.drop_idle(desk.state, base)
+            resting.drop_idle(desk.state, base)
         desk.settle_due()
         validate(desk.state, desk.now)
         if step % 10 == 0:

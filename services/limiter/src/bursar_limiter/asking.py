@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bursar.kernel.decider import Reject
-from bursar_limiter import tree
+from bursar_limiter import resting, tree
 from bursar_limiter.budget import Budget
 from bursar_limiter.path import MAX_OBJECTS, Path
 from bursar_limiter.settling import unknown_budget
@@ -18,7 +18,7 @@ def find_path(
     if budget.gives:
         name = tree.leaf_name(budget, principal, run)
         found = state.budgets.get(name)
-        if found is None and not tree.room_for(state, budget):
+        if found is None and not resting.room_for(state, budget):
             facts = {"budget": budget.name, "most": tree.MAX_MADE}
             return Reject("too_many_agents", f"Budget {budget.name} has no room for another agent or run.", facts)
         leaf = found or tree.made(state, name)
@@ -26,7 +26,7 @@ def find_path(
         return leaf.path or state.path_of(leaf)
     for name in also:
         linked = state.budgets.get(name)
-        if linked is None or linked.retired:
+        if linked is None or not linked.is_offered:
             return unknown_budget(state, name)
     path = state.path_of(leaf, tuple(sorted(set(also))))
     if len(path.nodes) > MAX_OBJECTS:

@@ -80,7 +80,7 @@ def apply_late(state: State, event: Event) -> None:
     state.at = now
     ended = state.how_ended(key)
     assert ended is not None, "a late report on a reservation that is not remembered"
-    budget = state.budgets.get(ended.budget)
+    budget = tree.find(state, ended.budget)
     if budget is not None:
         path = state.path_of(budget, ended.also)
         path.correct(now, map(sub, used, ended.amounts))

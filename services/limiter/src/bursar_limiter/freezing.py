@@ -180,7 +180,7 @@ def _pay(adapted: Adapted, who: str, now: int, paid: int, most: int) -> None:
     }
     adapted.allowances.pop(who, None)
     if len(adapted.allowances) >= MOST_REPORTERS:
-        del adapted.allowances[next(iter(adapted.allowances))]
+        del adapted.allowances[min(adapted.allowances, key=lambda name: (adapted.allowances[name].at, name))]
     adapted.allowances[who] = Allowance(left, now)
 
 

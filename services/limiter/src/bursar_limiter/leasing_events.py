@@ -51,7 +51,7 @@ def apply_lent(state: State, event: Event) -> None:
     record.granted_at, (record.until, record.ends_at, record.gone_at) = now, times
     record.lent, record.demand = seven(amounts), seven(demand)
     state.leases.records[key] = record
-    budget.granted += 1
+    (budget.base or budget).granted += 1
     lend(path_of(state, record), now, record.lent)
     put_rates(state, record, seven(rates))
     state.leases.at(record.ends_at, key)

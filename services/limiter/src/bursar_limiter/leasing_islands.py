@@ -122,7 +122,7 @@ def _is_free(state: State, budget: Budget, path: Path, size: Quantities) -> bool
 
 def fear_slices(state: State, now: int) -> None:
     """After a loss: whatever slices there may be that nobody knows of any more count as handed out now."""
-    for budget in list(state.budgets.values()):
+    for _, budget in sorted(state.budgets.items()):
         path = state.path_of(budget) if budget.base is None else None
         size = None if path is None else slice_of(budget, path)
         if path is None or size is None:

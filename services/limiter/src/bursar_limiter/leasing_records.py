@@ -162,6 +162,10 @@ class Leases:
             return record.ends_at or record.gone_at
         return self.slices[key].free_at if key in self.slices else 0
 
+    def leaves(self) -> set[str]:
+        """The budgets that leases and slices are of."""
+        return {record.budget for record in self.records.values()} | {entry.budget for entry in self.slices.values()}
+
     def of_leaf(self, name: str) -> Iterator[Record]:
         return (record for record in self.records.values() if record.budget == name)
 

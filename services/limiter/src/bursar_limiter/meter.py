@@ -145,7 +145,7 @@ class Admission(Meter):
         return [
             self.entries(at),
             list(divmod(zero, 1 << 62)),
-            None if burst is None else [burst.at, *divmod(burst.debt, 1 << 62)],
+            None if burst is None else [burst.at, *divmod(burst.debt, 1 << 62)] if burst.debt_at(at) else [0, 0, 0],
             self.since,
             self.frozen_until if self.frozen_until > at else 0,
             self.tuned,

@@ -27,7 +27,7 @@ from __future__ import annotations
 from bursar.contracts.limiter import Redeclare
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import bugs, events, tree
+from bursar_limiter import bugs, events, resting, tree
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD, MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities, from_amounts
@@ -47,6 +47,7 @@ def recover(state: State, now: int) -> list[Event]:
 def apply_lost(state: State, event: Event) -> None:
     _, now, budgets = event
     state.at = state.lost_at = now
+    aside = resting.forget(state, now, kept={name for name, _ in budgets})
     for name, until in budgets:
         budget = tree.made(state, name)
         over = until if budget.base is None else tree.safe_at(budget, now)  # the rest its base has
@@ -55,6 +56,7 @@ def apply_lost(state: State, event: Event) -> None:
             meter.lose(now)
     for part in PARTS:
         part.lost(state, now)
+    resting.seat(state, aside, now)
     state.forget_paths()
     state.changed_all()
 

@@ -20,7 +20,7 @@ from bursar.contracts.base import Message
 from bursar.contracts.limiter import DIMENSIONS, BudgetSpec, LimitSpec, Reload, windows_of
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
-from bursar_limiter import bugs, events, lining, tree
+from bursar_limiter import bugs, events, lining, resting, tree
 from bursar_limiter.budget import NO_TIMES, Budget
 from bursar_limiter.dimensions import MONEY
 from bursar_limiter.meter import Admission, Meter, Production, Spent, meters_of
@@ -89,25 +89,30 @@ def apply_budgets(state: State, event: Event) -> None:
     state.at = now
     state.source = source or state.source
     wanted = {spec["name"]: BudgetSpec.model_validate_json(json.dumps(spec)) for spec in specs}
+    aside, leased = resting.forget(state, now), state.leases.leaves()
     above = {name: state.path_of(budget).nodes for name, budget in state.budgets.items()}
-    declared = [budget for budget in state.budgets.values() if budget.base is None]
-    of_agents = [budget for budget in state.budgets.values() if budget.base is not None]
-    for budget in sorted(of_agents, key=lambda budget: -budget.depth):
-        if budget.name not in wanted:
-            _renew_made(state, budget, wanted, now)
+    lowest_first = sorted(state.budgets.values(), key=lambda budget: (-budget.depth, budget.name))
+    declared = [budget for budget in lowest_first if budget.base is None]
+    for budget in lowest_first:
+        if budget.base is not None and budget.name not in wanted:
+            _renew_made(state, budget, wanted, leased, now)
     for budget in declared:
         if budget.name not in wanted:
-            _retire(state, budget, now)
+            _retire(state, budget, leased, now)
     for spec in wanted.values():
         _offer(state, spec, now)
-    _settle_in(state, above, now)
+    _settle_in(state, above, aside, now)
 
 
 def replace_one(state: State, spec: BudgetSpec, now: int) -> None:
-    """One budget has these rules from now on, or is new."""
+    """One budget has these rules from now on, or is new; agents' and runs' budgets of it follow."""
+    aside, leased = resting.forget(state, now), state.leases.leaves()
     above = {name: state.path_of(budget).nodes for name, budget in state.budgets.items()}
+    for budget in list(state.budgets.values()):
+        if budget.base is not None and budget.base.name == spec.name:
+            _renew_made(state, budget, {spec.name: spec}, leased, now)
     _offer(state, spec, now)
-    _settle_in(state, above, now)
+    _settle_in(state, above, aside, now)
 
 
 def _offer(state: State, spec: BudgetSpec, now: int) -> None:
@@ -124,37 +129,36 @@ def _offer(state: State, spec: BudgetSpec, now: int) -> None:
             known.granted = 0 if is_new else base.granted
             tree.declare(state, known)
         if is_new:
+            known.recovering_until = 0
             known.adopt(spec, meters_of(spec.limits, spec))
         else:
             change(known, spec, now, state.ordinal)
     fear(state, known, now, is_new=is_new)
 
 
-def _settle_in(state: State, above: Mapping[str, tuple[Budget, ...]], now: int) -> None:
+def _settle_in(state: State, above: Mapping[str, tuple[Budget, ...]], aside: Mapping[str, Budget], now: int) -> None:
     """The budgets have their new rules: find their places, and count what is in flight there."""
     tree.connect(state)
     _move(state, above, now)
     _count_again(state)
     for part in PARTS:
         part.reloaded(state, now)
+    resting.seat(state, aside, now)
     lining.rebuild(state, now)
 
 
-def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], now: int) -> None:
+def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], leased: set[str], now: int) -> None:
     """An agent's or a run's budget follows its base. Where that gives it no more it stays aside with what counts in
-    it. One at rest is like a new one, whether it is still there or not."""
+    it. One at rest is like a new one."""
     base = budget.base
     assert base is not None
     spec, template = wanted.get(base.name), None
     if spec is not None:
         is_agent = budget.name.count("/") == base.name.count("/") + 1
         template = spec.each_agent if is_agent else spec.each_run
-    at_rest = budget.at_rest(now)
-    if at_rest and not budget.waiting and not budget.children:
-        tree.drop(state, budget)
-    elif spec is not None and template is not None:
+    if spec is not None and template is not None:
         own = tree.child_spec(spec, budget.name, template)
-        if at_rest:
+        if budget.at_rest(now):
             budget.adopt(own, meters_of(own.limits, own))
         else:
             change(budget, own, now, state.ordinal)
@@ -162,15 +166,16 @@ def _renew_made(state: State, budget: Budget, wanted: Mapping[str, BudgetSpec], 
     else:
         tree.declare(state, budget)
         budget.adopt(budget.spec.model_copy(update={"parent": base.name}), budget.meters)
-        _retire(state, budget, now, "over_limit" if spec is not None else "")
+        _retire(state, budget, leased, now, "over_limit" if spec is not None else "")
 
 
-def _retire(state: State, budget: Budget, now: int, why: str = "") -> None:
-    """No longer offer a budget; who stands in its line is told so (`due` hands them out)."""
+def _retire(state: State, budget: Budget, leased: set[str], now: int, why: str = "") -> None:
+    """No longer offer a budget; who stands in its line is told so (`due` hands them out). It stays while anything in it
+    counts, stands below it, or is lent from it."""
     budget.retired = True
     for waiter in list(budget.line.waiters.values() if budget.has_line else ()):
         lining.send_away(state, budget, waiter, why, now)
-    if budget.idle(now) and not budget.children:
+    if budget.idle(now) and not budget.children and budget.name not in leased:
         tree.drop(state, budget)
 
 
@@ -196,7 +201,12 @@ def change(budget: Budget, spec: BudgetSpec, now: int, ordinal: int) -> None:
 
 
 def _was_used(budget: Budget) -> bool:
-    return any(node.granted > 0 or node.recovering_until > 0 for node in (budget, budget.base or budget)) or any(
+    """Whether anything was ever granted in it or below. What runs were granted below an agent's budget that stands in
+    its own right is counted at the one that gives them theirs."""
+    above = budget.parent
+    gives_it_runs = above is not None and above.gives_runs and budget.name.startswith(f"{above.name}/")
+    counted = (budget, budget.base or budget, above if above is not None and gives_it_runs else budget)
+    return any(node.granted > 0 or node.recovering_until > 0 for node in counted) or any(
         _was_used(child) for child in budget.children.values()
     )
 

@@ -135,7 +135,8 @@ class State:
         if found is None:
             if len(self.paths) >= MAX_PATHS:
                 self.paths.clear()
-            named = [self.budgets[name] for name in also if name in self.budgets]
+            declared = [self.budgets[name] for name in also if name in self.budgets]
+            named = [budget for budget in declared if budget.base is None]
             found = self.paths[leaf.name, also] = Path(leaf, also, named)
         return found
 

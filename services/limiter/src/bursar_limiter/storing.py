@@ -15,6 +15,7 @@ from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
+from bursar_limiter.ledger import NEVER
 from bursar_limiter.parts import PARTS, holdings
 from bursar_limiter.state import Ended, State
 
@@ -29,11 +30,7 @@ def dump(state: State) -> dict[str, Any]:
         "budgets": [
             _dump_budget(budget, state.at) for _, budget in sorted(state.budgets.items()) if budget.base is None
         ],
-        "made": sorted(
-            _dump_made(state, budget)
-            for budget in state.budgets.values()
-            if budget.base is not None and not budget.at_rest(state.at)
-        ),
+        "made": _dump_all_made(state),
         "live": [_dump_live(key, entry) for key, entry in live.items()],
         "ended": _dump_ended(state.ended),
         "ended_before": _dump_ended(state.ended_before),
@@ -105,10 +102,18 @@ def _dump_budget(budget: Budget, at: int) -> list[Any]:
     return [budget.text, budget.retired, budget.granted, budget.recovering_until, meters]
 
 
-def _dump_made(state: State, budget: Budget) -> list[Any]:
+def _dump_all_made(state: State) -> list[Any]:
+    oldest, leased = tree.oldest_below(state), state.leases.leaves()
+    return sorted(
+        _dump_made(state, budget, oldest.get(budget.name, NEVER))
+        for budget in state.budgets.values()
+        if budget.base is not None and (budget.name in leased or not budget.at_rest(state.at))
+    )
+
+
+def _dump_made(state: State, budget: Budget, oldest: int) -> list[Any]:
     """Without what only says that it was there before: since when a meter is there matters only to reservations that
     are older, and how it recovers follows from when entries were lost."""
-    oldest = tree.oldest_below(state, budget)
     meters = [meter.dump(state.at) for meter in budget.meters]
     for meter, told in zip(budget.meters, meters, strict=True):
         if oldest >= meter.since and meter.since_at:

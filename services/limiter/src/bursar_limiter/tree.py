@@ -15,7 +15,7 @@ from typing import Final
 from bursar.contracts.limiter import BudgetSpec, ChildSpec, Dimension, Limits, LimitSpec, windows_of
 from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
-from bursar_limiter.budget import CHILDLESS, SPARE, Budget
+from bursar_limiter.budget import CHILDLESS, Budget
 from bursar_limiter.leasing_records import drift_ms
 from bursar_limiter.ledger import NEVER
 from bursar_limiter.path import MAX_OBJECTS
@@ -48,17 +48,26 @@ def connect(state: State) -> None:
     state.forget_paths()
 
 
-def oldest_below(state: State, budget: Budget) -> int:
-    """The ordinal of the oldest reservation that has not ended and takes from an agent's or a run's budget."""
-    own, below = budget.name, f"{budget.name}/"
-    ordinals = (entry.ordinal for entry in state.live.values() if entry.budget == own or entry.budget.startswith(below))
-    return min(ordinals, default=NEVER)
+def oldest_below(state: State) -> dict[str, int]:
+    """By name of a budget, the ordinal of the oldest reservation that has not ended, or charge of a lease that may be
+    refunded, which takes from it or from an agent's or a run's budget below."""
+    oldest: dict[str, int] = {}
+    counting = [(entry.budget, entry.ordinal) for entry in state.live.values()]
+    counting += [
+        (record.budget, charge.ordinal) for record in state.leases.records.values() for charge in record.charges
+    ]
+    for leaf, ordinal in counting:
+        name = leaf
+        while name and ordinal < oldest.get(name, NEVER):
+            oldest[name] = ordinal
+            name = name.rpartition("/")[0]
+    return oldest
 
 
 def declare(state: State, budget: Budget) -> None:
     """An agent's or a run's budget stands in its own right from now on. Nothing may tell how often it was dropped and
     made again before: since when a meter is there matters only to reservations that are older."""
-    oldest, base = oldest_below(state, budget), budget.base
+    oldest, base = oldest_below(state).get(budget.name, NEVER), budget.base
     for meter in budget.meters:
         if oldest >= meter.since:
             meter.since = 0
@@ -138,25 +147,6 @@ def child_spec(base: BudgetSpec, name: str, template: ChildSpec) -> BudgetSpec:
     ours = {"limits": template.limits, "weight": template.weight, "parent": None, "also": ()}
     own = base.model_copy(update={**ours, "each_agent": None, "each_run": None})
     return own.model_copy(update={"name": name})
-
-
-def room_for(state: State, base: Budget) -> bool:
-    """Whether another may be made below. Drops those at rest when they have become many: at rest as of the last event,
-    so that nobody can tell."""
-    if base.made >= base.tidy_made:
-        drop_idle(state, base)
-        base.tidy_made = min(2 * base.made + SPARE, MAX_MADE)
-    return base.made < MAX_MADE
-
-
-def drop_idle(state: State, base: Budget) -> None:
-    """Forget the agents' and runs' budgets in which nothing differs from new ones: runs before agents."""
-    below = [budget for budget in state.budgets.values() if budget.base is base]
-    for budget in sorted(below, key=lambda budget: -budget.name.count("/")):
-        at_rest = not budget.count if seeded(bugs.DROPPED_IN_USE) else budget.at_rest(state.at)
-        if at_rest and not budget.waiting and not budget.children:
-            drop(state, budget)
-    state.paths.clear()
 
 
 def drop(state: State, budget: Budget) -> None:
