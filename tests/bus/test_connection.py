@@ -307,7 +307,7 @@ def test_every_name_inside_nats_py_that_is_relied_on_exists() -> None:
     """A new release of nats-py must be looked at before it is used."""
     names = [
         *("_process_msg", "_process_connect_init", "_process_pong", "_process_info", "_process_err"),
-        *("_attempt_reconnect", "_connect_to_server", "_send_ping", "_send_unsubscribe", "_remove_sub"),
+        *("_attempt_reconnect", "_close", "_connect_to_server", "_send_ping", "_send_unsubscribe", "_remove_sub"),
     ]
     for name in names:
         assert callable(getattr(Client, name))

@@ -15,10 +15,11 @@ Four things of nats-py 2.16 are replaced, each because of something measured or 
   still says that it is connected. Closing a stalled connection waits until its unsent bytes are sent, which is for
   ever. A failed attempt leaves its socket open. What was buffered before a disconnect is sent after it. A flush
   writes its PING before the commands that it should confirm. A reconnection task that meets an unexpected exception
-  ends and is not made again. All are overridden below.
+  ends and is not made again. A write between the end of a socket and the turn in which nats-py hears of it raises
+  on uvloop (asyncio drops it), wherever it was made. All are overridden below.
 
 Everything here relies on names inside nats-py that start with an underscore; the lock files pin the version, and
-`tests/bus/test_wire.py` fails when one of them is gone.
+`tests/bus/test_connection.py` fails when one of them is gone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.protocol import command
@@ -45,6 +47,11 @@ _HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 Deliver = Callable[[Message], None]
+
+
+class SocketEnded(nats_errors.Error, RuntimeError):
+    """The socket is closed and the client does not know it yet. An error of nats-py for who waits for a flush; and a
+    RuntimeError, by which nats-py's own task of PINGs ends quietly (the next connection has another)."""
 
 
 class WireClient(Client):
@@ -94,7 +101,7 @@ class WireClient(Client):
     def write_out(self) -> None:
         """Hand to the socket what was published; by itself at the end of the turn of the loop."""
         self._kicked = False
-        if self._status != Client.CONNECTED or self._transport is None or not self._pending:
+        if self._status != Client.CONNECTED or self._transport is None or not self._pending or self._has_ended():
             return  # what is left was dropped, or is dropped, when the connection broke
         pending, self._pending = self._pending, []
         self._pending_data_size = 0
@@ -102,11 +109,17 @@ class WireClient(Client):
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         self.write_out()  # so that the PONG says that all this has arrived
+        if self._has_ended():
+            raise SocketEnded("the connection broke")
         await super()._send_ping(future)
 
     def _socket(self) -> asyncio.WriteTransport | None:
         writer = getattr(self._transport, "_io_writer", None)
         return None if writer is None else writer.transport
+
+    def _has_ended(self) -> bool:
+        socket = self._socket()
+        return socket is not None and socket.is_closing()
 
     def _unsent(self) -> int:
         socket = self._socket()
@@ -198,6 +211,11 @@ class WireClient(Client):
         self._pending_data_size = 0
         self._lost()
         await super()._attempt_reconnect()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if self._has_ended():
+            self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
 
     async def _connect_to_server(self, s: Any) -> None:
         self.abort()  # an attempt that got no further leaves its socket open
