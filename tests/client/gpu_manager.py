@@ -30,6 +30,7 @@ VERBS: dict[str, type[Any]] = {
     "status": wire.Status,
     "explain": wire.Explain,
     "cache-want": cache.CacheWant,
+    "cache-keep": cache.CacheKeep,
     "cache-loaded": cache.CacheLoaded,
     "cache-failed": cache.CacheFailed,
     "cache-leave": cache.CacheLeave,

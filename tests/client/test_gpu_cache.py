@@ -142,6 +142,35 @@ def test_a_copy_in_a_hosts_memory_makes_the_next_load_quicker() -> None:
     run(main())
 
 
+def test_a_use_is_kept_while_it_lasts_and_its_loss_is_told() -> None:
+    """For longer than the manager believes in it by itself; one that was cut off meanwhile is told when it is back, and
+    can enter again. Afterwards nothing is said any more."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, there, _):
+            there.desk.configure(cache_use_ms=6_000)
+            seen: list[Loading] = []
+            async with gpu.cache.weights("m", CARD, GIB, loader(gpu, there, seen, takes=20.0)) as held:
+                await asyncio.sleep(30.0)
+                assert [copy.users for copy in (await gpu.cache.where()).copies] == [1]
+                assert not held.lost.is_set()
+                there.deaf = True
+                await asyncio.sleep(10.0)
+                there.deaf = False
+                await asyncio.wait_for(held.lost.wait(), 10)
+                async with gpu.cache.weights("m", CARD, GIB, loader(gpu, there, seen)) as again:
+                    await asyncio.sleep(10.0)
+                    assert not again.lost.is_set()
+            assert len(seen) == 1
+            said = there.asked("cache-keep")
+            await asyncio.sleep(20.0)
+            assert there.asked("cache-keep") == said
+            for lease in gpu.leases:
+                await lease.release()
+
+    run(main())
+
+
 def test_an_explanation_says_what_would_have_to_be_freed_and_what_a_model_would_take() -> None:
     """For bytes and for a model by name."""
 

@@ -21,10 +21,14 @@ HALF = GIB // 2
 CARDS = [f"h1/SIM-h1-{number}" for number in range(3)]
 
 
-async def golden(gpu: Gpu) -> GpuLease:
-    """3.5, 5 and 9 GiB are free; the lease of half a GiB on the first card is in the way."""
+async def crowd(gpu: Gpu) -> None:
     for number, halves in enumerate((23, 21, 13)):
         await gpu.lease(halves * HALF, exclude=[card for card in CARDS if card != CARDS[number]], ttl=60.0)
+
+
+async def golden(gpu: Gpu) -> GpuLease:
+    """3.5, 5 and 9 GiB are free; the lease of half a GiB on the first card is in the way."""
+    await crowd(gpu)
     return await gpu.lease(HALF, exclude=CARDS[1:], ttl=60.0, note="movable")
 
 
@@ -81,25 +85,50 @@ def test_a_reload_that_fails_leaves_the_lease_where_it_is() -> None:
 
 
 def test_nothing_moves_that_was_not_allowed() -> None:
-    """Nor when there is no room any more at the time of the answer."""
+    """Nor what is allowed, when nobody has proposed it: the manager says no, and the lease stays."""
 
     async def main() -> None:
         async with fleet_and_manager("h1=3x16GiB") as (gpu, there, _):
-            lease = await golden(gpu)
+            lease = await gpu.lease(HALF, exclude=CARDS[1:], ttl=60.0)
 
             async def reload(_: GpuLease) -> None:
-                raise AssertionError("nobody allowed it")
+                raise AssertionError("nobody proposed it")
 
-            await gpu.moves.allow(lease, reload)
-            await gpu.moves.forbid(lease)
-            await asyncio.sleep(20.0)
-            assert there.asked("move") == 0
-            gpu.moves.hear({"lease": lease.id})
             await gpu.moves.allow(lease, reload)
             gpu.moves.hear({"lease": lease.id})
             await asyncio.sleep(1.0)
             assert there.asked("move") == 1
             assert lease.held
+            await gpu.moves.forbid(lease)
+            await crowd(gpu)
+            await asyncio.sleep(20.0)
+            gpu.moves.hear({"lease": lease.id})
+            await asyncio.sleep(1.0)
+            assert there.asked("move") == 1
+
+    run(main())
+
+
+def test_who_is_asked_before_he_is_answered_knows_what_to_do() -> None:
+    """The proposal may arrive before the answer that says that the lease may be moved; refused, it is not allowed."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=3x16GiB") as (gpu, _, _):
+            lease = await golden(gpu)
+            there: list[GpuLease] = []
+
+            async def reload(to: GpuLease) -> None:
+                there.append(to)
+
+            await gpu.moves.allow(lease, reload)
+            await asyncio.sleep(1.0)
+            assert len(there) == 1
+            assert lease.ended
+            with pytest.raises(CallerError):
+                await gpu.moves.allow(lease, reload)
+            gpu.moves.hear({"lease": lease.id})
+            await asyncio.sleep(1.0)
+            assert len(there) == 1
 
     run(main())
 

@@ -91,7 +91,9 @@ class Cache(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from(AGENTS))
     def dies(self, who: str) -> None:
-        self.tell(cache.left_behind(self.state, who, self.now))
+        gone = {use for use in cache.uses(self.state) if use[1] == who}
+        self.tell(cache.lapsed(self.state, gone, self.now))
+        self.tell(cache.trim(self.state, self.now))
         self.uses = {pair: count for pair, count in self.uses.items() if pair[1] != who}
 
     @rule(ms=st.sampled_from([1, 5_000, HOLD_MS, 700_000]))

@@ -34,6 +34,12 @@ class CacheDesk(Desk):
         self.settle_due()
         return outcome
 
+    def keep(self, who: str, *models: str) -> wire.CacheKept:
+        copies = tuple(wire.CopyName(model=model, place=CARD) for model in models)
+        outcome = self.ask(wire.CacheKeep(copies=copies), who)
+        assert isinstance(outcome, Refuse)
+        return wire.CacheKept.model_validate({**outcome.reply, "fence": f"1.1.1.{MAC}"})
+
     def where(self, model: str | None = None) -> wire.CacheReply:
         outcome = self.ask(wire.CacheWhere(model=model), "ops")
         assert isinstance(outcome, Refuse)
@@ -83,6 +89,7 @@ def test_weights_are_loaded_once_and_shared() -> None:
 def test_when_a_load_fails_the_next_who_waits_loads() -> None:
     """Also when the loader is silent past its time; what an earlier load says counts for nothing."""
     desk = CacheDesk("h1=24GiB")
+    desk.configure(cache_use_ms=3_600_000)
     first = desk.want("ann")
     desk.want("bob")
     desk.want("eve")
@@ -213,6 +220,78 @@ def test_a_copy_ends_with_the_lease_under_which_it_is_held() -> None:
     desk.take_over()
     desk.check()
     assert desk.state.copies == {}
+
+
+def test_what_a_dead_agent_used_or_was_loading_is_not_held_for_ever() -> None:
+    """Who does not say that he still uses, waits or loads has left: his use keeps nothing, and the next one loads."""
+    desk = CacheDesk("h1=24GiB")
+    lease, _ = desk.load("ann")
+    assert desk.want("bob").what == "hit"
+    assert desk.want("dead", "slow", 10**9).what == "load"
+    assert [desk.want(who, "slow", 10**9).what for who in ("gone", "eve")] == ["wait", "wait"]
+    desk.take_over()
+    for _ in range(5):
+        desk.live(15_000)
+        desk.renew(lease, "ann", ttl_ms=60_000)
+        assert desk.keep("bob", "m").gone == []
+        assert desk.keep("eve", "slow").gone == []
+    assert [(copy.model, copy.users, copy.owner) for copy in desk.where().copies] == [
+        ("m", 1, "ann"),
+        ("slow", 0, "eve"),
+    ]
+    assert ("eve", "load") in desk.said()
+    assert [name.model for name in desk.keep("ann", "m", "slow", "none").gone] == ["m", "slow", "none"]
+    assert desk.want("bob", "other", 7 * 10**9).what == "refused"
+    for _ in range(2):
+        desk.live(30_500)
+        desk.renew(lease, "ann", ttl_ms=60_000)
+    assert [(copy.model, copy.users) for copy in desk.where().copies] == [("m", 0)]
+    assert desk.want("bob", "other", 7 * 10**9).what == "room"
+    desk.check()
+
+
+def test_what_is_beyond_a_smaller_bound_goes_when_it_is_used_no_more() -> None:
+    """Nobody has to ask for room first; and a copy whose lease has just ended goes once."""
+    desk = CacheDesk("h1=24GiB")
+    lease, pid = desk.load("ann")
+    desk.ask(wire.CacheBound(id="b-1", host="h1", size=10**9), "ops")
+    desk.live(11_000)
+    assert [copy.phase for copy in desk.where().copies] == ["ready"]
+    desk.leave("ann")
+    desk.live(1_000)
+    assert [copy.step for copy in desk.where().copies] == ["ask"]
+    desk.hosts["h1"].exit(pid)
+    desk.release(lease, "ann")
+    desk.live(1_000)
+    assert desk.where().copies == []
+    desk.check()
+
+
+def test_a_copy_that_has_just_gone_makes_no_room_twice() -> None:
+    """Its lease has ended while somebody waits in line for what it had."""
+    desk = CacheDesk("h1=16GiB")
+    lease, _ = desk.load("ann")
+    desk.leave("ann")
+    desk.live(11_000)
+    desk.ask(gpu.Lease(id="w-1", memory=12 * GIB, wait_ms=20_000), "bob")
+    desk.release(lease, "ann")
+    desk.live(1_000)
+    assert desk.where().copies == []
+    desk.check()
+
+
+def test_each_step_of_an_eviction_has_the_time_that_is_set() -> None:
+    """Operators set it; a take-over keeps it."""
+    desk = CacheDesk("h1=24GiB")
+    desk.configure(evict_ask_ms=100, evict_sleep_ms=100, evict_kill_ms=100)
+    desk.load("ann", size=9 * 10**9)
+    desk.take_over()
+    desk.observe("h1")
+    desk.said()
+    desk.leave("ann")
+    desk.live(400)
+    assert [step for _, step in desk.said()] == ["ask", "sleep", "kill"]
+    assert desk.where().quarantined == 1
 
 
 def test_pins_bounds_and_places() -> None:

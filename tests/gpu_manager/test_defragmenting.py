@@ -53,7 +53,7 @@ def wanted(desk: Desk) -> list[moves.MoveWanted]:
 def proposed() -> tuple[Desk, str]:
     desk, lease = golden()
     assert isinstance(movable(desk, lease), Accept)
-    desk.live(PLAN_MS + 500)
+    desk.live(500)
     return desk, lease
 
 

@@ -75,7 +75,7 @@ def test_when_the_loader_fails_the_next_one_loads() -> None:
     assert cache.overdue(state, late - 1) == []
     tell(state, cache.overdue(state, late))
     assert state.entries[key].loader == "dan"
-    tell(state, cache.left_behind(state, "dan", late))
+    tell(state, cache.lapsed(state, {(key, "dan")}, late))
     assert not state.entries
     assert state.counts["failed"] == 4
 
@@ -169,7 +169,8 @@ def test_weights_that_turn_out_larger_do_not_break_the_bound() -> None:
     key = key_of("n", CARD, "gpu")
     tell(state, cache.loaded(state, key, answer.load, 3 * GB, 1, 1))
     assert state.cached("h1", "gpu") == 6 * GB
-    tell(state, cache.left_behind(state, "bob", 2))
+    tell(state, cache.lapsed(state, {(key, "bob")}, 2))
+    tell(state, cache.trim(state, 2))
     assert state.entries[key].phase == "evicting"
 
 

@@ -135,6 +135,13 @@ def test_seeded_bug_gpu_copy_outlives_its_lease_is_caught() -> None:
     is_caught("gpu_copy_outlives_its_lease", test_caching.test_a_copy_ends_with_the_lease_under_which_it_is_held)
 
 
+def test_seeded_bug_gpu_dead_users_hold_weights_is_caught() -> None:
+    """An agent that died must not keep weights on a card for ever."""
+    is_caught(
+        "gpu_dead_users_hold_weights", test_caching.test_what_a_dead_agent_used_or_was_loading_is_not_held_for_ever
+    )
+
+
 def is_caught(bug: str, test: Callable[[], None]) -> None:
     """The test passes, and with the bug in place it fails."""
     test()

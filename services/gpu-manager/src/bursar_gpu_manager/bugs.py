@@ -19,6 +19,7 @@ NAMES = (
     "gpu_probe_obeys_stale_orders",
     "gpu_unseen_weights_are_gone",
     "gpu_copy_outlives_its_lease",
+    "gpu_dead_users_hold_weights",
 )
 
 declare(*NAMES)

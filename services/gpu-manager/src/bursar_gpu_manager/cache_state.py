@@ -14,11 +14,11 @@ mapped (``mmap``) is in the page cache, which the kernel takes back by itself: i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from bursar_gpu_manager.cache_policy import priority
-from bursar_gpu_manager.eviction import Eviction
+from bursar_gpu_manager.eviction import TIME_MS, Eviction
 
 Tier = Literal["gpu", "ram", "mmap"]
 Phase = Literal["loading", "ready", "evicting", "quarantined"]
@@ -155,9 +155,10 @@ Event = Began | Joined | Loaded | Failed | Took | Left | Pinned | Evicted | Boun
 
 
 class CacheState:
-    """All copies, bounds, what is known of models, and counters."""
+    """All copies, bounds, what is known of models, and counters. ``times``: of the steps of an eviction; a setting, and
+    no part of the dump."""
 
-    __slots__ = ("bounds", "clock", "counts", "entries", "known", "loads")
+    __slots__ = ("bounds", "clock", "counts", "entries", "known", "loads", "times")
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
@@ -165,6 +166,7 @@ class CacheState:
         self.known: dict[str, int] = {}
         self.clock = 0
         self.loads = 0
+        self.times: Mapping[str, int] = TIME_MS
         names = (
             "hits",
             "shared",

@@ -8,6 +8,10 @@ processes. What is not back after that is quarantined and told to everybody; it 
 Weights that nobody uses make room for other work: for the first who waits in line.
 
 A copy in a host's memory has no such witness: its owner says that it is gone.
+
+Whoever uses weights, waits for them or loads them says so again now and then (`CacheKeep`); who is silent for longer
+than the setting ``cache_use_ms`` counts as one who has left, so that what a dead agent used can be evicted, and what it
+was loading is loaded by another. When somebody was heard last is volatile: after a take-over all have their whole time.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind for kind in (Began, Joined, Loaded, Failed, Took, Left, Pinned, Evicted, Bounded)
 }
 
+HELD: Final = ("hit", "wait", "load")
+"""Answers after which somebody uses a copy, waits for it, or loads it."""
+
 Told = list[Broadcast | Notice]
 
 
@@ -59,6 +66,8 @@ def decide_want(state: State, command: Command, now: int, fence: Fence) -> Outco
     else:
         answer = model_cache.want(state.cache, ask, now)
         state.foretelling.see(ask)
+        if answer.what in HELD:
+            state.users_heard[_key(body), command.principal] = now
     foretold = None if body.ahead else state.foretelling.next_of(state.cache, ask)
     source = model_cache.source(state.cache, ask, body.on_disk)
     reply = {
@@ -71,8 +80,23 @@ def decide_want(state: State, command: Command, now: int, fence: Fence) -> Outco
         "source_ms": source.ms,
         "next": None if foretold is None else foretold[0],
         "next_size": 0 if foretold is None else foretold[1],
+        "keep_ms": state.settings.cache_use_ms,
     }
     return _accept(state, answer.events, reply, now)
+
+
+def decide_keep(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """Changes only when its holder was heard; a use that has lapsed does not come back by this."""
+    body: wire.CacheKeep = command.body
+    gone = []
+    for name in body.copies:
+        key, who = _key(name), command.principal
+        entry = state.cache.entries.get(key)
+        if entry is None or who not in (*entry.users, *entry.waiting, entry.loader):
+            gone.append({"model": name.model, "place": name.place, "tier": name.tier})
+        else:
+            state.users_heard[key, who] = now
+    return Refuse({"ok": True, "gone": gone, "keep_ms": state.settings.cache_use_ms})
 
 
 def _no_place(state: State, name: wire.CopyName) -> Reject | None:
@@ -199,31 +223,56 @@ def decide_bound(state: State, command: Command, now: int, fence: Fence) -> Outc
 
 
 def next_look(state: State, now: int) -> Command | None:
-    if not state.cache.entries or (not state.cache_changed and now < (wake_at(state) or now + 1)):
+    at = wake_at(state)
+    if not state.cache.entries or (not state.cache_changed and (at is None or now < at)):
         return None
     state.cache_changed = False
     return Command("", "", CacheLook())
 
 
 def wake_at(state: State) -> int | None:
-    """When a load or a step is over; remembered until something happens."""
+    """When a load, a step or a use is over; remembered until something happens. A user who was not heard by this owner
+    is looked at at once, and has its whole time from then on."""
     if state.cache_wake is None:
+        heard, time = state.users_heard, state.settings.cache_use_ms
+        times = [heard[use] + time if use in heard else 0 for use in model_cache.uses(state.cache)]
         at = model_cache.wake_at(state.cache)
-        state.cache_wake = -1 if at is None else at
+        state.cache_wake = min(times if at is None else [*times, at], default=-1)
     return None if state.cache_wake < 0 else state.cache_wake
 
 
+def _silent(state: State, now: int) -> set[model_cache.Use]:
+    """Uses whose holder was not heard for too long."""
+    heard = {} if seeded("gpu_dead_users_hold_weights") else state.users_heard
+    state.users_heard = heard = {use: heard.get(use, now) for use in model_cache.uses(state.cache)}
+    return {use for use, at in heard.items() if now >= at + state.settings.cache_use_ms}
+
+
 def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outcome:
-    cache, happened = state.cache, list[cache_state.Event]()
+    cache = state.cache
+    state.cache_wake = None
+    happened = model_cache.lapsed(cache, _silent(state, now), now)
     for key, entry in cache.entries.items():
         lease = state.copies.get(key, ("", ""))[1]
         if entry.eviction is not None:
             happened += model_cache.observe(cache, key, observed(state, entry), now)
         elif lease and lease not in state.leases and not seeded("gpu_copy_outlives_its_lease"):
             happened.append(Evicted(key, _freed(key, None)))  # its owner has given the memory back
-    happened += model_cache.overdue(cache, now)
+    happened += model_cache.trim(cache, now)
     happened += _room_for_the_line(state, now)
-    return _accept(state, happened, {}, now)
+    return _accept(state, _once(happened), {}, now)
+
+
+def _once(happened: list[cache_state.Event]) -> list[cache_state.Event]:
+    """Of evictions only the first one of a copy: what has gone, or is leaving already, is not asked again."""
+    leaving: set[str] = set()
+    found: list[cache_state.Event] = []
+    for one in happened:
+        if not isinstance(one, Evicted) or one.key not in leaving:
+            found.append(one)
+        if isinstance(one, Evicted):
+            leaving.add(one.key)
+    return found
 
 
 def _room_for_the_line(state: State, now: int) -> list[cache_state.Event]:

@@ -59,7 +59,7 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 4
+    version = 5
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -82,6 +82,7 @@ class GpuDecider:
             advice.TuneWindow: advising.decide_tune_window,
             advising.Lapse: advising.decide_lapse,
             cache.CacheWant: caching.decide_want,
+            cache.CacheKeep: caching.decide_keep,
             cache.CacheLoaded: caching.decide_loaded,
             cache.CacheFailed: caching.decide_failed,
             cache.CacheLeave: caching.decide_leave,

@@ -19,8 +19,8 @@ from typing import Final, Literal, NamedTuple
 Step = Literal["ask", "sleep", "kill", "quarantine", "freed"]
 
 NEXT: Final[Mapping[Step, Step]] = {"ask": "sleep", "sleep": "kill", "kill": "quarantine"}
-TIME_MS: Final[Mapping[Step, int]] = {"ask": 5_000, "sleep": 10_000, "kill": 10_000}
-"""So long each step has before the next one."""
+TIME_MS: Final[Mapping[str, int]] = {"ask": 5_000, "sleep": 10_000, "kill": 10_000}
+"""So long each step has before the next one, unless it is set."""
 
 FREED_PERCENT: Final = 95
 
@@ -38,14 +38,14 @@ class Eviction(NamedTuple):
         return self.step == "freed"
 
 
-def begin(key: str, expected: int, now: int) -> Eviction:
-    """Nothing observed is nothing to wait for."""
+def begin(key: str, expected: int, now: int, times: Mapping[str, int] = TIME_MS) -> Eviction:
+    """Nothing observed is nothing to wait for. ``times``: of each step, as `TIME_MS`."""
     if expected <= 0:
         return Eviction(key, 0, "freed", 0)
-    return Eviction(key, expected, "ask", now + TIME_MS["ask"])
+    return Eviction(key, expected, "ask", now + times["ask"])
 
 
-def advance(eviction: Eviction, observed: int | None, now: int) -> Eviction:
+def advance(eviction: Eviction, observed: int | None, now: int, times: Mapping[str, int] = TIME_MS) -> Eviction:
     """What follows from an observation (None: unknown) and from the time; the same one when nothing does."""
     if eviction.step == "freed":
         return eviction
@@ -54,7 +54,7 @@ def advance(eviction: Eviction, observed: int | None, now: int) -> Eviction:
     if eviction.step == "quarantine" or now < eviction.until:
         return eviction
     step = NEXT[eviction.step]
-    return eviction._replace(step=step, until=now + TIME_MS[step] if step in TIME_MS else 0)
+    return eviction._replace(step=step, until=now + times[step] if step in times else 0)
 
 
 def is_freed(expected: int, observed: int) -> bool:

@@ -16,7 +16,7 @@ network; `source` says which is quickest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from bursar.errors import CallerError
@@ -54,6 +54,10 @@ BANDWIDTH: Final[Mapping[str, int]] = {
     "network": 256 << 10,
 }
 """Bytes per ms from each source (20 GiB/s to 256 MiB/s), where nothing was measured."""
+
+
+Use = tuple[str, str]
+"""A copy, by its key, and who uses it, waits for it, or loads it."""
 
 
 class Want(NamedTuple):
@@ -152,10 +156,11 @@ def _loading(state: CacheState, key: str, load: int) -> Entry:
     return entry
 
 
-def _next_loader(state: CacheState, entry: Entry, now: int) -> Failed:
-    if not entry.waiting:
-        return Failed(entry.key, "", 0, now, 0)
-    return Failed(entry.key, next(iter(entry.waiting)), state.loads + 1, now, now + LOAD_MS)
+def _next_loader(state: CacheState, entry: Entry, now: int, gone: Container[Use] = ()) -> Failed:
+    loader = next((who for who in entry.waiting if (entry.key, who) not in gone), "")
+    return (
+        Failed(entry.key, loader, state.loads + 1, now, now + LOAD_MS) if loader else Failed(entry.key, "", 0, now, 0)
+    )
 
 
 def leave(state: CacheState, key: str, who: str, now: int) -> list[Event]:
@@ -171,22 +176,6 @@ def leave(state: CacheState, key: str, who: str, now: int) -> list[Event]:
     events: list[Event] = [Left(key, who, now)]
     if entry.transient and entry.phase == "ready" and entry.users == {who: 1} and not entry.pinned:
         events.append(evict(state, key, entry.size, now))
-    return events
-
-
-def left_behind(state: CacheState, who: str, now: int) -> list[Event]:
-    """All that a holder who is gone had: one event per use."""
-    events: list[Event] = []
-    for entry in state.entries.values():
-        uses = entry.users.get(who, 0) + entry.waiting.get(who, 0)
-        events += [Left(entry.key, who, now)] * uses
-        if entry.phase == "loading" and entry.loader == who:
-            others = {name: count for name, count in entry.waiting.items() if name != who}
-            loader = next(iter(others), "")
-            number = state.loads + 1 + sum(isinstance(event, Failed) for event in events)
-            events.append(Failed(entry.key, loader, number if loader else 0, now, now + LOAD_MS if loader else 0))
-        elif entry.transient and entry.phase == "ready" and set(entry.users) == {who} and not entry.pinned:
-            events.append(evict(state, entry.key, entry.size, now))
     return events
 
 
@@ -237,7 +226,7 @@ def to_free(state: CacheState, place: str, needed: int, now: int) -> list[str] |
 def evict(state: CacheState, key: str, observed: int, now: int) -> Evicted:
     """Begin an eviction; ``observed``: bytes that the card says it has."""
     assert key in state.entries
-    return Evicted(key, begin(key, observed, now))
+    return Evicted(key, begin(key, observed, now, state.times))
 
 
 def observe(state: CacheState, key: str, observed: int | None, now: int) -> list[Event]:
@@ -245,17 +234,40 @@ def observe(state: CacheState, key: str, observed: int | None, now: int) -> list
     entry = state.entries.get(key)
     if entry is None or entry.eviction is None:
         return []
-    after = advance(entry.eviction, observed, now)
+    after = advance(entry.eviction, observed, now, state.times)
     return [] if after == entry.eviction else [Evicted(key, after)]
 
 
-def overdue(state: CacheState, now: int) -> list[Event]:
-    """Loads whose time is over; the next of those who wait loads."""
-    late = [entry for entry in state.entries.values() if entry.phase == "loading" and now >= entry.until]
-    return [
-        _next_loader(state, entry, now)._replace(load=state.loads + 1 + number if entry.waiting else 0)
-        for number, entry in enumerate(late)
+def overdue(state: CacheState, now: int, gone: Container[Use] = ()) -> list[Failed]:
+    """Loads whose time is over, or whose loader is ``gone``; the next of those who wait, and are not, loads."""
+    late = [
+        entry
+        for entry in state.entries.values()
+        if entry.phase == "loading" and (now >= entry.until or (entry.key, entry.loader) in gone)
     ]
+    found: list[Failed] = []
+    for entry in late:
+        failed = _next_loader(state, entry, now, gone)
+        found.append(failed._replace(load=failed.load + len(found)) if failed.loader else failed)
+    return found
+
+
+def lapsed(state: CacheState, gone: Container[Use], now: int) -> list[Event]:
+    """Of uses, waits and loads that nobody stands behind any more: they end as if their holders had left."""
+    events: list[Event] = []
+    for entry in state.entries.values():
+        for counts in (entry.users, entry.waiting):
+            for who, count in counts.items():
+                if (entry.key, who) in gone:
+                    events += [Left(entry.key, who, now)] * count
+    return [*events, *overdue(state, now, gone)]
+
+
+def uses(state: CacheState) -> Iterator[Use]:
+    """Who uses, waits for, or loads what."""
+    for entry in state.entries.values():
+        for who in dict.fromkeys((*entry.users, *entry.waiting, *((entry.loader,) if entry.loader else ()))):
+            yield entry.key, who
 
 
 def wake_at(state: CacheState) -> int | None:

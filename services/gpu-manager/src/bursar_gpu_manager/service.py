@@ -34,6 +34,7 @@ SPEC = ServiceSpec(
         "redeclare": Verb(wire.Redeclare, genuine=("fence",)),
         "status": Verb(wire.Status, query=True),
         "cache-want": Verb(cache.CacheWant),
+        "cache-keep": Verb(cache.CacheKeep, query=True),
         "cache-loaded": Verb(cache.CacheLoaded),
         "cache-failed": Verb(cache.CacheFailed),
         "cache-leave": Verb(cache.CacheLeave),

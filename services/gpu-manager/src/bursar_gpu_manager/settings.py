@@ -30,6 +30,15 @@ class GpuSettings(ServiceSettings):
     gpu_alarm_growth: Annotated[int, Field(ge=1, le=2**50)] = DEFAULT_ALARM_GROWTH
     """Bytes by which foreign memory, or use beyond a lease, has to grow to be told to everybody."""
 
+    gpu_cache_use_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 60_000
+    """Who uses cached weights and is silent for longer has left them."""
+    gpu_evict_ask_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000
+    """So long an owner of cached weights has to unload them when it is asked to."""
+    gpu_evict_sleep_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+    """So long it has to give their memory back when it is put to sleep."""
+    gpu_evict_kill_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+    """So long after the kill the memory has to be back, or it is quarantined."""
+
     def rules(self) -> Settings:
         return Settings(
             reserve=self.gpu_reserve,
@@ -39,4 +48,8 @@ class GpuSettings(ServiceSettings):
             silence_ms=self.gpu_silence_ms,
             max_waiting=self.gpu_max_waiting,
             alarm_growth=self.gpu_alarm_growth,
+            cache_use_ms=self.gpu_cache_use_ms,
+            evict_ask_ms=self.gpu_evict_ask_ms,
+            evict_sleep_ms=self.gpu_evict_sleep_ms,
+            evict_kill_ms=self.gpu_evict_kill_ms,
         )

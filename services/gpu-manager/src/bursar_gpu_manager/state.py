@@ -24,6 +24,8 @@ from bursar_gpu_manager.waiting import Line
 REMEMBER_COUNT = 20_000
 """So many ended leases are remembered at least, to tell a late holder how its lease ended."""
 
+NEVER = -(2**40)
+
 COUNTED = ("granted", "released", "expired", "device_lost", "dropped", "devices_lost", "alarms")
 
 
@@ -54,7 +56,8 @@ class State:
     try); the rest is volatile (``planned_at``: when moves were
     looked for), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the devices by host).
     ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
-    ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one."""
+    ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one;
+    ``users_heard``: when who uses, waits for, or loads cached weights was heard last."""
 
     __slots__ = (
         "agenda",
@@ -95,6 +98,7 @@ class State:
         "source",
         "suspects",
         "throttles",
+        "users_heard",
     )
 
     def __init__(self) -> None:
@@ -118,7 +122,7 @@ class State:
         self.movable: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.moving = Moving()
         self.rollouts = Rollouts()
-        self.planned_at = 0
+        self.planned_at = NEVER
         self.agenda: list[tuple[int, str]] = []
         self.hosts: dict[str, dict[str, Device]] = {}
         self.sights: dict[str, Sight] = {}
@@ -133,6 +137,7 @@ class State:
         self.corrections = Corrections()
         self.foretelling = Foretelling()
         self.throttles: dict[str, Throttle] = {}
+        self.users_heard: dict[tuple[str, str], int] = {}
         self.expected: dict[str, Any] = {}
         self.refused = 0
         self.old_reports = 0
@@ -217,6 +222,7 @@ def load(value: Any) -> State:
         state.add(device)
     state.alarms = dict(value["alarms"])
     state.cache = CacheState.load(value["cache"])
+    state.cache.times = state.settings.eviction_times
     state.copies = {key: (owner, lease) for key, owner, lease in value["copies"]}
     state.cache_changed = bool(state.copies)
     state.movable = {lease: (cost, tuple(hosts)) for lease, cost, hosts in value["movable"]}

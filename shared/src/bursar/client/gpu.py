@@ -94,6 +94,7 @@ class Gpu:
         """Release what is held; returns how many releases could not be finished."""
         for lease in list(self._held.values()):
             lease.release_soon()
+        self.cache.stop()
         unfinished = await self.background.drain(timeout)
         if self._is_listening:
             self._is_listening = False

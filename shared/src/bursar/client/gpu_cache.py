@@ -7,19 +7,24 @@
         read_weights(where.source, lease.device)
         return lease
 
-    async with fleet.gpu.cache.weights("llama-3-8b", "gpu-1/GPU-3f6c", size, load):
-        infer()
+    async with fleet.gpu.cache.weights("llama-3-8b", "gpu-1/GPU-3f6c", size, load) as held:
+        while not held.lost.is_set():
+            infer()
 
 Of all that enter at the same time one loads, and the others wait until the weights are there; when it fails, the next
 one loads. Whoever owns a copy is asked to give it back when its room is wanted (`on_evict`): it unloads, and what the
 card says then decides, not an answer. An owner that does nothing loses its lease in the end.
+
+While a process uses weights, waits for them or loads them it says so again in the background: what a process that died
+had used would never be given back otherwise. One that could not say it for too long, cut off or asleep, has lost its
+use, and is told so by ``held.lost``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -28,7 +33,7 @@ from pydantic import ValidationError
 from bursar.client.errors import BadReply
 from bursar.client.gpu_lease import GpuLease
 from bursar.contracts.base import Message
-from bursar.contracts.gpu_cache import CacheAnswer, CacheReply, CacheTold, Tier
+from bursar.contracts.gpu_cache import CacheAnswer, CacheKept, CacheReply, CacheTold, Tier
 from bursar.errors import BursarError, ServiceError
 
 if TYPE_CHECKING:
@@ -39,6 +44,9 @@ LOOK_S: Final = 2.0
 
 AGAIN_S: Final = 0.5
 """While room is being made, it is asked for again so often."""
+
+MOST_KEPT: Final = 64
+"""Copies in one message."""
 
 
 M = TypeVar("M", bound=Message)
@@ -57,6 +65,18 @@ class Loading(NamedTuple):
     number: int
 
 
+class Held:
+    """Weights of a `GpuCache.weights`. ``lost`` is set when the manager does not know any more that this process uses
+    them: leave, and enter again."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self.entered = False
+
+
+Name = tuple[str, str, str]
+"""Model, place, tier."""
+
 Load = Callable[[Loading], Awaitable[GpuLease | None]]
 """Loads the weights; returns the lease under which they are held (None in a host's memory), which stays the caller's to
 release when it has unloaded them."""
@@ -67,7 +87,10 @@ class GpuCache:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._waiting: dict[tuple[str, str, str], list[asyncio.Queue[CacheTold]]] = {}
+        self._waiting: dict[Name, list[asyncio.Queue[CacheTold]]] = {}
+        self._held: dict[Name, list[Held]] = {}
+        self._keep_s = 0.0
+        self._keeper: asyncio.Task[None] | None = None
         self._on_evict: list[Callable[[CacheTold], object]] = []
         self._ahead: Load | None = None
 
@@ -84,15 +107,18 @@ class GpuCache:
     @asynccontextmanager
     async def weights(
         self, model: str, place: str, size: int, load: Load, *, tier: Tier = "gpu", on_disk: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Held]:
         """Use weights of ``size`` bytes at a place: a device ``<host>/<uuid>``, or a host for the tiers ``ram`` and
         ``mmap``. Raises what ``load`` raised if it was this process that loaded, `ServiceError` ``cache_refused`` when
         no room can be made, or another `bursar.errors.BursarError`."""
-        await self._enter(Loading(model, place, tier, size, "", "", 0), load, on_disk)
-        try:
-            yield
-        finally:
-            await self._run("cache-leave", model, place, tier)
+        what, held = Loading(model, place, tier, size, "", "", 0), Held()
+        with self._kept(what[:3], held):
+            await self._enter(what, load, on_disk)
+            held.entered = True
+            try:
+                yield held
+            finally:
+                await self._run("cache-leave", model, place, tier)
 
     async def where(self, model: str | None = None) -> CacheReply:
         """Copies of one model or of all, and how good the cache is."""
@@ -104,6 +130,50 @@ class GpuCache:
         """A copy in a host's memory that this process has loaded is gone."""
         await self._run("cache-gone", model, place, tier)
 
+    # -- saying that something is used still
+
+    @contextlib.contextmanager
+    def _kept(self, name: Name, held: Held) -> Iterator[None]:
+        """Meanwhile the manager is told again and again that this process uses the copy, or waits for it."""
+        self._held.setdefault(name, []).append(held)
+        try:
+            yield
+        finally:
+            self._held[name].remove(held)
+            if not self._held[name]:
+                del self._held[name]
+            if not self._held:
+                self.stop()
+
+    def stop(self) -> None:
+        """Say no more that anything is used (called by `Gpu` as well, when it is closed)."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+
+    def _keep_within(self, seconds: float) -> None:
+        self._keep_s = seconds / 3
+        if self._keeper is None:
+            self._keeper = self._gpu.background.spawn(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._keep_s)
+            names = list(self._held)
+            for first in range(0, len(names), MOST_KEPT):
+                with contextlib.suppress(BursarError):  # it is said again soon; what is lost meanwhile is told then
+                    await self._keep_some(names[first : first + MOST_KEPT])
+
+    async def _keep_some(self, names: list[Name]) -> None:
+        copies = [{"model": model, "place": place, "tier": tier} for model, place, tier in names]
+        used = {name: [held for held in self._held.get(name, ()) if held.entered] for name in names}
+        call = self._gpu.caller.query("cache-keep", {"copies": copies})
+        told = _read(CacheKept, (await self._gpu.caller.run(call, self._deadline())).body)
+        self._keep_s = told.keep_ms / 3_000
+        for copy in told.gone:
+            for held in used.get((copy.model, copy.place, copy.tier), ()):
+                held.lost.set()
+
     # -- entering
 
     async def _enter(self, what: Loading, load: Load, on_disk: bool) -> None:
@@ -114,6 +184,7 @@ class GpuCache:
             while True:
                 body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk)
                 answer = _read(CacheAnswer, body)
+                self._keep_within(answer.keep_ms / 1_000)
                 if answer.next is not None and self._ahead is not None:
                     foretold = what._replace(model=answer.next, size=answer.next_size)
                     self._gpu.background.spawn(self._load_ahead(foretold, self._ahead, on_disk))

@@ -53,9 +53,15 @@ class GpuMoves:
     async def allow(self, lease: GpuLease, reload: Reload, *, cost: float = 0.0, hosts: Sequence[str] = ()) -> None:
         """The lease may be moved. ``cost``: seconds of work that an interruption costs beside loading; ``hosts``: only
         to these. ``reload`` must return in five minutes."""
-        allowed = Allowed(lease, reload, cost, tuple(hosts))
-        await self._say(lease, cost_ms=int(cost * 1_000), hosts=list(hosts))
-        self._allowed[lease.id] = allowed
+        before = self._allowed.get(lease.id)
+        self._allowed[lease.id] = Allowed(lease, reload, cost, tuple(hosts))  # the manager may ask before it answers
+        try:
+            await self._say(lease, cost_ms=int(cost * 1_000), hosts=list(hosts))
+        except BaseException:
+            self._allowed.pop(lease.id)
+            if before is not None:
+                self._allowed[lease.id] = before
+            raise
 
     async def forbid(self, lease: GpuLease) -> None:
         """It may not be moved any more."""

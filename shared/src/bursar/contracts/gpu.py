@@ -271,6 +271,10 @@ class Configure(Request):
     silence_ms: Annotated[int, Field(ge=200, le=600_000)] | None = None
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] | None = None
     alarm_growth: Annotated[int, Field(ge=1, le=2**50)] | None = None
+    cache_use_ms: Annotated[int, Field(ge=100, le=3_600_000)] | None = None
+    evict_ask_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
+    evict_sleep_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
+    evict_kill_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
 
 
 class Configured(Message):

@@ -43,7 +43,8 @@ class CacheAnswer(Message):
     """``hit``: use it. ``wait``: somebody loads it; a notice says when it is there. ``load``: load it, from ``source``,
     and report with the number ``load``. ``room``: ask again when the copies ``evict`` are gone. ``refused``: what is
     there is used, pinned, or was used a moment ago. ``next``: what the one who asks will probably want there after
-    this, with ``next_size`` bytes, for which room is free; None: nothing is foretold."""
+    this, with ``next_size`` bytes, for which room is free; None: nothing is foretold. ``keep_ms``: whoever uses the
+    copy, waits for it, or loads it says so again (`CacheKeep`) before so long has passed, or has left it."""
 
     ok: Literal[True] = True
     what: Literal["hit", "wait", "load", "room", "refused"]
@@ -54,6 +55,24 @@ class CacheAnswer(Message):
     source_ms: int
     next: str | None
     next_size: int
+    keep_ms: int
+    fence: str
+
+
+class CacheKeep(Query):
+    """I still use, wait for, or load these copies. Who does not say so within ``keep_ms`` has left them: what a dead
+    agent used can be evicted then, and what it was loading is loaded by another."""
+
+    copies: Annotated[tuple[CopyName, ...], Field(max_length=64)]
+
+
+class CacheKept(Message):
+    """``gone``: those of them that the one who asks has no part in any more: it was silent for too long, or the copy is
+    gone; they have to be wanted again."""
+
+    ok: Literal[True] = True
+    gone: list[CopyName]
+    keep_ms: int
     fence: str
 
 

@@ -123,7 +123,9 @@ class Settings(Message):
     of data nothing is granted for so long. ``margin_ms``: memory is freed so much later than the lease expires.
     ``fresh_ms``: a report older than this is none. ``silence_ms``: a host that is silent for longer has lost its
     devices. ``max_waiting``: how many may stand in line. ``alarm_growth``: everybody is told when foreign memory on a
-    device, or what a lease uses beyond what was granted, has grown by so many bytes.
+    device, or what a lease uses beyond what was granted, has grown by so many bytes. ``cache_use_ms``: who uses
+    cached weights and is silent for longer has left them. ``evict_ask_ms``, ``evict_sleep_ms``, ``evict_kill_ms``: so
+    long each step of an eviction has before the next one.
     """
 
     reserve: Bytes = DEFAULT_RESERVE
@@ -133,6 +135,15 @@ class Settings(Message):
     silence_ms: Annotated[int, Field(ge=200, le=600_000)] = 3_000
     max_waiting: Annotated[int, Field(ge=0, le=10_000)] = 1_000
     alarm_growth: Annotated[int, Field(ge=1, le=2**50)] = DEFAULT_ALARM_GROWTH
+    cache_use_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 60_000
+    evict_ask_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000
+    evict_sleep_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+    evict_kill_ms: Annotated[int, Field(ge=0, le=600_000)] = 10_000
+
+    @property
+    def eviction_times(self) -> dict[str, int]:
+        """Milliseconds of each step."""
+        return {"ask": self.evict_ask_ms, "sleep": self.evict_sleep_ms, "kill": self.evict_kill_ms}
 
 
 class StatusReply(Message):

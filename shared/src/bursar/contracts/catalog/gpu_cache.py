@@ -34,6 +34,14 @@ OPERATIONS: Final = (
     ),
     Operation(
         "req",
+        "cache-keep",
+        cache.CacheKeep,
+        "Copies that somebody still uses, waits for, or loads; without it they count as left after a while.",
+        replies=(cache.CacheKept,),
+        example={"copies": [_NAME]},
+    ),
+    Operation(
+        "req",
         "cache-loaded",
         cache.CacheLoaded,
         "A load is done: all that wait are told.",
@@ -106,7 +114,7 @@ WORDS: Final = {
     **{
         f"{message}.model": _MODEL
         for message in ("CacheWant", "CacheLoaded", "CacheFailed", "CacheLeave", "CacheGone", "CachePin", "CopyStatus",
-                        "CacheTold", "CacheAlarm")
+                        "CopyName", "CacheTold", "CacheAlarm")
     },
     "CacheWhere.model": Word("Only of this model; null: of all."),
     "place": Word("A device <host>/<uuid> for copies on a card, otherwise a host."),
@@ -118,6 +126,10 @@ WORDS: Final = {
     "on_disk": Word("Whether the host has the file."),
     "ahead": Word("Nobody uses them yet: only where room is free."),
     "next": Word("What will probably be wanted after this; null: nothing is foretold."),
+    "CacheAnswer.keep_ms": Word("Say within this time that the copy is still used, or it counts as left.", "ms"),
+    "CacheKept.keep_ms": Word("Say it again within this time.", "ms"),
+    "CacheKeep.copies": Word("Which they are, at most 64."),
+    "gone": Word("Those of them that one has no part in any more."),
     "next_size": Word("What that takes; 0: nothing is foretold.", "bytes"),
     "CacheAnswer.what": Word("What to do."),
     "CacheAnswer.load": Word("Number of the load, to report with.", "number"),

@@ -361,6 +361,10 @@ WORDS: Final = {
     "fresh_ms": Word("A report older than this is none.", "ms"),
     "silence_ms": Word("A host that is silent for longer has lost its devices.", "ms"),
     "max_waiting": Word("How many may stand in line.", "requests"),
+    "cache_use_ms": Word("Who uses cached weights and is silent for longer has left them.", "ms"),
+    "evict_ask_ms": Word("So long an owner of cached weights has to unload them when asked to.", "ms"),
+    "evict_sleep_ms": Word("So long it has to give their memory back when put to sleep.", "ms"),
+    "evict_kill_ms": Word("So long after the kill their memory has to be back.", "ms"),
     # administration
     "target": Word("A host, or a device: <host>/<uuid>."),
     "freed_in_ms": Word("When its memory is free at the latest.", "ms"),
