@@ -127,7 +127,15 @@ def test_a_step_that_does_not_follow_is_refused() -> None:
         rollouts.applied("w1", 1)
     assert error.value.code == "conflict"
     with pytest.raises(CallerError):
-        trying().answer("w1", agrees=False, now=50)
+        trying().answer("w1", agrees=True, now=50)
+
+
+def test_a_worker_may_take_its_consent_back() -> None:
+    """Until the change is kept; it then counts as taken back, and is not recommended again soon."""
+    rollouts = trying()
+    tell(rollouts, [rollouts.answer("w1", agrees=False, now=50)])
+    assert (rollouts.open, rollouts.done) == ({}, {"rolled_back": 1})
+    assert rollouts.recommend(WHAT, 60) == []
 
 
 def test_dump_and_load_are_inverse() -> None:

@@ -4,7 +4,7 @@
 
     recommended -> agreed -> canary -> kept
         |            |         |
-        +-> declined / lapsed  +-> rolled_back
+        +-> declined / lapsed  +-> rolled_back      (also when the worker declines what it had agreed to)
 
 The worker measures windows before (`baseline`) and after. As a canary the change is taken back at once when a sequence
 is preempted or when the time between tokens is above its limit in two windows running; it is kept when, over all its
@@ -106,7 +106,11 @@ class Rollouts:
         return [Told(what.worker, "recommended", now, now + ANSWER_MS, what)]
 
     def answer(self, worker: str, agrees: bool, now: int) -> Told:
-        """Raises `CallerError` (conflict) when nothing is recommended to the worker."""
+        """Raises `CallerError` (conflict) when nothing is recommended to the worker. Who declines what it had agreed to
+        has taken it back."""
+        current = self.open.get(worker)
+        if current is not None and not agrees and current.step != "recommended":
+            return Told(worker, "rolled_back", now, 0)
         self._must(worker, "recommended")
         return Told(worker, "agreed", now, now + APPLY_MS) if agrees else Told(worker, "declined", now, 0)
 

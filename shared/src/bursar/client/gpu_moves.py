@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from bursar.client.background import Background
 from bursar.client.errors import BadReply
 from bursar.client.gpu_lease import GpuLease
+from bursar.client.gpu_tuning import Apply, Measure, Outcome, Pacer, follow
+from bursar.client.time import Clock
 from bursar.contracts.base import Message
-from bursar.contracts.gpu_advice import Advised, Paced, Started, Tuned
+from bursar.contracts.gpu_advice import Advised, Paced, Recommendation, Started, Tuned
 from bursar.contracts.gpu_moves import FragmentationReply
 from bursar.errors import BursarError
 
@@ -103,7 +106,35 @@ class GpuMoves:
         ``canary`` (go on), ``kept``, or ``rolled_back`` (take it back now)."""
         return await self._change("tune-window", throughput=throughput, itl_us=itl_us, preemptions=preemptions)
 
+    async def follow(
+        self,
+        curve: dict[str, Any],
+        batch: int,
+        *,
+        apply: Apply,
+        measure: Measure,
+        replicas: int = 1,
+        agree: Callable[[Recommendation], bool] | None = None,
+    ) -> Outcome:
+        """Tell the curve and try what is then recommended: ``apply`` it as a canary, ``measure`` windows, and take it
+        back unless it proves good. Returns ``nothing`` (all is well as it is, or a change is open already),
+        ``declined`` (``agree`` said no), ``kept`` or ``rolled_back``; what ``apply`` and ``measure`` raise comes out
+        after the engine has its old number again."""
+        return await follow(self, await self.tune(curve, batch, replicas), apply, measure, agree)
+
+    def pacer(self, most: int) -> Pacer:
+        """For ``async with``: lets as many requests run at a time as the manager says, at most so many."""
+        return Pacer(self, most)
+
     # -- inside
+
+    @property
+    def clock(self) -> Clock:
+        return self._gpu.clock
+
+    @property
+    def background(self) -> Background:
+        return self._gpu.background
 
     def hear(self, body: dict[str, Any]) -> None:
         """The manager would like a lease elsewhere; whose owner did not allow it, does not answer, which declines."""

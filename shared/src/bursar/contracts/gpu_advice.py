@@ -153,7 +153,8 @@ class Tune(Request):
 
 
 class TuneStep(Request):
-    """The worker's part of a change: it agrees, declines, or has applied it (as a canary)."""
+    """The worker's part of a change: it agrees, declines, or has applied it (as a canary). Who declines after having
+    agreed, because it fails there, takes the change back."""
 
     step: Literal["agreed", "declined", "applied"]
 
