@@ -123,6 +123,41 @@ def test_a_failure_is_told_with_its_words() -> None:
     play(test)
 
 
+def test_a_function_that_exits_ends_its_task_and_not_the_worker() -> None:
+    """`sys.exit`, in a coroutine: a failure with its status, and what runs beside it goes on."""
+
+    async def test(site: Site) -> None:
+        @site.worker.task("leave")
+        async def leave(_: WorkerTask) -> None:
+            raise SystemExit(3)
+
+        site.worker._on_register({})
+        await asyncio.sleep(0.1)
+        beside = await site.agent.scheduler.submit("work", 2)
+        with pytest.raises(TaskFailed, match="TaskExited: with status 3"):
+            await (await site.agent.scheduler.submit("leave", retries=0)).result(10)
+        assert await beside.result(10) == 2
+
+    play(test)
+
+
+def test_an_object_with_an_asynchronous_call_is_a_function_too() -> None:
+    """It runs in the event loop, as a coroutine function does."""
+
+    class Doubles:
+        async def __call__(self, task: WorkerTask) -> int:
+            await asyncio.sleep(1)
+            return 2 * int(task.payload)
+
+    async def test(site: Site) -> None:
+        site.worker.task("double")(Doubles())
+        site.worker._on_register({})
+        await asyncio.sleep(0.1)
+        assert await (await site.agent.scheduler.submit("double", 4)).result(10) == 8
+
+    play(test)
+
+
 def test_progress_is_seen_by_the_submitter() -> None:
     """Part and note."""
 
@@ -315,7 +350,8 @@ def test_a_worker_needs_functions_and_slots() -> None:
 
 
 async def test_a_function_in_a_thread_is_waited_for() -> None:
-    """It cannot be cancelled: its slot stays taken until it has ended, and it can look whether it is void."""
+    """It cannot be cancelled: its slot stays taken until it has ended, and it can look whether it is void. When it
+    calls `sys.exit`, that is a failure."""
     network = MemoryNetwork()
     loop = asyncio.get_running_loop()
     there = FakeScheduler(network, lambda: loop.time() * 1000.0)
@@ -343,6 +379,14 @@ async def test_a_function_in_a_thread_is_waited_for() -> None:
             while there.state.workers["w1"].attempts:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert saw == [True]
+
+        @worker.task("leave")
+        def leave(_: WorkerTask) -> None:
+            raise SystemExit("enough")
+
+        worker._on_register({})
+        with pytest.raises(TaskFailed, match="TaskExited: with status 'enough'"):
+            await (await fleet.scheduler.submit("leave", retries=0)).result(10)
         worker.stop()
         await asyncio.wait_for(running, 10)
     await there.stop()

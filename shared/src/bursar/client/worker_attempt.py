@@ -11,9 +11,10 @@ that the lease may have been lost meanwhile; then a sign of life tells whether i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_errors import SchedulerUnavailable
@@ -173,17 +174,35 @@ class Attempt:
             log.info("progress_not_told", extra={"task": self.work.id})
 
 
+class TaskExited(Exception):
+    """The function called `sys.exit`: that ends the task and not the worker with all that it runs."""
+
+
 async def _call(function: Callable[[WorkerTask], Any], work: WorkerTask) -> Any:
     """A coroutine function here, any other in a thread."""
-    if inspect.iscoroutinefunction(function):
-        return await function(work)
-    thread = asyncio.ensure_future(asyncio.to_thread(function, work))
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        with _exits_are_failures():
+            return await function(work)
+    thread = asyncio.ensure_future(asyncio.to_thread(_in_thread, function, work))
     while not thread.done():
         try:
             await asyncio.wait([thread])
         except asyncio.CancelledError:
             work.is_void = True  # the thread cannot be cancelled, but it can look
     return thread.result()
+
+
+def _in_thread(function: Callable[[WorkerTask], Any], work: WorkerTask) -> Any:
+    with _exits_are_failures():
+        return function(work)
+
+
+@contextlib.contextmanager
+def _exits_are_failures() -> Iterator[None]:
+    try:
+        yield
+    except SystemExit as error:
+        raise TaskExited(f"with status {error.code!r}") from error
 
 
 def _in_words(error: Exception) -> str:
