@@ -38,13 +38,15 @@ VERBS: dict[str, type[BaseModel]] = {
 
 class DecidedLimiter:
     """Several agents' buses lead to it. ``deaf``: nothing is heard; ``loses``: the part of messages that are lost, each
-    way; ``heard``: how often each verb was decided."""
+    way; ``late``: so many seconds after its decision at most an answer leaves, whoever is the owner then; ``says``: by
+    verb, what to say instead of an answer; ``heard``: how often each verb was decided."""
 
     def __init__(self, *budgets: wire.BudgetSpec, seed: int = 1) -> None:
         self.decider = LimiterDecider()
         self.state = self.decider.initial()
         self.deaf = False
-        self.loses = 0.0
+        self.loses = self.late = 0.0
+        self.says: dict[str, Any] = {}
         self.heard: dict[str, int] = {}
         self._epoch, self._number, self._zero = 1, 0, 50_000
         self._random = random.Random(seed)
@@ -74,6 +76,10 @@ class DecidedLimiter:
         self._epoch += 1
         self._parked.clear()
 
+    def reload(self, *budgets: wire.BudgetSpec) -> None:
+        """An operator has other rules."""
+        self._decide("ops", wire.Reload(id="other", budgets=budgets), self.now)
+
     def check(self) -> None:
         self._let_pass(self.now)
         validate(self.state, self.now)
@@ -92,6 +98,10 @@ class DecidedLimiter:
             return
         body = VERBS[verb].model_validate(msgpack.unpackb(message.data, use_list=False))
         key = (bus.principal, getattr(body, "id", ""))
+        if verb in self.says:
+            self._decide(bus.principal, body, self.now)
+            bus.answer(Message(message.reply, "", msgpack.packb(self._fenced(self.says[verb]))))
+            return
         if key[1] and key in self._answers:
             self._say(bus, message.reply, self._answers[key])
             return
@@ -131,14 +141,22 @@ class DecidedLimiter:
             self._say(bus, reply, {"v": 1, "error": error})
             return
         assert isinstance(outcome, Accept | Refuse)
-        body = {**outcome.reply, "fence": f"1.{self._epoch}.{self._number}.{'0' * 16}"}
+        body = self._fenced(outcome.reply)
         if isinstance(outcome, Accept):
             self._answers[key] = body
         self._say(bus, reply, body)
 
+    def _fenced(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "fence": f"1.{self._epoch}.{self._number}.{'0' * 16}"}
+
     def _say(self, bus: FakeBus, reply: str, body: dict[str, Any]) -> None:
-        if self._random.random() >= self.loses:
-            bus.answer(Message(reply, "", msgpack.packb(body)))
+        if self._random.random() < self.loses:
+            return
+        message = Message(reply, "", msgpack.packb(body))
+        if self.late:
+            asyncio.get_running_loop().call_later(self.late * self._random.random(), bus.answer, message)
+        else:
+            bus.answer(message)
 
 
 @asynccontextmanager

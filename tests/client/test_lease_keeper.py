@@ -8,127 +8,59 @@ from typing import Any
 
 import pytest
 
-from bursar.client.errors import LimiterUnavailable, Refused
 from bursar.client.lease_demand import Demand
 from bursar.client.limiter import Limiter
 from bursar.client.local import NOTHING
-from bursar.client.local_permit import LocalPermit
 from bursar.client.permit import Permit
-from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from tests.client.decided import DecidedLimiter, agent, until
+from tests.client.leased import Calls, budgets, history, holder
 from tests.client.virtual import run
 
 
-def budgets(limit: int = 600_000, **more: Any) -> tuple[BudgetSpec, ...]:
-    limits: Any = {
-        "requests": LimitSpec(limit=60_000, window_ms=60_000),
-        "input_tokens": LimitSpec(limit=limit, window_ms=60_000),
-        "concurrent": LimitSpec(limit=200, window_ms=0),
-    }
-    org = BudgetSpec(name="org", limits=limits, max_ttl_ms=5_000)
-    return org, BudgetSpec(name="b", parent="org", limits=limits, max_ttl_ms=5_000, **more)
-
-
-class Calls:
-    """So many calls a second for so long; counts which were decided here."""
-
-    def __init__(self, limiter: Limiter, per_second: float, tokens: int = 20, took: float = 0.02) -> None:
-        self.limiter = limiter
-        self.local = self.direct = self.used = self.refused = 0
-        self._gap = 1.0 / per_second
-        self._tokens = tokens
-        self._took = took
-        self._running: set[asyncio.Task[None]] = set()
-
-    async def go(self, seconds: float) -> None:
-        until = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < until:
-            task = asyncio.create_task(self._one())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-            await asyncio.sleep(self._gap)
-        await asyncio.gather(*self._running)
-
-    async def _one(self) -> None:
-        try:
-            await self._call()
-        except (Refused, LimiterUnavailable):
-            self.refused += 1
-
-    async def _call(self) -> None:
-        async with self.limiter.reserve("b", input_tokens=self._tokens, wait=5) as permit:
-            permit.sent()
-            self.local += isinstance(permit, LocalPermit)
-            self.direct += type(permit) is Permit
-            await asyncio.sleep(self._took)
-            permit.used(input_tokens=self._tokens - 5)
-            self.used += self._tokens - 5
-
-
-def test_demand_brings_a_lease_and_its_end_gives_it_back() -> None:
+@history()
+async def test_demand_brings_a_lease_and_its_end_gives_it_back(there: DecidedLimiter, limiter: Limiter) -> None:
     """The agent's code notices nothing, and every token ends in the ledger once."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            await calls.go(5)
-            assert calls.local > 350
-            assert there.heard["renew"] >= 6
-            assert there.heard["reserve"] < 150
-            await asyncio.sleep(8)
-            assert not limiter.keeper.holder(("b", "", ())).is_held
-            assert there.used("b") == (calls.used, 0)
-            assert there.used("org") == (calls.used, 0)
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    await calls.go(5)
+    assert calls.local > 350
+    assert there.heard["renew"] >= 6
+    assert there.heard["reserve"] < 150
+    await asyncio.sleep(8)
+    assert not holder(limiter).is_held
+    assert there.used("b") == (calls.used, 0)
+    assert there.used("org") == (calls.used, 0)
 
 
-def test_little_demand_stays_with_the_limiter() -> None:
+@history()
+async def test_little_demand_stays_with_the_limiter(there: DecidedLimiter, limiter: Limiter) -> None:
     """A lease would cost more messages than it saves."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 8)
-            await calls.go(6)
-            assert (calls.local, "lease" in there.heard) == (0, False)
-
-    run(main())
+    calls = Calls(limiter, 8)
+    await calls.go(6)
+    assert (calls.local, "lease" in there.heard) == (0, False)
 
 
-def test_demand_between_the_thresholds_does_not_switch_to_and_fro() -> None:
+@history()
+async def test_demand_between_the_thresholds_does_not_switch_to_and_fro(
+    there: DecidedLimiter, limiter: Limiter
+) -> None:
     """Held above the upper one, it is given back only below the lower one."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            await Calls(limiter, 60).go(3)
-            for _ in range(4):
-                await Calls(limiter, 9).go(2)
-            assert there.heard["lease"] == 1
-            assert limiter.keeper.holder(("b", "", ())).is_held
-
-    run(main())
+    await Calls(limiter, 60).go(3)
+    for _ in range(4):
+        await Calls(limiter, 9).go(2)
+    assert there.heard["lease"] == 1
+    assert holder(limiter).is_held
 
 
-def test_a_request_larger_than_the_hand_goes_to_the_limiter() -> None:
+@history()
+async def test_a_request_larger_than_the_hand_goes_to_the_limiter(there: DecidedLimiter, limiter: Limiter) -> None:
     """At once, and durable."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            going = asyncio.create_task(calls.go(3))
-            await until(lambda: calls.local > 50)
-            permit = await limiter.acquire("b", input_tokens=20_000)
-            assert type(permit) is Permit
-            await permit.cancel()
-            await going
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(3))
+    await until(lambda: calls.local > 50)
+    permit = await limiter.acquire("b", input_tokens=20_000)
+    assert type(permit) is Permit
+    await permit.cancel()
+    await going
 
 
 def test_closing_gives_everything_back() -> None:
@@ -145,116 +77,81 @@ def test_closing_gives_everything_back() -> None:
     run(main())
 
 
-def test_lost_messages_lose_and_double_nothing() -> None:
+@history(patience=60)
+async def test_lost_messages_lose_and_double_nothing(there: DecidedLimiter, limiter: Limiter) -> None:
     """A tenth of them, each way: every report arrives once."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        there.loses = 0.1
-        async with agent(there, patience=60) as limiter:
-            calls = Calls(limiter, 80)
-            await calls.go(6)
-            there.loses = 0.0
-            await asyncio.sleep(12)
-            charged, flying = there.used("b")
-            assert flying == 0
-            assert charged >= calls.used
-            assert calls.local > 20
-            there.check()
-
-    run(main())
+    there.loses = 0.1
+    calls = Calls(limiter, 80)
+    await calls.go(6)
+    there.loses = 0.0
+    await asyncio.sleep(12)
+    charged, flying = there.used("b")
+    assert flying == 0
+    assert charged >= calls.used
+    assert calls.local > 20
 
 
-def test_a_silent_limiter_ends_the_lease_in_time() -> None:
+@history(patience=30)
+async def test_a_silent_limiter_ends_the_lease_in_time(there: DecidedLimiter, limiter: Limiter) -> None:
     """After its length nothing is decided here any more; when the limiter is back it goes on."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there, patience=30) as limiter:
-            calls = Calls(limiter, 100)
-            await calls.go(3)
-            there.deaf = True
-            lease = limiter.held("b")
-            await asyncio.sleep(1.0)
-            assert lease.take(1) is None
-            there.deaf = False
-            before = calls.local
-            await calls.go(4)
-            assert calls.local > before + 200
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    await calls.go(3)
+    there.deaf = True
+    lease = limiter.held("b")
+    await asyncio.sleep(1.0)
+    assert lease.take(1) is None
+    there.deaf = False
+    before = calls.local
+    await calls.go(4)
+    assert calls.local > before + 200
 
 
-def test_a_pause_longer_than_the_lease_takes_nothing_after_it() -> None:
+@history()
+async def test_a_pause_longer_than_the_lease_takes_nothing_after_it(there: DecidedLimiter, limiter: Limiter) -> None:
     """The process was stopped: its clock went on, its loop did not."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            going = asyncio.create_task(calls.go(3))
-            await until(lambda: calls.local > 50)
-            clock: Any = limiter.clock
-            clock.ahead += 5_000.0
-            assert limiter.try_reserve("b", input_tokens=1) is None
-            await going
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(3))
+    await until(lambda: calls.local > 50)
+    clock: Any = limiter.clock
+    clock.ahead += 5_000.0
+    assert limiter.try_reserve("b", input_tokens=1) is None
+    await going
 
 
-def test_a_restarted_limiter_knows_its_leases() -> None:
+@history()
+async def test_a_restarted_limiter_knows_its_leases(there: DecidedLimiter, limiter: Limiter) -> None:
     """No learning, no new lease: the same goes on."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            await calls.go(2)
-            key = limiter.keeper.holder(("b", "", ())).id
-            there.restart()
-            await calls.go(2)
-            assert limiter.keeper.holder(("b", "", ())).id == key
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    await calls.go(2)
+    key = holder(limiter).id
+    there.restart()
+    await calls.go(2)
+    assert holder(limiter).id == key
 
 
-def test_a_lease_that_was_lost_is_dropped_and_another_asked_for() -> None:
+@history()
+async def test_a_lease_that_was_lost_is_dropped_and_another_asked_for(there: DecidedLimiter, limiter: Limiter) -> None:
     """Nothing of the old one is spent once the limiter has said so."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            await calls.go(2)
-            key = limiter.keeper.holder(("b", "", ())).id
-            there.restart(lost=True)
-            await calls.go(4)
-            assert limiter.keeper.holder(("b", "", ())).id not in ("", key)
-            there.check()
-
-    run(main())
+    calls = Calls(limiter, 100)
+    await calls.go(2)
+    key = holder(limiter).id
+    there.restart(lost=True)
+    await calls.go(4)
+    assert holder(limiter).id not in ("", key)
 
 
-def test_try_reserve_asks_nobody_and_counts_as_demand() -> None:
+@history()
+async def test_try_reserve_asks_nobody_and_counts_as_demand(there: DecidedLimiter, limiter: Limiter) -> None:
     """At first there is nothing; asked often enough, there is."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            got = 0
-            for _ in range(300):
-                permit = limiter.try_reserve("b", input_tokens=10)
-                if permit is not None:
-                    with permit:
-                        got += 1
-                await asyncio.sleep(0.01)
-            assert got > 150
-            assert "reserve" not in there.heard
-
-    run(main())
+    got = 0
+    for _ in range(300):
+        permit = limiter.try_reserve("b", input_tokens=10)
+        if permit is not None:
+            with permit:
+                got += 1
+        await asyncio.sleep(0.01)
+    assert got > 150
+    assert "reserve" not in there.heard
 
 
 def test_two_holders_share_what_there_is() -> None:
@@ -272,28 +169,23 @@ def test_two_holders_share_what_there_is() -> None:
     run(main())
 
 
-def test_a_freeze_stops_what_was_taken_and_the_rest_goes_back() -> None:
+@history()
+async def test_a_freeze_stops_what_was_taken_and_the_rest_goes_back(there: DecidedLimiter, limiter: Limiter) -> None:
     """A permit that was not sent yet waits, too."""
-
-    async def main() -> None:
-        there = DecidedLimiter(*budgets())
-        async with agent(there) as limiter:
-            calls = Calls(limiter, 100)
-            going = asyncio.create_task(calls.go(2))
-            await until(lambda: calls.local > 50)
-            await going
-            await asyncio.sleep(0.3)
-            permit = limiter.try_reserve("b", input_tokens=5)
-            assert permit is not None
-            limiter.freezes.own("b", (), 3_000.0)
-            with pytest.raises(Exception, match="frozen"):
-                permit.sent()
-            permit.cancel_now()
-            assert limiter.try_reserve("b", input_tokens=1) is None
-            await asyncio.sleep(1.0)
-            assert there.used("b")[1] == 0
-
-    run(main())
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(2))
+    await until(lambda: calls.local > 50)
+    await going
+    await asyncio.sleep(0.3)
+    permit = limiter.try_reserve("b", input_tokens=5)
+    assert permit is not None
+    limiter.freezes.own("b", (), 3_000.0)
+    with pytest.raises(Exception, match="frozen"):
+        permit.sent()
+    permit.cancel_now()
+    assert limiter.try_reserve("b", input_tokens=1) is None
+    await asyncio.sleep(1.0)
+    assert there.used("b")[1] == 0
 
 
 def test_demand_wears_off() -> None:
