@@ -8,66 +8,25 @@ often it has opened in a row, successes of probes, reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from bursar.contracts.breaker import Rule
-
-Counts = Mapping[str, int]
-FAULTS = ("timeout", "error", "overload")
-AT_ONCE = 500
-MINUTE = 60_000
-ORDERS = {"open": "forced_open", "closed": "forced_closed", "disabled": "disabled", "metrics": "metrics_only"}
-REASONS = {"open": "force_open", "closed": "force_close", "disabled": "disable", "metrics": "metrics_only"}
-
-
-@dataclass
-class Row:
-    at: int
-    who: str
-    counts: dict[str, int]
-    told: bool
-
-
-@dataclass
-class Log:
-    """What was reported of one target since its window began. ``streak_of``: failures in a row, and whose."""
-
-    rows: list[Row] = field(default_factory=list)
-    streak_of: dict[str, int] = field(default_factory=dict)
-    retry_until: int = 0
-
-
-@dataclass(frozen=True)
-class Circuit:
-    state: str = "closed"
-    since: int = 0
-    until: int = 0
-    share: int = 1000
-    opened: int = 0
-    successes: int = 0
-    reason: str = ""
-    generation: int = 0
-    by_evidence: bool = False
-
-
-@dataclass
-class Lease:
-    who: str
-    ends: int
-    covers: dict[str, int]
-
-
-def bad(counts: Counts) -> int:
-    return sum(counts.get(name, 0) for name in FAULTS)
-
-
-def made(counts: Counts) -> int:
-    return bad(counts) + counts.get("ok", 0) + counts.get("slow", 0)
-
-
-def added(many: Sequence[Counts]) -> dict[str, int]:
-    return {name: sum(one.get(name, 0) for one in many) for name in {name for one in many for name in one}}
+from tests.breaker.model_words import (
+    AT_ONCE,
+    FAULTS,
+    MINUTE,
+    ORDERS,
+    REASONS,
+    Circuit,
+    Counts,
+    Lease,
+    Log,
+    Row,
+    added,
+    bad,
+    made,
+)
 
 
 class Model:
@@ -148,21 +107,20 @@ class Model:
 
     # ---- reports
 
-    def report(self, who: str, target: str, counts: Counts, retry: int | None) -> None:
+    def report(self, who: str, target: str, counts: Counts, retry: int | None, shut: int = 0) -> None:
         counts = {name: count for name, count in counts.items() if count}
-        if not counts:
-            return
         overload = counts.get("overload", 0) > 0
         if self.circuit(target).state == "open" and overload and retry is not None:
             self.wish(target, retry)
         trips: list[tuple[str, str, int]] = []
         for name in self.way(target)[::-1]:
             told = counts if name == target else {key: n for key, n in counts.items() if key != "auth"}
-            if not told:
-                break
+            claim = "" if not 0 < self.rule(name).consecutive <= shut else "here" if name == target else "below"
+            if not told and not claim:
+                continue
             if self.circuit(name).state == "disabled":
                 continue
-            log = self.note(name, who, told, told_off=overload and retry is not None and name == target)
+            log = self.note(name, who, told, told_off=overload and retry is not None and name == target, claim=claim)
             if name == target and overload and retry is not None:
                 asked = self.now + min(retry, self.rule(name).max_retry_after_ms)
                 log.retry_until = max(log.retry_until, asked)
@@ -185,31 +143,46 @@ class Model:
         length = max(1, self.rule(target).window_ms // 10)
         return [row for row in log.rows if row.at // length > self.now // length - 10] if log else []
 
-    def note(self, name: str, who: str, counts: dict[str, int], *, told_off: bool) -> Log:
+    def note(self, name: str, who: str, counts: dict[str, int], *, told_off: bool, claim: str) -> Log:
         if not self.recent(name):  # an empty window has no streak; what was asked for stays until it is replaced
             log = self.logs.setdefault(name, Log())
             log.streak_of = {}
         log = self.logs[name]
         self.heard.setdefault(name, []).append((self.now, who))
-        log.rows.append(Row(self.now, who, counts, told_off))
+        log.rows.append(Row(self.now, who, counts, told_off, claim))
         if counts.get("ok") or counts.get("slow"):
             log.streak_of = {}
         elif bad(counts):
             log.streak_of[who] = log.streak_of.get(who, 0) + bad(counts)
         return log
 
+    def stopped(self, name: str) -> set[str]:
+        """Who has said that it has stopped calling this target, without a success since, or one below it, without any
+        success."""
+        found: dict[str, set[str]] = {"here": set(), "below": set()}
+        well: set[str] = set()
+        for row in self.recent(name):
+            if row.counts.get("ok") or row.counts.get("slow"):
+                found["here"].discard(row.who)
+                well.add(row.who)
+            if row.claim:
+                found[row.claim].add(row.who)
+        return found["here"] | (found["below"] - well)
+
     def verdict(self, name: str, *, is_named: bool) -> str:
         """Why it opens, or nothing."""
         rule, rows, share = self.rule(name), self.recent(name), self.circuit(name).share
         each = {who: added([row.counts for row in rows if row.who == who]) for who in {row.who for row in rows}}
-        active = {who for who, sums in each.items() if made(sums) or sums.get("auth", 0)}
+        stopped = self.stopped(name)
+        active = {who for who, sums in each.items() if made(sums) or sums.get("auth", 0)} | stopped
         failing = {who for who, sums in each.items() if self.reaches(bad(sums), sums, rule.failure_permille)}
-        fine = {who for who in active - failing if not self.is_out(each[who])}
+        bad_ones = failing | stopped
+        fine = {who for who in active - bad_ones if not self.is_out(each[who])}
         alone: set[str] = set()
         known = max(len(active), self.known(name))
         if self.quorum(rule, len(active), known) > 1:
-            alone = failing if len(failing) == 1 and len(fine) > 1 else alone
-            alone = fine if len(fine) == 1 and len(failing) > 1 else alone
+            alone = bad_ones if len(bad_ones) == 1 and len(fine) > 1 else alone
+            alone = fine if len(fine) == 1 and len(bad_ones) > 1 else alone
         sums = added([each[who] for who in each if who not in alone])
         quorum = self.quorum(rule, len(active - alone), known)
         minimum = self.scaled(rule.minimum_calls, share)
@@ -227,6 +200,10 @@ class Model:
         row = self.logs[name].streak_of
         streak = sum(row.values()) - (max(row.values(), default=0) if len(company) >= 3 else 0)
         if rule.consecutive and streak >= self.scaled(rule.consecutive, share) and len(row) >= quorum:
+            return "consecutive"
+        off, there, one = len(stopped - alone), len(active - alone), int(len(company) >= 3)
+        most_are_off = off > one and (off - one) * 1000 >= rule.failure_permille * (there - one)
+        if rule.consecutive and off >= quorum and most_are_off:
             return "consecutive"
         rest = self.rest(each, company, alone, lambda own: own.get("slow", 0))
         is_slow = all(self.reaches(some.get("slow", 0), some, rule.slow_permille) for some in (sums, rest))
@@ -281,7 +258,7 @@ class Model:
             if reason == "slow_rate":
                 is_bad = self.reaches(sums.get("slow", 0), sums, self.rule(name).slow_permille)
             if reason == "consecutive":
-                is_bad = bool(self.recent(name)) and bool(self.logs[name].streak_of)
+                is_bad = bool(self.recent(name)) and bool(self.logs[name].streak_of or self.stopped(name))
             is_down = circuit.state in {"open", "half_open"} and circuit.by_evidence
             count += is_down or name in tripping or is_bad
         return count > 1

@@ -16,7 +16,8 @@ from bursar_breaker.state import validate
 from tests.breaker.desk import ORDERS, Desk
 from tests.breaker.desk import rule as rule_of
 from tests.breaker.history import check_history
-from tests.breaker.model import Model, added
+from tests.breaker.model import Model
+from tests.breaker.model_words import added
 
 pytestmark = pytest.mark.property
 
@@ -50,6 +51,14 @@ class Machine(RuleBasedStateMachine):
     def report(self, name: str, who: str, counts: dict[str, int], retry: int | None) -> None:
         self.desk.saw(counts, name, who, retry)
         self.model.report(who, name, counts, retry)
+
+    @rule(
+        name=st.sampled_from(TARGETS), who=st.sampled_from(AGENTS), counts=st.just({}) | told_counts | ills,
+        streak=st.sampled_from((2, 3, 9)),
+    )  # fmt: skip
+    def stops_by_itself(self, name: str, who: str, counts: dict[str, int], streak: int) -> None:
+        self.desk.saw({**counts, "shut": streak}, name, who)
+        self.model.report(who, name, counts, None, streak)
 
     @rule(name=st.sampled_from(TARGETS), who=st.sampled_from(AGENTS))
     def goes_down(self, name: str, who: str) -> None:

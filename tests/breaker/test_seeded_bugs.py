@@ -19,6 +19,7 @@ from tests.breaker import (
     test_pulse,
     test_ramping,
     test_recovery,
+    test_stopping,
     test_tripping,
     test_window,
 )
@@ -39,6 +40,7 @@ BY_THE_MODEL = (
     names.RELAPSE_IGNORED,
     names.ORDER_NEVER_ENDS,
     names.DISABLED_COUNTS,
+    names.STOPPED_UNHEARD,
 )
 
 
@@ -223,6 +225,18 @@ def test_seeded_bug_breaker_window_by_count_keeps_a_report_too_long_is_caught() 
     """The window by count against the list of all reports."""
     with bugs.switched_on(names.LINE_STAYS), pytest.raises((AssertionError, ExceptionGroup)):
         test_counting.test_the_window_holds_the_last_calls_and_no_more()
+
+
+def test_seeded_bug_breaker_who_stops_sooner_than_the_rule_wants_has_a_voice_is_caught() -> None:
+    """Agents would set the operators' rule aside."""
+    with bugs.switched_on(names.CLAIM_UNCHECKED), pytest.raises(AssertionError):
+        test_stopping.test_who_stops_sooner_than_the_rule_wants_has_no_voice(6, 5)
+
+
+def test_seeded_bug_breaker_who_has_stopped_by_itself_has_no_voice_is_caught() -> None:
+    """A fleet that stops by itself would know too little to open the circuit."""
+    with bugs.switched_on(names.STOPPED_UNHEARD), pytest.raises(AssertionError):
+        test_stopping.test_where_all_have_stopped_by_themselves_the_circuit_opens()
 
 
 @pytest.mark.parametrize("bug", BY_THE_MODEL)

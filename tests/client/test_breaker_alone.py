@@ -9,7 +9,7 @@ import pytest
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_errors import CircuitOpen
 from bursar.client.breaker_verdict import Stopped
-from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment
+from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment, rule
 from tests.client.fakes import FakeBus
 from tests.client.virtual import LoopClock, run
 
@@ -217,5 +217,41 @@ def test_a_half_open_target_without_a_registry_costs_one_second_once() -> None:
             await moment(8.0)
             async with breaker.call("p") as call:
                 assert call.is_probe
+
+    run(history())
+
+
+@pytest.mark.parametrize(("wanted", "after"), [(0, 0), (3, 5), (8, 8)])
+def test_no_process_stops_ahead_of_the_fleet_by_less_than_the_rule_wants(wanted: int, after: int) -> None:
+    """Otherwise all could stop and the registry would not take it for a reason; where the rule wants no streak, none
+    stops."""
+
+    async def history() -> None:
+        async with breaker_and_registry(failures=5) as (breaker, there, _):
+            there.rules, there.edition = [rule(None).model_copy(update={"consecutive": wanted})], 1
+            there.pulse()
+            await moment(1.1)
+            await fail(breaker, "p", max(0, after - 1) or 50)
+            assert breaker.allows("p")
+            if after:
+                await fail(breaker, "p")
+                assert not breaker.allows("p")
+                await moment(1.2)
+                assert [delta["shut"] for delta in there.reports if "shut" in delta] == [after]
+
+    run(history())
+
+
+def test_other_rules_open_what_was_shut_by_the_last_ones() -> None:
+    """What this process has seen was judged by rules that hold no more."""
+
+    async def history() -> None:
+        async with breaker_and_registry(failures=5) as (breaker, there, _):
+            await fail(breaker, "p", 5)
+            assert not breaker.allows("p")
+            there.rules, there.edition = [rule(None)], 1
+            there.pulse()
+            await moment(1.1)
+            assert breaker.allows("p")
 
     run(history())

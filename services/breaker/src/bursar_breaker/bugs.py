@@ -35,6 +35,8 @@ STREAK_GOES_ON: Final = "breaker_success_does_not_end_a_streak"
 GROUP_IGNORED: Final = "breaker_group_is_nobodys_matter"
 UNREPEATED: Final = "breaker_changes_are_told_once_only"
 SHARE_UNTOLD: Final = "breaker_share_is_not_told_for_its_budget"
+CLAIM_UNCHECKED: Final = "breaker_who_stops_sooner_than_the_rule_wants_has_a_voice"
+STOPPED_UNHEARD: Final = "breaker_who_has_stopped_by_itself_has_no_voice"
 
 NAMES: Final = (
     PROBE_OVER_K,
@@ -66,6 +68,8 @@ NAMES: Final = (
     GROUP_IGNORED,
     UNREPEATED,
     SHARE_UNTOLD,
+    CLAIM_UNCHECKED,
+    STOPPED_UNHEARD,
 )
 
 declare(*NAMES)

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 from bursar.contracts.breaker import OUTCOMES, Delta, Rule
+from bursar.kernel.bugs import seeded
+from bursar_breaker.bugs import CLAIM_UNCHECKED
 from bursar_breaker.counting import window_of
-from bursar_breaker.window import AUTH, COMPANY_MS, NAMELESS, TOLD, Counts, Window
+from bursar_breaker.window import AUTH, COMPANY_MS, NAMELESS, SHUT, SHUT_BELOW, TOLD, Counts, Window
 
 MAX_TARGETS: Final = 4_096
 MAX_INTRODUCED: Final = 256
@@ -41,6 +43,14 @@ def counts_of(delta: Delta) -> Counts:
 def passed_on(counts: Counts) -> Counts:
     """What a report says about the targets above, and about groups."""
     return [(at, count) for at, count in counts if at not in {AUTH, TOLD}]
+
+
+def claim_of(delta: Delta, rule: Rule, *, is_named: bool) -> Counts:
+    """That its reporter has stopped by itself, if it has seen as many failures in a row as the rule wants of all: the
+    rule is the operators', and no agent's."""
+    if seeded(CLAIM_UNCHECKED) or 0 < rule.consecutive <= delta.shut:
+        return [(SHUT if is_named else SHUT_BELOW, 1)]
+    return []
 
 
 class Windows:

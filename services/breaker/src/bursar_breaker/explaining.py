@@ -96,5 +96,6 @@ def _opened_by(circuit: Circuit) -> str:
     numbers = ""
     if seen is not None and cause != PROBE_FAILED:
         numbers = f" ({seen['failed']} of {seen['calls']} failed, {seen['slow']} were slow; "
-        numbers += f"{seen['voices']} of {seen['reporters']} reporters see it)"
+        numbers += f"{seen['voices']} of {seen['reporters']} reporters see it"
+        numbers += f", {seen['stopped']} have stopped by themselves)" if "stopped" in seen else ")"
     return f"{_CAUSES.get(cause, cause)}{numbers}"

@@ -7,6 +7,11 @@ fleet of one can trip. Where the rule allows it, two voices suffice that made a 
 reporter among others that succeed trips nothing, however much it reports, even where the others have not yet been heard
 of since the window began.
 
+*Stopped.* A process may stop calling a target by itself, ahead of the fleet, and sees nothing of it then. It says so,
+and goes on saying so: where reporters that have stopped are a quorum, and such a part of all as the failure rate says
+of calls, the circuit opens as by a streak. Each of them has seen a streak of its own. (Otherwise a fleet in which all
+have stopped would know too little to open the circuit for all, and each would go on trying for itself.)
+
 *Excluded.* One reporter that alone disagrees with all others, in whichever direction, is left out of the sums: a liar
 can neither make the rate look bad nor bury it under successes that nobody else has. It is shown in the status. And
 among three reporters or more none is decisive: rates and streaks must hold without the one who has reported most of it,
@@ -29,9 +34,9 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts.breaker import ALL, MAX_WITNESSES, OUTCOMES, Rule
 from bursar.kernel.bugs import seeded
 from bursar_breaker import lifecycle, window
-from bursar_breaker.bugs import MINIMUM_IGNORED, ONE_DECIDES, SINGLE_TRIPS
+from bursar_breaker.bugs import MINIMUM_IGNORED, ONE_DECIDES, SINGLE_TRIPS, STOPPED_UNHEARD
 from bursar_breaker.rules import scaled
-from bursar_breaker.window import AUTH, FAILING, LOCKED_OUT, SLOW, SLOWED, TOLD, TOLD_OFF, Seen, Window
+from bursar_breaker.window import AUTH, FAILING, LOCKED_OUT, SLOW, SLOWED, STOPPED, TOLD, TOLD_OFF, Seen, Window
 
 
 class Found(NamedTuple):
@@ -57,6 +62,7 @@ def excluded(seen: Window) -> Seen | None:
     return None if alone is None or needed(seen.rule, seen.active, seen.known) == 1 else alone
 
 
+_FAULTS: Final = (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, STOPPED)
 COMPANY: Final = 3
 """Among so many reporters none is decisive, unless the rule takes one for a quorum."""
 
@@ -65,16 +71,18 @@ class _Sums:
     """What is judged: the window without who is excluded, and what the rule wants of it at this share of calls."""
 
     __slots__ = ("active", "alone", "failed", "failing", "is_company", "made", "minimum", "quorum", "rule", "seen",
-                 "total", "traffic")  # fmt: skip
+                 "stopped", "total", "traffic")  # fmt: skip
 
     def __init__(self, seen: Window, share: int) -> None:
         rule, alone = seen.rule, excluded(seen)
         self.rule, self.seen, self.total, self.alone = rule, seen, seen.total, alone
         self.active, self.failing, self.traffic = seen.active, seen.voices[FAILING], seen.weight
+        self.stopped = seen.voices[STOPPED]
         if alone is not None:
             self.total = [total - one for total, one in zip(seen.total, alone.sums, strict=True)]
             self.active -= 1
             self.failing -= bool(alone.view & FAILING)
+            self.stopped -= bool(alone.view & STOPPED)
             self.traffic -= alone.weight
         self.made, self.failed = window.calls(self.total), window.failed(self.total)
         self.quorum = needed(rule, self.active, seen.known)
@@ -98,6 +106,14 @@ class _Sums:
         return part > 0 and part * 1000 >= rate * made
 
     @property
+    def have_stopped(self) -> bool:
+        """Whether a quorum, and such a part of the reporters, have stopped by themselves; also but for one of them."""
+        one, rate = int(self.is_company), self.rule.failure_permille
+        if self.stopped < self.quorum or seeded(STOPPED_UNHEARD):
+            return False
+        return self.stopped > one and (self.stopped - one) * 1000 >= rate * (self.active - one)
+
+    @property
     def streak(self) -> int:
         """Failures in a row, but for those of the reporter that has most of them."""
         return self.seen.streak - (max(self.seen.streak_of.values(), default=0) if self.is_company else 0)
@@ -107,7 +123,7 @@ def judge(seen: Window, *, is_named: bool, names_key: bool, share: int = ALL) ->
     """Why the circuit opens now, if it does. ``is_named``: the report was about this very target, not about one
     below it; ``names_key``: its last segment may be a key; ``share``: the part of the calls that go."""
     heard, rule = seen.voices, seen.rule
-    loudest = max(heard[FAILING], heard[SLOWED], heard[TOLD_OFF], heard[LOCKED_OUT], len(seen.streak_of))
+    loudest = max(*(heard[bit] for bit in _FAULTS), len(seen.streak_of))
     if loudest < needed(rule, seen.active - 1, seen.known - 1) and not rule.quorum_traffic_permille:
         return None  # whoever is left out, there is no quorum
     sums = _Sums(seen, share)
@@ -125,6 +141,8 @@ def _cause(sums: _Sums, is_named: bool, names_key: bool, share: int) -> tuple[st
         return lifecycle.FAILURE_RATE, sums.failing
     if rule.consecutive and len(seen.streak_of) >= sums.quorum and sums.streak >= scaled(rule.consecutive, share):
         return lifecycle.CONSECUTIVE, len(seen.streak_of)
+    if rule.consecutive and sums.have_stopped:
+        return lifecycle.CONSECUTIVE, sums.stopped
     if voices[SLOWED] >= sums.quorum and sums.reaches(total[SLOW], rule.slow_permille, window.slow):
         return lifecycle.SLOW_RATE, voices[SLOWED]
     if is_named and names_key and voices[LOCKED_OUT] >= sums.quorum and _is_shut(sums):
@@ -142,7 +160,7 @@ def is_bad(seen: Window, cause: str) -> bool:
     """Whether a window says by itself what something above it is about to open for."""
     made = window.calls(seen.total)
     if cause == lifecycle.CONSECUTIVE:
-        return seen.streak > 0
+        return seen.streak > 0 or seen.voices[STOPPED] > 0
     if cause == lifecycle.SLOW_RATE:
         return seen.total[SLOW] > 0 and seen.total[SLOW] * 1000 >= seen.rule.slow_permille * made
     return window.failed(seen.total) * 1000 >= seen.rule.failure_permille * max(1, made)
@@ -176,7 +194,7 @@ def _witness(one: Seen, alone: Seen | None) -> tuple[str, int, int, int, str]:
 def _view(one: Seen, alone: Seen | None) -> str:
     if one is alone:
         return "excluded"
-    names = ((FAILING, "failing"), (SLOWED, "slow"), (LOCKED_OUT, "locked_out"))
+    names = ((STOPPED, "stopped"), (FAILING, "failing"), (SLOWED, "slow"), (LOCKED_OUT, "locked_out"))
     return next((name for bit, name in names if one.view & bit), "fine")
 
 
@@ -194,4 +212,5 @@ def _numbers(sums: _Sums) -> dict[str, int]:
         "slow": sums.total[SLOW],
         "reporters": sums.active,
         "voices": sums.failing,
+        **({"stopped": sums.stopped} if sums.stopped else {}),
     }

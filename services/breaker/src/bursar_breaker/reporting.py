@@ -31,7 +31,7 @@ from bursar_breaker.bugs import (
     FORCED_TRIPS,
     RELAPSE_IGNORED,
 )
-from bursar_breaker.evidence import counts_of, passed_on
+from bursar_breaker.evidence import claim_of, counts_of, passed_on
 from bursar_breaker.judging import is_bad, judge
 from bursar_breaker.lifecycle import CLOSED, DISABLED, METRICS_ONLY, OPEN, RAMPING
 from bursar_breaker.rules import asked_for
@@ -65,7 +65,7 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
 
 def _take(state: State, delta: Delta, reporter: str, now: int) -> None:
     counts = counts_of(delta)
-    if not counts:
+    if not counts and not delta.shut:
         return
     target = delta.target
     way = state.way(target)
@@ -83,8 +83,10 @@ def _take(state: State, delta: Delta, reporter: str, now: int) -> None:
 
 def _count(state: State, name: str, target: str, delta: Delta, counts: Counts, reporter: str, now: int) -> bool:
     """Add it to one window, and look at that; False when nothing further is to be added."""
+    if delta.shut:
+        counts = [*counts, *claim_of(delta, state.rules.of(name), is_named=name == target)]
     if not counts:
-        return False
+        return bool(delta.shut)
     circuit = state.circuits.get(name)
     if circuit is not None and circuit.state == DISABLED and not seeded(DISABLED_COUNTS):
         return True

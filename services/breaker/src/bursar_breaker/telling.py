@@ -152,6 +152,7 @@ def decide_settings(state: State, command: Command, now: int, fence: Fence) -> O
                 {
                     "target": rule.target,
                     "probe_ttl_ms": rule.probe_ttl_ms,
+                    "consecutive": rule.consecutive,
                     "guard": rule.guard.model_dump(),
                     "fallbacks": [step.model_dump() for step in rule.fallbacks],
                 }

@@ -38,17 +38,21 @@ NAMELESS: Final = ""
 OK, SLOW, TIMEOUT, ERROR, OVERLOAD, RATE_LIMITED, AUTH, CANCELLED = range(8)
 TOLD: Final = 8
 """Index of the count of overloads that came with a time."""
-SIZE: Final = 9
+SHUT: Final = 9
+SHUT_BELOW: Final = 10
+"""Indices of how often a reporter has said that it has stopped calling by itself: this target, or one below it."""
+SIZE: Final = 11
 _NOTHING: Final = [0] * SIZE
 _NOT_OK: Final = [0] * (SIZE - SLOW)
 
 Counts = Sequence[tuple[int, int]]
 """(index, count) of what is not zero."""
 
-FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE = 1, 2, 4, 8, 16
+FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE, STOPPED = 1, 2, 4, 8, 16, 32
 """The bits of a view: its calls fail at the rate that trips; are slow at the rate that trips; it was told to stay away;
-the door was shut to it and never open. And whether it has a view at all."""
-VIEWS: Final = (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE)
+the door was shut to it and never open; whether it has a view at all; and it has stopped calling by itself: this target,
+without a success since, or one below it, without a success in the whole window."""
+VIEWS: Final = (FAILING, SLOWED, TOLD_OFF, LOCKED_OUT, ACTIVE, STOPPED)
 
 
 def good(cell: Sequence[int]) -> int:
@@ -72,15 +76,16 @@ def calls(cell: Sequence[int]) -> int:
 
 class Seen:
     """What one reporter has seen within the window: ``sums``. ``cell``: its counts in the bucket ``index``. ``weight``:
-    its calls, while they fail at the rate that trips."""
+    its calls, while they fail at the rate that trips. ``is_off``: it has stopped by itself, without a success since."""
 
-    __slots__ = ("cell", "index", "name", "sums", "view", "weight")
+    __slots__ = ("cell", "index", "is_off", "name", "sums", "view", "weight")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.sums = [0] * SIZE
         self.view = 0
         self.weight = 0
+        self.is_off = False
         self.index = -1
         self.cell: list[int] = []
 
@@ -171,13 +176,16 @@ class Window:
             sums[at] += count
             total[at] += count
         if len(counts) > 1 or counts[0][0] != OK or seen.view != ACTIVE:
+            if counts[0][0] <= SLOW:  # they stand in order; that it has stopped is how it ends
+                seen.is_off = False
+            seen.is_off = seen.is_off or any(at == SHUT for at, _ in counts)
             self._weigh(seen)
         if self.streak or counts[0][0] > SLOW:
             self._follow(seen.name, counts)
 
     def _follow(self, reporter: str, counts: Counts) -> None:
         """A report has no order within it: one with any success ends the streak."""
-        if counts[0][0] <= SLOW and not seeded(STREAK_GOES_ON):  # they stand in order
+        if counts[0][0] <= SLOW and not seeded(STREAK_GOES_ON):
             self._end_streak()
             return
         bad = sum(count for at, count in counts if TIMEOUT <= at <= OVERLOAD)
@@ -202,7 +210,9 @@ class Window:
             view |= TOLD_OFF
         if sums[AUTH] and not well:
             view |= LOCKED_OUT
-        if made or sums[AUTH]:
+        if (sums[SHUT] and seen.is_off) or (sums[SHUT_BELOW] and not well):
+            view |= STOPPED
+        if made or sums[AUTH] or view & STOPPED:
             view |= ACTIVE
         weight = made if view & FAILING else 0
         self.weight += weight - seen.weight
@@ -217,8 +227,8 @@ class Window:
         self.troubles += bool(view & ~ACTIVE) - bool(seen.view & ~ACTIVE)
         seen.view = view
         for people, belongs in (
-            (self.failing, view & FAILING),
-            (self.fine, view & (ACTIVE | FAILING | LOCKED_OUT) == ACTIVE),
+            (self.failing, view & (FAILING | STOPPED)),
+            (self.fine, view & (ACTIVE | FAILING | LOCKED_OUT | STOPPED) == ACTIVE),
         ):
             if belongs:
                 people[seen.name] = seen

@@ -14,7 +14,7 @@ tries a half-open target, for which a permit is asked (and the very first, for a
 what is open). What calls end in is reported every 100 to 250 ms, when there is something. The registry's broadcasts
 are believed if they are signed and newer; what was missed is asked for. While the registry is away its last word holds
 until its time, and five failures in a row shut a target in this process; with ``failures`` so many do that ahead of the
-fleet, too. (Whoever stops by itself also stops telling the fleet how the target is.)
+fleet, too, which the registry is told each second.
 
 It lives in one event loop. `allows`, `ask`, `record` and ``with call(...)`` may be used from any thread.
 """
@@ -35,7 +35,7 @@ from bursar.client.breaker_gates import Gates
 from bursar.client.breaker_guard import F, guarded, run
 from bursar.client.breaker_health import Check, watch
 from bursar.client.breaker_load import Load, Terms
-from bursar.client.breaker_local import BAD, GOOD, LocalEvidence
+from bursar.client.breaker_local import BAD, FAILURES, GOOD, LocalEvidence
 from bursar.client.breaker_probe import ASK_MS, Lease
 from bursar.client.breaker_registry import Registry
 from bursar.client.breaker_report import Reporter
@@ -63,7 +63,8 @@ T = TypeVar("T")
 
 class Breaker:
     """Made by `bursar.connect`. ``trust`` gives the verifier of broadcasts, if there is one by now. ``failures``: so
-    many in a row shut a target in this process, ahead of the fleet (0: only while the registry is away)."""
+    many in a row shut a target in this process, ahead of the fleet; never fewer than the rule wants of the fleet, and
+    none where it wants none (0: only while the registry is away)."""
 
     def __init__(
         self,
@@ -76,12 +77,13 @@ class Breaker:
     ) -> None:
         self.clock = clock or SystemClock()
         self.random = spread or random.Random()
-        self._local = LocalEvidence(failures)
+        self._local = LocalEvidence()
+        self._failures = failures
         self.registry = Registry(bus, self.clock, trust, self.random, self)
         self._gates = Gates(self.clock, self.registry, self._local, bus.principal)
         self._verdicts = self._gates.verdicts
         self._now = self.clock.now
-        self._reporter = Reporter(bus, self.clock, self.registry)
+        self._reporter = Reporter(bus, self.clock, self.registry, self._claims)
         self._load = Load(self.clock, lambda: self.registry.policy)
         self._watching = Background()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -308,10 +310,33 @@ class Breaker:
         asked = min(retry_after, MAX_SPAN) * 1000.0 if retry_after is not None and outcome == "overload" else None
         states = {free[name].state for name in self._gates.path(target) if name in free} if free else ()
         counts = (outcome in BAD or outcome in GOOD) and not states
-        if counts and self._local.note(target, outcome, now, asked, alone=outcome in BAD and self.is_alone):
-            self._gates.forget()
+        if counts:
+            self._note(target, outcome, now, asked)
         if "disabled" not in states:
             self._reporter.add(target, outcome, now, asked)
+
+    def _note(self, target: str, outcome: Outcome, now: float, asked: float | None) -> None:
+        """What this process goes by itself."""
+        alone, needed = False, 0
+        if outcome in BAD:
+            alone = self.is_alone
+            needed = (self._failures or FAILURES) if alone else self._ahead(target)
+        if self._local.note(target, outcome, now, asked, needed, alone=alone):
+            self._gates.forget()
+
+    def _ahead(self, target: str) -> int:
+        """So many failures in a row shut it here ahead of the fleet. Where the registry would not take that for a
+        voice, because its rule wants more or none, all could stop and the fleet would never know."""
+        rule = self.registry.policy.consecutive(target) if self._failures else None
+        return self._failures if rule is None else rule and max(self._failures, rule)
+
+    def _claims(self, now: float) -> dict[str, int]:
+        """What this process has stopped calling ahead of the fleet, and after how many failures."""
+        if not self._local.shut:
+            return {}
+        stopping, path = self.registry.view.stopping, self._gates.path
+        found = self._local.claims(now)
+        return {target: streak for target, streak in found.items() if not any(n in stopping for n in path(target))}
 
     def _in_loop(self, act: Callable[..., None], *told: Any) -> None:
         """Now, or (from another thread) as soon as the event loop gets to it."""
@@ -335,7 +360,9 @@ class Breaker:
         self._gates.forget()
 
     def new_policy(self) -> None:
-        """Another edition of the rules holds."""
+        """Another edition of the rules holds: what was shut here by the last one is not."""
+        if not self.is_alone:
+            self._local.forget()
         self._gates.renew()
         self._load.renew()
 

@@ -26,7 +26,7 @@ class Policy:
     def __init__(
         self,
         edition: int = -1,
-        rules: Mapping[str | None, tuple[Guard, tuple[Fallback, ...]]] | None = None,
+        rules: Mapping[str | None, tuple[Guard, tuple[Fallback, ...], int]] | None = None,
         groups: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.edition = edition
@@ -48,6 +48,11 @@ class Policy:
         """What to do around what this rule holds for."""
         return self._rules[rule][0] if rule in self._rules else _NO_GUARD
 
+    def consecutive(self, target: str) -> int | None:
+        """So many failures in a row open the target's circuit; 0: none do. None: no rule is known."""
+        rule = self.rule_for(target)
+        return self._rules[rule][2] if rule in self._rules else None
+
     def chain(self, target: str) -> Chain:
         """The target, and what to use instead of it."""
         rule = self.rule_for(target)
@@ -63,13 +68,17 @@ def read(body: Mapping[str, Any]) -> Policy | None:
         if body["same"]:
             return None
         edition = body["edition"]
-        rules = {row["target"]: (_guard(row["guard"]), tuple(map(_link, row["fallbacks"]))) for row in body["rules"]}
+        rules = {row["target"]: _rule(row) for row in body["rules"]}
         groups = {str(row["name"]): tuple(map(str, row["members"])) for row in body["groups"]}
-    except (LookupError, TypeError, AttributeError, ValidationError):
+    except (LookupError, TypeError, ValueError, AttributeError, ValidationError):
         raise BadReply("the breaker's settings cannot be read") from None
     if type(edition) is not int:
         raise BadReply("the breaker's settings cannot be read")
     return Policy(edition, rules, groups)
+
+
+def _rule(row: Mapping[str, Any]) -> tuple[Guard, tuple[Fallback, ...], int]:
+    return _guard(row["guard"]), tuple(map(_link, row["fallbacks"])), int(row.get("consecutive", 0))
 
 
 def _guard(told: Mapping[str, Any]) -> Guard:

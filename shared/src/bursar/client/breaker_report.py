@@ -1,10 +1,12 @@
 """What is to be reported: counts per target since the last report, in bounded memory; sent 100 to 250 ms after the
-first of them, and not at all when there is nothing."""
+first of them, and not at all when there is nothing. What this process has stopped calling by itself, ahead of the
+fleet, is said again each second while that lasts."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -20,6 +22,9 @@ from bursar.errors import BursarError
 SOON: Final = 0.1
 LATER: Final = 0.25
 """Seconds until a report is sent that has a failure, or none."""
+
+AGAIN: Final = 1.0
+"""Seconds until it is said again what is shut here."""
 
 MAX_TARGETS: Final = 1_024
 MAX_COUNT: Final = 100_000
@@ -59,14 +64,16 @@ class Deltas:
         if retry_until is not None:
             self._retry[target] = max(retry_until, self._retry.get(target, 0.0))
 
-    def take(self, now: float) -> list[bytes]:
-        """All of it, as messages ready to be sent."""
+    def take(self, now: float, claims: Mapping[str, int]) -> list[bytes]:
+        """All of it, as messages ready to be sent. ``claims``: what is shut here, and after how many failures."""
         counts, retry = self._counts, self._retry
         self._counts, self._retry = {}, {}
-        if now - self._since > MAX_AGE_MS:
+        if counts and now - self._since > MAX_AGE_MS:
             self.dropped += sum(map(sum, counts.values()))
-            return []
+            counts = {}
         rows = [_delta(target, found, retry.get(target), now) for target, found in counts.items()]
+        rows = [row | {"shut": claims[row["target"]]} if row["target"] in claims else row for row in rows]
+        rows += [{"target": target, "shut": streak} for target, streak in claims.items() if target not in counts]
         return [_pack({"v": 1, "deltas": rows[at : at + MAX_DELTAS]}) for at in range(0, len(rows), MAX_DELTAS)]
 
 
@@ -81,9 +88,13 @@ def _delta(target: str, counts: list[int], retry_until: float | None, now: float
 
 
 class Reporter:
-    """Adds up and sends. ``dropped``: calls that were not reported."""
+    """Adds up and sends. ``dropped``: calls that were not reported. ``claims`` gives, for a time, what is shut here
+    ahead of the fleet, and after how many failures."""
 
-    def __init__(self, bus: Bus, clock: Clock, registry: Registry) -> None:
+    def __init__(
+        self, bus: Bus, clock: Clock, registry: Registry, claims: Callable[[float], Mapping[str, int]]
+    ) -> None:
+        self._claims = claims
         self._bus = bus
         self._clock = clock
         self._registry = registry
@@ -117,13 +128,16 @@ class Reporter:
         """What there is, now; later when there is no connection."""
         self.close()
         self._timer, self._due = None, math.inf
-        if not len(self._deltas):
-            return
         now = self._clock.now()
+        claims = self._claims(now)
+        if not len(self._deltas) and not claims:
+            return
         if not self._bus.is_connected and self._registry.is_started:
             self._send_in(LATER, now)
             return
-        for payload in self._deltas.take(now):
+        if claims:
+            self._send_in(AGAIN, now)
+        for payload in self._deltas.take(now, claims):
             try:
                 self._bus.publish(self._subject, payload)
             except BursarError:

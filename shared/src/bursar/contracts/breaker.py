@@ -157,7 +157,9 @@ MAX_DELTAS = 64
 
 class Delta(Message):
     """How many calls to one target ended in which way since the last report. ``retry_after_ms``: the longest time,
-    from now on, that an overloaded target has asked for."""
+    from now on, that an overloaded target has asked for. ``shut``: after so many failures in a row the reporter has
+    stopped calling it by itself, ahead of the fleet (0: it has not); said again each second while that lasts, so that
+    who stops has a voice although it sees nothing any more."""
 
     target: Name
     ok: Calls = 0
@@ -169,6 +171,7 @@ class Delta(Message):
     auth: Calls = 0
     cancelled: Calls = 0
     retry_after_ms: Span | None = None
+    shut: Calls = 0
 
 
 class Report(Message):

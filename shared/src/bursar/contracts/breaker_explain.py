@@ -25,14 +25,14 @@ class Explain(Query):
 
 class Witness(Message):
     """What one reporter has seen within the window. ``view``: ``failing`` (its own calls fail at the rate that trips),
-    ``slow``, ``locked_out`` (401, 402, 403 and no success), ``fine``, or ``excluded`` (it alone disagrees with all
-    others, and its calls are left out of the sums)."""
+    ``stopped`` (it has stopped calling by itself), ``slow``, ``locked_out`` (401, 402, 403 and no success), ``fine``,
+    or ``excluded`` (it alone disagrees with all others, and its calls are left out of the sums)."""
 
     reporter: str
     calls: int
     failed: int
     slow: int
-    view: Literal["failing", "slow", "locked_out", "fine", "excluded"]
+    view: Literal["failing", "stopped", "slow", "locked_out", "fine", "excluded"]
 
 
 class Transition(Message):

@@ -79,7 +79,9 @@ class Rule(Message):
       ``window_calls``: the last so many calls count instead, however old (0: by time).
     - ``minimum_calls``: below so many calls in the window no rate is judged.
     - ``failure_permille``, ``slow_permille``: rates that trip, in thousandths of the calls.
-    - ``consecutive``: so many failures without a success between them trip, whatever the rate (0: off).
+    - ``consecutive``: so many failures without a success between them trip, whatever the rate (0: off). It trips, too,
+      when such a part of the reporters as ``failure_permille`` says, and a quorum, have each stopped by themselves
+      after so many in a row of their own (`Delta.shut`).
     - ``quorum``, ``quorum_permille``: at least so many reporters, and such a part of those in the window, must see it
       themselves; or all, where there are fewer. ``quorum_traffic_permille``: at least two who see it suffice if they
       made such a part of all calls (0: off).
@@ -157,6 +159,7 @@ class ClientRule(Message):
 
     target: Name | None
     probe_ttl_ms: int
+    consecutive: int = 0
     guard: Guard
     fallbacks: list[Fallback]
 

@@ -216,6 +216,7 @@ WORDS: Final = {
     "slow_permille": Word("Part of the calls that were slow.", _PERMILLE),
     "reporters": Word("Who has reported within the window.", "principals"),
     "failing": Word("Those whose own calls fail at the rate that trips.", "principals"),
+    "shut": Word("After so many failures in a row the reporter has stopped calling by itself; 0: it has not.", "calls"),
     "excluded": Word("Who alone disagrees with all others, and is left out of the rates."),
     "probes": Word("Permits that are out.", "permits"),
     "evidence": Word("What it opened on: calls, failed, slow, reporters, voices.", "calls or principals"),
