@@ -1,6 +1,6 @@
-"""The real limiter as a process with two budgets: ``python -m tests.client.limiter_process``.
+"""The real limiter as a process with three budgets: ``python -m tests.client.limiter_process``.
 
-``wide`` has room for everything; ``narrow`` allows two calls at a time.
+``wide`` has room for everything; ``narrow`` allows two calls at a time, ``few`` so many that they are held by lease.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ HUGE = wire.LimitSpec(limit=10**9, window_ms=10_000)
 BUDGETS = (
     wire.BudgetSpec(name="wide", limits={"requests": HUGE, "input_tokens": HUGE, "output_tokens": HUGE}),
     wire.BudgetSpec(name="narrow", limits={"concurrent": wire.LimitSpec(limit=2, window_ms=0)}),
+    wire.BudgetSpec(name="few", limits={"concurrent": wire.LimitSpec(limit=8, window_ms=0)}),
 )
 
 
