@@ -250,6 +250,18 @@ def test_calls_in_flight_are_told_and_come_back_in_any_period() -> None:
     assert book.report(lease, time.now).open[3] == 0
 
 
+def test_a_place_that_comes_back_after_a_lapse_is_not_in_the_next_hand() -> None:
+    """For the limiter it is free as soon as it hears that the call has ended: another holder may have it."""
+    lease, book, time = held()
+    permit = taken(lease)
+    time.now += SECOND
+    book.lapse(lease, time.now)
+    permit.end()
+    assert book.report(lease, time.now).open[3] == 0
+    book.grant(lease, (1, 0, 0, 2, 0, 0, 0), time.now + SECOND, 300 * MS)
+    assert (lease.hand[3], book.lent[3]) == (2, 2)
+
+
 def test_produced_output_counts_until_the_call_ends() -> None:
     """Where output is charged as it is produced, the report tells what was produced, and the rest comes back."""
     lease, book, time = held(kept=0b0001100)

@@ -93,7 +93,10 @@ class Book:
         self.start = self.lent = NOTHING
 
     def grant(self, lease: HeldLease, add: Hand, until: int, good_for: int) -> None:
-        """The limiter has charged so much more, good until then (ns of the lease's clock)."""
+        """The limiter has charged so much more, good until then (ns of the lease's clock). Places that came back after
+        a lapse are not in its account of the hand any more, so they are not in the hand either."""
+        if not lease.until:
+            self._put(lease, _hand([-max(0, amount) for amount in lease.hand]))
         self._put(lease, add)
         lease.until, lease.good_for = until, good_for
 
