@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,10 @@ class Source:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
-        self.tree = ast.parse(text, path)
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.path)
 
     @cached_property
     def module(self) -> str:
@@ -70,7 +73,12 @@ def read(*roots: str) -> list[Source]:
     """All Python files below these folders of the repository (globs are fine), in order."""
     folders = [folder for root in roots for folder in sorted(ROOT.glob(root))]
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
-    return [Source(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")) for file in files]
+    return [_source(file) for file in files]
+
+
+@cache
+def _source(file: Path) -> Source:
+    return Source(str(file.relative_to(ROOT)), file.read_text(encoding="utf-8"))
 
 
 def read_product() -> list[Source]:
