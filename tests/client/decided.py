@@ -39,7 +39,8 @@ VERBS: dict[str, type[BaseModel]] = {
 class DecidedLimiter:
     """Several agents' buses lead to it. ``deaf``: nothing is heard; ``loses``: the part of messages that are lost, each
     way; ``late``: so many seconds after its decision at most an answer leaves, whoever is the owner then; ``says``: by
-    verb, what to say instead of an answer; ``heard``: how often each verb was decided."""
+    verb, what to say instead of an answer; ``ignores``: verbs that are not heard; ``heard``: how often each verb was
+    decided."""
 
     def __init__(self, *budgets: wire.BudgetSpec, seed: int = 1) -> None:
         self.decider = LimiterDecider()
@@ -47,6 +48,7 @@ class DecidedLimiter:
         self.deaf = False
         self.loses = self.late = 0.0
         self.says: dict[str, Any] = {}
+        self.ignores: set[str] = set()
         self.heard: dict[str, int] = {}
         self._epoch, self._number, self._zero = 1, 0, 50_000
         self._random = random.Random(seed)
@@ -94,7 +96,7 @@ class DecidedLimiter:
 
     def _hear(self, bus: FakeBus, message: Message) -> None:
         verb = message.subject.split(".")[3]
-        if self.deaf or self._random.random() < self.loses or verb not in VERBS:
+        if self.deaf or self._random.random() < self.loses or verb in self.ignores or verb not in VERBS:
             return
         body = VERBS[verb].model_validate(msgpack.unpackb(message.data, use_list=False))
         key = (bus.principal, getattr(body, "id", ""))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -69,6 +71,58 @@ def test_an_open_budget_lets_calls_pass_and_tells_of_them() -> None:
             await until(lambda: there.heard.get("uncovered") == 1)
             assert there.used("b", "requests") == (151, 0)
             there.check()
+
+    run(main())
+
+
+def test_calls_without_a_permit_are_told_when_the_limiter_goes_away_again() -> None:
+    """They are counted once, however long that takes and whatever answer was lost."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("open"))
+        async with agent(there) as limiter:
+            await known(limiter)
+            there.deaf = True
+            for _ in range(7):
+                await call(limiter)
+            there.deaf, there.ignores = False, {"uncovered"}
+            await until(lambda: not limiter.away.is_away)
+            await asyncio.sleep(100)
+            there.ignores.clear()
+            await until(lambda: there.heard.get("uncovered") == 1)
+            assert there.used("b", "requests") == (7, 0)
+
+    run(main())
+
+
+def test_threads_take_no_more_than_the_slice() -> None:
+    """The same bound for code without asyncio."""
+
+    async def main() -> None:
+        there = DecidedLimiter(budget("island", islands=1, island_permille=900))
+        limiter = Limiter(there.bus(), threads=True)
+        await limiter.start()
+        await known(limiter)
+        passed: list[int] = []
+        together = threading.Barrier(4)
+
+        def work() -> None:
+            together.wait()
+            permits = [limiter.away.take("b", (1, 0, 0, 1, 0, 0, 0)) for _ in range(60)]
+            passed.append(sum(permit is not None for permit in permits))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(before)
+        assert sum(passed) == 90
+        await limiter.close()
 
     run(main())
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.local import Hand, HeldLease
 from bursar.client.local_book import Book
 from bursar.client.local_island import IslandLease, OpenLease
 from bursar.client.local_permit import LocalPermit
+from bursar.client.local_threads import LockedPermit
 from bursar.client.offset import DRIFT
 from bursar.errors import BursarError
 
@@ -45,7 +47,7 @@ MS: Final = 1_000_000
 
 class Away:
     """``is_away``: whether the limiter is out of reach. ``uncovered``: how many calls of each budget went on without a
-    permit."""
+    permit. ``threads``: permits are taken and ended in any thread."""
 
     def __init__(
         self,
@@ -54,8 +56,11 @@ class Away:
         clock: Clock,
         clock_ns: Callable[[], int],
         freezes: Freezes,
+        *,
+        threads: bool = False,
     ) -> None:
         self.is_away = False
+        self._threads = threads
         self.uncovered: dict[str, int] = {}
         self._caller = caller
         self._background = background
@@ -89,9 +94,12 @@ class Away:
         if lease is None:
             return None
         requests, tokens_in, tokens_out, concurrent, usd, _, size = amounts
-        permit = lease.take(tokens_in, tokens_out, requests, concurrent, usd, size)
-        if permit is not None and isinstance(lease, OpenLease):
-            self.uncovered[budget] = self.uncovered.get(budget, 0) + 1
+        with lease.book.lock:
+            permit = lease.take(tokens_in, tokens_out, requests, concurrent, usd, size)
+            if permit is not None and isinstance(lease, OpenLease):
+                self.uncovered[budget] = self.uncovered.get(budget, 0) + 1
+        if permit is not None and self._threads:
+            permit.__class__ = LockedPermit
         return permit
 
     def left(self) -> None:
@@ -142,15 +150,16 @@ class Away:
         until = int(reply.sent * MS) + length - int(DRIFT * length)
         lease = self._lease(budget, IslandLease)
         assert isinstance(lease, IslandLease)
-        lease.hold(
-            body["amounts"], body["window_ms"], body["jitter_ms"], body["limited"], until, int(body["good_for_ms"]) * MS
-        )
+        good_for = int(body["good_for_ms"]) * MS
+        with lease.book.lock:
+            lease.hold(body["amounts"], body["window_ms"], body["jitter_ms"], body["limited"], until, good_for)
 
     def _lease(self, budget: str, kind: type[HeldLease]) -> HeldLease:
         lease = self._leases.get(budget)
         if type(lease) is not kind:
             book = Book(budget)
             book.freezes = self._freezes
+            book.lock = RLock() if self._threads else book.lock
             lease = self._leases[budget] = kind(book, self._clock_ns)
         return lease
 
@@ -171,17 +180,25 @@ class Away:
         """Report the calls that went on without a permit; what cannot be told now is told later."""
         for budget, lease in list(self._leases.items()):
             if isinstance(lease, OpenLease) and lease.until:
-                calls, amounts = lease.count()
+                with lease.book.lock:
+                    calls, amounts = lease.count()
                 if calls or any(amounts):
                     await self._report(budget, calls, amounts, deadline)
 
     async def _report(self, budget: str, calls: int, amounts: Hand, deadline: float) -> None:
+        """Tell of them until it is known, however often the limiter goes away again; in closing up to ``deadline``."""
         log.warning("calls_without_permit", extra={"budget": budget, "calls": calls})
         fields: dict[str, Any] = {"budget": budget, "calls": calls, "amounts": amounts}
         call = self._caller.request("uncovered", fields)
         try:
-            await self._caller.run(call, deadline)
-        except BursarError as error:
-            log.warning("uncovered_not_told", extra={"budget": budget, "calls": calls, "code": error.code})
+            while True:
+                try:
+                    await self._caller.run(call, deadline)
+                except BursarError as error:
+                    deadline = self._clock.now() + AWAY_MS
+                    if error.code == "limiter_unavailable" and not self._is_closing:
+                        continue
+                    log.warning("uncovered_not_told", extra={"budget": budget, "calls": calls, "code": error.code})
+                return
         finally:
             self._caller.give_up(call)

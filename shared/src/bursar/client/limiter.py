@@ -89,7 +89,7 @@ class Limiter:
         self.ear = FreezeEar(bus, self.freezes, trust)
         clock_of = clock_ns if isinstance(self.clock, SystemClock) else self._clock_ns
         self.keeper = Keeper(self.caller, self.freezes, clock_of, threads=threads, paced=paced, is_on=leases)
-        self.away = Away(self.caller, self.background, self.clock, clock_of, self.freezes)
+        self.away = Away(self.caller, self.background, self.clock, clock_of, self.freezes, threads=threads)
         self._reaper = Reaper(self, self._session)
         self._outstanding: dict[str, Permit] = {}
         self._declared: dict[str, asyncio.Task[None]] = {}
