@@ -156,6 +156,7 @@ def test_a_process_with_a_wrong_file_ends_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Status 2 and one line, before anything is connected."""
+    monkeypatch.setattr("sys.argv", ["bursar_limiter"])
     monkeypatch.setenv("BURSAR_BUDGETS", str(tmp_path / "absent.toml"))
     assert main() == 2
     assert "absent.toml: cannot be read" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from bursar.kernel.host import run
+from bursar.kernel.settings import told
 from bursar_limiter.budgets import BadBudgets
 from bursar_limiter.service import SPEC
 from bursar_limiter.settings import LimiterSettings, read_budgets
@@ -12,7 +13,7 @@ from bursar_limiter.settings import LimiterSettings, read_budgets
 
 def main() -> int:
     """Run until told to stop; returns the exit status (2: the file of budgets is wrong)."""
-    settings = LimiterSettings()
+    settings = told(LimiterSettings, "python -m bursar_limiter")
     try:
         read_budgets(settings.budgets)
     except BadBudgets as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from bursar.kernel.host import Host, run
+from bursar.kernel.settings import told
 from bursar_monitor.collector import Collector
 from bursar_monitor.rules import BadRules
 from bursar_monitor.service import SPEC
@@ -13,7 +14,7 @@ from bursar_monitor.settings import MonitorSettings, read_rules
 
 def main() -> int:
     """Run until told to stop; returns the exit status (2: the file of rules is wrong)."""
-    settings = MonitorSettings()
+    settings = told(MonitorSettings, "python -m bursar_monitor")
     try:
         read_rules(settings.rules)
     except BadRules as error:

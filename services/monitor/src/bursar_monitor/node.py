@@ -30,6 +30,7 @@ from bursar.contracts.base import PRINCIPAL, node_subject
 from bursar.contracts.monitor import SAMPLE_KIND
 from bursar.errors import BursarError
 from bursar.kernel.clock import SystemClock
+from bursar.kernel.settings import told
 from bursar.telemetry.logs import to_stderr
 from bursar_monitor.nvml import Gpus, library
 from bursar_monitor.probe import Probe
@@ -53,6 +54,7 @@ class NodeSettings(BaseSettings):
     disk: str = "/"
     """A path on the file system that is watched."""
     log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
 
 
 def host_name(settings: NodeSettings) -> str:
@@ -111,7 +113,7 @@ async def serve(settings: NodeSettings) -> int:
 
 
 def main() -> int:
-    settings = NodeSettings()
+    settings = told(NodeSettings, "bursar-node")
     to_stderr("node", "", settings.log_level)
     try:
         return asyncio.run(serve(settings))

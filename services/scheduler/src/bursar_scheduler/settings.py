@@ -16,13 +16,21 @@ class SchedulerSettings(ServiceSettings):
     settings are given. `bursar.contracts.scheduler.Configure` says what each means."""
 
     scheduler_policy: PolicyName = "least_loaded"
+    """Who of the workers that may have a task gets it: least_loaded, round_robin or power_of_two."""
     scheduler_max_tasks: int = Field(default=_DEFAULT.max_tasks, ge=1, le=1_000_000)
+    """Tasks that have not ended, in all."""
     scheduler_max_tasks_per_principal: int = Field(default=_DEFAULT.max_tasks_per_principal, ge=1, le=1_000_000)
+    """The same of one principal."""
     scheduler_max_bytes: int = Field(default=_DEFAULT.max_bytes, ge=1, le=4_294_967_296)
+    """Bytes of their payloads."""
     scheduler_start_within_ms: int = Field(default=_DEFAULT.start_within_ms, ge=100, le=600_000)
+    """An assignment that was not started by then goes to another worker."""
     scheduler_worker_ttl_ms: int = Field(default=_DEFAULT.worker_ttl_ms, ge=500, le=600_000)
+    """Silence after which a worker is gone."""
     scheduler_keep_results_ms: int = Field(default=_DEFAULT.keep_results_ms, ge=1_000, le=86_400_000)
+    """How long results are kept."""
     scheduler_max_losses: int = Field(default=_DEFAULT.max_losses, ge=1, le=100)
+    """How often a task may be lost with its worker before it is a dead letter."""
 
 
 def rules_of(settings: SchedulerSettings) -> dict[str, int | str]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, NoReturn, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bursar.contracts.base import SHARDS
+
+Told = TypeVar("Told", bound=BaseSettings)
+
+BAD_SETTINGS: Final = 2
+"""Exit status of a process that was told something wrong."""
 
 
 class ServiceSettings(BaseSettings):
@@ -50,3 +61,59 @@ class ServiceSettings(BaseSettings):
     def _has_one(cls, value: object) -> None:
         if value is not None:
             raise ValueError("an instance serves one shard: use 'shard' (BURSAR_SHARD), a number from 0 to 15")
+
+
+def told(settings: type[Told], command: str, arguments: Sequence[str] | None = None) -> Told:
+    """What the environment says to this process.
+
+    ``command``: how it was called. There are no arguments but ``--help``, which prints all variables and ends the
+    process (status 0); another one, or a variable that cannot be, ends it with status 2 and a line that says why.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument in {"-h", "--help"} for argument in arguments):
+        sys.stdout.write(page(settings, command))
+        raise SystemExit(0)
+    if arguments:
+        _end(f"{command}: unknown argument {arguments[0]!r}; it is told by environment variables, see --help")
+    try:
+        return settings()
+    except ValidationError as error:
+        prefix = settings.model_config.get("env_prefix", "")
+        named = ("_".join(str(part) for part in one["loc"]).upper() for one in error.errors())
+        _end(*(f"{command}: {prefix}{name}: {one['msg']}" for name, one in zip(named, error.errors(), strict=True)))
+
+
+def page(settings: type[BaseSettings], command: str) -> str:
+    """The page of help: every variable with its meaning and default."""
+    prefix = settings.model_config.get("env_prefix", "")
+    lines = [f"usage: {command} [--help]", "", "It is told by environment variables:", ""]
+    for name, default, meaning in _variables(settings):
+        lines.append(f"  {prefix}{name.upper()}  (default: {default})")
+        lines += textwrap.wrap(meaning, 100, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines) + "\n"
+
+
+def _variables(settings: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
+    """Name, default and meaning, which is the text below the field."""
+    meanings: dict[str, str] = {}
+    for one in reversed(settings.__mro__):
+        if issubclass(one, BaseSettings) and one is not BaseSettings:
+            meanings.update(_texts_of(one))
+    for name, field in settings.model_fields.items():
+        if field.annotation is not type(None):
+            default = "none" if field.default is None or field.default == "" else str(field.default)
+            yield name, default, meanings.get(name, "")
+
+
+def _texts_of(settings: type[BaseSettings]) -> Iterator[tuple[str, str]]:
+    """The texts below the fields of one class, as they stand in its source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(settings)))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            yield field.target.id, inspect.cleandoc(ast.literal_eval(text.value)).replace("\n", " ")
+
+
+def _end(*lines: str) -> NoReturn:
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    raise SystemExit(BAD_SETTINGS)
