@@ -57,11 +57,12 @@ class Lease(Request):
     also: Objects = ()
 
 
-class Leased(Message):
-    """The lease. It is good for ``length_ms`` from the moment at which the request was sent; ``renew_in_ms`` is when to
-    renew it. ``limited`` and ``held``: bit d for dimension d, whether an object limits it, and whether it counts until
-    calls end. ``rates`` and ``bursts``: the pace to keep, for a holder that wants to be even; no objects' leases
-    together have rates above its own. ``excess``: what to give up of the hand as soon as it is free."""
+class Advance(Message):
+    """What a lease brings: `Leased`, `Renewed`. It is good for ``length_ms`` from the moment at which the request was
+    sent; ``renew_in_ms`` is when to renew it. ``limited`` and ``held``: bit d for dimension d, whether an object limits
+    it, and whether it counts until calls end. ``rates`` and ``bursts``: the pace to keep, for a holder that wants to be
+    even; no objects' leases together have rates above its own. ``excess``: what to give up of the hand as soon as it is
+    free."""
 
     ok: Literal[True] = True
     lease: ReservationId
@@ -75,6 +76,11 @@ class Leased(Message):
     bursts: Amounts7
     excess: Amounts7
     granted_at_ms: int
+
+
+class Leased(Advance):
+    """The lease and its first advance, good for ``length_ms`` from the moment at which the request was sent."""
+
     fence: str
 
 
@@ -90,8 +96,8 @@ class LeaseRefused(Message):
     fence: str
 
 
-class Renew(Request):
-    """Report and ask for more; answered by `Renewed`.
+class Account(Request):
+    """A report of a lease: `Renew`, `Return`.
 
     ``period``: counts the reports of this lease, from 1 on. ``hand``: what is left (below zero: used beyond it).
     ``unused``: given up. ``back``: refunds of what earlier periods had taken, by period. ``done``: what calls that have
@@ -107,42 +113,27 @@ class Renew(Request):
     done: Amounts7
     open: Amounts7
     calls: Amount = 0
+
+
+class Renew(Account):
+    """Report and ask for more; answered by `Renewed`. ``want``, ``demand``: as in `Lease`. A lease that was returned
+    goes on if calls of it are still open."""
+
     want: Amounts7
     demand: Amounts7
 
 
-class Renewed(Message):
-    """As `Leased`. ``over``: the rules of the path have changed, or a freeze or a recovery is on: nothing is added and
-    the lease is not prolonged; ask for another when it has ended."""
+class Renewed(Advance):
+    """As `Leased`. ``over``: the rules of the path have changed, or a recovery is on: nothing is added and the lease is
+    not prolonged; return it, and ask for another."""
 
-    ok: Literal[True] = True
-    lease: ReservationId
-    add: Amounts7
-    length_ms: int
-    renew_in_ms: int
-    good_for_ms: int
-    limited: int
-    held: int
-    rates: Amounts7
-    bursts: Amounts7
-    excess: Amounts7
-    granted_at_ms: int
     over: bool
     fence: str
 
 
-class Return(Request):
-    """End a lease with a last report; what its open calls hold stays charged until their time to live is over, unless
-    they are reported by another `Return`."""
-
-    lease: ReservationId
-    period: Annotated[int, Field(ge=1, le=MAX_INT)]
-    hand: Hand7
-    unused: Amounts7
-    back: Back = ()
-    done: Amounts7
-    open: Amounts7
-    calls: Amount = 0
+class Return(Account):
+    """End a lease with a last report; what its open calls hold stays charged until their time to live is
+    over, unless they are reported by another `Return`."""
 
 
 class Returned(Message):
