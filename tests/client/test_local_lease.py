@@ -16,7 +16,7 @@ from bursar.client.local import FIELDS, NOTHING, UNLIMITED, Hand, HeldLease
 from bursar.client.local_book import Book
 from bursar.client.local_permit import LocalPermit
 from bursar.client.local_rate import RateLease
-from bursar.client.local_threads import LockedLease
+from bursar.client.local_threads import LockedLease, LockedPermit, LockedRateLease
 from bursar.errors import CallerError
 
 MS = 1_000_000
@@ -313,6 +313,20 @@ def test_an_idle_lease_is_small() -> None:
     assert sizeof(lease, {id(UNLIMITED)}) <= 400
 
 
+def in_threads(work: Callable[[], None]) -> None:
+    """Have four threads do this at the same time, and take turns as often as they can."""
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+
+
 def test_threads_take_no_more_than_there_is() -> None:
     """Under its lock a lease keeps its bound, whatever the threads do at the same time."""
     lease, book, time = held(LockedLease, add=(50_000, 10_000, 0, 8, 0, 0, 0))
@@ -327,16 +341,7 @@ def test_threads_take_no_more_than_there_is() -> None:
                 permit.end(input_tokens=2 + turn % 2)
         got.append(mine)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    in_threads(work)
     assert lease.hand[1] == 10_000 - sum(got) >= 0
     assert lease.hand[3] == 8
     assert book.report(lease, time.now).open == NOTHING
@@ -357,6 +362,30 @@ def test_a_rate_lease_never_passes_more_than_its_burst_and_rate() -> None:
     assert lease.take(input_tokens=51) is None
     taken(lease, input_tokens=50)
     assert lease.take(input_tokens=1) is None
+
+
+def test_threads_keep_the_pace_together() -> None:
+    """Of a lease with a lock and a pace they take b + r·dt, to the unit; what calls did not use paces nothing."""
+    lease, book, time = held(LockedRateLease, limited=0b0001011, add=(10**6, 10**6, 0, 500, 0, 0, 0))
+    lease.pace((0, 1_000, 0, 0, 0, 0, 0), (0, 400, 0, 0, 0, 0, 0))
+    lease.until = 1 << 62
+    got: list[LocalPermit] = []
+
+    def work() -> None:
+        for _ in range(300):
+            permit = lease.take(input_tokens=1)
+            if permit is not None:
+                got.append(permit)
+                permit.end(input_tokens=0)
+
+    for more in (400, 10):
+        before = len(got)
+        in_threads(work)
+        assert len(got) == before + more
+        time.now += 10 * MS
+    assert (lease.hand[1], lease.hand[3]) == (10**6, 500)
+    assert {type(permit) for permit in got} == {LockedPermit}
+    assert book.report(lease, time.now).open == NOTHING
 
 
 def test_a_lease_that_has_nothing_is_small_with_its_account() -> None:
