@@ -260,6 +260,26 @@ def test_looking_at_tasks() -> None:
     play(test)
 
 
+def test_what_the_scheduler_would_not_take_is_not_posted() -> None:
+    """Nobody could be told of it afterwards. A time that is no number is refused here as well."""
+
+    async def test(fleet: Fleet, there: FakeScheduler) -> None:
+        wrong: list[dict[str, Any]] = [
+            {"retries": -1}, {"priority": "urgent"}, {"needs": {"kind": "tpu"}}, {"lease": 0.1}, {"name": "with space"},
+            {"deadline": float("nan")}, {"timeout": float("inf")}, {"backoff": "soon"},
+        ]  # fmt: skip
+        for options in wrong:
+            with pytest.raises(CallerError, match="bad_request"):
+                await fleet.scheduler.post("work", **options)
+        with pytest.raises(CallerError, match="bad_request: deadline"):
+            await fleet.scheduler.submit("work", deadline=float("nan"))
+        assert await fleet.scheduler.post("work", b"x" * 32_000)
+        await asyncio.sleep(3)
+        assert len(there.state.tasks) == 1
+
+    play(test)
+
+
 def test_values_of_any_shape_come_back() -> None:
     """What msgpack holds, up to 32 KB; what is not msgpack is left as it is."""
     deep: Any = 1

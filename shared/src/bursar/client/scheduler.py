@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
-import msgpack  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from bursar.bus.base import Bus, NotConnected
+from bursar.bus.codec import AGENT_LIMITS, decode, encode
 from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.notices import Notices
@@ -31,7 +32,7 @@ from bursar.client.scheduler_values import pack_value
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.base import Message, inbox_subject
-from bursar.contracts.scheduler import SERVICE, EndedReply, Found, ListReply, StatusReply
+from bursar.contracts.scheduler import MAX_VALUE_BYTES, SERVICE, EndedReply, Found, ListReply, Post, StatusReply
 from bursar.errors import BursarError, CallerError
 
 PATIENCE: Final = 10.0
@@ -45,6 +46,9 @@ EARLY: Final = 1_000
 
 POLLED: Final = 200
 """Tasks in one such question."""
+
+INBOX_LIMITS: Final = replace(AGENT_LIMITS, text=MAX_VALUE_BYTES)
+"""What the scheduler reads from its inbox."""
 
 M = TypeVar("M", bound=Message)
 
@@ -179,14 +183,17 @@ class Scheduler:
         There is no answer: a queue that is full makes it a dead letter. ``handle`` gives a handle for the id. ``name``:
         a name of your own, under which it is accepted once. The rest as `submit`.
 
-        Raises `bursar.bus.base.NotConnected` (nothing was sent) or another network error.
+        Raises `bursar.bus.base.NotConnected` (nothing was sent) or another network error; and `CallerError` for what
+        the scheduler would not take, since nobody would say so later.
         """
         fields = _fields(task_class, payload, priority, deadline, retries, backoff, lease, timeout, needs)
         if name is None:
             self._posts += 1
             name = f"{self._session.name}:{self._posts}"
         message = {"v": 1, **fields, "name": name, "seen": self.caller.seen_text}
-        self.bus.publish(inbox_subject(SERVICE, self.bus.principal), msgpack.packb(message))
+        packed = encode(message)
+        decode(Post, packed, limits=INBOX_LIMITS)
+        self.bus.publish(inbox_subject(SERVICE, self.bus.principal), packed)
         await self.bus.flush()
         return f"{self.bus.principal}.{name}"
 
@@ -294,13 +301,20 @@ def _fields(
         "task_class": task_class,
         "payload": None if payload is None else pack_value(payload),
         "priority": priority,
-        "deadline_ms": None if deadline is None else max(1, round(deadline * 1000.0)),
+        "deadline_ms": None if deadline is None else max(1, _ms("deadline", deadline)),
         "retries": retries,
-        "backoff_ms": round(backoff * 1000.0),
-        "lease_ms": round(lease * 1000.0),
-        "timeout_ms": None if timeout is None else max(1, round(timeout * 1000.0)),
+        "backoff_ms": _ms("backoff", backoff),
+        "lease_ms": _ms("lease", lease),
+        "timeout_ms": None if timeout is None else max(1, _ms("timeout", timeout)),
         "needs": {"v": 1, **(needs or {})},
     }
+
+
+def _ms(name: str, seconds: float) -> int:
+    try:
+        return round(seconds * 1000.0)
+    except (TypeError, ValueError, OverflowError):
+        raise CallerError("bad_request", f"{name} is a number of seconds, not {seconds!r:.40}") from None
 
 
 def _refused(name: str, body: dict[str, Any]) -> BursarError:
