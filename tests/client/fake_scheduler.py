@@ -14,6 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.codec import decode, encode, encode_error
 from bursar.bus.memory import MemoryBus, MemoryNetwork
+from bursar.client.scheduler import INBOX_LIMITS
 from bursar.contracts.base import Request
 from bursar.contracts.scheduler import SERVICE, Heartbeat, Post
 from bursar.errors import BursarError, make_error
@@ -107,7 +108,7 @@ class FakeScheduler:
             self._settle()
 
     def _on_post(self, msg: Any) -> None:
-        self._letters.append((msg.subject.rpartition(".")[2], decode(Post, msg.data)[0]))
+        self._letters.append((msg.subject.rpartition(".")[2], decode(Post, msg.data, limits=INBOX_LIMITS)[0]))
 
     # ---- deciding
 
