@@ -134,24 +134,24 @@ async def test_a_lease_goes_on_when_demand_is_back_before_its_calls_have_ended(
     assert places(there) == 0
 
 
-@pytest.mark.parametrize("answer", [{}, {"ok": True, "lease": "x"}, {"ok": True, "add": "?", "over": False}])
+@pytest.mark.parametrize("answer", [{}, {"ok": True, "add": "?", "over": False}])
 def test_a_lease_is_given_back_when_an_answer_cannot_be_read(answer: dict[str, Any]) -> None:
     """And another is asked for, later after each failure."""
 
     @history(*LONG)
     async def story(there: DecidedLimiter, limiter: Limiter) -> None:
-        calls = Calls(limiter, 100)
+        calls = Calls(limiter, 40)
         await calls.go(3)
         there.says["renew"] = answer
-        await calls.go(10)
-        assert 2 <= there.heard["lease"] <= 8
+        await calls.go(6)
+        assert 2 <= there.heard["lease"] <= 6
         await asyncio.sleep(2)
         assert places(there) == 0
         there.says.clear()
         await asyncio.sleep(30)
         before = calls.local
-        await calls.go(4)
-        assert calls.local > before + 100
+        await calls.go(3)
+        assert calls.local > before
         await asyncio.sleep(2)
         assert places(there) == 0
 
@@ -175,7 +175,7 @@ def test_closing_in_the_middle_of_a_question_gives_back_what_it_brings() -> None
     run(main())
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_whatever_fails_no_place_is_used_twice_and_none_is_lost(seed: int) -> None:
     """Messages are lost and late, owners die and answer all the same, nobody answers, demand comes and goes, calls are
     short and long: never more in flight than the limit, and nothing is left behind."""
