@@ -17,6 +17,7 @@ from bench.stack import BUDGET
 
 PRINCIPAL = "bench"
 TIMEOUT = 10.0
+WARMING_SECONDS = 0.15
 
 
 class Run(NamedTuple):
@@ -28,18 +29,23 @@ class Run(NamedTuple):
 
 
 async def closed_loop(in_flight: int, seconds: float, work: Callable[[], Awaitable[None]]) -> Run:
-    """Have ``work`` (an awaitable per call) done by so many at once."""
+    """Have ``work`` (an awaitable per call) done by so many at once.
+
+    All of them start in one moment, which no fleet does: what is sent in the first `WARMING_SECONDS` loads, too, and
+    is not counted.
+    """
     latencies: list[float] = []
-    until = time.perf_counter() + seconds
+    counted = time.perf_counter() + WARMING_SECONDS
+    until = counted + seconds
 
     async def worker() -> None:
         while (began := time.perf_counter()) < until:
             await work()
-            latencies.append(time.perf_counter() - began)
+            if began >= counted:
+                latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(in_flight)))
-    elapsed = time.perf_counter() - began
+    elapsed = time.perf_counter() - counted
     return Run(len(latencies) / elapsed, quantile(latencies, 0.5) * 1000, quantile(latencies, 0.99) * 1000)
 
 
