@@ -236,6 +236,18 @@ def test_instances_and_hosts_that_stay_away_are_dropped() -> None:
     desk.check()
 
 
+def test_evidence_under_old_rules_does_not_count_under_new_ones() -> None:
+    """An operator sets rules a moment before one would have fired: it is held for its whole time anew."""
+    desk = Desk(BUSY)
+    desk.samples(3, cpu=950)
+    desk.must(SetRules(id=desk.id(), rules=(BUSY.model_copy(update={"severity": "info"}),)))
+    desk.samples(3, cpu=950)
+    assert not desk.firing
+    desk.samples(1, cpu=950)
+    assert desk.firing
+    desk.check()
+
+
 def test_everything_is_bounded() -> None:
     """Hosts that are expected, alerts that fire: beyond, they are shown or counted."""
     desk = Desk(BUSY.model_copy(update={"hold_ms": 0}))

@@ -146,6 +146,21 @@ def test_what_is_wrong_comes_first() -> None:
     assert desk.status().alerts[0].age_ms is None
 
 
+def test_an_alert_shows_the_newest_reading() -> None:
+    """Beside the limit that it is above; after a take-over the reading with which it fired, until another is heard."""
+    desk = Desk(BUSY)
+    desk.samples(4, cpu=950)
+    desk.samples(1, cpu=990)
+    (alert,) = rows_of(desk.status(), "alerts")
+    assert (alert["value"], alert["at_least"], alert["age_ms"]) == (990, 900, 1_000)
+    desk.take_over()
+    (alert,) = rows_of(desk.status(), "alerts")
+    assert (alert["value"], alert["age_ms"]) == (950, None)
+    desk.sample(cpu=970)
+    (alert,) = rows_of(desk.status(), "alerts")
+    assert (alert["value"], alert["age_ms"]) == (970, 0)
+
+
 def test_looking_changes_nothing_durable() -> None:
     """Queries and observations leave the durable state as it is."""
     desk = whole()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bursar.contracts.monitor import Acknowledge, Acknowledged, Silence, Silenced, Unsilence, Unsilenced
 from bursar.kernel.decider import Refuse
+from bursar_monitor import events
 from bursar_monitor.state import MAX_SILENCES, TELL_AGAIN
 from bursar_monitor.state import Silence as Kept
 from tests.monitor.fleet import BUSY, FENCE, OPEN, SILENT, Desk
@@ -109,6 +110,17 @@ def test_after_a_loss_all_that_fires_is_told_again() -> None:
     desk.settle_due()
     assert len(desk.told) == 2
     desk.check()
+
+
+def test_the_journal_says_what_a_silence_covers() -> None:
+    """The rule that it names, or that it names none."""
+    desk = Desk(BUSY)
+    desk.must(Silence(id=desk.id(), for_ms=60_000))
+    desk.must(Silence(id=desk.id(), rule="cpu-high", subject="g*", for_ms=60_000, reason="moving"))
+    words = [desk.decider.describe(event) for event in desk.journal if event[0] == events.SILENCED]
+    assert "for any rule on *" in words[0]
+    assert "for cpu-high on g* " in words[1]
+    assert words[1].endswith(": moving")
 
 
 def test_silences_are_bounded() -> None:

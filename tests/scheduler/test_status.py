@@ -47,7 +47,7 @@ def test_the_status_counts_what_is_there() -> None:
 
 
 def test_a_page_goes_on_where_the_last_one_ended() -> None:
-    """Own tasks in their order; a page begins anew when its anchor is gone."""
+    """Own tasks in their order, with their age; a page begins anew when its anchor is gone."""
     desk = Desk()
     tasks = [desk.submit() for _ in range(5)]
     desk.submit(principal="bob")
@@ -58,6 +58,8 @@ def test_a_page_goes_on_where_the_last_one_ended() -> None:
     assert [row["task"] for row in rest["tasks"]] == tasks[3:]
     assert not rest["more"]
     assert len(desk.hears(wire.List(after="ann.gone"))["tasks"]) == 5
+    desk.advance(700)
+    assert [row["age_ms"] for row in desk.hears(wire.List(limit=1))["tasks"]] == [700]
     assert desk.hears(wire.List(), "nobody")["tasks"] == []
 
 
