@@ -16,6 +16,7 @@ from bursar.client.gpu import Gpu
 from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
 from bursar.contracts import gpu_cache as cache
+from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Accept, Notice, Outcome, Park, Refuse, Reject
 from tests.client.fakes import FakeBus, Message
@@ -36,6 +37,11 @@ VERBS: dict[str, type[Any]] = {
     "cache-leave": cache.CacheLeave,
     "cache-gone": cache.CacheGone,
     "cache-where": cache.CacheWhere,
+    "kv-open": kv.KvOpen,
+    "kv-join": kv.KvJoin,
+    "kv-pages": kv.KvPages,
+    "kv-leave": kv.KvLeave,
+    "kv-status": kv.KvStatus,
     "movable": moves.Movable,
     "move": moves.Move,
     "fragmentation": moves.Fragmentation,

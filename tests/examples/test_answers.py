@@ -175,6 +175,7 @@ async def test_gpu_manager_answers_as_published(own_installation: Installation) 
         third = await talker.until("a large lease", lambda: lease(30 * GiB), lambda answer: bool(answer["ok"]))
         await what_a_holder_may_ask(talker, third)
         await talker.ask("gpu-manager", "release", lease=third["lease"], fence=third["fence"])
+        await pages(talker, sequence)
         await crowded_cards(talker, sequence)
         await weights(talker, sequence)
         assert (talker.unheard(CATALOGUES["gpu-manager"]), talker.wrong) == (set(), [])
@@ -189,6 +190,30 @@ async def see_cards(talker: Talker, sequence: Iterator[int], *processes: dict[st
     await talker.say("gpu-manager", "node", "gpu", boot="abc", seq=next(sequence), devices=cards)
 
 
+async def pages(talker: Talker, sequence: Iterator[int]) -> None:
+    """Two engines share a pool: one is lent what is free, and asked for it when the other wants it."""
+
+    async def lease() -> dict[str, Any]:
+        await see_cards(talker, sequence, A=0, B=0)
+        return await talker.ask("gpu-manager", "lease", memory=GiB, purpose="kv_cache")
+
+    held = await talker.until("a pool", lease, lambda answer: bool(answer["ok"]))
+    pool = {"lease": held["lease"]}
+    await talker.ask("gpu-manager", "kv-open", **pool, fence=held["fence"], page=GiB // 8)
+    async with Talker(talker.installation) as other:
+        await other.ask("gpu-manager", "kv-join", **pool, promised=0, limit=8, per_page=4)
+        await other.ask("gpu-manager", "kv-pages", **pool, blocks=0, take=8)
+        await talker.ask("gpu-manager", "kv-join", **pool, promised=9, limit=9, per_page=4)
+        await talker.ask("gpu-manager", "kv-join", **pool, promised=0, limit=4, per_page=4)
+        await talker.ask("gpu-manager", "kv-pages", **pool, blocks=0, take=4)
+        await other.notice("pages are wanted", lambda body: body.get("what") == "kv_wanted")
+        assert other.wrong == []
+        talker.seen |= other.seen
+    await talker.ask("gpu-manager", "kv-status", **pool)
+    await talker.ask("gpu-manager", "kv-leave", **pool)
+    await talker.ask("gpu-manager", "release", lease=held["lease"], fence=held["fence"])
+
+
 async def crowded_cards(talker: Talker, sequence: Iterator[int]) -> None:
     """Strangers take all but remainders of both cards: everybody hears; the owner of a lease is asked to move it, so
     that the remainders become one, and declines."""
@@ -196,8 +221,8 @@ async def crowded_cards(talker: Talker, sequence: Iterator[int]) -> None:
     await talker.ask("gpu-manager", "configure", "adm", reserve=half)
 
     async def lease() -> dict[str, Any]:
-        await see_cards(talker, sequence, A=91 * half, B=92 * half)
-        return await talker.ask("gpu-manager", "lease", memory=3 * half, exclude=["B"])
+        await see_cards(talker, sequence, A=79 * half, B=83 * half)
+        return await talker.ask("gpu-manager", "lease", memory=12 * half, exclude=["B"])
 
     held = await talker.until("a lease on A", lease, lambda answer: bool(answer["ok"]))
     await talker.broadcast("gpu-manager.Alarm")
@@ -205,7 +230,7 @@ async def crowded_cards(talker: Talker, sequence: Iterator[int]) -> None:
     await talker.ask("gpu-manager", "movable", **shown, cost_ms=500)
 
     async def look() -> bool:
-        await see_cards(talker, sequence, A=91 * half, B=92 * half)
+        await see_cards(talker, sequence, A=79 * half, B=83 * half)
         return "gpu-manager.MoveWanted" in talker.seen
 
     await talker.until("a move", look, bool)

@@ -32,6 +32,7 @@ from typing import Any
 from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
 from bursar.contracts import gpu_cache as cache
+from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_gpu_manager import (
@@ -43,6 +44,7 @@ from bursar_gpu_manager import (
     events,
     explaining,
     holding,
+    kv_sharing,
     leasing,
     observing,
     operating,
@@ -82,6 +84,12 @@ class GpuDecider:
             advice.TuneWindow: advising.decide_tune_window,
             advising.Lapse: advising.decide_lapse,
             cache.CacheWant: caching.decide_want,
+            kv.KvOpen: kv_sharing.decide_open,
+            kv.KvJoin: kv_sharing.decide_join,
+            kv.KvPages: kv_sharing.decide_pages,
+            kv.KvLeave: kv_sharing.decide_leave,
+            kv.KvStatus: kv_sharing.decide_status,
+            kv_sharing.Lapse: kv_sharing.decide_lapse,
             cache.CacheKeep: caching.decide_keep,
             cache.CacheLoaded: caching.decide_loaded,
             cache.CacheFailed: caching.decide_failed,
@@ -126,6 +134,7 @@ class GpuDecider:
             or caching.next_look(state, now)
             or defragmenting.next_move(state, now)
             or advising.next_lapse(state, now)
+            or kv_sharing.next_lapse(state, now)
             or leasing.next_waiter(state, now)
         )
 
@@ -144,6 +153,7 @@ class GpuDecider:
                 defragmenting.look_at(state),
                 state.rollouts.wake_at,
                 caching.wake_at(state),
+                kv_sharing.look_at(state),
             )
             if at is not None
         ]

@@ -20,6 +20,7 @@
 | ``h`` | kind of `cache_state`, its fields, owner, lease | something about cached weights |
 | ``v`` | lease, step, until, lease to move to or "" | a move took a step |
 | ``k`` | worker, step, until, recommendation or nil | a change that was recommended took a step |
+| ``y`` | lease, what, its fields as in `kv_sharing` | something about a pool of KV pages |
 | ``q`` | worker, throughput, us between tokens, preemptions | a worker measured a window |
 """
 
@@ -46,6 +47,7 @@ PLANNED = "p"
 MOVED = "v"
 ADVISED = "k"
 MEASURED = "q"
+KV = "y"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -142,6 +144,10 @@ def _measured(worker: str, throughput: int, itl_us: int, preemptions: int) -> st
     )
 
 
+def _kv(lease: str, what: str, row: Any) -> str:
+    return f"KV pages of {lease}, {what}: {', '.join(map(str, row))}"
+
+
 _WORDS: dict[str, Any] = {
     ANNOUNCED: _announced,
     DEVICE_LOST: _device_lost,
@@ -162,4 +168,5 @@ _WORDS: dict[str, Any] = {
     MOVED: _moved,
     ADVISED: _advised,
     MEASURED: _measured,
+    KV: _kv,
 }

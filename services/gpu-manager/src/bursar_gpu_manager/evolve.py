@@ -13,6 +13,7 @@ from bursar_gpu_manager.alarming import apply_alarmed
 from bursar_gpu_manager.caching import apply_cache
 from bursar_gpu_manager.defragmenting import apply_movable, apply_moved, apply_planned
 from bursar_gpu_manager.device import Device, Lease
+from bursar_gpu_manager.kv_sharing import apply_kv
 from bursar_gpu_manager.lifecycle import DEVICE_LOST, DROPPED, EXPIRED, RELEASED
 from bursar_gpu_manager.operating import apply_settings
 from bursar_gpu_manager.recovery import apply_lost
@@ -133,6 +134,7 @@ def _end(state: State, now: int, key: str, outcome: str) -> None:
     state.cache_changed = bool(state.copies)
     state.alarms.pop(key, None)
     state.movable.pop(key, None)
+    state.pools.pop(key, None)
     state.remember(key, Ended(lease.principal, outcome))
     state.line.changed = True
 
@@ -181,4 +183,5 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.MOVED: apply_moved,
     events.ADVISED: apply_advised,
     events.MEASURED: apply_measured,
+    events.KV: apply_kv,
 }

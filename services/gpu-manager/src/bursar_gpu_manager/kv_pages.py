@@ -126,14 +126,27 @@ class Pages:
             raise CallerError("unknown", f"no engine {engine} has pages here")
         return held
 
+    def put(self, engine: str, pages: int) -> None:
+        """It has so many pages now, as was decided; blocks that it told of and that do not fit any more are gone."""
+        held = self._get(engine)
+        self._held[engine] = held._replace(pages=pages, blocks=min(held.blocks, pages * held.per_page))
+
+    def copy(self) -> Pages:
+        found = Pages(self.total)
+        found._held = dict(self._held)
+        return found
+
     def dump(self) -> Any:
-        return [self.total, [[name, *held] for name, held in self._held.items()]]
+        """Without the blocks, which engines tell again."""
+        rows = [[name, held.promised, held.limit, held.per_page, held.pages] for name, held in self._held.items()]
+        return [self.total, rows]
 
     @classmethod
     def load(cls, value: Any) -> Pages:
         total, rows = value
         found = cls(total)
-        found._held = {name: Holding(*held) for name, *held in rows}
+        for name, promised, limit, per_page, pages in rows:
+            found._held[name] = Holding(promised, limit, per_page, 0, pages)
         return found
 
 

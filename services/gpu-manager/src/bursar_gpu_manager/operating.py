@@ -97,7 +97,7 @@ def apply_settings(state: State, event: Any) -> None:
     _, now, settings, source = event
     state.at, state.source = now, source
     before, state.settings = state.settings, Settings.model_validate(settings)
-    state.cache.times, state.cache_wake = state.settings.eviction_times, None
+    state.cache.times, state.cache_wake, state.kv_look_at = state.settings.eviction_times, None, 0
     for device in state.devices.values():
         state.mark(device)
     if state.lost_at >= 0 and state.settings.max_ttl_ms > before.max_ttl_ms:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
 from bursar.contracts import gpu_cache as cache
+from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
 from bursar.contracts.base import Message
 from bursar.kernel.spec import ServiceSpec, Verb
@@ -40,6 +41,11 @@ SPEC = ServiceSpec(
         "cache-leave": Verb(cache.CacheLeave),
         "cache-gone": Verb(cache.CacheGone),
         "cache-where": Verb(cache.CacheWhere, query=True),
+        "kv-open": Verb(kv.KvOpen, genuine=("fence",)),
+        "kv-join": Verb(kv.KvJoin),
+        "kv-pages": Verb(kv.KvPages),
+        "kv-leave": Verb(kv.KvLeave),
+        "kv-status": Verb(kv.KvStatus, query=True),
         "explain": Verb(wire.Explain, query=True),
         "holdings": Verb(wire.Holdings, query=True),
         "movable": Verb(moves.Movable, genuine=("fence",)),

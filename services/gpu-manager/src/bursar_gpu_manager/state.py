@@ -15,6 +15,7 @@ from bursar_gpu_manager.cache_state import CacheState
 from bursar_gpu_manager.device import Device, Lease, View
 from bursar_gpu_manager.estimates import Corrections
 from bursar_gpu_manager.foretelling import Foretelling
+from bursar_gpu_manager.kv_pool import Pool
 from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
 from bursar_gpu_manager.sheet import Sheet
@@ -53,8 +54,9 @@ class State:
     lost; -1: never), with ``alarms`` (bytes by name of a device or lease), ``cache`` and ``copies`` (owner and
     lease of a cached copy), ``movable`` (cost and hosts by
     lease) and ``moving`` (the plan that is carried out), ``rollouts`` (changes that workers
-    try); the rest is volatile (``planned_at``: when moves were
-    looked for), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the devices by host).
+    try), ``pools`` (of KV pages, by lease); the rest is volatile (``planned_at``: when moves were looked for;
+    ``kv_look_at``: when pools are), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the
+    devices by host).
     ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
     ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one;
     ``users_heard``: when who uses, waits for, or loads cached weights was heard last."""
@@ -79,6 +81,7 @@ class State:
         "foretelling",
         "heard",
         "hosts",
+        "kv_look_at",
         "labels",
         "leases",
         "line",
@@ -87,6 +90,7 @@ class State:
         "moving",
         "old_reports",
         "planned_at",
+        "pools",
         "recovering_until",
         "refused",
         "rollouts",
@@ -122,6 +126,8 @@ class State:
         self.movable: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.moving = Moving()
         self.rollouts = Rollouts()
+        self.pools: dict[str, Pool] = {}
+        self.kv_look_at = 0
         self.planned_at = NEVER
         self.agenda: list[tuple[int, str]] = []
         self.hosts: dict[str, dict[str, Device]] = {}
@@ -203,6 +209,7 @@ def dump(state: State) -> dict[str, Any]:
         "movable": [[lease, cost, list(hosts)] for lease, (cost, hosts) in state.movable.items()],
         "moving": state.moving.dump(),
         "rollouts": state.rollouts.dump(),
+        "pools": [[lease, pool.dump()] for lease, pool in state.pools.items()],
     }
 
 
@@ -228,6 +235,7 @@ def load(value: Any) -> State:
     state.movable = {lease: (cost, tuple(hosts)) for lease, cost, hosts in value["movable"]}
     state.moving = Moving.load(value["moving"])
     state.rollouts = Rollouts.load(value["rollouts"])
+    state.pools = {lease: Pool.load(pool) for lease, pool in value["pools"]}
     for key, principal, ttl, expires_at, devices, processes, *rest in value["leases"]:
         shares = tuple((name, memory) for name, memory in devices)
         pids = tuple((pid, started) for pid, started in processes)
@@ -254,6 +262,9 @@ def validate(state: State, now: int) -> None:
     for subject, level in state.alarms.items():
         assert level > 0, f"{subject}: an alarm of nothing"
         assert subject in state.devices or subject in state.leases, f"{subject}: an alarm of what is not there"
+    assert state.pools.keys() <= state.leases.keys(), "a pool outlives its lease"
+    for pool in state.pools.values():
+        assert pool.pages.free >= 0, "pages are there twice"
     assert state.movable.keys() <= state.leases.keys(), "what has ended may be moved"
     assert state.copies.keys() <= state.cache.entries.keys(), "a copy that is not there has an owner"
     state.line.validate()

@@ -30,6 +30,7 @@ from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.gpu_cache import GpuCache
 from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
+from bursar.client.gpu_kv import GpuKv
 from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
 from bursar.client.gpu_moves import GpuMoves
 from bursar.client.notices import Notices
@@ -51,7 +52,7 @@ REAP: Final = 30_000.0
 
 class Gpu:
     """Made by `bursar.connect`: ``fleet.gpu``. ``cache``: weights that agents share; ``moves``: leases
-    that may be moved, and advice for engines."""
+    that may be moved, and advice for engines; ``kv``: pages of KV cache that engines share."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Gpu:
         self.principal = bus.principal
         self.cache = GpuCache(self)
         self.moves = GpuMoves(self)
+        self.kv = GpuKv(self)
         self._held: dict[str, GpuLease] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Lock | None = None
@@ -88,6 +90,7 @@ class Gpu:
                 self._notices.listen("lease_lost", self._on_lost)
                 self._notices.listen("cache", self.cache.hear)
                 self._notices.listen("move_wanted", self.moves.hear)
+                self._notices.listen("kv_wanted", self.kv.hear)
                 self._is_listening = True
 
     async def close(self, timeout: float = 5.0) -> int:
@@ -95,12 +98,14 @@ class Gpu:
         for lease in list(self._held.values()):
             lease.release_soon()
         self.cache.stop()
+        self.kv.stop()
         unfinished = await self.background.drain(timeout)
         if self._is_listening:
             self._is_listening = False
             self._notices.ignore("lease_lost", self._on_lost)
             self._notices.ignore("cache", self.cache.hear)
             self._notices.ignore("move_wanted", self.moves.hear)
+            self._notices.ignore("kv_wanted", self.kv.hear)
             await self._notices.close()
             await self.caller.close()
         return unfinished

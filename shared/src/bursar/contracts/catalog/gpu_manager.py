@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from bursar.contracts import gpu as wire
 from bursar.contracts.base import Message
-from bursar.contracts.catalog import gpu_advice, gpu_cache, gpu_moves
+from bursar.contracts.catalog import gpu_advice, gpu_cache, gpu_kv, gpu_moves
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Telling, Word
 
 _MS_CLOCK = "ms of the manager's clock"
@@ -384,8 +384,8 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="GPU memory that agents share: leases with a time to live, never more than the card has.",
-    operations=(*OPERATIONS, *gpu_moves.OPERATIONS, *gpu_advice.OPERATIONS, *gpu_cache.OPERATIONS),
-    words={**WORDS, **gpu_moves.WORDS, **gpu_advice.WORDS, **gpu_cache.WORDS},
+    operations=(*OPERATIONS, *gpu_moves.OPERATIONS, *gpu_advice.OPERATIONS, *gpu_cache.OPERATIONS, *gpu_kv.OPERATIONS),
+    words={**WORDS, **gpu_moves.WORDS, **gpu_advice.WORDS, **gpu_cache.WORDS, **gpu_kv.WORDS},
     events=(*EVENTS, *gpu_cache.EVENTS, *gpu_advice.EVENTS),
-    tellings=(*TELLINGS, *gpu_moves.TELLINGS, *gpu_cache.TELLINGS),
+    tellings=(*TELLINGS, *gpu_moves.TELLINGS, *gpu_cache.TELLINGS, *gpu_kv.TELLINGS),
 )

@@ -1,0 +1,168 @@
+"""Pages of KV cache that engines of one card share.
+
+::
+
+    lease = await fleet.gpu.lease(24 << 30, purpose="kv_cache", processes=[...])     # whoever gives the memory
+    await fleet.gpu.kv.open(lease)
+
+    engine = await fleet.gpu.kv.join(lease_id, promised=1_000, limit=8_000, per_page=64)      # each engine
+    told = await engine.tell(blocks=0, take=100)
+    if not told.taken:
+        ...                          # others were asked: ask again when pages have come back
+    engine.on_wanted(shrink)         # called with the number of pages that another engine wants back
+    await engine.leave()
+
+What an engine told last is said again in the background, since one that says nothing has left. Then, and when the pool
+has ended, ``engine.lost`` is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from bursar.client.errors import BadReply
+from bursar.client.gpu_lease import GpuLease
+from bursar.contracts.gpu_kv import KvHeld, KvReply, KvWanted
+from bursar.errors import BursarError, CallerError, ServiceError
+
+if TYPE_CHECKING:
+    from bursar.client.gpu import Gpu
+
+PAGE: Final = 2 << 20
+"""What CUDA maps at a time, in bytes."""
+
+
+class KvEngine:
+    """An engine of a pool; made by `GpuKv.join`. ``pages``: that it holds; ``lost``: set when the pool does not know it
+    any more."""
+
+    def __init__(self, kv: GpuKv, lease: str, told: KvHeld) -> None:
+        self.lease = lease
+        self.pages = told.pages
+        self.lost = asyncio.Event()
+        self._kv = kv
+        self._keep_s = told.keep_ms / 3_000
+        self._blocks = 0
+        self._telling = asyncio.Lock()
+        self._on_wanted: list[Callable[[int], object]] = []
+
+    def on_wanted(self, callback: Callable[[int], object]) -> None:
+        """Call this with the number of pages that another engine wants back. It must not block."""
+        self._on_wanted.append(callback)
+
+    async def tell(self, blocks: int, *, give: int = 0, take: int = 0, held: Sequence[Any] = ()) -> KvHeld:
+        """``blocks`` are in use now, in the pages that it has; give so many pages back, take so many more (all or
+        none). ``held``: maps of `bursar.contracts.gpu_kv.KvPage`, so that the answer says which pages to ``empty`` for
+        others. Raises `CallerError` ``conflict`` when the blocks do not fit, or another `bursar.errors.BursarError`."""
+        fields = {"lease": self.lease, "blocks": blocks, "give": give, "take": take, "held": list(held)}
+        async with self._telling:  # what is said again must not overtake what was said
+            return await self._tell(blocks, fields)
+
+    async def _tell(self, blocks: int, fields: dict[str, Any]) -> KvHeld:
+        told: KvHeld = await self._kv.request("kv-pages", KvHeld, **fields)
+        self.pages, self._blocks, self._keep_s = told.pages, blocks, told.keep_ms / 3_000
+        return told
+
+    async def _tell_again(self) -> None:
+        async with self._telling:
+            await self._tell(self._blocks, {"lease": self.lease, "blocks": self._blocks})
+
+    async def leave(self) -> None:
+        """Give all pages back."""
+        self._kv.forget(self)
+        await self._kv.request("kv-leave", None, lease=self.lease)
+
+    async def keep(self) -> None:
+        """Say again what was said last, until the pool does not know this engine any more."""
+        while not self.lost.is_set():
+            await asyncio.sleep(self._keep_s)
+            try:
+                await self._tell_again()
+            except CallerError:
+                self.lost.set()
+            except BursarError:
+                continue  # it is said again soon
+
+    def hear(self, pages: int) -> None:
+        for callback in self._on_wanted:
+            callback(pages)
+
+
+class GpuKv:
+    """Made by `Gpu`: ``fleet.gpu.kv``. All methods raise a `bursar.errors.BursarError`."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._engines: dict[str, KvEngine] = {}
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+
+    async def open(self, lease: GpuLease, *, page: int = PAGE, engines: Sequence[str] = ()) -> int:
+        """The lease, which is for ``kv_cache`` on one device, is a pool from now on; returns its pages. ``page``: bytes
+        of one; ``engines``: principals that may join; empty: anybody."""
+        fields = {"lease": lease.id, "fence": lease.fence, "page": page, "engines": list(engines)}
+        return int((await self._run("kv-open", fields))["pages"])
+
+    async def join(self, lease: str, *, promised: int, limit: int, per_page: int) -> KvEngine:
+        """Share the pool of this lease: ``promised`` pages for certain, ``limit`` at most, ``per_page`` blocks in each.
+        Raises `ServiceError` ``no_pages`` when so many cannot be promised."""
+        body = await self._run("kv-join", {"lease": lease, "promised": promised, "limit": limit, "per_page": per_page})
+        if body["ok"] is not True:
+            raise ServiceError("no_pages", f"{body['lendable']} pages can be promised", lendable=body["lendable"])
+        engine = KvEngine(self, lease, _read(KvHeld, body))
+        if lease in self._engines:
+            self.forget(self._engines[lease])
+        self._engines[lease] = engine
+        self._keeping[lease] = self._gpu.background.spawn(engine.keep())
+        return engine
+
+    async def status(self, lease: str) -> KvReply:
+        """What the pool has, who has it, and what of it is wasted."""
+        await self._gpu.start()
+        reply = await self._gpu.caller.run(self._gpu.caller.query("kv-status", {"lease": lease}), self._deadline())
+        told: KvReply = _read(KvReply, reply.body)
+        return told
+
+    def forget(self, engine: KvEngine) -> None:
+        if self._engines.get(engine.lease) is engine:
+            del self._engines[engine.lease]
+            self._keeping.pop(engine.lease).cancel()
+
+    def stop(self) -> None:
+        """Say nothing more (called by `Gpu` when it is closed)."""
+        for engine in list(self._engines.values()):
+            self.forget(engine)
+
+    def hear(self, body: dict[str, Any]) -> None:
+        """A notice that pages are wanted back (called by `Gpu`)."""
+        with contextlib.suppress(ValidationError):
+            told = KvWanted.model_validate(body)
+            engine = self._engines.get(told.lease)
+            if engine is not None:
+                engine.hear(told.pages)
+
+    async def request(self, verb: str, model: type[KvHeld] | None, **fields: Any) -> Any:
+        body = await self._run(verb, fields)
+        return body if model is None else _read(model, body)
+
+    async def _run(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+        await self._gpu.start()
+        call = self._gpu.caller.request(verb, fields)
+        try:
+            return (await self._gpu.caller.run(call, self._deadline())).body
+        finally:
+            self._gpu.caller.give_up(call)
+
+    def _deadline(self) -> float:
+        return self._gpu.clock.now() + self._gpu.patience * 1_000.0
+
+
+def _read(kind: type[Any], body: dict[str, Any]) -> Any:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise BadReply("the answer about pages cannot be read", errors=error.error_count()) from None

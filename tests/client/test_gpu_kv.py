@@ -1,0 +1,100 @@
+"""Pages of KV cache as engines see them, against the real rules on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bursar.client.gpu import Gpu
+from bursar.client.gpu_kv import KvEngine
+from bursar.contracts.gpu_kv import KvJoin, KvPages
+from bursar.errors import CallerError, ServiceError
+from bursar.kernel.decider import Accept, Refuse
+from tests.client.gpu_manager import fleet_and_manager
+from tests.client.virtual import run
+from tests.gpu_manager.desk import Desk
+
+MIB = 1 << 20
+
+
+async def pool(gpu: Gpu) -> str:
+    """100 pages."""
+    lease = await gpu.lease(6400 * MIB, purpose="kv_cache", ttl=60.0)
+    assert await gpu.kv.open(lease, page=64 * MIB) == 100
+    return lease.id
+
+
+def test_an_engine_takes_pages_and_is_asked_for_what_it_was_lent() -> None:
+    """It hears of it, gives them, and the other one gets what it wanted."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, there, _):
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
+            heard: list[int] = []
+            engine.on_wanted(heard.append)
+            other = KvOther(there.desk, lease)
+            other.join(20, 40)
+            assert (await engine.tell(0, take=80)).taken
+            assert not other.takes(40)
+            await asyncio.sleep(0.2)
+            assert heard == [20]
+            told = await engine.tell(300, held=[{"page": 7, "blocks": 0}, {"page": 8, "blocks": 3, "busy": 1}])
+            assert (told.wanted, told.empty) == (20, [7])
+            assert (await engine.tell(300, give=20)).pages == engine.pages == 60
+            assert other.takes(40)
+            assert (await gpu.kv.status(lease)).free == 0
+            with pytest.raises(CallerError):
+                await engine.tell(300, give=31)
+            await engine.leave()
+            assert (await gpu.kv.status(lease)).free == 60
+
+    run(main())
+
+
+class KvOther:
+    """Another principal's engine, at the manager's desk."""
+
+    def __init__(self, desk: Desk, lease: str) -> None:
+        self.desk, self.lease = desk, lease
+
+    def ask(self, body: Any) -> dict[str, Any]:
+        outcome = self.desk.ask(body, "other")
+        assert isinstance(outcome, Accept | Refuse)
+        return outcome.reply
+
+    def join(self, promised: int, limit: int) -> None:
+        body = KvJoin(id="o-1", lease=self.lease, promised=promised, limit=limit, per_page=10)
+        assert self.ask(body)["ok"]
+
+    def takes(self, pages: int) -> bool:
+        return bool(self.ask(KvPages(id="o-2", lease=self.lease, blocks=0, take=pages))["taken"])
+
+
+def test_an_engine_stays_while_it_is_there_and_knows_when_it_is_not() -> None:
+    """What it said last is said again; cut off for too long, it has left."""
+
+    async def main() -> None:
+        async with fleet_and_manager(patience=0.5) as (gpu, there, _):
+            there.desk.configure(cache_use_ms=6_000)
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
+            await engine.tell(0, take=5)
+            await engine.tell(10)
+            await asyncio.sleep(30.0)
+            [row] = (await gpu.kv.status(lease)).engines
+            assert (row.pages, row.blocks, engine.lost.is_set()) == (5, 10, False)
+            there.deaf = True
+            await asyncio.sleep(10.0)
+            there.deaf = False
+            await asyncio.wait_for(engine.lost.wait(), 10)
+            again = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
+            assert isinstance(again, KvEngine)
+            with pytest.raises(ServiceError) as error:
+                await gpu.kv.join(await pool(gpu), promised=101, limit=101, per_page=10)
+            assert error.value.code == "no_pages"
+            gpu.kv.hear({"what": "kv_wanted"})
+
+    run(main())
