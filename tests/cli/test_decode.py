@@ -114,3 +114,16 @@ def test_decode_imports_neither_typer_nor_nats_nor_pydantic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_without_the_packages_of_the_command_line_it_says_what_to_install() -> None:
+    """A service that is installed alone brings the command without them: one line, status 1; the filters still work."""
+    hidden = "import sys; sys.modules['typer'] = None; from bursar.cli.main import main; main()"
+    command = [sys.executable, "-c", hidden]
+    done = subprocess.run([*command, "top"], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"bursar: typer is not installed; the command line needs: pip install 'bursar[server]'\n"
+    packed = msgpack.packb({"a": 1})
+    assert json.loads(
+        subprocess.run([*command, "decode"], input=packed, capture_output=True, timeout=30, check=True).stdout
+    ) == {"a": 1}

@@ -57,7 +57,16 @@ def main() -> None:
         from bursar.cli.decode import run_filter
 
         raise SystemExit(run_filter(arguments))
-    build(_needed(arguments))(prog_name="bursar")
+    try:
+        command = build(_needed(arguments))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "bursar":
+            raise
+        sys.stderr.write(
+            f"bursar: {error.name} is not installed; the command line needs: pip install 'bursar[server]'\n"
+        )
+        raise SystemExit(1) from None
+    command(prog_name="bursar")
 
 
 def build(modules: Iterable[str]) -> typer.Typer:
