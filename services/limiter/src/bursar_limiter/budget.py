@@ -199,14 +199,20 @@ class Budget:
             yield node
             node = node.parent
 
-    def hold(self, principal: str, more: int) -> None:
-        """One reservation of a principal begins (1) or ends (-1)."""
-        if self.held is NOBODY:
-            self.held = {}
-        self.count += more
-        held = self.held.get(principal, 0) + more
-        if held:
-            self.held[principal] = held
+    def hold(self, principal: str) -> None:
+        """One reservation of a principal begins."""
+        held = self.held
+        if held is NOBODY:
+            held = self.held = {}
+        self.count += 1
+        held[principal] = held.get(principal, 0) + 1
+
+    def release(self, principal: str) -> None:
+        """One reservation of a principal ends."""
+        self.count -= 1
+        left = self.held.get(principal, 0) - 1
+        if left:
+            self.held[principal] = left
         else:
             del self.held[principal]
 

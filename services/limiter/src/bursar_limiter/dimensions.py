@@ -25,6 +25,10 @@ Quantities = tuple[int, int, int, int, int, int, int]
 
 NOTHING: Quantities = (0, 0, 0, 0, 0, 0, 0)
 
+made = tuple.__new__
+"""Makes a named tuple of all its values, for hot paths: its own constructor is a function in Python, and takes twice as
+long."""
+
 
 def as_quantities(values: Iterable[int]) -> Quantities:
     r, i, o, c, u, t, b = values
@@ -32,13 +36,16 @@ def as_quantities(values: Iterable[int]) -> Quantities:
 
 
 def from_amounts(given: Amounts) -> Quantities:
-    tokens_in, tokens_out = given.input_tokens, given.output_tokens
-    total = given.total_tokens or tokens_in + tokens_out
-    return (given.requests, tokens_in, tokens_out, given.concurrent, given.usd_micros, total, given.network_bytes)
+    """On the hot path, as the next: a model's dictionary is read faster than its attributes."""
+    of = given.__dict__
+    tokens_in, tokens_out = of["input_tokens"], of["output_tokens"]
+    total = of["total_tokens"] or tokens_in + tokens_out
+    return (of["requests"], tokens_in, tokens_out, of["concurrent"], of["usd_micros"], total, of["network_bytes"])
 
 
 def from_usage(given: Usage) -> Quantities:
     """Usage has no concurrency: a call that has ended is not in flight."""
-    tokens_in, tokens_out = given.input_tokens, given.output_tokens
-    total = given.total_tokens or tokens_in + tokens_out
-    return (given.requests, tokens_in, tokens_out, 0, given.usd_micros, total, given.network_bytes)
+    of = given.__dict__
+    tokens_in, tokens_out = of["input_tokens"], of["output_tokens"]
+    total = of["total_tokens"] or tokens_in + tokens_out
+    return (of["requests"], tokens_in, tokens_out, 0, of["usd_micros"], total, of["network_bytes"])

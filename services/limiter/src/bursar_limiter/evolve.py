@@ -12,7 +12,7 @@ from bursar.kernel.decider import Event
 from bursar_limiter import bugs, events, tree
 from bursar_limiter.adjusting import apply_adjusted
 from bursar_limiter.budget import Reservation
-from bursar_limiter.dimensions import NOTHING, Quantities
+from bursar_limiter.dimensions import NOTHING, Quantities, made
 from bursar_limiter.lifecycle import CANCELLED, CORRECTED, TIMED_OUT, USED
 from bursar_limiter.progressing import apply_progress
 from bursar_limiter.recovery import apply_adopted, apply_lost
@@ -38,7 +38,8 @@ def apply_granted(state: State, event: Event) -> None:
     path = (budget.path or state.path_of(budget)) if not objects else state.path_of(budget, objects)
     path.take(now, amounts)
     (budget.base or budget).granted += 1
-    state.begin(key, path, Reservation(name, principal, now, expires_at, amounts, ordinal, objects))
+    reservation = made(Reservation, (name, principal, now, expires_at, amounts, ordinal, objects, NOTHING))
+    state.begin(key, path, reservation)
 
 
 def apply_settled(state: State, event: Event) -> None:
@@ -67,9 +68,11 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
         path.end(now, granted_at, amounts, used, ordinal)
     else:
         path.end_after(now, granted_at, amounts, done, used, ordinal)
-    path.leaf.hold(principal, -1)
-    state.changed(path)
-    state.remember(key, Ended(principal, how, now, name, in_full(reservation) if how is TIMED_OUT else NOTHING, also))
+    path.leaf.release(principal)
+    if state.standing:
+        state.mark(path)
+    charged = NOTHING if how is not TIMED_OUT else in_full(reservation)
+    state.remember(key, now, made(Ended, (principal, how, now, name, charged, also)))
     if how is USED and seeded(bugs.REFUNDED_TWICE):
         state.live[key] = reservation
 

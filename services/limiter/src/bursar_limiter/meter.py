@@ -91,9 +91,7 @@ class Admission(Meter):
         if actual > reserved:
             self.correct(now, actual - reserved)
         elif actual < reserved and charged:
-            self.take_back(granted_at, now, reserved - actual)
-            if self.unit:
-                self.refund_pace(now, reserved - actual)
+            self.refund(now, granted_at, reserved - actual)
 
     def correct(self, now: int, more: int) -> None:
         if seeded(bugs.OVERAGE_FORGOTTEN):

@@ -127,6 +127,23 @@ class Meter(Ledger):
         """End a reservation with its real usage. ``charged``: whether its grant was charged to this meter."""
         raise NotImplementedError
 
+    def refund(self, now: int, granted_at: int, amount: int) -> None:
+        """What a grant has not used comes back to the window of the grant, if it still counts there, and to the pace;
+        but never lifts a freeze. Done in place, because most calls use less than they asked for."""
+        if now >= self.look_at:
+            self.age(now)
+        if amount <= self.open and granted_at // self.span.grain == self.open_grain:
+            self.open -= amount
+            self.room += amount
+        else:
+            self.take_back(granted_at, now, amount)
+        unit = self.unit
+        if unit:
+            full, zero = now * self.rate - self.cap, self.zero - amount * unit
+            self.zero = zero if zero > full else full  # noqa: FURB136 - the hot path
+            if now < self.frozen_until:
+                self.freeze(self.frozen_until)
+
     def correct(self, now: int, more: int) -> None:
         """Charge usage that was learned of after the end."""
         raise NotImplementedError

@@ -58,7 +58,17 @@ class Path:
         """Whether every limit of every object has room now, and every pace is ready."""
         if now < self.closed_until or self.leaf.count >= MAX_LIVE:
             return False
-        for index, meter in self.meters:
+        for index, meter in self.rates:
+            amount = amounts[index]
+            if amount:
+                if now >= meter.look_at:
+                    meter.age(now)
+                if amount > meter.room:
+                    return False
+                level = now * meter.rate - meter.zero
+                if level < meter.cap and level < amount * meter.unit:
+                    return False
+        for index, meter in self.holds:
             amount = amounts[index]
             if amount:
                 if now >= meter.look_at:
@@ -88,7 +98,10 @@ class Path:
         for index, meter in self.holds:
             amount = amounts[index]
             if amount:
-                meter.take(now, amount)
+                meter.in_flight += amount
+                meter.room -= amount
+                if meter.unit:
+                    meter.pay(now, amount)
         for index, burst in self.bursts:
             if amounts[index]:
                 burst.take(now, amounts[index])
@@ -97,10 +110,12 @@ class Path:
         """Take a reservation out of every meter, and put in what was really used."""
         for index, meter in self.rates:
             held, used = reserved[index], actual[index]
-            if held == used:
-                meter.in_flight -= held
-            else:
-                meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
+            meter.in_flight -= held
+            if used < held:
+                if ordinal >= meter.since:
+                    meter.refund(now, granted_at, held - used)
+            elif used > held:
+                meter.correct(now, used - held)
         for index, meter in self.holds:
             held, used = reserved[index], actual[index]
             if held or used:

@@ -11,7 +11,7 @@ from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse,
 from bursar_limiter import bugs, events, lining
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import MAX_HELD
-from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, from_amounts
+from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, from_amounts, made
 from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
 from bursar_limiter.refusal import obstacle, refused, soonest, too_large
@@ -27,7 +27,7 @@ def decide_reserve(state: State, command: Command, now: int, fence: Fence) -> Ou
     body: Reserve = command.body
     budget = state.budgets.get(body.budget)
     sent_away = state.handed is not None and _handed_out(state, command)
-    if budget is None or not budget.is_offered or (sent_away and not sent_away.why):
+    if budget is None or budget.retired or budget.base is not None or (sent_away and not sent_away.why):
         return unknown_budget(state, body.budget)
     path = budget.path
     if path is None or budget.gives or body.also:
@@ -74,7 +74,7 @@ def _grant(path: Path, command: Command, amounts: Quantities, now: int, fence: F
     if leaf.held.get(command.principal, 0) >= MAX_HELD:
         facts = {"budget": leaf.name, "held": MAX_HELD}
         return Reject("too_many", f"{MAX_HELD} reservations of {leaf.name} are yours and have not ended.", facts)
-    reservation = f"{fence[0]}.{fence[1]}.{fence[2]}"
+    reservation = "%d.%d.%d" % fence  # noqa: UP031 - the hot path
     ttl, good_for = command.body.ttl_ms, path.good_for
     if ttl > path.max_ttl:  # noqa: PLR1730 - the hot path
         ttl = path.max_ttl
@@ -88,8 +88,8 @@ def _grant(path: Path, command: Command, amounts: Quantities, now: int, fence: F
         "send_by_at_ms": now + good_for,
         "expires_at_ms": expires_at,
     }
-    event = (events.GRANTED, now, leaf.name, reservation, command.principal, expires_at, *amounts, *path.also)
-    return Accept([event], reply)
+    event = (events.GRANTED, now, leaf.name, reservation, command.principal, expires_at) + amounts + path.also  # noqa: RUF005
+    return made(Accept, ([event], reply, ()))
 
 
 def _in_line(state: State, path: Path, waiter: Waiter, now: int, fence: Fence) -> Outcome:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from heapq import heappop
-from operator import sub
 from typing import Any, NamedTuple
 
 from bursar.contracts.limiter import DIMENSIONS, Settle
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
 from bursar_limiter.budget import Reservation
-from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, as_quantities, from_usage
+from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, as_quantities, from_usage, made
 from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
 from bursar_limiter.state import Ended, State
 
@@ -38,7 +37,7 @@ def decide_settle(state: State, command: Command, now: int, fence: Fence) -> Out
         return Accept([(events.CANCELLED, now, body.reservation)], reply)
     used = live.amounts if body.usage is None else from_usage(body.usage)
     reply = _reply(body.reservation, "used", live.amounts, used)
-    return Accept([(events.SETTLED, now, body.reservation, *used)], reply)
+    return made(Accept, ([(events.SETTLED, now, body.reservation, *used)], reply, ()))
 
 
 def _settle_after_progress(state: State, command: Command, live: Reservation, now: int) -> Outcome:
@@ -141,13 +140,15 @@ def _reply(reservation: str, outcome: str, reserved: Quantities, used: Quantitie
     """The total of tokens is told only where it was not simply the sum."""
     refunded: dict[str, int] = {}
     overage: dict[str, int] = {}
-    differences = list(map(sub, used, reserved))
-    if differences[TOTAL] == differences[INPUT] + differences[OUTPUT]:
-        differences[TOTAL] = 0
-    for name, more in zip(DIMENSIONS, differences, strict=True):
-        if more < 0:
-            refunded[name] = -more
-        elif more > 0:
-            overage[name] = more
-    refunded.pop("concurrent", None)
+    if used != reserved:
+        for name, before, after in zip(DIMENSIONS, reserved, used):  # noqa: B905 - the hot path
+            if after != before:
+                if after < before:
+                    refunded[name] = before - after
+                else:
+                    overage[name] = after - before
+        if used[TOTAL] - reserved[TOTAL] == used[INPUT] + used[OUTPUT] - reserved[INPUT] - reserved[OUTPUT]:
+            refunded.pop("total_tokens", None)
+            overage.pop("total_tokens", None)
+        refunded.pop("concurrent", None)
     return {"ok": True, "reservation": reservation, "outcome": outcome, "refunded": refunded, "overage": overage}

@@ -151,7 +151,7 @@ class State:
     def begin(self, key: str, path: Path, reservation: Reservation) -> None:
         """A reservation lives from now on; its amounts are charged by the caller."""
         self.live[key] = reservation
-        path.leaf.hold(reservation.principal, 1)
+        path.leaf.hold(reservation.principal)
         expires_at = reservation.expires_at
         entry = expires_at, key
         for node in path.watchers:
@@ -192,10 +192,10 @@ class State:
     def how_ended(self, reservation: str) -> Ended | None:
         return self.ended.get(reservation) or self.ended_before.get(reservation)
 
-    def remember(self, reservation: str, ended: Ended) -> None:
+    def remember(self, reservation: str, now: int, ended: Ended) -> None:
         """Keep how it ended; two generations, so that forgetting costs nothing per entry."""
-        if ended.at - self.ended_since >= REMEMBER_MS or len(self.ended) >= REMEMBER_COUNT:
-            self.ended_before, self.ended, self.ended_since = self.ended, {}, ended.at
+        if now - self.ended_since >= REMEMBER_MS or len(self.ended) >= REMEMBER_COUNT:
+            self.ended_before, self.ended, self.ended_since = self.ended, {}, now
         self.ended[reservation] = ended
 
     # -- lines

@@ -70,7 +70,7 @@ def _count_in_flight(state: State) -> None:
     """What follows from the reservations."""
     for key, entry in state.live.items():
         path = state.path_of(state.budgets[entry.budget], entry.also)
-        path.leaf.hold(entry.principal, 1)
+        path.leaf.hold(entry.principal)
         for node in path.watchers:
             node.track(entry.expires_at, key)
         if not seeded(bugs.EXPIRY_LOST):
