@@ -13,6 +13,7 @@ from bursar.client.errors import LimiterUnavailable
 from bursar.client.limiter import Limiter
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from tests.client.decided import DecidedLimiter, agent, until
+from tests.client.leased import Calls
 from tests.client.virtual import run
 
 WINDOW = 60_000
@@ -145,6 +146,41 @@ def test_an_island_spends_its_slice_and_no_more() -> None:
             there.deaf = False
             await until(lambda: not limiter.away.is_away)
             there.check()
+
+    run(main())
+
+
+def test_a_slice_allows_no_calls_that_take_from_other_objects_too() -> None:
+    """It was set aside from the budget's own path, and from nothing beside it."""
+
+    async def main() -> None:
+        limits: Any = {"requests": LimitSpec(limit=100, window_ms=WINDOW, paced=False)}
+        there = DecidedLimiter(budget("island"), BudgetSpec(name="host", limits=limits))
+        async with agent(there, patience=3) as limiter:
+            await known(limiter)
+            there.deaf = True
+            await call(limiter)
+            with pytest.raises(LimiterUnavailable):
+                await limiter.acquire("b", also=("host",))
+            there.deaf = False
+
+    run(main())
+
+
+def test_a_slice_is_kept_where_all_calls_are_decided_by_lease() -> None:
+    """The limiter is asked for nothing but renewals, for longer than a slice lasts unasked."""
+
+    async def main() -> None:
+        limits: Any = {"requests": LimitSpec(limit=10**6, window_ms=WINDOW, paced=False)}
+        spec = BudgetSpec(name="b", limits=limits, when_unreachable="island", max_ttl_ms=5_000)
+        there = DecidedLimiter(spec)
+        async with agent(there) as limiter:
+            await Calls(limiter, 25).go(15)
+            asked = limiter.away._asked["b"]
+            reserved = there.heard["reserve"]
+            await Calls(limiter, 20).go(60)
+            assert there.heard["reserve"] - reserved < 100
+            assert limiter.away._asked["b"] > asked
 
     run(main())
 

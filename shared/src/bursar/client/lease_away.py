@@ -17,6 +17,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+from bursar.client import lease_fork
 from bursar.client.local import Hand, HeldLease
 from bursar.client.local_book import Book
 from bursar.client.local_island import IslandLease, OpenLease
@@ -72,6 +73,7 @@ class Away:
         self._slices: dict[str, str] = {}
         self._leases: dict[str, HeldLease] = {}
         self._is_closing = False
+        lease_fork.watch(self)
 
     def know(self, budget: str) -> None:
         """The limiter has answered for this budget: see to it that its rule is known, in the background."""
@@ -108,6 +110,11 @@ class Away:
             self.is_away = True
             log.warning("limiter_out_of_reach", extra={"budgets": len(self._leases)})
             self._background.spawn(self._until_back())
+
+    def forget(self) -> None:
+        """This process is a copy of the one whose slices these are."""
+        self._is_closing = True
+        self._leases.clear()
 
     async def close(self, timeout: float = 5.0) -> None:
         self._is_closing = True

@@ -61,7 +61,8 @@ Key = tuple[str, str, tuple[str, ...]]
 
 class Holder:
     """One budget path of this process. ``lease`` stays the same object for ever, so that it can be kept at hand.
-    ``id``: what the limiter calls it; empty when there is none."""
+    ``id``: what the limiter calls it; empty when there is none. ``frozen``: whether the provider has asked for a pause;
+    ``renewed``: called when the limiter has answered."""
 
     def __init__(self, key: Key, caller: Caller, background: Background, ttl_ms: int, lease: HeldLease) -> None:
         self.key = key
@@ -72,6 +73,7 @@ class Holder:
         self.told: dict[str, Any] = {}
         self.is_closing = False
         self.frozen: Callable[[], bool] = lambda: False
+        self.renewed: Callable[[], None] = lambda: None
         self._caller = caller
         self._background = background
         self._task: asyncio.Task[None] | None = None
@@ -190,6 +192,7 @@ class Holder:
             if not self._is_over:
                 self._take_in(reply)
         self._failures = 0
+        self.renewed()
 
     def _lacks(self, hand: Hand, add: Sequence[int], want: Hand) -> bool:
         """Whether there was less than was wanted, of anything that is limited."""
@@ -277,6 +280,11 @@ class Holder:
             except Exception as again:  # noqa: BLE001 - then it ends there by itself
                 log.warning("lease_not_returned", extra={"budget": self.key[0], "code": type(again).__name__})
         self.id = ""
+
+    def forget(self) -> None:
+        """This process is a copy: what is in hand is its parent's."""
+        self.lease.until = 0
+        self.is_closing = True
 
     def close(self) -> None:
         """Give the lease back, if there is one, and ask for no other."""

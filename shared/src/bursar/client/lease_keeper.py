@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING, Final
 
+from bursar.client import lease_fork
 from bursar.client.background import Background
 from bursar.client.lease_holder import MS, Holder, Key
 from bursar.client.local import FIELDS, Hand, HeldLease
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 class Keeper:
     """All holders of a process. ``threads``: permits are taken and ended in any thread; ``paced``: holders keep the
     pace of their rates, too, instead of spending an advance as they like. ``background``: one task for each lease; they
-    last as long as the demand does, so who waits for the work of a moment does not wait for these."""
+    last as long as the demand does, so who waits for the work of a moment does not wait for these. ``renewed``: called
+    with the name of a budget when the limiter has answered for it."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Keeper:
     ) -> None:
         self.holders: dict[Key, Holder] = {}
         self.ttl_ms = ttl_ms
+        self.renewed: Callable[[str], None] = lambda budget: None
         self._is_on = is_on
         self._running: asyncio.AbstractEventLoop | None = None
         self._caller = caller
@@ -49,6 +53,7 @@ class Keeper:
         kinds = (LockedLease, LockedRateLease) if threads else (HeldLease, RateLease)
         self._make = kinds[paced]
         self.threads = threads
+        lease_fork.watch(self)
 
     def holder(self, key: Key) -> Holder:
         found = self.holders.get(key)
@@ -58,6 +63,7 @@ class Keeper:
             lease = self._make(book, self._clock)
             made = Holder(key, self._caller, self.background, self.ttl_ms, lease)
             made.frozen = partial(self._is_frozen, key[0])
+            made.renewed = partial(self.renewed, key[0])
             found = self.holders.setdefault(key, made)
         return found
 
@@ -100,6 +106,15 @@ class Keeper:
             holder.missed(amounts)
         else:
             loop.call_soon_threadsafe(holder.missed, amounts)
+
+    def forget(self) -> None:
+        """This process is a copy of the one whose leases these are: nothing is taken from them here, or it would be
+        taken twice. It connects by itself if it wants any."""
+        self._is_on = False
+        for holder in self.holders.values():
+            holder.forget()
+            if self.threads:  # the copy of a lock that a thread held, which is not here, is never released
+                holder.lease.book.lock = RLock()
 
     async def close(self, timeout: float = 5.0) -> None:
         """Give all leases back; what cannot be told within the time is left to its end."""

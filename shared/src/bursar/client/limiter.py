@@ -90,6 +90,7 @@ class Limiter:
         clock_of = clock_ns if isinstance(self.clock, SystemClock) else self._clock_ns
         self.keeper = Keeper(self.caller, self.freezes, clock_of, threads=threads, paced=paced, is_on=leases)
         self.away = Away(self.caller, self.background, self.clock, clock_of, self.freezes, threads=threads)
+        self.keeper.renewed = self.away.know
         self._reaper = Reaper(self, self._session)
         self._outstanding: dict[str, Permit] = {}
         self._declared: dict[str, asyncio.Task[None]] = {}
@@ -237,8 +238,8 @@ class Limiter:
         local = None
         if ask.ttl * 1000.0 <= self.keeper.ttl_ms:
             local = self.keeper.take((ask.budget, ask.run or "", ask.also), amounts)
-        if local is None and self.away.is_away:
-            local = self.away.take(ask.budget, amounts)
+        if local is None and self.away.is_away and (not ask.also or self.away.rule(ask.budget) == "open"):
+            local = self.away.take(ask.budget, amounts)  # a slice is one of the budget's own path
         return cast("Permit | None", local)
 
     async def _grant(self, ask: Ask) -> Permit:

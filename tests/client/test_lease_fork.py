@@ -1,0 +1,34 @@
+"""A copy of a process spends nothing that its parent holds."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from bursar.client.lease_keeper import Keeper
+
+HAND = (9, 900, 900, 9, 900, 900, 900)
+CALL = (1, 1, 1, 1, 1, 2, 1)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_forked_process_takes_nothing_from_its_parents_lease(threads: bool) -> None:
+    """Both would spend the same advance; nor does it wait for a lock that one of the parent's threads held."""
+    nobody: Any = None
+    keeper = Keeper(nobody, {}, lambda: 5, threads=threads)  # type: ignore[arg-type]
+    lease = keeper.holder(("b", "", ())).lease
+    lease.book.rules(0b1111111, 0b1000)
+    lease.book.grant(lease, HAND, 10**9, 10**9)
+    with lease.book.lock:
+        child = os.fork()
+        if child == 0:  # nothing of this test may go on here
+            try:
+                os._exit(7 if keeper.take(("b", "", ()), CALL) is None and lease.take(1) is None else 1)
+            finally:
+                os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert lease.hand == HAND
+    assert keeper.take(("b", "", ()), CALL) is not None
