@@ -11,6 +11,7 @@ from bursar.kernel import bugs
 from bursar_breaker import bugs as names
 from tests.breaker import (
     test_counting,
+    test_crowd,
     test_hierarchy,
     test_liars,
     test_machine,
@@ -225,6 +226,12 @@ def test_seeded_bug_breaker_window_by_count_keeps_a_report_too_long_is_caught() 
     """The window by count against the list of all reports."""
     with bugs.switched_on(names.LINE_STAYS), pytest.raises((AssertionError, ExceptionGroup)):
         test_counting.test_the_window_holds_the_last_calls_and_no_more()
+
+
+def test_seeded_bug_breaker_permit_is_given_to_who_was_refused_it_is_caught() -> None:
+    """Nobody uses that permit."""
+    with bugs.switched_on(names.LATE_GRANTED), pytest.raises(AssertionError):
+        test_crowd.test_what_was_refused_is_not_granted_to_a_message_that_comes_late()
 
 
 def test_seeded_bug_breaker_who_stops_sooner_than_the_rule_wants_has_a_voice_is_caught() -> None:

@@ -71,6 +71,10 @@ class Wired:
 
         return receive
 
+    def stall(self, seconds: float) -> None:
+        """It does nothing for so long."""
+        self._free_at = max(self.now, self._free_at) + seconds
+
     def _decide(self, bus: FakeBus, message: Message) -> None:
         _, _, _, verb, principal = message.subject.split(".")
         self.asked[verb] += 1

@@ -263,3 +263,47 @@ def test_a_health_check_tries_a_half_open_target_although_nobody_calls_it() -> N
         assert task.cancelled()
 
     run(history())
+
+
+def test_a_process_asks_one_question_at_a_time() -> None:
+    """Ten calls that want to try a target at the same moment: the answer to the first holds for all."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.free = 0
+            there.change("p", "half_open")
+            await moment()
+            found = await asyncio.gather(*(breaker.enter("p") for _ in range(10)), return_exceptions=True)
+            assert all(isinstance(one, CircuitOpen) for one in found)
+            assert there.count("probe") == 1
+
+    run(history())
+
+
+def test_a_question_that_was_not_answered_is_taken_up_again_and_not_hurried() -> None:
+    """The same request, with pauses that grow; its permit goes back when it is too old to be used."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            there.is_deaf = True
+            for _ in range(80):
+                with pytest.raises(CircuitOpen):
+                    await breaker.enter("p")
+                there.pulse()
+                await moment(0.1)
+            asked = [request.id for verb, request in there.heard if verb == "probe"]
+            assert len(set(asked)) == 1
+            assert 3 <= len(asked) <= 6
+            there.is_deaf = False
+            for _ in range(100):
+                await moment(0.1)
+                if breaker.peek("p").may_probe:
+                    break
+            with pytest.raises(CircuitOpen):
+                await breaker.enter("p")
+            await moment(0.1)
+            assert there.results() == ["cancelled"]
+
+    run(history())

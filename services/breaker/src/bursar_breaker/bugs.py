@@ -35,6 +35,7 @@ STREAK_GOES_ON: Final = "breaker_success_does_not_end_a_streak"
 GROUP_IGNORED: Final = "breaker_group_is_nobodys_matter"
 UNREPEATED: Final = "breaker_changes_are_told_once_only"
 SHARE_UNTOLD: Final = "breaker_share_is_not_told_for_its_budget"
+LATE_GRANTED: Final = "breaker_permit_is_given_to_who_was_refused_it"
 CLAIM_UNCHECKED: Final = "breaker_who_stops_sooner_than_the_rule_wants_has_a_voice"
 STOPPED_UNHEARD: Final = "breaker_who_has_stopped_by_itself_has_no_voice"
 
@@ -68,6 +69,7 @@ NAMES: Final = (
     GROUP_IGNORED,
     UNREPEATED,
     SHARE_UNTOLD,
+    LATE_GRANTED,
     CLAIM_UNCHECKED,
     STOPPED_UNHEARD,
 )

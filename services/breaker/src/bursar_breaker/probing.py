@@ -10,6 +10,11 @@ One fault opens again, for a time that grows. After ``successes`` good results t
 (`bursar_breaker.ramping`) or at once. What says nothing about the target (429, 401, the caller gave up) only gives the
 permit back. A permit that comes back without a change of the circuit is told to everybody at once, so that whoever has
 traffic takes it: a half-open circuit is never stuck for longer than a permit is good for.
+
+A fleet that asks faster than it can be answered would never be: who is answered late has given up, its permit is
+wasted, and all ask again when that is over. So those who are refused are told to spread, the more of them the longer,
+and a message that asks again what was refused already (its answer was late) is refused again: nobody waits for that
+permit any more.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from bursar.contracts.breaker import CHANGED, Probe, Probed
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_breaker import events
-from bursar_breaker.bugs import LEASE_NEVER_ENDS, LOSS_IGNORED, PROBE_OVER_K, STALE_ACCEPTED
+from bursar_breaker.bugs import LATE_GRANTED, LEASE_NEVER_ENDS, LOSS_IGNORED, PROBE_OVER_K, STALE_ACCEPTED
 from bursar_breaker.judging import Found
 from bursar_breaker.lifecycle import CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, PROBE_FAILED, TIME_OVER
 from bursar_breaker.opening import on_a_probe, opening, postponing
@@ -33,6 +38,10 @@ from bursar_breaker.telling import changed, freed, on_the_way
 GOOD: Final = frozenset({"ok", "slow"})
 BAD: Final = frozenset({"timeout", "error", "overload"})
 MAX_LEASES: Final = 50_000
+MAX_REFUSED: Final = 16_384
+SPREAD_MS: Final = 1_000
+EACH_MS: Final = 4
+"""Those who wait for a permit ask again within a second, or so long for each of them if that is longer."""
 
 
 class Expire(NamedTuple):
@@ -56,11 +65,13 @@ def decide_probe(state: State, command: Command, now: int, fence: Fence) -> Outc
     shut = [circuit for _, circuit in stopped if circuit.state in {OPEN, FORCED_OPEN}]
     if shut:
         times = [max(0, circuit.until - now) for circuit in shut if circuit.until]
-        return _refuse(state, body, now, "open", max(times) if len(times) == len(shut) else None)
+        return _refuse(state, command, now, "open", max(times) if len(times) == len(shut) else None)
     if not stopped:
-        return _refuse(state, body, now, "closed", 0)
-    if any(_is_out(state, name) for name, _ in stopped) or len(state.leases) >= MAX_LEASES:
-        return _refuse(state, body, now, "busy", _free_in(state, {name for name, _ in stopped}, now))
+        return _refuse(state, command, now, "closed", 0)
+    is_late = state.refused.get((command.principal, body.target)) == command.request_id and not seeded(LATE_GRANTED)
+    if is_late or any(_is_out(state, name) for name, _ in stopped) or len(state.leases) >= MAX_LEASES:
+        spread = _spread(state, stopped[0][0], command.principal)
+        return _refuse(state, command, now, "busy", _free_in(state, {name for name, _ in stopped}, now), spread)
     key = f"{fence[0]}.{fence[1]}.{fence[2]}"
     ttl = min(state.rules.of(name).probe_ttl_ms for name, _ in stopped)
     covered = [[name, circuit.generation] for name, circuit in stopped]
@@ -78,9 +89,23 @@ def _free_in(state: State, targets: set[str], now: int) -> int | None:
     return max(0, min(ends) - now) if ends else None
 
 
-def _refuse(state: State, body: Probe, now: int, reason: str, retry_in_ms: int | None) -> Refuse:
-    told = on_the_way(state, body.target, now)
-    return Refuse({"ok": False, "reason": reason, "retry_in_ms": retry_in_ms, "circuits": told})
+def _spread(state: State, circuit: str, principal: str) -> int:
+    """For so long all who wait for a permit there may come back."""
+    waiting = state.waiting.setdefault(circuit, set())
+    if len(waiting) < MAX_REFUSED:
+        waiting.add(principal)
+    return max(SPREAD_MS, EACH_MS * len(waiting))
+
+
+def _refuse(
+    state: State, command: Command, now: int, reason: str, retry_in_ms: int | None, spread_ms: int = SPREAD_MS
+) -> Refuse:
+    target = command.body.target
+    if len(state.refused) >= MAX_REFUSED:
+        del state.refused[next(iter(state.refused))]
+    state.refused[command.principal, target] = command.request_id
+    told = {"ok": False, "reason": reason, "retry_in_ms": retry_in_ms, "spread_ms": spread_ms}
+    return Refuse({**told, "circuits": on_the_way(state, target, now)})
 
 
 def apply_lent(state: State, event: Event) -> None:

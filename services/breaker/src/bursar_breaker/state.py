@@ -69,11 +69,12 @@ class Past(NamedTuple):
 
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``quiet_until`` (no probes before, after
-    a loss); the rest is volatile or made from the durable part."""
+    a loss); the rest is volatile or made from the durable part. ``refused``: by agent and target, the last request for
+    a permit that was refused; ``waiting``: by circuit, who was refused one since its last change."""
 
     __slots__ = ("_ways", "agenda", "at", "circuits", "down", "edition", "history", "leases", "lively_until", "lost_at",
-                 "out", "pending", "postponed", "pulsed_at", "pulses", "quiet_until", "revision", "rules", "seed",
-                 "shadows", "shown", "source", "windows")  # fmt: skip
+                 "out", "pending", "postponed", "pulsed_at", "pulses", "quiet_until", "refused", "revision", "rules",
+                 "seed", "shadows", "shown", "source", "waiting", "windows")  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
@@ -94,6 +95,8 @@ class State:
         self.pending: dict[str, Found] = {}
         self.postponed: dict[str, int] = {}
         self.shadows: dict[str, str] = {}
+        self.refused: dict[tuple[str, str], str] = {}
+        self.waiting: dict[str, set[str]] = {}
         self.shown: tuple[int, str] | None = None
         self.lively_until = 0
         self.pulsed_at = -1
@@ -138,6 +141,7 @@ class State:
         if not keeps_window:
             self.windows.forget(target)
         self.pending.pop(target, None)
+        self.waiting.pop(target, None)
         self.shadows.pop(target, None)
         if circuit.until:
             heappush(self.agenda, (circuit.until, "circuit", target))

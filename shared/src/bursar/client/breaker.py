@@ -36,7 +36,7 @@ from bursar.client.breaker_guard import F, guarded, run
 from bursar.client.breaker_health import Check, watch
 from bursar.client.breaker_load import Load, Terms
 from bursar.client.breaker_local import BAD, FAILURES, GOOD, LocalEvidence
-from bursar.client.breaker_probe import ASK_MS, Lease
+from bursar.client.breaker_probe import ASK_MS, SPREAD_MS, Lease
 from bursar.client.breaker_registry import Registry
 from bursar.client.breaker_report import Reporter
 from bursar.client.breaker_verdict import GO, Stopped, Verdict
@@ -49,12 +49,12 @@ from bursar.errors import BursarError
 FIRST_LOOK: Final = 0.25
 """Seconds that the very first call waits, at most, to hear what is open."""
 
-SPREAD_MS: Final = 1_000.0
 FREED_MS: Final = 500.0
-"""Those who were refused a probe ask again within so long of the end of the permit that is out, or of the pulse which
-says that it has come back."""
+"""Those who were refused a probe ask again within so long of the pulse which says that it has come back; or within as
+long as the registry has them spread, if that is more."""
 
 MAX_SPAN: Final = 86_400.0
+MAX_TURNS: Final = 1_024
 What = str | Chain | Sequence[str]
 """What to call: a target, several of which the first that may be called is taken, or a `Breaker.chain`."""
 
@@ -86,6 +86,7 @@ class Breaker:
         self._reporter = Reporter(bus, self.clock, self.registry, self._claims)
         self._load = Load(self.clock, lambda: self.registry.policy)
         self._watching = Background()
+        self._turns: dict[str, asyncio.Lock] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -241,7 +242,7 @@ class Breaker:
         if isinstance(verdict, Stopped):
             if not verdict.may_probe:
                 raise verdict.error()
-            return await self._probe(target, verdict)
+            return await self._probe_in_turn(target, verdict)
         return self._trial(target)
 
     def _trial(self, target: str) -> Entry:
@@ -260,12 +261,24 @@ class Breaker:
         except TimeoutError:
             self.registry.looked.set()  # no call waits again
 
+    async def _probe_in_turn(self, target: str, verdict: Stopped) -> Entry:
+        """One question at a time: what one call of this process is answered holds for its others, too."""
+        if len(self._turns) >= MAX_TURNS:
+            self._turns.clear()
+        async with self._turns.setdefault(verdict.circuit, asyncio.Lock()):
+            now = self.peek(target)
+            if not isinstance(now, Stopped):
+                return self._trial(target)
+            if not now.may_probe:
+                raise now.error()
+            return await self._probe(target, now)
+
     async def _probe(self, target: str, verdict: Stopped) -> Entry:
         """By a permit of the registry. Raises `CircuitOpen`."""
         try:
             found = await self.registry.probe(target)
         except BursarError as error:
-            self._gates.hold_off(verdict.circuit, self.random.uniform(0.5, 1.0) * ASK_MS)
+            self._gates.hold_off(verdict.circuit, self.random.uniform(0.5, 1.0) * self.registry.probe_pause_ms)
             raise verdict.error() from error
         if isinstance(found, Lease):
             return Entry(found)
@@ -273,10 +286,10 @@ class Breaker:
             return Entry()
         wait = ASK_MS if found.retry_in_ms is None else float(found.retry_in_ms)
         if self.registry.has_pulse:
-            wait += self.random.uniform(0.0, SPREAD_MS)
+            wait += self.random.uniform(0.0, found.spread_ms)
         else:
-            wait = min(ASK_MS, wait) * self.random.uniform(0.5, 1.0)
-        self._gates.hold_off(verdict.circuit, wait)
+            wait = max(min(ASK_MS, wait), found.spread_ms - SPREAD_MS) * self.random.uniform(0.5, 1.0)
+        self._gates.hold_off(verdict.circuit, wait, self.random.random() * max(FREED_MS, found.spread_ms - FREED_MS))
         now = self.peek(target)
         raise now.error() if isinstance(now, Stopped) else verdict.error()
 
@@ -373,7 +386,7 @@ class Breaker:
     def freed(self, circuits: Sequence[str]) -> None:
         """Permits have come back there that nobody has asked for: those who wait may, one after the other."""
         for circuit in circuits:
-            self._gates.hold_less(circuit, self.random.uniform(0.0, FREED_MS))
+            self._gates.hold_less(circuit)
 
 
 def _chain_of(what: What) -> Chain:

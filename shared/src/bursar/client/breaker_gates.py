@@ -30,10 +30,12 @@ _NAME: Final = re.compile(NAME)
 
 
 class Hold(NamedTuple):
-    """No probe is asked for before ``until`` (local ms) while the circuit is still the one of this revision."""
+    """No probe is asked for before ``until`` (local ms) while the circuit is still the one of this revision; or only
+    ``freed`` ms after the first word that a permit has come back."""
 
     revision: int
     until: float
+    freed: float = math.inf
 
 
 class Gates:
@@ -144,21 +146,22 @@ class Gates:
 
     # ---- who waits for a probe
 
-    def hold_off(self, circuit: str, ms: float) -> None:
-        """Ask for no probe there for a while, unless the circuit changes: others have them."""
+    def hold_off(self, circuit: str, ms: float, freed: float = math.inf) -> None:
+        """Ask for no probe there for a while, unless the circuit changes: others have them. ``freed``: for how long
+        (ms) after it was heard that a permit is free."""
         row = self._view.known.get(circuit)
         if row is None:
             return
         if len(self._held) >= MAX_KEPT:
             self._held.clear()
-        self._held[circuit] = Hold(row.revision, self._clock.now() + ms)
+        self._held[circuit] = Hold(row.revision, self._clock.now() + ms, freed)
         self.forget()
 
-    def hold_less(self, circuit: str, ms: float) -> None:
-        """A permit has come back there: who waits may ask within so long."""
+    def hold_less(self, circuit: str) -> None:
+        """A permit has come back there: who waits may ask soon. What is said again hurries nobody."""
         hold = self._held.get(circuit)
-        if hold is not None:
-            self._held[circuit] = hold._replace(until=min(hold.until, self._clock.now() + ms))
+        if hold is not None and hold.freed < math.inf:
+            self._held[circuit] = hold._replace(until=min(hold.until, self._clock.now() + hold.freed), freed=math.inf)
             self.forget()
 
     def hold_no_more(self, circuits: tuple[str, ...]) -> None:

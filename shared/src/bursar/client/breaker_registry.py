@@ -144,6 +144,11 @@ class Registry:
         """Ask for a permit. Raises `BreakerUnavailable` or another `BursarError`."""
         return await self._probes.ask(target)
 
+    @property
+    def probe_pause_ms(self) -> float:
+        """How long who was not answered waits before it asks for a permit again."""
+        return self._probes.pause_ms
+
     def tell(self, lease: str, outcome: Outcome, retry_after_ms: int | None) -> None:
         """Say how a probe ended, in the background."""
         self._probes.tell(lease, outcome, retry_after_ms)

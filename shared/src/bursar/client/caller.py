@@ -172,13 +172,18 @@ class Caller:
             subject = self._subjects[verb] = self._subject_of(self._service, verb, self._bus.principal)
         return Call(key, number, subject, _pack(message))
 
-    async def run(self, call: Call, deadline: float) -> Reply:
-        """Repeat ``call`` until it is answered. ``deadline``: local ms.
+    async def run(self, call: Call, deadline: float, *, repeats: bool = True) -> Reply:
+        """Repeat ``call`` until it is answered. ``deadline``: local ms; ``repeats``: False only waits for the answer to
+        what was sent before.
 
         Raises `LimiterUnavailable` at the deadline, or the service's error. Unless it is answered the request stays
         open: run it again, or `give_up`.
         """
         self._open[call._key] = call
+        if not repeats:
+            call._send_at = float("inf")
+        elif call._send_at == float("inf"):
+            call._send_at = self._clock.now()
         try:
             await self._until_answered(call, deadline)
         finally:

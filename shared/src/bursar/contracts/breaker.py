@@ -233,11 +233,13 @@ class ProbeGranted(Message):
 class ProbeRefused(Message):
     """No probe. ``busy``: all are out; the first runs out in ``retry_in_ms``, and a pulse says if one is free before.
     ``open``: not before then. ``closed``: none is needed. ``circuits``: those on the way to the target that are not
-    closed."""
+    closed. ``spread_ms``: those who wait ask again within so long of that moment, each at a time of its own; the more
+    have asked, the longer it is, so that no fleet is too large for the registry."""
 
     ok: Literal[False] = False
     reason: Literal["busy", "open", "closed"]
     retry_in_ms: Amount | None
+    spread_ms: Amount
     circuits: list[CircuitState]
     fence: str
 

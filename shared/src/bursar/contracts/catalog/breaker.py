@@ -199,6 +199,7 @@ WORDS: Final = {
     "lease": Word("Names the permit to probe."),
     "ProbeGranted.ttl_ms": Word("Make the call and report within this time of asking.", "ms"),
     "retry_in_ms": Word("Ask again after this time; null when none is known.", "ms"),
+    "spread_ms": Word("And within this time of then, drawn at random.", "ms"),
     "outcome": Word("How the call ended."),
     "ProbedReply.ok": Word("Whether the result counts."),
     # snapshot and status
