@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bursar.client.local_book import Book
-from bursar.client.local_island import IslandLease, OpenLease
+from bursar.client.local_island import IslandBook, IslandLease, OpenLease
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.contracts.limiter_lease import UNCOVERED, Island, Terms, Uncovered
 from bursar.kernel.decider import Accept, Broadcast, Outcome, Refuse
@@ -174,7 +174,7 @@ def test_calls_without_a_permit_are_not_taken_where_they_are_not_allowed() -> No
 
 def island(amounts: tuple[int, ...], windows: tuple[int, ...], limited: int) -> tuple[IslandLease, list[int]]:
     now = [10**12]
-    lease = IslandLease(Book("b"), lambda: now[0])
+    lease = IslandLease(IslandBook("b"), lambda: now[0])
     lease.hold(amounts, windows, J, limited, now[0] + SLICE_MS * MS, 300 * MS)
     return lease, now
 
@@ -190,6 +190,20 @@ def test_calls_in_flight_of_a_slice_come_back_when_they_end() -> None:
     assert lease.take() is not None
     now[0] += SLICE_MS * MS
     assert lease.take(concurrent=0) is None
+
+
+def test_what_a_call_has_used_beyond_its_reservation_counts_in_the_slice() -> None:
+    """From its end on, for a window; what it has not used does not come back."""
+    lease, now = island((0, 100, 0, 0, 0, 0, 0), (0, WINDOW, 0, 0, 0, 0, 0), 0b10)
+    one, two = lease.take(10, 0, 0, 0), lease.take(10, 0, 0, 0)
+    assert one is not None
+    assert two is not None
+    one.end(input_tokens=75)
+    two.end(input_tokens=1)
+    assert lease.take(16, 0, 0, 0) is None
+    assert lease.take(15, 0, 0, 0) is not None
+    now[0] += (WINDOW + J) * MS + 1
+    assert lease.take(100, 0, 0, 0) is not None
 
 
 def test_a_slice_that_is_kept_remembers_what_it_has_let_pass() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar.client import lease_fork
 from bursar.client.local import Hand, HeldLease
 from bursar.client.local_book import Book
-from bursar.client.local_island import IslandLease, OpenLease
+from bursar.client.local_island import IslandBook, IslandLease, OpenLease
 from bursar.client.local_permit import LocalPermit
 from bursar.client.local_threads import LockedPermit
 from bursar.client.offset import DRIFT
@@ -164,7 +164,7 @@ class Away:
     def _lease(self, budget: str, kind: type[HeldLease]) -> HeldLease:
         lease = self._leases.get(budget)
         if type(lease) is not kind:
-            book = Book(budget)
+            book = IslandBook(budget) if kind is IslandLease else Book(budget)
             book.freezes = self._freezes
             book.lock = RLock() if self._threads else book.lock
             lease = self._leases[budget] = kind(book, self._clock_ns)

@@ -2,7 +2,8 @@
 
 `IslandLease` spends a slice: so much of each dimension in any window, and J beside it. It keeps what it has let pass
 for as long as that may count, to the call, so that no window, wherever it starts, sees more than the slice; calls in
-flight count until they end. Nothing that a call did not use comes back: the window is not looked up again.
+flight count until they end. Nothing that a call did not use comes back: the window is not looked up again. What one
+used beyond its reservation counts from its end on.
 
 `OpenLease` lets everything pass and counts it.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bursar.client.local import CONCURRENT, FIELDS, UNLIMITED, Hand, HeldLease
-from bursar.client.local_book import Book
+from bursar.client.local_book import Book, reserved_of
 from bursar.client.local_permit import LocalPermit
 from bursar.client.time import clock_ns
 
@@ -25,14 +26,16 @@ MAX_KEPT: Final = 100_000
 
 
 class IslandLease(HeldLease):
-    """A slice: ``amounts`` in each of ``windows`` (ms; 0: at any moment) + J, of the dimensions whose bit is set in
-    ``limited``."""
+    """A slice: ``amounts`` in each of ``windows`` (ns, J included; 0: at any moment), of the dimensions whose bit is
+    set in ``limited``. The calls of each window stand in a line of their own, so that a take costs the same however
+    many there are. Its book is an `IslandBook`."""
 
-    __slots__ = ("_calls", "amounts", "limited", "windows")
+    __slots__ = ("_lines", "_spent", "amounts", "limited", "windows")
 
     def __init__(self, book: Book, clock: Callable[[], int] = clock_ns) -> None:
         super().__init__(book, clock)
-        self._calls: deque[tuple[int, Hand]] = deque()
+        self._lines: dict[int, tuple[list[int], deque[tuple[int, Hand]]]] = {}
+        self._spent = [0] * len(FIELDS)
         self.amounts: Sequence[int] = (0,) * len(FIELDS)
         self.windows: Sequence[int] = (0,) * len(FIELDS)
         self.limited = 0
@@ -43,10 +46,12 @@ class IslandLease(HeldLease):
         """Keep this slice; what was let pass before still counts. ``until``, ``good_for``: ns."""
         before = self.amounts[CONCURRENT]
         self.amounts = amounts
-        self.windows = [(window + jitter_ms) * MS if window else 0 for window in windows_ms]
         self.limited = limited
         self.until, self.good_for = until, good_for
         self.concurrent = self.concurrent + amounts[CONCURRENT] - before if limited >> CONCURRENT & 1 else UNLIMITED
+        windows = [(window + jitter_ms) * MS if window else 0 for window in windows_ms]
+        if windows != self.windows:
+            self._line_up(windows)
 
     def take(
         self,
@@ -59,37 +64,68 @@ class IslandLease(HeldLease):
     ) -> LocalPermit | None:
         """As `HeldLease.take`; None also when a window has no room, and for what is limited in flight beside calls."""
         now = self.clock()
-        if len(self._calls) >= MAX_KEPT and not self._forget(now):
-            return None
         self.put(self._left(now))
+        if any(len(calls) >= MAX_KEPT for _, calls in self._lines.values()):
+            return None
         permit = super().take(input_tokens, output_tokens, requests, concurrent, usd_micros, network_bytes)
         if permit is not None:
-            total = input_tokens + output_tokens
-            self._calls.append((now, (requests, input_tokens, output_tokens, 0, usd_micros, total, network_bytes)))
+            self._count(now, reserved_of(permit))
         return permit
+
+    def ended(self, permit: LocalPermit, used: Hand) -> None:
+        """A call has ended; what it has used beyond its reservation counts from now on."""
+        self.concurrent += permit.concurrent
+        r, i, o, c, u, t, b = (max(0, mine - asked) for mine, asked in zip(used, reserved_of(permit), strict=True))
+        if r | i | o | c | u | t | b:
+            self._count(self.clock(), (r, i, o, c, u, t, b))
+
+    def _count(self, now: int, amounts: Hand) -> None:
+        for dimensions, calls in self._lines.values():
+            calls.append((now, amounts))
+            for d in dimensions:
+                self._spent[d] += amounts[d]
+
+    def _line_up(self, windows: Sequence[int]) -> None:
+        """Count what was let pass in these windows."""
+        longest = max(self._lines, default=0)
+        calls = self._lines[longest][1] if longest else ()
+        self.windows, self._lines, self._spent = windows, {}, [0] * len(FIELDS)
+        for d in ALL:
+            if windows[d]:
+                self._lines.setdefault(windows[d], ([], deque(calls)))[0].append(d)
+                self._spent[d] = sum(amounts[d] for _, amounts in calls)
 
     def _left(self, now: int) -> Hand:
         """What each window leaves now."""
-        self._forget(now)
-        left = [self.amounts[d] if self.limited >> d & 1 else UNLIMITED for d in ALL]
-        for at, amounts in self._calls:
-            for d in ALL:
-                if now - at <= self.windows[d]:
-                    left[d] -= amounts[d]
+        for window, (dimensions, calls) in self._lines.items():
+            while calls and now - calls[0][0] > window:
+                _, amounts = calls.popleft()
+                for d in dimensions:
+                    self._spent[d] -= amounts[d]
+        left = [0] * len(FIELDS)
+        for d in ALL:
+            if not self.limited >> d & 1:
+                left[d] = UNLIMITED
+            elif self.windows[d]:
+                left[d] = self.amounts[d] - self._spent[d]
         left[CONCURRENT] = self.concurrent
-        r, i, o, c, u, t, b = (
-            amount if d == CONCURRENT or self.windows[d] or not self.limited >> d & 1 else 0
-            for d, amount in enumerate(left)
-        )
+        r, i, o, c, u, t, b = left
         return (r, i, o, c, u, t, b)
 
-    def _forget(self, now: int) -> int:
-        """Drop the calls that no window can hold any more; returns how many."""
-        longest, gone = max(self.windows), 0
-        while self._calls and now - self._calls[0][0] > longest:
-            self._calls.popleft()
-            gone += 1
-        return gone
+
+class IslandBook(Book):
+    """The book of a slice: every end is told to the lease."""
+
+    __slots__ = ()
+
+    def __init__(self, budget: str) -> None:
+        super().__init__(budget)
+        self.produced = True  # no permit ends without the book
+
+    def _settle(self, permit: LocalPermit, used: Hand) -> None:
+        lease = permit.lease
+        assert isinstance(lease, IslandLease)
+        lease.ended(permit, used)
 
 
 class OpenLease(HeldLease):
