@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,11 +13,20 @@ from typing import Any
 import pytest
 
 from bursar.bus import permissions
+from bursar.bus.codec import _AMOUNTS as CODEC_AMOUNTS
 from bursar.cli.services import GROUP, discover
+from bursar.client.caller import RETRYABLE
 from bursar.contracts.base import Message
 from bursar.contracts.catalog import Kind, Operation, ServiceCatalog, catalogues
 from bursar.contracts.catalog.base import ANSWERED, ROLES, VERSION
-from bursar.contracts.catalog.common import BORDER_ERRORS, ID_ERRORS, STATE_ERRORS, errors_of
+from bursar.contracts.catalog.common import (
+    AMOUNT_ERRORS,
+    AMOUNT_FIELDS,
+    BORDER_ERRORS,
+    ID_ERRORS,
+    STATE_ERRORS,
+    errors_of,
+)
 from bursar.errors import CODES
 from bursar.kernel.spec import ServiceSpec, Verb
 from tests.packaging.test_distributions import FLEET
@@ -109,6 +119,29 @@ def test_every_rejection_is_listed(service: str) -> None:
     listed = {code for operation in CATALOGUES[service].operations for code in errors_of(operation)}
     found = list(rejections(ROOT / "services" / service / "src"))
     assert [(code, place) for code, place in found if code not in listed] == []
+
+
+def test_every_code_that_the_kernel_answers_with_is_listed_for_every_request() -> None:
+    """Whatever it rejects, and whatever the decoder refuses: an agent in another language must know what to do."""
+    kernel = rejections(ROOT / "shared/src/bursar/kernel", "reject", "make_error", "callererror")
+    codec = rejections(ROOT / "shared/src/bursar/bus", "_bad_request", "callererror")
+    decoded = {code for code, place in codec if place.startswith("codec.py")}
+    assert decoded == {*BORDER_ERRORS, *AMOUNT_ERRORS}
+    assert {code for code, _ in kernel} <= {*BORDER_ERRORS, *ID_ERRORS, *STATE_ERRORS}
+    reserve = CATALOGUES["limiter"].verbs("req")["reserve"]
+    assert {*ID_ERRORS, *BORDER_ERRORS, *AMOUNT_ERRORS, *STATE_ERRORS} <= set(errors_of(reserve))
+    assert not {*ID_ERRORS, *AMOUNT_ERRORS} & set(errors_of(CATALOGUES["limiter"].verbs("req")["clock"]))
+    assert AMOUNT_FIELDS == CODEC_AMOUNTS
+
+
+def test_python_and_node_repeat_after_the_same_codes_as_the_page_says() -> None:
+    """One list in three languages."""
+    page = (ROOT / "docs/wire.md").read_text(encoding="utf-8")
+    listed = re.search(r"and the codes (.*?): repeat", page, re.DOTALL)
+    node = re.search(r"NOT_NOW = new Set\(\[(.*?)\]\)", (ROOT / "examples/node-agent/bursar.mjs").read_text())
+    assert listed is not None
+    assert node is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == set(re.findall(r"'(\w+)'", node[1])) == RETRYABLE
 
 
 @pytest.mark.parametrize("service", INSTALLED)

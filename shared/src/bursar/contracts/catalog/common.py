@@ -48,7 +48,13 @@ OWNER: Final = Event("owner", "number of the shard", OwnerBeat, "Which instance 
 BORDER_ERRORS: Final = ("too_large", "bad_encoding", "bad_shape", "bad_request")
 """The payload cannot be a message of this kind; nothing was decided."""
 
-STATE_ERRORS: Final = ("not_ready", "failed_closed", "internal", "bad_fence")
+AMOUNT_ERRORS: Final = ("bad_amount",)
+"""An amount below zero, or too large for the wire."""
+
+AMOUNT_FIELDS: Final = frozenset({"amounts", "usage"})
+"""The fields that hold amounts, wherever they stand in a message."""
+
+STATE_ERRORS: Final = ("not_ready", "failed_closed", "journal_full", "internal", "bad_fence")
 """The service, or the ``seen`` of the caller, is the problem."""
 
 ID_ERRORS: Final = ("id_reused", "already_acked")
@@ -58,7 +64,15 @@ ID_ERRORS: Final = ("id_reused", "already_acked")
 def errors_of(operation: Operation) -> tuple[str, ...]:
     """All codes that an operation may be answered with."""
     named = () if operation.is_query else ID_ERRORS
-    return tuple(dict.fromkeys((*operation.errors, *named, *BORDER_ERRORS, *STATE_ERRORS)))
+    counted = AMOUNT_ERRORS if has_amounts(operation.request) else ()
+    return tuple(dict.fromkeys((*operation.errors, *named, *BORDER_ERRORS, *counted, *STATE_ERRORS)))
+
+
+def has_amounts(message: type[Message]) -> bool:
+    """Whether amounts stand in it, or in what stands in it."""
+    schema = message.model_json_schema()
+    shapes = (schema, *schema.get("$defs", {}).values())
+    return any(not AMOUNT_FIELDS.isdisjoint(shape.get("properties", ())) for shape in shapes)
 
 
 WORDS: Final[Mapping[str, Word]] = {
