@@ -39,20 +39,19 @@ class Node:
         self.directory = directory
         self.control = str(directory / "control")
         self.gate = str(directory / "gate")
+        self.log = directory / "node.log"
         self.line = Proxy(urlsplit(rig.server.url).port or 0)
         self.process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def launch(self) -> None:
         node = [sys.executable, "-m", "bursar_gpu_manager.node", "--name", "h1", "--simulate", "2x16GiB"]
         node += ["--control", self.control, "--gate", self.gate, "--enforce", "--grace", "0.3", "--interval", "0.1"]
-        log = self.directory / "node.log"
-        self._launch(node, log)
-        await until(lambda: b'"started"' in log.read_bytes(), 20, "the probe is at work")
-
-    def _launch(self, command: list[str], log: Path) -> None:
-        with log.open("wb") as out:
+        with self.log.open("wb") as out:
             env = {**os.environ, "BURSAR_URL": self.line.url}
-            self.process = subprocess.Popen(command, env=env, stderr=out, cwd=ROOT)
+            self.process = subprocess.Popen(node, env=env, stderr=out, cwd=ROOT)
+
+    async def is_at_work(self) -> None:
+        await until(lambda: b'"started"' in self.log.read_bytes(), 20, "the probe is at work")
 
     def kill(self) -> None:
         assert self.process is not None
@@ -64,7 +63,7 @@ class Node:
 async def node_of(rig: Rig, directory: Path) -> AsyncIterator[Node]:
     node = Node(rig, directory)
     await node.line.start()
-    await node.start()
+    node.launch()
     try:
         yield node
     finally:
@@ -75,11 +74,15 @@ async def node_of(rig: Rig, directory: Path) -> AsyncIterator[Node]:
 @asynccontextmanager
 async def at_work(tmp_path: Path, *managers: str) -> AsyncIterator[tuple[Rig, Node, Fleet]]:
     """The managers, the node, an agent; both cards are there."""
-    async with manager(tmp_path, BURSAR_GPU_SILENCE_MS="1200", BURSAR_GPU_FRESH_MS="600") as rig:
+    async with (
+        manager(tmp_path, BURSAR_GPU_SILENCE_MS="1200", BURSAR_GPU_FRESH_MS="600") as rig,
+        node_of(rig, tmp_path) as node,  # it starts while the managers do
+        Fleet(None, bus=await rig.bus("ann")) as ann,
+    ):
         await rig.start(*managers)
-        async with node_of(rig, tmp_path) as node, Fleet(None, bus=await rig.bus("ann")) as ann:
-            await when(ann.gpu, lambda told: sum(device.fresh for device in told.devices) == 2)
-            yield rig, node, ann
+        await node.is_at_work()
+        await when(ann.gpu, lambda told: sum(device.fresh for device in told.devices) == 2)
+        yield rig, node, ann
 
 
 async def operate(rig: Rig, verb: str, **fields: object) -> None:
@@ -114,6 +117,7 @@ async def test_two_managers_one_killed_while_a_stranger_and_a_failure_befall_a_c
                 assert b"foreign" in msgpack.packb(alarms[0])
                 rig["a"].kill()
                 await rig["b"].becomes("owner")
+                rig.launch("a")
                 told = await when(ann.gpu, lambda told: told.leases_unknown == 0 and told.leases[0].phase == "active")
                 assert [device.foreign for device in told.devices] == [3 * GIB, 0]
                 other = "SIM-h1-1" if lease.device == FIRST else FIRST
@@ -134,7 +138,6 @@ async def test_two_managers_one_killed_while_a_stranger_and_a_failure_befall_a_c
                 assert judged["h1"]["violations"] == 0
                 await cards.close()
             await lease.release()
-        rig.launch("a")
         await rig["a"].is_up(("standby",))
         final, _ = await rig.walk()
         validate(final.state, final.time)
@@ -168,7 +171,7 @@ async def test_a_host_that_is_cut_off_and_a_card_that_falls_off_the_bus(tmp_path
         await cards.close()
         node.kill()
         await when(ann.gpu, lambda told: all(device.state == "lost" for device in told.devices))
-        await node.start()
+        node.launch()
         await when(ann.gpu, lambda told: all(device.fresh for device in told.devices))
         await second.release()
         await (await ann.gpu.lease(12 * GIB, devices=2)).release()
