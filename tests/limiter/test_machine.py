@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def parts_agree_and_replay_is_equal(self) -> None:
-        self.desk.check()
+        self.desk.agrees()
 
     @invariant()
     def who_waits_is_in_line(self) -> None:
@@ -288,6 +288,7 @@ class Machine(RuleBasedStateMachine):
             self.note_answers()
         assert not self.parked
         assert not self.desk.state.live
+        self.desk.check()
 
 
 TestLimiter = Machine.TestCase

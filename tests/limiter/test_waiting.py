@@ -267,3 +267,44 @@ def test_waiters_that_left_do_not_pile_up() -> None:
         assert isinstance(granted, Accept)
         desk.settle(granted.reply["reservation"])
     assert len(desk.state.deadlines) < 200
+
+
+def test_who_may_not_overtake_is_told_what_the_first_one_waits_for() -> None:
+    """It would fit by itself; asking again at once would be in vain."""
+    desk = Desk(SPEC)
+    desk.granted(input_tokens=900)
+    at = desk.refused(input_tokens=200)["retry_at_ms"]
+    parked(wait(desk, "w", 5000, 200))
+    reply = desk.refused(concurrent=1)
+    assert (reply["object"], reply["dimension"], reply["level"]) == ("b", "input_tokens", 900)
+    assert reply["retry_at_ms"] == at
+    assert "may not be overtaken" in reply["text"]
+
+
+def test_who_comes_when_the_first_one_is_about_to_go_tries_again_after_that() -> None:
+    """It fits now, and has not been handed out yet."""
+    desk = Desk(SPEC)
+    calls = [desk.granted(concurrent=1) for _ in range(2)]
+    parked(wait(desk, "w", 5000, calls=1))
+    desk.settle(calls[0])
+    reply = desk.refused(input_tokens=1)
+    assert (reply["object"], reply["dimension"], reply["retry_in_ms"]) == ("b", "concurrent", 1)
+    assert "may not be overtaken" in reply["text"]
+
+
+def test_who_may_not_overtake_at_an_object_beside_the_tree_is_told_so() -> None:
+    """The host has one place, which the eldest waits for; a transfer that needs none stands behind him."""
+    limits = {"concurrent": LimitSpec(limit=1, window_ms=0), "network_bytes": LimitSpec(limit=900, window_ms=1000)}
+    host = BudgetSpec.model_validate({"name": "host", "limits": limits, "jitter_ms": 0})
+    desk = Desk(SPEC, host)
+
+    def ask(name: str, ms: int, **amounts: int) -> Outcome:
+        body = Amounts.model_validate({"requests": 0, "concurrent": 0, **amounts})
+        return desk.ask(Reserve(id=name, budget="b", amounts=body, wait_ms=ms, also=("host",)))
+
+    assert isinstance(ask("first", 0, concurrent=1), Accept)
+    parked(ask("second", 5000, concurrent=1))
+    refused = ask("third", 0, network_bytes=1)
+    assert isinstance(refused, Refuse)
+    assert (refused.reply["object"], refused.reply["dimension"]) == ("host", "concurrent")
+    assert refused.reply["retry_in_ms"] > 0

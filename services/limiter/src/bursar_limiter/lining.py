@@ -41,6 +41,14 @@ def must_wait(state: State, path: Path) -> bool:
     return any(link.name in state.gates and _eldest(state.gates[link.name]) is not None for link in path.links)
 
 
+def first_at(state: State, node: Budget, now: int) -> Waiter | None:
+    """Who may not be overtaken at one object, of the tree or beside it."""
+    if node.has_line and not node.line.is_idle:
+        return node.line.head(now)
+    gate = state.gates.get(node.name)
+    return None if gate is None else _eldest(gate)
+
+
 def stand(state: State, path: Path, waiter: Waiter, now: int) -> None:
     """Join the line of the budget that the request names."""
     leaf = path.leaf

@@ -38,6 +38,19 @@ def obstacle(path: Path, amounts: Quantities, now: int, ahead: Quantities) -> Ob
     return Obstacle(worst, binding, where)
 
 
+def waits_for(node: Budget, amounts: Quantities, now: int) -> Obstacle:
+    """What the first in line at an object waits for; what it asks for there, when it is about to be granted."""
+    asked = [meter for meter in node.meters if amounts[meter.index]]
+    worst, binding = now + 1, asked[0] if asked else None
+    for meter in asked:
+        at = meter.earliest(now, amounts[meter.index], 0, node)
+        if at is None:
+            return Obstacle(None, meter, node)
+        if at > worst:
+            worst, binding = at, meter
+    return Obstacle(worst, binding, node)
+
+
 def fits_at(path: Path, amounts: Quantities, now: int) -> int | None:
     """When it will fit if nothing else happens; None: no time helps."""
     return obstacle(path, amounts, now, NOTHING).retry_at
@@ -128,6 +141,8 @@ def _why(path: Path, reason: str, amounts: Quantities, now: int, what: Obstacle)
     if counted + amount > meter.limit:
         used = f"{counted} of {meter.limit} {words} of budget {name} are used{_within(meter)}"
         return f"{used}, and {amount} more do not fit."
+    if not amount or meter.fits(now, amount):
+        return f"Others stand in line for the {words} of budget {name}, and may not be overtaken."
     return f"The {words} of budget {name} are spread over time, and {amount} more would come too early."
 
 

@@ -14,7 +14,7 @@ from bursar_limiter.budget import MAX_HELD
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, from_amounts, made
 from bursar_limiter.parts import PARTS
 from bursar_limiter.path import Path
-from bursar_limiter.refusal import obstacle, refused, soonest, too_large
+from bursar_limiter.refusal import Obstacle, obstacle, refused, soonest, too_large, waits_for
 from bursar_limiter.settling import unknown_budget
 from bursar_limiter.state import WITHDRAWN, State
 from bursar_limiter.waiting import Waiter
@@ -164,7 +164,19 @@ def _refuse(
     for part in PARTS:
         part.refused(state, path.leaf.name)
     others = others or _ahead(path, command.principal, now)
-    return Refuse(refused(path, reason, amounts, now, (ahead, others), obstacle(path, amounts, now, others)))
+    what = obstacle(path, amounts, now, others)
+    if what.node is None and state.standing and reason != "withdrawn":
+        what = _behind(state, path, now) or what
+    return Refuse(refused(path, reason, amounts, now, (ahead, others), what))
+
+
+def _behind(state: State, path: Path, now: int) -> Obstacle | None:
+    """It would fit, but for those who may not be overtaken: what the first of them waits for."""
+    for node in path.nodes:
+        first = lining.first_at(state, node, now)
+        if first is not None:
+            return waits_for(node, first.amounts, now)
+    return None
 
 
 def _ahead(path: Path, principal: str, now: int) -> Quantities:
