@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from bench.echo import SUBJECT as ECHO
 from bench.figures import median, quantile, say
 from bench.stack import BUDGET
+from bursar.contracts.base import request_subject
 
 PRINCIPAL = "bench"
 TIMEOUT = 10.0
@@ -57,6 +58,8 @@ def _text(value: bytes) -> bytes:
 _ID = _text(b"id")
 _RESERVATION = _text(b"reservation")
 _OK = _text(b"ok") + b"\xc3"
+_SETTLE = request_subject("limiter", "settle", PRINCIPAL)
+_RESERVE = request_subject("limiter", "reserve", PRINCIPAL)
 AMOUNTS = {"input_tokens": 1000, "output_tokens": 100}
 USAGE = {"input_tokens": 900, "output_tokens": 40}
 
@@ -81,19 +84,18 @@ class Decisions:
     async def one(self) -> None:
         self._next += 1
         request_id = _ID + _text(b"%s-%d" % (self._session, self._next))
-        if self._open:
+        is_settlement = bool(self._open)
+        if is_settlement:
             payload = b"".join((b"\x83", request_id, _RESERVATION, _text(self._open.pop()), self._settle))
-            await self._ask("settle", payload)
         else:
-            answer = await self._ask("reserve", b"".join((b"\x83", request_id, self._reserve)))
-            at = answer.index(_RESERVATION) + len(_RESERVATION)
-            self._open.append(answer[at + 1 : at + 1 + (answer[at] & 0x1F)])
-
-    async def _ask(self, verb: str, payload: bytes) -> bytes:
-        answer = await self._client.request(f"bursar.req.limiter.{verb}.{PRINCIPAL}", payload, TIMEOUT)
-        if _OK not in answer.data:
-            raise RuntimeError(f"not decided: {answer.data!r} {answer.headers}")
-        return answer.data
+            payload = b"".join((b"\x83", request_id, self._reserve))
+        answer = await self._client.request(_SETTLE if is_settlement else _RESERVE, payload, TIMEOUT)
+        data = answer.data
+        if _OK not in data:
+            raise RuntimeError(f"not decided: {data!r} {answer.headers}")
+        if not is_settlement:
+            at = data.index(_RESERVATION) + len(_RESERVATION)
+            self._open.append(data[at + 1 : at + 1 + (data[at] & 0x1F)])
 
 
 async def echo_once(client: Client, payload: bytes) -> None:
