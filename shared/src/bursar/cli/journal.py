@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -17,16 +16,13 @@ import typer
 from bursar.bus.base import BusError
 from bursar.bus.connection import connect
 from bursar.cli.agent import HomeOption, default_home, fail
+from bursar.cli.journal_check import nothing_from, replayed, verdict
 from bursar.client.target import resolve
 from bursar.errors import BursarError
-from bursar.kernel.audit import ChainCheck
 from bursar.kernel.decider import Decider
-from bursar.kernel.entry import Entry, decode, is_recovery
-from bursar.kernel.errors import CorruptSnapshot, KernelError
-from bursar.kernel.fold import Folded, Follower, Head
+from bursar.kernel.entry import Entry, decode
+from bursar.kernel.errors import CorruptEntry, KernelError
 from bursar.kernel.journal.jetstream import JetStreamJournal
-from bursar.kernel.loader import base_of, read_snapshot
-from bursar.kernel.snapshot import Manifest
 
 journal = typer.Typer(
     name="journal",
@@ -72,7 +68,7 @@ def show(
     last: Annotated[int | None, typer.Option("--last", min=1, help="Only the last so many entries.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per entry.")] = False,
 ) -> None:
-    """List entries in words: sequence, fence, time, and each decision with its events.
+    """List entries in words: sequence, fence, time, and each decision with its events. Status 1 when one is damaged.
 
     \b
     Examples:
@@ -83,12 +79,22 @@ def show(
 
     async def work(stored: JetStreamJournal) -> None:
         rows = [row async for row in stored.read(max(0, start - 1))]
+        if not rows:
+            typer.echo(await nothing_from(stored, start), err=True)
+        damaged = False
         for sequence, payload in rows[-last:] if last else rows:
-            entry = decode(payload)
+            try:
+                entry = decode(payload)
+            except CorruptEntry as error:
+                damaged = True
+                typer.echo(f"{sequence:>8}  WRONG: {error}", err=as_json)
+                continue
             if as_json:
                 typer.echo(json.dumps(_as_json(sequence, entry, decider)))
             else:
                 _print(sequence, entry, decider)
+        if damaged:
+            raise typer.Exit(1)
 
     _run(Place(service, shard, home, url, creds), work)
 
@@ -145,15 +151,7 @@ def verify(
     decider = decider_of(service)
 
     async def work(stored: JetStreamJournal) -> None:
-        check = ChainCheck()
-        async for sequence, payload in stored.read(0):
-            check.feed(sequence, payload)
-        for finding in check.findings:
-            typer.echo(f"{'WRONG' if finding.bad else 'note '} {finding.sequence}: {finding.text}")
-        sound = check.is_sound and await _snapshots_agree(stored, decider)
-        words = f"{check.entries} entries, {check.decisions} decisions, {check.events} events"
-        typer.echo(f"{'sound' if sound else 'NOT SOUND'}: {words}")
-        if not sound:
+        if not await verdict(stored, decider, typer.echo):
             raise typer.Exit(1)
 
     _run(Place(service, shard, home, url, creds), work)
@@ -170,50 +168,6 @@ def decider_of(service: str) -> Decider[Any]:
         fail(f"the service {service!r} is not installed here, so its journal cannot be read in words")
     decider: Decider[Any] = point.load().decider()
     return decider
-
-
-async def replayed(stored: JetStreamJournal, decider: Decider[Any], at: int | None) -> Follower:
-    """The state after entry ``at`` (None: the last): from the newest snapshot that is not later, entry by entry.
-
-    Raises `KernelError` when the entries that lead there are purged or damaged.
-    """
-    manifests = await stored.manifests()
-    first = next((manifest for manifest in manifests if at is None or manifest.sequence <= at), None)
-    return await _replayed_from(stored, decider, first, at)
-
-
-async def _replayed_from(
-    stored: JetStreamJournal, decider: Decider[Any], first: Manifest | None, at: int | None
-) -> Follower:
-    if first is None:
-        follower = Follower(Folded(decider))
-    else:
-        follower = Follower(await read_snapshot(stored, first, decider), Head(first.sequence, first.hash, ""))
-    async for sequence, payload in stored.read(follower.head.sequence):
-        if at is not None and sequence > at:
-            break
-        base = await base_of(stored, payload, decider) if is_recovery(payload) else None
-        if base is not None:
-            follower = Follower(base, Head(0, decode(payload).prev, ""))
-        follower.follow(sequence, payload, base)
-    return follower
-
-
-async def _snapshots_agree(stored: JetStreamJournal, decider: Decider[Any]) -> bool:
-    """Whether each snapshot, replayed to the next one, gives that one's bytes."""
-    manifests = (await stored.manifests())[::-1]
-    agree = True
-    for older, newer in itertools.pairwise(manifests):
-        try:
-            wanted = (await read_snapshot(stored, newer, decider)).dump()
-            same = wanted == (await _replayed_from(stored, decider, older, newer.sequence)).folded.dump()
-        except KernelError as error:
-            typer.echo(f"WRONG snapshot {newer.id}: {error}")
-            agree = False
-            continue
-        agree &= same
-        typer.echo(f"note  snapshot {newer.id} {'agrees with' if same else 'DIFFERS from'} the replay from {older.id}")
-    return agree
 
 
 # ---- printing
@@ -271,5 +225,5 @@ def _run(place: Place, work: Callable[[JetStreamJournal], Coroutine[Any, Any, No
 
     try:
         asyncio.run(main())
-    except (BusError, BursarError, KernelError, CorruptSnapshot, OSError) as error:
+    except (BusError, BursarError, KernelError, OSError) as error:
         fail(str(error))
