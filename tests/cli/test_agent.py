@@ -130,3 +130,25 @@ def test_trust_prints_no_secret(bursar: Callable[..., Result], tmp_path: Path) -
         assert path.read_text().strip() not in page.stdout
     assert page.stdout.startswith("operator: ")
     assert all(account in page.stdout for account in home.trust().accounts)
+
+
+def test_a_path_with_spaces_is_printed_so_that_a_shell_can_read_it(
+    bursar: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Standard output has the bare path for scripts; the line to paste is quoted."""
+    home = create_home(tmp_path / "my home")
+    result = bursar("agent", "add", "alice", "--home", home.path)
+    assert result.stdout == f"{home.creds('alice')}\n"
+    assert f"export BURSAR_CREDS='{home.creds('alice')}'" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below", "/proc/nowhere"])
+def test_a_home_that_cannot_be_made_is_told_in_one_sentence(
+    place: str, bursar: Callable[..., Result], tmp_path: Path
+) -> None:
+    """A file in its place, or a directory that nobody may write to: no traceback, and status 1."""
+    (tmp_path / "a-file").write_text("")
+    result = bursar("up", "--home", tmp_path / place, "--port", "0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"bursar: cannot work in {tmp_path / place}: ")
+    assert result.stderr.count("\n") == 1

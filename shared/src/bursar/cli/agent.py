@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,6 +23,12 @@ agents = typer.Typer(
 
 def default_home() -> Path:
     return Path(os.environ.get("BURSAR_HOME", ".bursar"))
+
+
+_USE = """
+Use it:
+  export BURSAR_CREDS={path}
+  python my_agent.py       # async with bursar.connect() ..."""
 
 
 @agents.command("add")
@@ -48,8 +55,7 @@ def add(
     except (HomeError, ValueError) as error:
         fail(str(error))
     typer.echo(path)
-    typer.echo(f"\nUse it:\n  export BURSAR_CREDS={path}\n  python my_agent.py       # async with bursar.connect() ...",
-               err=True)  # fmt: skip
+    typer.echo(_USE.format(path=shlex.quote(str(path))), err=True)
     if force:
         typer.echo("The previous credentials are void after the next start of the server.", err=True)
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shlex
 import signal
 import sys
 import time
@@ -69,7 +70,9 @@ class Site:
 
 def up(
     home: HomeOption = default_home(),  # noqa: B008 - read once, at start
-    port: Annotated[int, typer.Option(help="Port of the embedded NATS server; 0 takes a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the embedded NATS server; 0 takes a free one.")
+    ] = DEFAULT_PORT,
     nats: Annotated[str | None, typer.Option(help="Use this NATS server instead of an embedded one.")] = None,
     creds_dir: Annotated[
         Path | None, typer.Option(help="With --nats: where the .creds files of the principals are.")
@@ -123,6 +126,8 @@ def up(
         asyncio.run(run(options, _say))
     except (BusError, HomeError, ProvisionError, ServerError, StoreInUse) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"cannot work in {home}: {error}")
 
 
 def register(app: typer.Typer) -> None:
@@ -276,11 +281,12 @@ async def _metrics(site: Site, bus: NatsBus, wanted: int) -> list[str]:
 
 
 def _tell_how(site: Site, options: UpOptions, metrics: list[str], echo: Echo) -> None:
-    home = site.home.path
-    written = write_contexts(home, options.context, site.url, site.creds_dir / "ops.creds")
-    reach = f"--context {options.context}" if len(written) > 1 else f"--context {written[0]}"
+    home = shlex.quote(str(site.home.path))
+    creds = shlex.quote(str(site.home.creds("alice")))
+    written = write_contexts(site.home.path, options.context, site.url, site.creds_dir / "ops.creds")
+    reach = f"--context {options.context}" if len(written) > 1 else f"--context {shlex.quote(str(written[0]))}"
     prometheus = "".join(f"\n  {'' if number else 'Metrics':<14}  {url}" for number, url in enumerate(metrics))
-    echo(_CONNECT.format(url=site.url, home=home, reach=reach, metrics=prometheus))
+    echo(_CONNECT.format(url=site.url, home=home, creds=creds, reach=reach, metrics=prometheus))
 
 
 _CONNECT = """
@@ -293,7 +299,7 @@ Bursar is up: {url}, state in {home}
   Add an agent    bursar agent add alice --home {home}
                   bursar agent add worker-1 --role worker --home {home}
                   bursar agent add gpu-host-1 --role node --home {home}     # the probes of another host
-  Use it          export BURSAR_URL={url} BURSAR_CREDS={home}/creds/alice.creds
+  Use it          export BURSAR_URL={url} BURSAR_CREDS={creds}
 
                   async with bursar.connect() as fleet:
                       async with fleet.limiter.reserve("demo", input_tokens=800, output_tokens=200) as permit:
