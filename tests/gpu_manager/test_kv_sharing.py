@@ -67,6 +67,7 @@ def test_what_is_promised_is_there_and_what_is_free_is_lent() -> None:
     refused = desk.join("c", 20, 20)
     assert isinstance(refused, Refuse)
     assert wire.KvRefused.model_validate({**refused.reply, "fence": FENCE}).lendable == 10
+    assert not desk.pages("a", take=71).taken
     assert desk.pages("a", take=70).taken
     assert not desk.pages("b", take=51).taken
     assert desk.wanted() == []

@@ -13,7 +13,7 @@ from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_gpu_manager.bugs import NAMES
 from bursar_gpu_manager.simulated import GIB
-from tests.gpu_manager import test_alarming, test_caching, test_gate, test_observing, test_purposes
+from tests.gpu_manager import test_alarming, test_caching, test_gate, test_kv_sharing, test_observing, test_purposes
 from tests.gpu_manager.desk import Desk
 from tests.gpu_manager.test_machine import Machine
 from tests.simulation.run import WORKLOADS
@@ -140,6 +140,11 @@ def test_seeded_bug_gpu_dead_users_hold_weights_is_caught() -> None:
     is_caught(
         "gpu_dead_users_hold_weights", test_caching.test_what_a_dead_agent_used_or_was_loading_is_not_held_for_ever
     )
+
+
+def test_seeded_bug_gpu_promised_pages_are_lent_is_caught() -> None:
+    """What an engine was promised is not lent to another."""
+    is_caught("gpu_promised_pages_are_lent", test_kv_sharing.test_what_is_promised_is_there_and_what_is_free_is_lent)
 
 
 def is_caught(bug: str, test: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ NAMES = (
     "gpu_unseen_weights_are_gone",
     "gpu_copy_outlives_its_lease",
     "gpu_dead_users_hold_weights",
+    "gpu_promised_pages_are_lent",
 )
 
 declare(*NAMES)
