@@ -73,8 +73,8 @@ class State:
     a permit that was refused; ``waiting``: by circuit, who was refused one since its last change."""
 
     __slots__ = ("_ways", "agenda", "at", "circuits", "down", "edition", "history", "leases", "lively_until", "lost_at",
-                 "out", "pending", "postponed", "pulsed_at", "pulses", "quiet_until", "refused", "revision", "rules",
-                 "seed", "shadows", "shown", "source", "waiting", "windows")  # fmt: skip
+                 "out", "pending", "postponed", "pulsed_at", "quiet_until", "refused", "rested", "rested_at",
+                 "revision", "rules", "seed", "shadows", "shown", "source", "waiting", "windows")  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
@@ -100,7 +100,8 @@ class State:
         self.shown: tuple[int, str] | None = None
         self.lively_until = 0
         self.pulsed_at = -1
-        self.pulses = (0, 0)
+        self.rested = 0
+        self.rested_at = 0
         self._ways: dict[str, tuple[str, ...]] = {}
 
     def state_of(self, target: str) -> CircuitName:

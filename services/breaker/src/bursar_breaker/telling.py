@@ -37,9 +37,11 @@ from bursar_breaker.state import LIVELY_MS, Circuit, Lease, State
 from bursar_breaker.window import FAILING, SLOW, permille
 
 LIVELY_PULSE_MS: Final = 100
-LIVELY_PULSES: Final = 6
-"""From one pulse to the next after a change, and at most so many in a second: most of them soon after the change, and
-yet no more for a registry in which something changes all the time."""
+LIVELY_PULSES: Final = 8
+LIVELY_REST_MS: Final = 500
+"""From one pulse to the next after a change; so many in a row, and then one more each half second: a single change is
+repeated soon and often, and a registry in which something changes all the time says no more than three in a second.
+Each goes to all, and stands in the way of the next change."""
 
 NEVER: Final = Circuit(CLOSED, -1, 0, 0, 0, "", -1)
 
@@ -69,12 +71,15 @@ def changed(state: State, target: str, circuit: Circuit, now: int) -> list[Broad
 
 def pulse(state: State, now: int) -> Broadcast | None:
     """How far the registry is; None when it was said a moment ago."""
-    second, count = state.pulses
-    count = count if second == now // 1_000 else 0
-    due = LIVELY_PULSE_MS if now <= state.lively_until and count < LIVELY_PULSES else PULSE_MS
-    if 0 <= now - state.pulsed_at < due - LIVELY_PULSE_MS // 2:
-        return None
-    state.pulsed_at, state.pulses = now, (now // 1_000, count + 1)
+    rested = min(LIVELY_PULSES * LIVELY_REST_MS, state.rested + max(0, now - state.rested_at))
+    state.rested, state.rested_at = rested, now
+    since = now - state.pulsed_at
+    is_early = 0 <= since < PULSE_MS - LIVELY_PULSE_MS // 2
+    if is_early:
+        if now > state.lively_until or rested < LIVELY_REST_MS or since < LIVELY_PULSE_MS // 2:
+            return None
+        state.rested -= LIVELY_REST_MS
+    state.pulsed_at = now
     return _pulse(state, now, frozenset())
 
 
