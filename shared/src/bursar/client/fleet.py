@@ -173,7 +173,8 @@ def connect(
 
     ``url``, ``creds``, ``home``, ``name``: see `bursar.client.target`; none is needed when BURSAR_CREDS is set or
     ``./.bursar`` has one agent. ``patience``: seconds to keep asking a service that does not answer. ``local_trip``:
-    so many failures in a row shut a target in this process ahead of the fleet (0: only while the registry is away).
+    so many failures in a row shut a target in this process ahead of the fleet, never fewer than its rule wants of the
+    fleet, and none where it wants none (0: only while the registry is away).
 
     Raises `NoCredentials` here; entering raises `bursar.bus.base.ConnectFailed`.
     """
