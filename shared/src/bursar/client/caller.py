@@ -41,6 +41,9 @@ NUDGE: Final = 20.0
 RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "journal_full", "internal", "too_many"})
 """Error codes that a later attempt may not meet."""
 
+STRAYS: Final = 1_024
+"""Requests that were sent more than once and not accepted, of which a copy may still be."""
+
 FenceKey = tuple[int, int, int]
 _pack = msgpack.Packer().pack
 
@@ -97,7 +100,7 @@ class Call:
 class Caller:
     """Asks one service as one principal. ``lost_data`` is called when answers show a higher incarnation;
     ``subject`` makes the subject of a request from service, verb and principal; ``unavailable`` is what is raised when
-    nobody answers in time."""
+    nobody answers in time. ``stray`` is called with what was accepted after the same request had ended otherwise."""
 
     def __init__(
         self,
@@ -119,6 +122,8 @@ class Caller:
         self._session = session or Session()
         self._random = spread or random.Random()
         self.lost_data = lost_data
+        self.stray: Callable[[dict[str, Any]], None] | None = None
+        self._strays: dict[str, None] = {}
         self.offsets = Offsets()
         self.seen: FenceKey = (0, 0, 0)
         self._seen_text: str | None = None
@@ -201,6 +206,10 @@ class Caller:
         if call._number:
             self._session.end(call._number)
             call._number = 0
+            if self.stray is not None and call._silent > 1 and not _is_accepted(call._answered):
+                self._strays[call._key] = None
+                if len(self._strays) > STRAYS:
+                    del self._strays[next(iter(self._strays))]
 
     async def _until_answered(self, call: Call, deadline: float) -> None:
         while call._answered is None:
@@ -252,9 +261,12 @@ class Caller:
     # -- answers
 
     def _on_message(self, msg: Msg) -> None:
-        call = self._open.get(msg.subject[len(self._prefix) :])
+        key = msg.subject[len(self._prefix) :]
+        call = self._open.get(key)
         if call is None or call._answered is not None:
             self.late += 1
+            if key in self._strays:
+                self._take_stray(key, msg)
             return
         headers = msg.headers
         if headers is not None and headers.get("Status") == "503" and not msg.data:
@@ -265,6 +277,16 @@ class Caller:
         except BadReply as error:
             call._answered = error
         call.wake()
+
+    def _take_stray(self, key: str, msg: Msg) -> None:
+        """A refusal is not remembered, so another copy of the same request may have been accepted after it."""
+        try:
+            body = _read(msg.data)
+        except BadReply:
+            return
+        if body.get("ok") is True and self.stray is not None:
+            del self._strays[key]
+            self.stray(body)
 
     def _take(self, call: Call, body: dict[str, Any]) -> None:
         error = body.get("error")
@@ -298,6 +320,10 @@ class Caller:
             if call._answered is None:
                 call._send_at = min(call._send_at, soon + self._random.uniform(0.0, NUDGE))
                 call.wake()
+
+
+def _is_accepted(answered: Reply | Exception | None) -> bool:
+    return isinstance(answered, Reply) and answered.body.get("ok") is True
 
 
 def _read(data: bytes) -> dict[str, Any]:

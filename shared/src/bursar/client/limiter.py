@@ -92,6 +92,7 @@ class Limiter:
         self.away = Away(self.caller, self.background, self.clock, clock_of, self.freezes, threads=threads)
         self.keeper.renewed = self.away.know
         self._reaper = Reaper(self, self._session)
+        self.caller.stray = self._reaper.stray
         self._outstanding: dict[str, Permit] = {}
         self._declared: dict[str, asyncio.Task[None]] = {}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.caller import Call
 from bursar.client.permit import Ask
 from bursar.client.session import Session
+from bursar.contracts.base import MAX_INT
+from bursar.contracts.limiter import DIMENSIONS
 from bursar.errors import BursarError
 
 if TYPE_CHECKING:
@@ -42,6 +44,27 @@ class Reaper:
             caller.give_up(call)
         if reply.body.get("ok") is True:
             await self._limiter.permit_of(ask, reply).cancel()
+
+    def stray(self, body: dict[str, Any]) -> None:
+        """A copy of a request was granted, after its caller had been told that it was refused: all goes back."""
+        if "send_by_at_ms" in body:
+            fields = {"reservation": body["reservation"], "outcome": "cancelled", "usage": None}
+            self._limiter.background.spawn(self._give_back("settle", fields))
+        elif "renew_in_ms" in body and "over" not in body:
+            none = (0,) * len(DIMENSIONS)
+            account = {"hand": none, "unused": body["add"], "done": none, "open": none}
+            fields = {"lease": body["lease"], "period": MAX_INT, **account}
+            self._limiter.background.spawn(self._give_back("return", fields))
+
+    async def _give_back(self, verb: str, fields: dict[str, Any]) -> None:
+        caller = self._limiter.caller
+        call = caller.request(verb, fields)
+        try:
+            await caller.run(call, self._limiter.clock.now() + REAP)
+        except BursarError:
+            return
+        finally:
+            caller.give_up(call)
 
     async def _withdraw(self, reserve: Call, ask: Ask) -> str:
         """What the limiter says has become of a request; "unknown" when its own answer has to tell."""
