@@ -24,6 +24,7 @@ from bursar.contracts.base import Request
 from bursar.contracts.catalog import Kind, Operation, ServiceCatalog, catalogues
 from bursar.contracts.catalog.common import OWNER, errors_of
 from bursar.errors import CODES
+from tests.bus.support import Awake
 from tests.examples.installation import ROOT, Installation
 
 CATALOGUES = {catalog.name: catalog for catalog in catalogues()}
@@ -128,9 +129,9 @@ class Talker:
 
     async def until(self, what: str, try_it: Callable[[], Any], check: Callable[[Any], bool]) -> Any:
         """Ask again until the answer is as wanted."""
-        deadline = time.monotonic() + WITHIN
+        awake = Awake(1.0)
         while not check(answer := await try_it()):
-            assert time.monotonic() < deadline, f"not in time: {what}; last {answer}"
+            assert awake.spent() < WITHIN, f"not in time: {what}; last {answer}"
             await asyncio.sleep(0.02)
         return answer
 

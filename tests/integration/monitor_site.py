@@ -26,6 +26,7 @@ from bursar.contracts.base import Message, admin_subject, event_subject, request
 from bursar.contracts.monitor import AlertChanged
 from bursar.contracts.monitor_picture import Status, StatusReply
 from bursar.errors import BursarError
+from tests.bus.support import Awake
 from tests.integration.support import ROOT, Instance
 
 HOST = "host-a"
@@ -143,12 +144,12 @@ class Site:
 
     async def sees(self, check: Any, within: float, what: str) -> StatusReply:
         """Wait until the picture satisfies ``check``."""
-        async with asyncio.timeout(within):
-            while True:
-                reply = await self.status()
-                if reply is not None and check(reply):
-                    return reply
-                await asyncio.sleep(0.05)
+        awake = Awake(1.0)
+        while awake.spent() < within:
+            reply = await self.status()
+            if reply is not None and check(reply):
+                return reply
+            await asyncio.sleep(0.05)
         raise AssertionError(what)
 
     async def page(self, instance: str, path: str) -> tuple[int, str]:
