@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def demo(
         plan = make_plan(arrivals, source, _wishes(seconds, agents, processes, window, kills, seed))
     except (BadTrace, PlanError) as error:
         fail(str(error))
+    _check_places(out, json_file)
     _introduce(console, plan)
     with tempfile.TemporaryDirectory(prefix="bursar-demo-", ignore_cleanup_errors=True) as folder:
         try:
@@ -130,6 +132,20 @@ def _wishes(seconds: float, agents: int, processes: int, window: str, kills: int
     return Wishes(
         seconds=seconds, agents=agents, processes=processes, window=kinds[window], kills=kills, seed=seed
     )  # fmt: skip
+
+
+def _check_places(out: Path, json_file: Path | None) -> None:
+    """Make the folders now and end when nothing can be written there: nobody wants to learn that after the run."""
+    try:
+        for folder in (out, *([json_file.parent] if json_file else [])):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        if json_file is not None and json_file.is_dir():
+            raise IsADirectoryError(f"{json_file} is a directory")
+        if json_file is not None and json_file.exists() and not os.access(json_file, os.W_OK):
+            raise PermissionError(f"{json_file} cannot be written")
+    except OSError as error:
+        fail(f"the results could not be written: {error}")
 
 
 def _introduce(console: Console, plan: Plan) -> None:
