@@ -34,6 +34,7 @@ from bursar.kernel.fold import Folded, Follower
 from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.loader import load, read_snapshot
 from bursar.kernel.snapshot import Manifest
+from tests.bus.support import Awake
 from tests.integration.toy_service import SERVICE, Counter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,9 +44,9 @@ TAKEOVER_SECONDS = 2.0
 
 async def until(check: Callable[[], bool], within: float, what: str) -> None:
     """Wait until ``check`` is true; an `AssertionError` says what did not happen within so many seconds."""
-    deadline = time.monotonic() + within
+    awake = Awake(0.5)
     while not check():
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        assert awake.spent() < within, f"not within {within:g} s: {what}"
         await asyncio.sleep(0.01)
 
 
