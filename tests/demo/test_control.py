@@ -91,6 +91,16 @@ def test_tasks_are_counted_by_those_who_submitted_and_did_them() -> None:
     assert tasks(more).ended_twice == 2
 
 
+def test_a_task_that_ended_after_its_agent_was_stopped_has_ended_once() -> None:
+    """What a run that is cut off leaves open is lost, and no second end of another task."""
+    done = [[0, 0.1, 0.1, "done"]]
+    arm = [{"outcomes": done, "submits": [(0.0, 0.1)] * 3, "ended_twice": [], "unavailable": 0}]
+    found = replace(noted(), arms={"managed": arm}, probe={"probed": {}, "scheduler": {"done": 3}})
+    assert tuple(tasks(found)) == (3, 1, 0, 0)
+    more = replace(found, probe={"probed": {}, "scheduler": {"done": 4}})
+    assert tasks(more).ended_twice == 1
+
+
 def test_the_cards_are_judged_by_their_drivers() -> None:
     """Oversubscribed is what went beyond the reserve, or failed, under leases."""
     host = {"violations": 1, "out_of_memory": 2, "allocations": 9, "devices": {}}

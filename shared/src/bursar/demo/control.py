@@ -101,11 +101,13 @@ def tasks(recording: Recording) -> Tasks:
     """What became of the tasks, as agents and workers noted it, against the scheduler's own counts."""
     found = recording.arms["managed"]
     submitted = sum(len(process["submits"]) for process in found)
-    done = len({outcome[0] for process in found for outcome in process["outcomes"] if outcome[3] == "done"})
+    heard = {outcome[0]: outcome[3] for process in found for outcome in process["outcomes"]}
+    done = sum(how == "done" for how in heard.values())
+    unheard = max(0, submitted - len(heard))  # of a run that was cut off: they may have ended after the agents
     twice = {task for process in found for task in process["ended_twice"]}
     starts = Counter(line["task"] for lines in recording.notes.values() for line in lines if line["what"] == "start")
     retried = sum(count - 1 for count in starts.values())
-    beyond = max(0, recording.probe["scheduler"].get("done", done) - done)
+    beyond = max(0, recording.probe["scheduler"].get("done", done) - done - unheard)
     return Tasks(submitted, done, len(twice) + beyond, retried)
 
 
