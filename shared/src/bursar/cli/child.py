@@ -17,23 +17,24 @@ import time
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent(parent: int) -> None:
-    """Have this process end with its parent, whose process id is ``parent``; at once when it has died already."""
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process get the signal ``number`` when its parent dies, whose process id is ``parent``; when that has
+    died already this process ends at once."""
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:
             raise SystemExit(1)
     else:
-        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=watch, args=(parent, 1.0, number), daemon=True).start()
 
 
-def watch(parent: int, every: float = 1.0) -> None:
-    """SIGTERM to this process when its parent is another one; looks each ``every`` seconds."""
+def watch(parent: int, every: float = 1.0, number: signal.Signals = signal.SIGTERM) -> None:
+    """Send ``number`` to this process when its parent is another one; looks each ``every`` seconds."""
     while os.getppid() == parent:
         time.sleep(every)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from typing import Any, Final
 import uvloop
 
 import bursar
+from bursar.cli.child import end_with_parent
 from bursar.demo import workers
 from bursar.demo.managed import managed
 from bursar.demo.notes import Notes
@@ -187,9 +188,11 @@ def main() -> int:
         warm_up()
     gc.collect()
     gc.freeze()
+    this = os.getpid()
     for process in range(config["processes"]):
         child = os.fork()
         if child == 0:
+            end_with_parent(this, signal.SIGKILL)  # who gives this process up leaves none of its children behind
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os._exit(_run_one(folder, name, process))
         children.append(child)

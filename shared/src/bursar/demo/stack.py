@@ -195,7 +195,7 @@ async def _start(module: str, *arguments: str) -> asyncio.subprocess.Process:
 
 
 async def end(process: asyncio.subprocess.Process, grace_s: float = 8.0) -> int:
-    """SIGTERM, wait, SIGKILL; the exit status."""
+    """SIGTERM, wait, SIGKILL; the exit status. Who is cancelled waits no longer, and leaves no process behind."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -203,6 +203,11 @@ async def end(process: asyncio.subprocess.Process, grace_s: float = 8.0) -> int:
     except TimeoutError:
         process.kill()
         return await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
 
 
 Heard = Callable[[dict[str, Any]], None]
