@@ -160,6 +160,10 @@ class _Run:
             elapsed = time.monotonic() - self._begin
             await asyncio.sleep(AFTER_S)
             self._footprint = with_memory(self._footprint, self._stack)
+        except asyncio.CancelledError:
+            for crew in self.crews.values():
+                crew.kill()  # nobody is going to read what they found
+            raise
         finally:
             statuses = await asyncio.gather(*(crew.stop() for crew in self.crews.values()))
         if any(statuses):

@@ -236,6 +236,11 @@ class CrewProcess:
         assert self._process is not None
         return await self._process.wait()
 
+    def kill(self) -> None:
+        """End it at once, and with it the processes that it has forked."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def stop(self) -> int:
         status = await end(self._process) if self._process is not None else 0
         if self._listener is not None:

@@ -146,7 +146,12 @@ class Folded:
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise CorruptSnapshot("not a snapshot", size=len(data)) from error
         if (version, name, decider_version) != (SNAPSHOT_VERSION, decider.name, decider.version):
-            raise VersionMismatch("snapshot of another service or version", found=f"{name} {decider_version}")
+            raise VersionMismatch(
+                "another version of this service wrote the snapshot: run that one on this journal, or give this one "
+                "a new home",
+                found=f"{name} {decider_version}",
+                needed=f"{decider.name} {decider.version}",
+            )
         folded = cls.__new__(cls)
         folded.decider = decider
         folded._evolve = decider.evolve
