@@ -52,12 +52,14 @@ class Call:
 
     def decode(self, model: type[M]) -> M:
         """The request as ``model``; raises `CallerError`, which a handler may just let through."""
-        return decode(model, self.data, limits=self._endpoint.limits)[0]
+        body, self._encoding = decode(model, self.data, limits=self._endpoint.limits)
+        return body
 
     def release(self) -> None:
         """Let go of what was read from the message: a call may wait in line for minutes, and thousands with it, each
         with all the white space that its caller has put into 64 KB."""
-        self._encoding = self.encoding
+        if self._encoding is None:
+            self._encoding = encoding_of(self.data)
         self.data, self.headers = b"", None
 
     def respond(self, payload: bytes) -> None:

@@ -41,7 +41,6 @@ from bursar.errors import CallerError
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that the socket has not taken yet; beyond it the connection counts as gone for whoever wants to publish."""
 
-_BAD_SUBJECT = re.compile(r"[ \t\r\n]")
 _BAD_VALUE = str.maketrans({"\r": " ", "\n": " "})
 _HEADER_KEY = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -78,7 +77,7 @@ class WireClient(Client):
             raise NotConnected("there is no connection")
         if len(payload) > self._max_payload:
             raise CallerError("too_large", f"the server takes at most {self._max_payload} bytes", size=len(payload))
-        if not subject or _BAD_SUBJECT.search(subject) or (reply and _BAD_SUBJECT.search(reply)):
+        if not subject or _has_space(subject) or (reply and _has_space(reply)):
             raise CallerError("bad_request", "a subject must not be empty or hold white space")
         if headers is None:
             data = f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
@@ -236,6 +235,12 @@ class WireClient(Client):
     @property
     def is_reading(self) -> bool:
         return self._reading_task is not None and not self._reading_task.done()
+
+
+def _has_space(subject: str) -> bool:
+    """White space would end a subject, and begin another field or line of the protocol. Half the price of a regular
+    expression, for each answer."""
+    return " " in subject or "\t" in subject or "\r" in subject or "\n" in subject
 
 
 def parse_headers(raw: bytes) -> dict[str, str] | None:

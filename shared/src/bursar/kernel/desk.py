@@ -52,7 +52,10 @@ _pack_content = msgpack.Packer(use_bin_type=True, autoreset=True, default=_plain
 
 @cache
 def _content_of(kind: type[Message]) -> Callable[[Message], Any]:
-    return attrgetter("__class__.__name__", *(name for name in kind.model_fields if name not in _NOT_CONTENT))
+    """What to pack of a message; a model inside that is always there goes as its fields, without a call of `_plain`."""
+    fields = {name: field.annotation for name, field in kind.model_fields.items() if name not in _NOT_CONTENT}
+    is_model = {name: isinstance(what, type) and issubclass(what, Message) for name, what in fields.items()}
+    return attrgetter("__class__.__name__", *(f"{name}.__dict__" if is_model[name] else name for name in fields))
 
 
 def digest_of(body: Message) -> bytes:
@@ -133,7 +136,7 @@ class Desk:
                 batch.urgent = True
                 batch.answers.append(Answer(request.ticket, _over(command), folded.fence))
                 return
-            waiting = self.parked.get((command.principal, command.request_id))
+            waiting = self.parked.get((command.principal, command.request_id)) if self.parked else None
             if waiting is not None and waiting.digest != request.digest:
                 batch.urgent = True
                 batch.answers.append(Answer(request.ticket, _reused(command), folded.fence))
