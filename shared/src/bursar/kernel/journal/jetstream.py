@@ -32,13 +32,9 @@ FULL_CODES: Final = frozenset({10002, 10023, 10047, 10077})
 """No room: of the account, of the server's memory, of its disk; 10077 is that the stream did not take the message, as
 when it has reached its limit (the store's own words stand in the description)."""
 PULL_MESSAGES: Final = 2000
-TAIL_PAUSE: Final = 0.1
+TAIL_PAUSE: Final = 0.25
 """Seconds that a tail lets entries pile up after the first: a standby that woke up for each would take the processor
 from the owner that it follows."""
-TAIL_BYTES: Final = 16 * 1024
-TAIL_REST: Final = 2.0
-"""After so many bytes of entries a tail rests twice as long as they took: a standby costs a fifth of its owner, but in
-one piece it would keep the owner, its clients or the server from a processor, and all wait for one another."""
 NO_LEADER_PAUSE: Final = 0.05
 """Seconds until a reader that nobody answered yet asks again."""
 PULL_BYTES: Final = 8 * 1024 * 1024
@@ -109,7 +105,7 @@ class JetStreamJournal:
             await reader.close()
 
     async def tail(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
-        reader = await self._reader(after, TAIL_BYTES, TAIL_REST)
+        reader = await self._reader(after)
         try:
             beat = 1_000_000_000
             while True:
@@ -186,8 +182,8 @@ class JetStreamJournal:
 
     # ---- plumbing
 
-    async def _reader(self, after: int, row: int = BYTES_IN_A_ROW, rest: float = 0.0) -> Reader:
-        reader = Reader(self._bus, self._stream, f"r{secrets.token_hex(8)}", self._timeout, row, rest)
+    async def _reader(self, after: int) -> Reader:
+        reader = Reader(self._bus, self._stream, f"r{secrets.token_hex(8)}", self._timeout)
         await reader.open(self._subject, after)
         return reader
 
@@ -259,20 +255,13 @@ def _id_in(payload: bytes) -> str:
 
 
 class Reader:
-    """An ephemeral pull consumer that delivers a shard's entries in order, once. ``row``: bytes that are handed out in
-    one turn of the loop; ``rest``: how many times as long as they took it then rests."""
+    """An ephemeral pull consumer that delivers a shard's entries in order, once."""
 
-    def __init__(
-        self, bus: Bus, stream: str, name: str, timeout: float, row: int = BYTES_IN_A_ROW, rest: float = 0.0
-    ) -> None:
+    def __init__(self, bus: Bus, stream: str, name: str, timeout: float) -> None:
         self._bus = bus
         self._stream = stream
         self._name = name
         self._timeout = timeout
-        self._row = row
-        self._rest = rest
-        self._now = asyncio.get_running_loop().time
-        self._began = 0.0
         self._inbox = bus.new_inbox()
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
         self._subscription: Any = None
@@ -335,23 +324,18 @@ class Reader:
         """What has arrived is handed out at once, and the loop gets a turn now and then: one turn for each message
         costs a standby more than what it does with it."""
         if self._arrived.empty():
+            self._handed_out = 0
             try:
                 async with asyncio.timeout(self._timeout + 1.0):
-                    message = await self._arrived.get()
+                    return await self._arrived.get()
             except TimeoutError as error:
                 raise OutcomeUnknown("the reader hears nothing") from error
-            self._begin_row()
-            return message
         message = self._arrived.get_nowait()
         self._handed_out += len(message.data)
-        if self._handed_out > self._row:
-            await asyncio.sleep(self._rest * (self._now() - self._began))
-            self._begin_row()
+        if self._handed_out > BYTES_IN_A_ROW:
+            self._handed_out = 0
+            await asyncio.sleep(0)
         return message
-
-    def _begin_row(self) -> None:
-        self._handed_out = 0
-        self._began = self._now()
 
     def _ask(self, body: bytes) -> None:
         try:
