@@ -166,6 +166,7 @@ async def test_a_permit_is_checked_when_the_connection_is_ready() -> None:
 async def test_a_hundred_calls_at_once_all_settle() -> None:
     """Nothing is lost when the fleet closes with settlements under way."""
     async with world() as w:
+        w.there.send_within = 20_000  # a hundred connections are made at once, on a machine that may be busy
         async with w.openai() as client:
 
             async def ask() -> None:
@@ -176,6 +177,6 @@ async def test_a_hundred_calls_at_once_all_settle() -> None:
             assert time.perf_counter() - begun < 30
         await w.fleet.close()
         outcomes = [outcome for outcome, _ in w.there.settled.values()]
-        assert outcomes.count("used") == 100  # others were void before their connection was ready, and went back
+        assert outcomes == ["used"] * 100
         assert len(w.judge.quotas["k"].log) == 100
         assert not w.there.open
