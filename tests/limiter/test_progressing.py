@@ -141,3 +141,14 @@ def test_reports_survive_a_reload() -> None:
     desk.check()
     desk.settle(call, input_tokens=150, output_tokens=120)
     desk.check()
+
+
+def test_a_refusal_counts_what_is_still_in_flight_of_a_stream() -> None:
+    """Not what it had reserved: the time told is that of the call whose end makes the room."""
+    desk = Desk(BudgetSpec(name="b", limits={"output_tokens": rate(100, charge="production")}, jitter_ms=100), now=1000)
+    told_all = desk.granted(output_tokens=80, ttl_ms=2_000)
+    desk.granted(output_tokens=20, ttl_ms=5_000)
+    desk.must(Progress(id=desk.new_id(), reservation=told_all, usage=Usage(requests=0, output_tokens=80)))
+    at = desk.refused(output_tokens=100)["retry_at_ms"]
+    assert isinstance(desk.copy(at - 1).reserve(output_tokens=100), Refuse)
+    assert isinstance(desk.copy(at).reserve(output_tokens=100), Accept)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar.contracts.limiter import PRIORITIES, BudgetSpec
 from bursar_limiter.dimensions import NOTHING, Quantities
@@ -51,7 +51,16 @@ class Reservation(NamedTuple):
     done: Quantities = NOTHING
 
 
+class Holder(Protocol):
+    """A lease, or a slice."""
+
+    def over(self, index: int) -> tuple[int, int]:
+        """When it is over if nothing is heard of it again, and how much of a dimension it holds until then."""
+        ...
+
+
 CHILDLESS: Final[dict[str, Budget]] = {}
+NO_HOLDERS: Final[dict[str, Holder]] = {}
 NOBODY: Final[dict[str, int]] = {}
 NO_TIMES: Final[list[tuple[int, str]]] = []
 """What budgets share that have no children, hold nothing, and wait for no time-out; never written to."""
@@ -86,6 +95,7 @@ class Budget:
     nothing is granted before. ``count``: reservations in flight that name it, ``held``: by principal. ``watches``:
     whether it has limits in flight, so that it matters when reservations time out. ``gives``: whether agents or runs
     have budgets of their own below it; ``made``: how many there are now. ``granted`` counts also for these.
+    ``holders``: the leases and slices that take from it.
     ``alarm_at``: when its line will be looked at (0: not by time); ``depth``: how many stand above it."""
 
     __slots__ = (
@@ -102,6 +112,7 @@ class Budget:
         "granted",
         "held",
         "highest",
+        "holders",
         "lease_ms",
         "lined",
         "links",
@@ -131,6 +142,7 @@ class Budget:
         self.links: tuple[Budget, ...] = ()
         self.children: dict[str, Budget] = CHILDLESS
         self.path: Path | None = None
+        self.holders: dict[str, Holder] = NO_HOLDERS
         self.adopt(spec, meters_of(spec.limits, spec))
         self.expiries: list[tuple[int, str]] = NO_TIMES
         self.tidy_at = 0
@@ -216,6 +228,12 @@ class Budget:
         else:
             del self.held[principal]
 
+    def note_holder(self, key: str, holder: Holder) -> None:
+        """A lease or a slice takes from it."""
+        if self.holders is NO_HOLDERS:
+            self.holders = {}
+        self.holders[key] = holder
+
     def track(self, expires_at: int, reservation: str) -> None:
         """Note when a reservation times out."""
         if len(self.expiries) >= self.tidy_at:
@@ -228,18 +246,30 @@ class Budget:
         heapify(self.expiries)
         self.tidy_at = 2 * len(self.expiries) + SPARE
 
-    def freed(self, index: int, need: int) -> int | None:
-        """When time-outs will have ended reservations with so much of a dimension; None if all hold less. Looks at
-        no more than `LOOKED_AT` time-outs: beyond, it is the time of the last of these, and so too early."""
-        expiries, live, expires_at = self.expiries, self.live, 0
+    def freed(self, meter: Meter, need: int) -> int | None:
+        """When time-outs will have ended reservations, and leases, that have so much in flight; None if all have less.
+        Looks at no more than `LOOKED_AT` time-outs: beyond, it is the time of the last of these, and so too early."""
+        expiries, live, over = self.expiries, self.live, 0
         while expiries and expiries[0][1] not in live:
             heappop(expiries)
-        for expires_at, reservation in islice(in_order(expiries), LOOKED_AT):
-            if reservation in live:
-                need -= live[reservation].amounts[index]
-                if need <= 0:
-                    return expires_at
-        return expires_at if len(expiries) > LOOKED_AT else None
+        for over, amount in merge(self._flying(meter), self.lent(meter.index)):
+            need -= amount
+            if need <= 0:
+                return over
+        return over if len(expiries) > LOOKED_AT else None
+
+    def _flying(self, meter: Meter) -> Iterator[tuple[int, int]]:
+        """(time-out, what is in flight) of reservations, in order of time-outs."""
+        index, live = meter.index, self.live
+        for expires_at, reservation in islice(in_order(self.expiries), LOOKED_AT):
+            entry = live.get(reservation)
+            if entry is not None:
+                yield expires_at, meter.flying(entry.amounts[index], entry.done[index])
+
+    def lent(self, index: int) -> list[tuple[int, int]]:
+        """(when it is over, amount) of leases and slices, in order: if nothing is heard of them again."""
+        holders = self.holders
+        return sorted(entry.over(index) for entry in holders.values()) if holders else []
 
     def next_end(self, now: int) -> int:
         """The next time-out of a reservation of this leaf; now if none is known."""

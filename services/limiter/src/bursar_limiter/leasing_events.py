@@ -119,6 +119,8 @@ def apply_gone(state: State, event: Event) -> None:
     path = path_of(state, record)
     account(path, now, record.counts, record.counts, NOTHING)
     put_rates(state, record, NOTHING)
+    for node in path.nodes:
+        node.holders.pop(key, None)
     state.changed(path)
 
 
@@ -128,8 +130,11 @@ def apply_sliced(state: State, event: Event) -> None:
     known = state.leases.slices.get(key)
     entry = Slice(key, name, principal, until, free_at, seven(amounts))
     state.leases.slices[key] = entry
+    path = state.path_of(tree.made(state, name))
     if known is None:
-        hold(state.path_of(tree.made(state, name)), entry.amounts)
+        hold(path, entry.amounts)
+    for node in path.nodes:
+        node.note_holder(key, entry)
     state.leases.at(free_at, key)
 
 
@@ -139,6 +144,8 @@ def apply_freed(state: State, event: Event) -> None:
     entry = state.leases.slices.pop(key)
     path = state.path_of(tree.made(state, entry.budget))
     hold(path, seven(-amount for amount in entry.amounts))
+    for node in path.nodes:
+        node.holders.pop(key, None)
     state.changed(path)
 
 

@@ -74,6 +74,11 @@ class Record:
         """What of it counts against limits."""
         return seven(max(0, amount) for amount in self.lent)
 
+    def over(self, index: int) -> tuple[int, int]:
+        """When what it holds of a dimension is over if nothing is heard of it again (`budget.Holder`)."""
+        at = self.gone_at if self.held >> index & 1 else self.ends_at or self.gone_at
+        return at, max(0, self.lent[index])
+
     def charge(self, period: int, now: int, ordinal: int, amounts: Quantities) -> None:
         """Remember what was taken in a period, and forget what no call can refund any more."""
         while self.charges and self.charges[0].at < now - self.ttl:
@@ -117,6 +122,9 @@ class Slice(NamedTuple):
     until: int
     free_at: int
     amounts: Quantities
+
+    def over(self, index: int) -> tuple[int, int]:
+        return self.free_at, self.amounts[index]
 
 
 class Leases:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bursar_limiter import tree
-from bursar_limiter.budget import Budget
+from bursar_limiter.budget import NO_HOLDERS, Budget
 from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.leasing_records import ALL, Record
 from bursar_limiter.meter import Admission, Level
@@ -167,14 +167,20 @@ def put_rates(state: State, record: Record, rates: Quantities) -> None:
     """A lease has these rates from now on; the sums of every object on its path follow."""
     before, record.rates = record.rates, rates
     for node in state.path_of(tree.made(state, record.budget), record.also).nodes:
+        node.note_holder(record.key, record)
         out = state.leases.rated.setdefault(node.name, [0] * len(ALL))
         for index in ALL:
             out[index] += rates[index] - before[index]
 
 
 def sum_again(state: State) -> None:
-    """The sums of the rates, when paths have changed."""
+    """The sums of the rates, and who holds something where, when paths have changed."""
     state.leases.rated.clear()
+    for budget in state.budgets.values():
+        budget.holders = NO_HOLDERS
+    for entry in state.leases.slices.values():
+        for node in state.path_of(tree.made(state, entry.budget)).nodes:
+            node.note_holder(entry.key, entry)
     for record in state.leases.records.values():
         rates, record.rates = record.rates, NOTHING
         put_rates(state, record, rates)

@@ -63,8 +63,18 @@ class Admission(Meter):
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
         self.age(now)
         need = ahead + amount - self.room
-        when = now if need <= 0 else self.free_at(now, need)
+        when = now if need <= 0 else self._left_at(now, need, ends)
         return max(when, self._paced_at(now, amount, ahead))
+
+    def _left_at(self, now: int, need: int, ends: Ends) -> int:
+        """When so much will have left: what is charged by its age; what is lent counts as spent at its end."""
+        when, missing = self.free_at(now, need), need - self.charged(now)
+        if missing > 0 and self.aside:
+            for end, amount in ends.lent(self.index):
+                when, missing = max(when, self.leaves_when(end)), missing - amount
+                if missing <= 0:
+                    break
+        return when
 
     def soonest(self, now: int, amount: int) -> int | None:
         self.age(now)
@@ -180,7 +190,7 @@ class Production(Admission):
         if need > 0:
             when = self.free_at(now, need)
         if need > ledger:
-            timed_out = ends.freed(self.index, max(1, need - ledger - ahead))
+            timed_out = ends.freed(self, max(1, need - ledger - ahead))
             when = when if timed_out is None else self.leaves_when(timed_out)
         return max(when, self._paced_at(now, amount, ahead))
 
@@ -248,7 +258,7 @@ class Level(Meter):
 
     def earliest(self, now: int, amount: int, ahead: int, ends: Ends) -> int | None:
         need = ahead + amount - self.room
-        when = now if need <= 0 else ends.freed(self.index, max(1, need - ahead))
+        when = now if need <= 0 else ends.freed(self, max(1, need - ahead))
         return when if when is None else max(when, self.frozen_until)
 
     def soonest(self, now: int, amount: int) -> int | None:

@@ -14,7 +14,7 @@ time), `tune` (another pace than the configured one), `narrow` (a limit below th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
@@ -26,10 +26,14 @@ FULL_PACE = 1000
 
 
 class Ends(Protocol):
-    """When the reservations in flight will time out."""
+    """When what is in flight will be over if nothing is heard of it."""
 
-    def freed(self, index: int, need: int) -> int | None:
-        """The time-out that brings the sum of this dimension, in order of time-outs, to ``need``; None if none."""
+    def freed(self, meter: Meter, need: int) -> int | None:
+        """The end that brings the sum of what this meter has in flight, in order of ends, to ``need``; None if none."""
+        ...
+
+    def lent(self, index: int) -> Iterable[tuple[int, int]]:
+        """(end, amount) of the leases and slices that hold something of this dimension, in order of ends."""
         ...
 
 

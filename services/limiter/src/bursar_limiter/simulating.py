@@ -17,7 +17,7 @@ from bursar_limiter import reloading, tree
 from bursar_limiter.asking import find_path
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, from_amounts
-from bursar_limiter.meter import Meter
+from bursar_limiter.meter import Admission, Meter
 from bursar_limiter.path import Path
 from bursar_limiter.refusal import obstacle, sentence, too_large
 from bursar_limiter.settling import unknown_budget
@@ -83,6 +83,8 @@ def _copy(state: State, path: Path, changed: dict[str, BudgetSpec], now: int) ->
         if node.name in changed:
             reloading.change(copy, changed[node.name], now, state.ordinal)
             for meter in copy.meters:
+                if isinstance(meter, Admission) and meter.aside == 0:
+                    meter.set_aside(_aside(node, meter.index))
                 in_flight = next((had.in_flight for had in node.meters if had.index == meter.index), 0)
                 if meter.in_flight != in_flight:
                     meter.adopt(in_flight - meter.in_flight)
@@ -91,16 +93,23 @@ def _copy(state: State, path: Path, changed: dict[str, BudgetSpec], now: int) ->
     return Path(copies[path.leaf.name], path.also, [copies[link.name] for link in path.links])
 
 
+def _aside(node: Budget, index: int) -> int:
+    """What is lent of a dimension, and not spent yet."""
+    return next((had.aside for had in node.meters if had.index == index and isinstance(had, Admission)), 0)
+
+
 def _copied(node: Budget, live: dict[str, Reservation], now: int) -> Budget:
     copy = Budget(node.spec, live)
     copy.granted, copy.recovering_until = (node.base or node).granted, node.recovering_until
-    copy.count, copy.expiries = node.count, list(node.expiries)
+    copy.count, copy.expiries, copy.holders = node.count, list(node.expiries), node.holders
     for meter, had in zip(copy.meters, node.meters, strict=True):
         meter.load(had.dump(now))
         if had.in_flight:
             meter.adopt(had.in_flight)
         had.age(now)
         meter.age(now)
+        if isinstance(had, Admission) and isinstance(meter, Admission):
+            meter.aside = had.aside
         meter.room = had.room
     return copy
 
