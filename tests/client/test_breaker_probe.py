@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from bursar.client.breaker_call import CircuitCall
 from bursar.client.breaker_errors import CircuitOpen
 from tests.client.breaker_fakes import breaker_and_registry, moment
+from tests.client.fakes import Message
 from tests.client.virtual import run
+
+NOT_READY = {"code": "not_ready", "text": "", "facts": {}}
 
 
 def test_a_half_open_target_is_tried_with_a_permit() -> None:
@@ -305,5 +309,57 @@ def test_a_question_that_was_not_answered_is_taken_up_again_and_not_hurried() ->
                 await breaker.enter("p")
             await moment(0.1)
             assert there.results() == ["cancelled"]
+
+    run(history())
+
+
+def test_a_question_that_nobody_waits_for_is_not_asked_again_whatever_is_answered() -> None:
+    """Its caller has gone: neither "not now" nor a new owner makes it ask for a permit that would only go back."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            there.is_deaf = True
+            asking = asyncio.ensure_future(breaker.enter("p"))
+            await moment(0.1)
+            asking.cancel()
+            await moment(0.1)
+            probe = next(message for message in there.bus.published if ".probe." in message.subject)
+            there.bus.answer(Message(probe.reply, "", msgpack.packb({"v": 1, "error": NOT_READY})))
+            await moment(5.0)
+            there.is_deaf = False
+            there.incarnation += 1
+            there.pulse()
+            await moment(5.0)
+            assert there.count("query") > 1, "it has heard of the new owner"
+            assert there.count("probe") == 1
+            assert there.results() == []
+
+    run(history())
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_call_that_is_cancelled_while_it_takes_a_question_up_keeps_nothing_open(turns: int) -> None:
+    """Otherwise the registry would have to remember all later answers."""
+
+    async def history() -> None:
+        async with breaker_and_registry() as (breaker, there, _):
+            there.change("p", "half_open")
+            await moment()
+            there.is_deaf = True
+            with pytest.raises(CircuitOpen):
+                await breaker.enter("p")
+            await moment(1.1)
+            asking = asyncio.ensure_future(breaker.enter("p"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            there.is_deaf = False
+            await moment(40.0)
+            await breaker.registry.probe("p")
+            last = [request for verb, request in there.heard if verb == "probe"][-1]
+            assert last.acked == int(last.id.rpartition("-")[2]) - 1
 
     run(history())

@@ -126,7 +126,11 @@ class Probes:
         if call is None or listening is None:
             return None
         listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+        try:
+            await asyncio.gather(listening, return_exceptions=True)
+        except BaseException:
+            self._leave(target, call)
+            raise
         return call if call.number else None
 
     async def _give_back(self, target: str, call: Call) -> None:

@@ -248,7 +248,9 @@ class Caller:
             call._wake = None
 
     def _try_again(self, call: Call, problem: str) -> None:
-        """The service cannot answer for the moment: repeat soon."""
+        """The service cannot answer for the moment: repeat soon, unless nothing is to be repeated."""
+        if call._send_at == float("inf"):
+            return
         pause = min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(call._refused, 8))
         call._refused += 1
         call._problem = problem
@@ -317,7 +319,7 @@ class Caller:
             self.lost_data()
         soon = self._clock.now()
         for call in self._open.values():
-            if call._answered is None:
+            if call._answered is None and call._send_at < float("inf"):
                 call._send_at = min(call._send_at, soon + self._random.uniform(0.0, NUDGE))
                 call.wake()
 
