@@ -94,3 +94,12 @@ def test_a_purged_sequence_has_no_state_either() -> None:
     assert finish(replayed(alice.journal, BankDecider(), 0)).head.sequence == 0
     with pytest.raises(JournalError, match="entry 2 is purged: the journal begins at 3"):
         finish(replayed(alice.journal, BankDecider(), 2))
+
+
+def test_a_sequence_that_was_lost_has_no_state_either() -> None:
+    """The state of the snapshot before it is not passed off for it."""
+    alice = one_snapshot()
+    del alice.store.entries[4]
+    assert finish(replayed(alice.journal, BankDecider(), 3)).head.sequence == 3
+    with pytest.raises(JournalError, match="there is no entry 4: it is lost, or another shard's"):
+        finish(replayed(alice.journal, BankDecider(), 4))

@@ -37,6 +37,8 @@ async def replayed(stored: Journal, decider: Decider[Any], at: int | None) -> Fo
     if at and not follower.head.sequence:
         begins = (await stored.inspect(0)).following
         raise JournalError(f"entry {at} is purged: the journal begins at {begins[0] if begins else end}")
+    if at and follower.head.sequence != at:
+        raise JournalError(f"there is no entry {at}: it is lost, or another shard's")
     return follower
 
 
