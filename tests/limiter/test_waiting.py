@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Refused, Reserve
+from bursar.contracts.limiter_control import Adjust
+from bursar.contracts.limiter_observed import RateLimited
 from bursar.kernel.decider import Accept, Command, Outcome, Park, Refuse, Reject
 from tests.limiter.fleet import Desk
 
@@ -308,3 +312,48 @@ def test_who_may_not_overtake_at_an_object_beside_the_tree_is_told_so() -> None:
     assert isinstance(refused, Refuse)
     assert (refused.reply["object"], refused.reply["dimension"]) == ("host", "concurrent")
     assert refused.reply["retry_in_ms"] > 0
+
+
+def test_who_waits_at_an_object_for_more_than_its_new_limit_is_told_so() -> None:
+    """At once, beside the tree as in it."""
+    host: Any = {"network_bytes": LimitSpec(limit=1_000, window_ms=10_000, paced=False)}
+    desk = Desk(
+        BudgetSpec(name="host", limits=host),
+        BudgetSpec(name="b", limits={"requests": LimitSpec(limit=100, window_ms=1_000)}),
+    )
+
+    def ask(name: str, size: int) -> Outcome:
+        amounts = Amounts(network_bytes=size, concurrent=0)
+        return desk.ask(Reserve(id=name, budget="b", also=("host",), amounts=amounts, wait_ms=60_000))
+
+    assert isinstance(ask("first", 900), Accept)
+    assert isinstance(ask("large", 800), Park)
+    assert isinstance(ask("small", 50), Park)
+    less: Any = {"network_bytes": host["network_bytes"].model_copy(update={"limit": 960})}
+    desk.must(Adjust(id="less-1", budget="host", limits=less), "ops")
+    desk.settle_due()
+    assert not desk.answers
+    less = {"network_bytes": host["network_bytes"].model_copy(update={"limit": 500})}
+    desk.must(Adjust(id="less-2", budget="host", limits=less), "ops")
+    desk.settle_due()
+    told = desk.answers["agent", "large"]
+    assert isinstance(told, Refuse)
+    assert (told.reply["reason"], told.reply["object"]) == ("never_fits", "host")
+    desk.advance(desk.now + 20_000)
+    assert isinstance(desk.answers["agent", "small"], Accept)
+
+
+def test_a_pace_that_was_cut_may_be_back_in_time() -> None:
+    """So a wait is not refused as vain for it: a 429 is no reason to send away who can wait for its recovery."""
+    desk = Desk(BudgetSpec(name="b", limits={"requests": LimitSpec(limit=100, window_ms=10_000)}), now=1_000)
+    for number in range(30):
+        desk.must(RateLimited(id=f"r-{number}", budget="b", retry_after_ms=1), f"agent-{number}")
+        desk.advance(desk.now + 300)
+    while isinstance(desk.reserve(requests=1), Accept):
+        pass
+    alone = desk.refused(requests=5)["retry_in_ms"]
+    assert isinstance(desk.reserve(requests=5, wait_ms=alone - 100), Park)
+    desk.advance(desk.now + alone)
+    (answer,) = desk.answers.values()
+    assert isinstance(answer, Accept)
+    assert answer.reply["granted_at_ms"] < desk.now - 100

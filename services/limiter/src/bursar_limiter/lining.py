@@ -141,7 +141,9 @@ def next_head(state: State, now: int) -> Waiter | None:
             state.look_at(state.budgets[name])
     while True:
         while state.dirty_gates:
-            _look_at_gate(state, state.dirty_gates.popitem()[0], now)
+            hopeless = _look_at_gate(state, state.dirty_gates.popitem()[0], now)
+            if hopeless is not None:
+                return hopeless
         lowest = next((names for names in reversed(state.dirty) if names), None)
         if lowest is None:
             return None
@@ -160,7 +162,7 @@ def _look(state: State, node: Budget, now: int) -> Waiter | None:
             state.look_at(parent)
         return None
     waiter = entry.waiter
-    if any(waiter.amounts[meter.index] > meter.most for meter in node.meters):
+    if is_too_large(node, waiter.amounts):
         return waiter
     when = ready_at(node, waiter.amounts, now)
     if when is None or when > now:
@@ -181,6 +183,11 @@ def _remind(state: State, node: Budget, when: int | None) -> None:
     if when is not None and (not node.alarm_at or when < node.alarm_at):
         node.alarm_at = when
         heappush(state.alarms, (when, node.name, False))
+
+
+def is_too_large(node: Budget, amounts: Quantities) -> bool:
+    """Whether one object will never have so much."""
+    return any(amounts[meter.index] > meter.most for meter in node.meters)
 
 
 def ready_at(node: Budget, amounts: Quantities, now: int) -> int | None:
@@ -240,23 +247,26 @@ def _gate(state: State, link: Budget, lane: Lane) -> None:
     state.dirty_gates[link.name] = None
 
 
-def _look_at_gate(state: State, name: str, now: int) -> None:
-    """Let those who wait for an object take their turns, the eldest first, as far as it has room."""
+def _look_at_gate(state: State, name: str, now: int) -> Waiter | None:
+    """Let those who wait for an object take their turns, the eldest first, as far as it has room. Returns one that it
+    will never have room for."""
     gate, link = state.gates.get(name), state.budgets.get(name)
     if gate is None:
-        return
+        return None
     while (waiter := _eldest(gate)) is not None:
         lane = gate.heap[0][3]
         leaf = state.budgets[waiter.leaf]
+        if link is not None and is_too_large(link, waiter.amounts):
+            return waiter
         if not lane.gated:
-            return  # it is kept for him
+            return None  # it is kept for him
         blocked = _blocked(state, state.path_of(leaf, waiter.also), waiter, now)
         if blocked is not None and blocked is link:
             when = ready_at(link, waiter.amounts, now)
             if when is not None and when > now and (not gate.alarm_at or when < gate.alarm_at):
                 gate.alarm_at = when
                 heappush(state.alarms, (when, name, True))
-            return
+            return None
         if blocked is not None:
             heappop(gate.heap)
             _gate(state, blocked, lane)
@@ -265,9 +275,10 @@ def _look_at_gate(state: State, name: str, now: int) -> None:
         state.look_at(leaf)
         if now - waiter.since >= AGE_MS:
             gate.kept_for = waiter
-            return
+            return None
         heappop(gate.heap)
     del state.gates[name]
+    return None
 
 
 def rebuild(state: State, now: int) -> None:

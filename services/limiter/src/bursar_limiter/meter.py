@@ -80,11 +80,20 @@ class Admission(Meter):
         self.age(now)
         need = amount - self.room - self.in_flight
         when = now if need <= 0 else self.free_at(now, need)
-        return max(when, self._paced_at(now, amount, -self.in_flight))
+        return max(when, self._paced_soonest(now, amount))
 
     def _paced_at(self, now: int, amount: int, ahead: int) -> int:
         when = max(self.frozen_until, self.ready_at(now, amount, ahead))
         return when if self.burst is None else max(when, self.burst.fits_at(now, amount))
+
+    def _paced_soonest(self, now: int, amount: int) -> int:
+        """As `_paced_at`, all in flight refunded; a pace that was lowered may be the configured one again at once."""
+        when = self._paced_at(now, amount, -self.in_flight)
+        full = self.span.utilisation * self.limit
+        if when <= now or not self.unit or self.rate >= full:
+            return when
+        burst = now if self.burst is None else self.burst.fits_at(now, amount)
+        return max(self.frozen_until, burst, now + (when - now) * self.rate // full)
 
     def _most_of(self, limit: int) -> int:
         return limit if self.burst is None else min(limit, self.burst.capacity)
@@ -198,7 +207,7 @@ class Production(Admission):
         self.age(now)
         need = amount - self.room - self.in_flight
         when = now if need <= 0 else self.free_at(now, need)
-        return max(when, self._paced_at(now, amount, -self.in_flight))
+        return max(when, self._paced_soonest(now, amount))
 
     def take(self, now: int, amount: int) -> None:
         self.in_flight += amount
