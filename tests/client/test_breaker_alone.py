@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_errors import CircuitOpen
+from bursar.client.breaker_report import Deltas
 from bursar.client.breaker_verdict import Stopped
+from bursar.contracts import breaker as wire
 from tests.client.breaker_fakes import FakeRegistry, breaker_and_registry, moment, rule
 from tests.client.fakes import FakeBus
 from tests.client.virtual import LoopClock, run
@@ -255,3 +258,9 @@ def test_other_rules_open_what_was_shut_by_the_last_ones() -> None:
             assert breaker.allows("p")
 
     run(history())
+
+
+def test_a_streak_that_is_longer_than_a_report_can_say_does_not_make_it_unreadable() -> None:
+    """Everything else in it would be lost, too."""
+    (packed,) = Deltas().take(0.0, {"p": 100_001})
+    assert wire.Report.model_validate(msgpack.unpackb(packed, use_list=False)).deltas[0].shut == 100_000

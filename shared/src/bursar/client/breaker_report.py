@@ -72,6 +72,7 @@ class Deltas:
             self.dropped += sum(map(sum, counts.values()))
             counts = {}
         rows = [_delta(target, found, retry.get(target), now) for target, found in counts.items()]
+        claims = {target: min(MAX_COUNT, streak) for target, streak in claims.items()}
         rows = [row | {"shut": claims[row["target"]]} if row["target"] in claims else row for row in rows]
         rows += [{"target": target, "shut": streak} for target, streak in claims.items() if target not in counts]
         return [_pack({"v": 1, "deltas": rows[at : at + MAX_DELTAS]}) for at in range(0, len(rows), MAX_DELTAS)]
