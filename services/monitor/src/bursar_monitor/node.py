@@ -41,7 +41,7 @@ log = logging.getLogger("bursar.node")
 class NodeSettings(BaseSettings):
     """Environment variables begin with ``BURSAR_``."""
 
-    model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     url: str = "nats://127.0.0.1:4222"
     """NATS server, or several with commas between."""

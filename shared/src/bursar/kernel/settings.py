@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -25,7 +22,7 @@ BAD_SETTINGS: Final = 2
 class ServiceSettings(BaseSettings):
     """Settings that all services share; each service adds its own in a subclass. Times in milliseconds."""
 
-    model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     url: str = "nats://127.0.0.1:4222"
     """NATS server, or several with commas between."""
@@ -95,23 +92,10 @@ def page(settings: type[BaseSettings], command: str) -> str:
 
 def _variables(settings: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
     """Name, default and meaning, which is the text below the field."""
-    meanings: dict[str, str] = {}
-    for one in reversed(settings.__mro__):
-        if issubclass(one, BaseSettings) and one is not BaseSettings:
-            meanings.update(_texts_of(one))
     for name, field in settings.model_fields.items():
         if field.annotation is not type(None):
             default = "none" if field.default is None or field.default == "" else str(field.default)
-            yield name, default, meanings.get(name, "")
-
-
-def _texts_of(settings: type[BaseSettings]) -> Iterator[tuple[str, str]]:
-    """The texts below the fields of one class, as they stand in its source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(settings)))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            yield field.target.id, inspect.cleandoc(ast.literal_eval(text.value)).replace("\n", " ")
+            yield name, default, field.description or ""
 
 
 def _end(*lines: str) -> NoReturn:
