@@ -186,3 +186,25 @@ def test_headers_that_speak_of_a_longer_window_are_not_judged() -> None:
         body = Seen(budget="p", window_ms=MINUTE, age_ms=0, limits=(row,))
         assert foreign_of(desk._decide(Command("agent", "", body))) is None
         desk.advance(desk.now + 200)
+
+
+def test_a_learned_limit_that_nobody_confirms_is_forgotten() -> None:
+    """Ten minutes after the last word on it the configured one holds again, also when a new owner has come since: what
+    keeps all calls away would never be told to be over."""
+    desk = Desk(budget(), now=100)
+    seen(desk, 100)
+    assert desk.refused("p", requests=500)["reason"] == "never_fits"
+    desk.advance(5 * MINUTE)
+    seen(desk, 200)
+    desk.advance(14 * MINUTE)
+    assert status(desk).limit == 200
+    other = desk.copy(desk.now)
+    desk.advance(15 * MINUTE + 1_000)
+    assert status(desk).limit == 1_000
+    desk.advance(16 * MINUTE)
+    desk.granted("p", requests=500)
+    desk.check()
+    other.advance(23 * MINUTE)
+    assert status(other).limit == 200
+    other.advance(24 * MINUTE + 1_000)
+    assert status(other).limit == 1_000

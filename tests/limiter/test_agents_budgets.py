@@ -136,7 +136,7 @@ def test_a_request_takes_from_a_bounded_number_of_objects(monkeypatch: pytest.Mo
     ("specs", "words"),
     [
         ([BudgetSpec(name=f"n{n}", parent=f"n{n - 1}" if n else None, limits={"concurrent": calls(1)})
-          for n in range(10)], "more than 8 levels"),
+          for n in range(26)], "more than 24 levels"),
         ([BudgetSpec(name="a", limits={"concurrent": calls(1)}, also=("b",)),
           BudgetSpec(name="b", limits={"concurrent": calls(1)}, also=("c",)),
           BudgetSpec(name="c", limits={"concurrent": calls(1)})], "links itself"),

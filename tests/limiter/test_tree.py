@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.contracts.limiter import Amounts, BudgetSpec, ChildSpec, LimitSpec, Reserve
-from bursar.kernel.decider import Accept
+from bursar.kernel.decider import Accept, Park
 from bursar_limiter.tree import fault_of_tree
 from tests.limiter.fleet import Desk
 from tests.limiter.test_recovery import lose
@@ -235,3 +235,24 @@ def test_what_is_spent_once_needs_a_declared_budget() -> None:
 def desk_rejects(spec: BudgetSpec) -> str:
     desk = Desk()
     return desk.rejected(desk.reload(spec))
+
+
+def test_a_deep_tree_is_a_tree() -> None:
+    """Twenty-four levels: each is charged, each is waited for, and the one in the way is named."""
+    specs = [
+        BudgetSpec(
+            name=f"n{depth}",
+            parent=f"n{depth - 1}" if depth else None,
+            limits={"requests": LimitSpec(limit=9 if depth == 5 else 20, window_ms=1_000, paced=False)},
+        )
+        for depth in range(24)
+    ]
+    desk = Desk(*specs)
+    desk.granted("n23", requests=9)
+    told = desk.refused("n23", requests=1)
+    assert (told["object"], told["depth"], told["level"]) == ("n5", 18, 9)
+    waiting = Reserve(id="w", budget="n23", amounts=Amounts(concurrent=0), wait_ms=5_000)
+    assert isinstance(desk.ask(waiting), Park)
+    desk.advance(told["retry_at_ms"])
+    assert isinstance(desk.answers["agent", "w"], Accept)
+    desk.check()

@@ -5,8 +5,8 @@ The pace of a limit is the smallest of three:
 - *Recovery*: after a 429 it comes back by CUBIC (`adapting_cubic`) to the configured pace.
 - *Steering*: while there is demand, 85 to 95 % of the limit are to be in use (in general from 70 thousandths below the
   configured ``utilisation`` to 30 above). After a whole window of demand with less, the pace rises by up to 2 % at a
-  look, though never above the limit itself; with more it falls. Only a limit whose pace is what keeps calls waiting is
-  steered. The bucket of the pace, ``burst``, is the reserve for bursts and stays as it is.
+  look, though never above the limit itself; after a whole window with more it falls. Only a limit whose pace is what
+  keeps calls waiting is steered. The bucket of the pace, ``burst``, is the reserve for bursts and stays as it is.
 - *Ramp*, where a budget has one: after a quiet window the pace begins at a tenth and takes ``ramp_ms`` to be whole,
   for providers that limit acceleration.
 
@@ -24,6 +24,7 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse
 from bursar_limiter import adapting_bugs as bugs
 from bursar_limiter import adapting_events as events
 from bursar_limiter.adapting_cubic import FULL, pace_at
+from bursar_limiter.adapting_seen import forgotten
 from bursar_limiter.adapting_state import NEVER, Adapted, Watch
 from bursar_limiter.budget import Budget
 from bursar_limiter.meter import Meter
@@ -49,9 +50,10 @@ class Look(NamedTuple):
 
 
 def is_active(state: State) -> bool:
-    """Whether there is anything to look at: somebody waits or was refused, a pace comes back, or some rise slowly."""
+    """Whether there is anything to look at: somebody waits or was refused, a limit was learned, a pace comes back, or
+    some rise slowly."""
     adapting = state.adapting
-    if state.standing or adapting.refused or adapting.ramps:
+    if state.standing or adapting.refused or adapting.ramps or adapting.learned:
         return True
     return any(adapted.cuts for adapted in adapting.budgets.values())
 
@@ -62,6 +64,9 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
     for budget in _budgets(state, wanting):
         adapted = state.adapting.budgets.get(budget.name)
         for meter in budget.meters:
+            if meter.limit < meter.ceiling:
+                again = forgotten(budget, meter, state.adapting.watch(budget.name, (meter.index, meter.window_ms)), now)
+                found += [] if again is None else [again]
             if not meter.unit:
                 continue
             watch = state.adapting.watch(budget.name, (meter.index, meter.window_ms))
@@ -85,7 +90,8 @@ def _wanting(state: State) -> dict[str, Budget]:
 
 
 def _budgets(state: State, wanting: dict[str, Budget]) -> Iterator[Budget]:
-    names = dict.fromkeys((*state.adapting.budgets, *state.adapting.ramps, *wanting))
+    adapting = state.adapting
+    names = dict.fromkeys((*adapting.budgets, *adapting.ramps, *adapting.learned, *wanting))
     return (state.budgets[name] for name in names if name in state.budgets)
 
 
@@ -120,7 +126,11 @@ def _steer(budget: Budget, meter: Meter, watch: Watch, now: int) -> None:
     paced = meter.level_at(now) * 2 < meter.cap
     if used < aim - BELOW and paced:
         watch.bias = min(watch.bias + min(MOST_STEER, (aim - BELOW - used) // 4 + 1), FULL)
-    elif used > aim + ABOVE:
+    if used <= aim + ABOVE:
+        watch.above_since = NEVER
+        return
+    watch.above_since = min(watch.above_since, now)
+    if now - watch.above_since >= meter.span.hold:
         watch.bias = max(watch.bias - min(MOST_STEER, (used - aim - ABOVE) // 4 + 1), -FULL // 2)
 
 

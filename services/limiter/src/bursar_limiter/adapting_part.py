@@ -39,6 +39,7 @@ class AdaptingPart(Part):
     def load(self, state: State, value: Any) -> None:
         state.adapting.load(value)
         adapting.find_ramps(state)
+        adapting_seen.find_learned(state)
 
     def due(self, state: State, now: int) -> Command | None:
         if now < state.adapting.look_at or not adapting.is_active(state):
@@ -52,6 +53,7 @@ class AdaptingPart(Part):
     def reloaded(self, state: State, now: int) -> None:
         state.adapting.keep(state.budgets)
         adapting.find_ramps(state)
+        adapting_seen.find_learned(state)
 
     def refused(self, state: State, budget: str) -> None:
         state.adapting.refused[budget] = None

@@ -2,7 +2,9 @@
 
 **Learned limits.** The median of what the reporters of the last ten minutes have said is the provider's limit. When it
 is lower than the configured one it holds instead, though never less than a tenth of that; when it is not, the
-configured one holds again, and never a higher one. Both are events, and the journal shows them.
+configured one holds again, and never a higher one; nor when nobody has said anything for those ten minutes: what was
+learned last may have been a mistake, or over, and while it keeps all calls away no header would ever tell. All are
+events, and the journal shows them.
 
 **Foreign use.** What the provider counts is at least ``limit - remaining - rounding``. What the fleet may have had
 counted is at most what counts here, and once more what is in flight (estimates may be too low). What is beyond that was
@@ -27,7 +29,7 @@ from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse
 from bursar_limiter import adapting_bugs as bugs
 from bursar_limiter import adapting_events as events
-from bursar_limiter.adapting_state import Watch
+from bursar_limiter.adapting_state import NEVER, Watch
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import INDEX
 from bursar_limiter.freezing import declared, provider_of
@@ -128,7 +130,30 @@ def apply_learned(state: State, event: Event) -> None:
     state.at = now
     for meter in _meters(state, name, index, window):
         meter.narrow(now, limit)
+    find_learned(state)
     state.changed_all()
+
+
+def find_learned(state: State) -> None:
+    """Note which budgets have a learned limit."""
+    state.adapting.learned = tuple(
+        name
+        for name, budget in state.budgets.items()
+        if budget.base is None and any(meter.limit < meter.ceiling for meter in budget.meters)
+    )
+
+
+def forgotten(target: Budget, meter: Meter, watch: Watch, now: int) -> Event | None:
+    """A learned limit of which nobody has said anything for so long: the configured one holds again."""
+    last = watch.limits.latest()
+    if meter.limit == meter.ceiling or last is not None:
+        watch.quiet_since = NEVER
+    elif watch.quiet_since == NEVER:
+        watch.quiet_since = now
+    since = watch.quiet_since if last is None else last
+    if meter.limit == meter.ceiling or now - since < LEARN_MS:
+        return None
+    return (events.LEARNED, now, target.name, meter.index, meter.window_ms, meter.ceiling)
 
 
 def apply_foreign(state: State, event: Event) -> None:

@@ -53,11 +53,16 @@ class Adapted:
 
 class Watch:
     """Volatile, of one limit: what reporters say of it, and how the pace is steered. ``views``: (when, what counted and
-    was in flight), for samples that arrive late. ``foreign``: (when, how much) was charged for others. ``bias`` and
-    ``ramp``: thousandths of the pace. ``wanted_since``: since when there is demand (`NEVER`: there is none), and
+    was in flight), for samples that arrive late. ``quiet_since``: since when a learned limit holds and nobody has said
+    a word on it (`NEVER`: somebody has). ``foreign``: (when, how much) was charged for others. ``bias`` and
+    ``ramp``: thousandths of the pace. ``above_since``: since when more is in use than should be (`NEVER`: it is not).
+    ``wanted_since``: since when there is demand (`NEVER`: there is none), and
     ``wanted_at``: when there was last."""
 
-    __slots__ = ("bias", "excess", "foreign", "limits", "ramp", "views", "wanted_at", "wanted_since")
+    __slots__ = (
+        "above_since", "bias", "excess", "foreign", "limits", "quiet_since", "ramp", "views", "wanted_at",
+        "wanted_since",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.limits = Voices()
@@ -65,9 +70,11 @@ class Watch:
         self.views: list[tuple[int, int]] = []
         self.foreign: list[tuple[int, int]] = []
         self.bias = 0
+        self.above_since = NEVER
         self.ramp = -1
         self.wanted_at = 0
         self.wanted_since = NEVER
+        self.quiet_since = NEVER
 
     def foreign_within(self, now: int, window: int) -> int:
         """How much others have used in the last window, as far as it was noticed."""
@@ -86,15 +93,16 @@ class Watch:
 
 class Adapting:
     """All of it. ``look_at``: when paces are to be looked at again; ``ramps``: budgets whose pace is to rise slowly;
-    ``refused``: those that somebody was refused since the last look."""
+    ``refused``: those that somebody was refused since the last look; ``learned``: those with a learned limit."""
 
-    __slots__ = ("budgets", "look_at", "ramps", "refused", "watches")
+    __slots__ = ("budgets", "learned", "look_at", "ramps", "refused", "watches")
 
     def __init__(self) -> None:
         self.budgets: dict[str, Adapted] = {}
         self.watches: dict[tuple[str, Place], Watch] = {}
         self.look_at = 0
         self.ramps: tuple[str, ...] = ()
+        self.learned: tuple[str, ...] = ()
         self.refused: dict[str, None] = {}
 
     def of(self, name: str) -> Adapted:

@@ -36,6 +36,10 @@ class Voices:
         told = [(last, before) for last, before, at in self._said.values() if now - at <= within]
         return _lower_median([min(last, before) for last, before in told if before is not None])
 
+    def latest(self) -> int | None:
+        """When somebody spoke last; None when nobody has."""
+        return max((at for _, _, at in self._said.values()), default=None)
+
     def forget(self) -> None:
         self._said.clear()
 

@@ -26,8 +26,8 @@ REMEMBER_COUNT: Final = 50_000
 NOTED: Final = 10_000
 """So many requests that left a line are remembered, for their withdrawal."""
 
-MAX_LEVELS: Final = 12
-"""More than the levels of any tree."""
+LEVELS: Final = 12
+"""More than the levels of most trees; deeper ones get more."""
 
 MAX_PATHS: Final = 4_096
 """So many paths with objects of the request's own are kept ready."""
@@ -110,7 +110,7 @@ class State:
         self.paths: dict[tuple[str, tuple[str, ...]], Path] = {}
         self.deadlines: list[tuple[int, int, Waiter]] = []
         self.decided: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self.dirty: list[dict[str, None]] = [{} for _ in range(MAX_LEVELS)]
+        self.dirty: list[dict[str, None]] = [{} for _ in range(LEVELS)]
         self.dirty_gates: dict[str, None] = {}
         self.gates: dict[str, Gate] = {}
         self.alarms: list[tuple[int, str, bool]] = []
@@ -180,7 +180,9 @@ class State:
 
     def look_at(self, budget: Budget) -> None:
         """The line of one budget is to be looked at: after those below it, so that it knows what these offer."""
-        self.dirty[min(budget.depth, MAX_LEVELS - 1)][budget.name] = None
+        while budget.depth >= len(self.dirty):
+            self.dirty.append({})
+        self.dirty[budget.depth][budget.name] = None
 
     def changed_all(self) -> None:
         """As `changed`, everywhere."""

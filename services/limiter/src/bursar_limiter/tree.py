@@ -21,7 +21,7 @@ from bursar_limiter.ledger import NEVER
 from bursar_limiter.path import MAX_OBJECTS
 from bursar_limiter.state import State
 
-MAX_DEPTH: Final = 8
+MAX_DEPTH: Final = 24
 """Most levels of declared budgets above one another."""
 
 MAX_MADE: Final = 10_000
