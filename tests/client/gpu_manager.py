@@ -141,6 +141,7 @@ class Manager:
         self._catch_up()
         if forgotten:
             self.desk.state.leases.clear()
+            self.desk.state.pools.clear()
             for device in self.desk.state.devices.values():
                 device.leases.clear()
                 device.charge = None

@@ -98,3 +98,44 @@ def test_an_engine_stays_while_it_is_there_and_knows_when_it_is_not() -> None:
             gpu.kv.hear({"what": "kv_wanted"})
 
     run(main())
+
+
+def test_a_pool_and_what_engines_hold_outlive_a_loss_of_data() -> None:
+    """The holder opens it again, the engine joins again with what it holds; nobody else gets in between."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, there, _):
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
+            assert (await engine.tell(0, take=50)).taken
+            await engine.tell(450)
+            there.lose_log()
+            other = KvOther(there.desk, lease)
+            told = await engine.tell(460, take=1)
+            assert (told.pages, told.taken, engine.pages, engine.lost.is_set()) == (50, False, 50, False)
+            body = KvJoin(id="o-1", lease=lease, promised=1, limit=1, per_page=10)
+            assert other.ask(body)["reason"] == "recovering"
+            await asyncio.sleep(70.0)
+            assert (await engine.tell(460, take=1)).taken
+            other.join(20, 40)
+            [mine, _] = (await gpu.kv.status(lease)).engines
+            assert (mine.pages, mine.blocks, engine.lost.is_set()) == (51, 460, False)
+            there.desk.check()
+
+    run(main())
+
+
+def test_an_engine_that_hears_of_a_loss_by_itself_joins_again() -> None:
+    """Though it asks nothing: in the background, as soon as the holder is back."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, there, _):
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
+            await engine.tell(0, take=50)
+            there.lose_log()
+            await asyncio.sleep(25.0)
+            [row] = (await gpu.kv.status(lease)).engines
+            assert (row.pages, engine.pages, engine.lost.is_set()) == (50, 50, False)
+
+    run(main())

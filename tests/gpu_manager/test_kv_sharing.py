@@ -29,9 +29,9 @@ class PoolDesk(Desk):
         fields = {"lease": lease, "fence": f"{lease}.{MAC}", "page": 64 * MIB, **more}
         return self.ask(wire.KvOpen.model_validate({"id": self.new_id(), **fields}), who)
 
-    def join(self, who: str, promised: int, limit: int, per_page: int = 10) -> Outcome:
-        body = wire.KvJoin(id=self.new_id(), lease=self.pool, promised=promised, limit=limit, per_page=per_page)
-        return self.ask(body, who)
+    def join(self, who: str, promised: int, limit: int, per_page: int = 10, holding: int | None = None) -> Outcome:
+        fields = {"promised": promised, "limit": limit, "per_page": per_page, "holding": holding}
+        return self.ask(wire.KvJoin.model_validate({"id": self.new_id(), "lease": self.pool, **fields}), who)
 
     def pages(self, who: str, blocks: int = 0, **more: Any) -> wire.KvHeld:
         outcome = self.tell(who, blocks, **more)
@@ -196,3 +196,35 @@ def test_pages_are_never_there_twice() -> None:
         desk.check()
 
     check()
+
+
+def test_after_a_loss_engines_join_again_with_what_they_hold_and_nobody_else_does() -> None:
+    """A page that another has said first is not given twice; what was lost of a pool's changes is put right."""
+    desk = PoolDesk()
+    desk.join("a", 20, 100)
+    desk.join("b", 10, 100)
+    desk.pages("a", take=60)
+    desk.pages("b", take=30)
+    desk.lose_log()
+    assert code_of(desk.join("c", 1, 1)) == "recovering"
+    assert not desk.pages("b", take=1).taken
+    assert desk.wanted() == []
+    assert held(desk.join("b", 10, 100, holding=45)) == 40
+    assert held(desk.join("a", 20, 100, holding=55)) == 55
+    assert held(desk.join("b", 10, 100, holding=45)) == 45
+    assert held(desk.join("c", 0, 10, holding=5)) == 0
+    desk.live(30_000)
+    desk.renew(desk.pool, "ann", ttl_ms=60_000)
+    desk.live(31_000)
+    assert held(desk.join("d", 0, 1)) == 0
+    desk.check()
+
+
+def code_of(outcome: Outcome) -> str:
+    assert isinstance(outcome, Refuse)
+    return wire.KvRefused.model_validate({**outcome.reply, "fence": FENCE}).reason
+
+
+def held(outcome: Outcome) -> int:
+    assert isinstance(outcome, Accept | Refuse)
+    return wire.KvHeld.model_validate({**outcome.reply, "fence": FENCE}).pages

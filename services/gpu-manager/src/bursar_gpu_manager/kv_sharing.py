@@ -5,6 +5,10 @@ each engine was promised and lends the rest. What an engine holds is durable; wh
 When one cannot have what it wants, those who were lent more than they were promised are asked for it, durably and once.
 An engine that says nothing for as long as the setting ``cache_use_ms`` has left; a pool ends with its lease.
 
+After a loss of entries a pool, or what engines took of it, may be among what was lost. Its holder opens it again, and
+engines join again with what they are ``holding``. Until all of them must have done so (`recovery`), nobody else joins,
+and nobody takes more.
+
 Events: ``open`` [page, total, who may join], ``join`` [engine, promised, limit, blocks in a page], ``set`` [engine,
 pages], ``asked`` [by whom, [from whom, pages]s], ``leave`` [engine].
 """
@@ -79,25 +83,41 @@ def decide_join(state: State, command: Command, now: int, fence: Fence) -> Outco
     pool = _pool(state, body.lease, command.principal)
     if isinstance(pool, Reject):
         return pool
-    there = pool.pages.engines.get(command.principal)
-    if there is not None:
-        pool.heard[command.principal] = now
-        if (there.promised, there.limit, there.per_page) == (body.promised, body.limit, body.per_page):
-            return Refuse(_held(state, pool, body.lease, command.principal, pool.pages))
+    who, after = command.principal, pool.copy()
+    happened: list[Event] = []
+    there = pool.pages.engines.get(who)
+    if there is None:
+        refusal = _add(state, pool, after, command, now)
+        if refusal is not None:
+            return refusal
+        happened.append(_event(now, body.lease, "join", [who, body.promised, body.limit, body.per_page]))
+    elif (there.promised, there.limit, there.per_page) != (body.promised, body.limit, body.per_page):
         return Reject("conflict", "This engine has joined already, with other numbers.", {"lease": body.lease})
+    pool.heard[who] = now
+    before = after.engines[who].pages
+    if body.holding is not None:
+        after.put(who, min(body.holding, body.limit, before + max(0, after.lendable(who))))
+    if after.engines[who].pages != before:
+        happened.append(_event(now, body.lease, "set", [who, after.engines[who].pages]))
+    reply = _held(state, pool, body.lease, who, after)
+    return Accept(happened, reply) if happened else Refuse(reply)
+
+
+def _add(state: State, pool: Pool, after: Pages, command: Command, now: int) -> Outcome | None:
+    """A new engine in ``after``; or why not."""
+    body: wire.KvJoin = command.body
+    no = {"ok": False, "lease": body.lease, "lendable": 0}
+    if now < state.recovering_until and body.holding is None:
+        return Refuse(no | {"reason": "recovering"})
     if len(pool.pages.engines) >= MOST_ENGINES:
         return Reject("too_many", "So many engines share this pool already.", {"count": MOST_ENGINES})
-    after = pool.copy()
     try:
         after.add(command.principal, body.promised, body.limit, body.per_page)
     except CallerError as error:
         if error.code == "no_pages":
-            lendable = max(0, pool.pages.lendable(""))
-            return Refuse({"ok": False, "lease": body.lease, "reason": "no_pages", "lendable": lendable})
+            return Refuse(no | {"reason": "no_pages", "lendable": max(0, pool.pages.lendable(""))})
         return Reject(error.code, error.text, dict(error.facts))
-    pool.heard[command.principal] = now
-    row = [command.principal, body.promised, body.limit, body.per_page]
-    return Accept([_event(now, body.lease, "join", row)], _held(state, pool, body.lease, command.principal, after))
+    return None
 
 
 def decide_pages(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -116,9 +136,10 @@ def decide_pages(state: State, command: Command, now: int, fence: Fence) -> Outc
         return Reject("conflict", f"{body.blocks} blocks do not fit into the pages that are left.", {})
     pool.heard[who] = now
     pool.pages.use(who, body.blocks)
-    taken = after.take(who, body.take)
+    may_take = not body.take or now >= state.recovering_until
+    taken = may_take and after.take(who, body.take)
     mine = after.engines[who]
-    asked = {} if taken or mine.pages + body.take > mine.limit else after.reclaim(who, body.take)
+    asked = {} if taken or not may_take or mine.pages + body.take > mine.limit else after.reclaim(who, body.take)
     reply = _held(state, pool, body.lease, who, after, body, asked) | {"taken": taken and body.take > 0}
     happened = []
     if after.engines[who].pages != pool.pages.engines[who].pages:

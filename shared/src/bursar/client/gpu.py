@@ -179,8 +179,11 @@ class Gpu:
     async def what_if(self, model: str, *, choice: dict[str, Any] | None = None, **how: Any) -> Explained:
         """The same for a model, by name: its memory is estimated. ``how``: context, sequences, form, kv_form, shards,
         max_num_batched_tokens, max_num_sequences, or ``config`` for a model that is not known by name (see
-        `bursar.contracts.gpu.ModelLoad`); ``choice``: which devices, as for `explain`."""
-        fields: dict[str, Any] = {"load": {"model": model, **how}}
+        `bursar.contracts.gpu.ModelLoad`), and gpu_memory_utilization, swap_space_fraction (thousandths), host_memory;
+        ``choice``: which devices, as for `explain`."""
+        names = ("gpu_memory_utilization", "swap_space_fraction", "host_memory")
+        own = {name: how.pop(name) for name in names if name in how}
+        fields: dict[str, Any] = {"load": {"model": model, **how}, **own}
         if choice:
             fields["want"] = {"memory": 1, **choice}
         return await self._explain(fields)
@@ -327,6 +330,7 @@ class Gpu:
     def _data_was_lost(self) -> None:
         for lease in list(self._held.values()):
             self.background.spawn(self._declare(lease))
+        self.kv.look()
 
     async def _declare(self, lease: GpuLease) -> None:
         if lease.held and not await self._redeclare(lease):
@@ -355,6 +359,7 @@ class Gpu:
             return False
         if reply.body.get("adopted") is True:
             lease.prolong(reply.sent, int(reply.body["ttl_ms"]))
+        self.background.spawn(self.kv.open_again(lease))
         return True
 
     def _deadline(self, wait: float) -> float:

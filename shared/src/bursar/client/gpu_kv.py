@@ -13,7 +13,8 @@
     await engine.leave()
 
 What an engine told last is said again in the background, since one that says nothing has left. Then, and when the pool
-has ended, ``engine.lost`` is set.
+has ended, ``engine.lost`` is set. When the manager has lost data, the holder's side opens the pool again and engines
+join again with the pages that they hold, by themselves; pages that are others' by then are wanted back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -36,19 +37,33 @@ if TYPE_CHECKING:
 PAGE: Final = 2 << 20
 """What CUDA maps at a time, in bytes."""
 
+AGAIN_S: Final = 0.5
+"""Seconds between two tries to open a pool, or join it, again."""
+
+
+class Share(NamedTuple):
+    """What an engine joined with."""
+
+    promised: int
+    limit: int
+    per_page: int
+
 
 class KvEngine:
     """An engine of a pool; made by `GpuKv.join`. ``pages``: that it holds; ``lost``: set when the pool does not know it
     any more."""
 
-    def __init__(self, kv: GpuKv, lease: str, told: KvHeld) -> None:
+    def __init__(self, kv: GpuKv, lease: str, share: Share, told: KvHeld) -> None:
         self.lease = lease
+        self.share = share
         self.pages = told.pages
+        self._incarnation = _incarnation(told)
         self.lost = asyncio.Event()
         self._kv = kv
         self._keep_s = told.keep_ms / 3_000
         self._blocks = 0
         self._telling = asyncio.Lock()
+        self._nudge = asyncio.Event()
         self._on_wanted: list[Callable[[int], object]] = []
 
     def on_wanted(self, callback: Callable[[int], object]) -> None:
@@ -64,13 +79,48 @@ class KvEngine:
             return await self._tell(blocks, fields)
 
     async def _tell(self, blocks: int, fields: dict[str, Any]) -> KvHeld:
-        told: KvHeld = await self._kv.request("kv-pages", KvHeld, **fields)
+        """Where data was lost meanwhile, it joins again first."""
+        if self._kv.incarnation != self._incarnation:
+            await self._join_again()
+        try:
+            told: KvHeld = await self._kv.request("kv-pages", KvHeld, **fields)
+        except CallerError:  # an error has no fence: it may be the first that is heard after a loss
+            if await self._kv.ask_incarnation() == self._incarnation:
+                raise
+            await self._join_again()
+            told = await self._kv.request("kv-pages", KvHeld, **fields)
+        if _incarnation(told) != self._incarnation:
+            self.pages += fields.get("take", 0) * told.taken - fields.get("give", 0)
+            told = await self._join_again()
         self.pages, self._blocks, self._keep_s = told.pages, blocks, told.keep_ms / 3_000
         return told
 
     async def _tell_again(self) -> None:
         async with self._telling:
-            await self._tell(self._blocks, {"lease": self.lease, "blocks": self._blocks})
+            blocks = min(self._blocks, self.pages * self.share.per_page)
+            await self._tell(blocks, {"lease": self.lease, "blocks": blocks})
+
+    async def _join_again(self) -> KvHeld:
+        """Join with what it holds, as soon as the pool is there again. Raises `CallerError` when it is not there in the
+        time after which an engine that says nothing has left."""
+        until = self._kv.now() + 3_000 * self._keep_s
+        told: KvHeld | None = None
+        while told is None:
+            try:
+                told = await self._kv.join_again(self)
+            except CallerError as error:
+                if error.code not in ("unknown_lease", "conflict") or self._kv.now() >= until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+        others = self.pages - told.pages
+        self.pages, self._incarnation = told.pages, _incarnation(told)
+        if others > 0:
+            self.hear(others)
+        return told
+
+    def look(self) -> None:
+        """The manager has lost data: say at once what is held."""
+        self._nudge.set()
 
     async def leave(self) -> None:
         """Give all pages back."""
@@ -80,7 +130,9 @@ class KvEngine:
     async def keep(self) -> None:
         """Say again what was said last, until the pool does not know this engine any more."""
         while not self.lost.is_set():
-            await asyncio.sleep(self._keep_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), self._keep_s)
+            self._nudge.clear()
             try:
                 await self._tell_again()
             except CallerError:
@@ -100,25 +152,69 @@ class GpuKv:
         self._gpu = gpu
         self._engines: dict[str, KvEngine] = {}
         self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._opened: dict[str, tuple[GpuLease, dict[str, Any]]] = {}
 
     async def open(self, lease: GpuLease, *, page: int = PAGE, engines: Sequence[str] = ()) -> int:
         """The lease, which is for ``kv_cache`` on one device, is a pool from now on; returns its pages. ``page``: bytes
         of one; ``engines``: principals that may join; empty: anybody."""
         fields = {"lease": lease.id, "fence": lease.fence, "page": page, "engines": list(engines)}
-        return int((await self._run("kv-open", fields))["pages"])
+        told = await self._run("kv-open", fields)
+        self._opened = {key: one for key, one in self._opened.items() if not one[0].ended}
+        self._opened[lease.id] = (lease, fields)
+        return int(told["pages"])
+
+    async def open_again(self, lease: GpuLease) -> None:
+        """If it was opened, once more: the manager has lost data (called by `Gpu` when it knows the lease again)."""
+        _, fields = self._opened.get(lease.id, (lease, None))
+        while fields is not None and lease.held:
+            try:
+                await self._run("kv-open", fields)
+                return
+            except CallerError:
+                return  # the lease has ended, or is another pool
+            except BursarError:
+                await asyncio.sleep(AGAIN_S)
 
     async def join(self, lease: str, *, promised: int, limit: int, per_page: int) -> KvEngine:
         """Share the pool of this lease: ``promised`` pages for certain, ``limit`` at most, ``per_page`` blocks in each.
         Raises `ServiceError` ``no_pages`` when so many cannot be promised."""
-        body = await self._run("kv-join", {"lease": lease, "promised": promised, "limit": limit, "per_page": per_page})
-        if body["ok"] is not True:
-            raise ServiceError("no_pages", f"{body['lendable']} pages can be promised", lendable=body["lendable"])
-        engine = KvEngine(self, lease, _read(KvHeld, body))
+        share = Share(promised, limit, per_page)
+        engine = KvEngine(self, lease, share, await self._join(lease, share, None))
         if lease in self._engines:
             self.forget(self._engines[lease])
         self._engines[lease] = engine
         self._keeping[lease] = self._gpu.background.spawn(engine.keep())
         return engine
+
+    async def _join(self, lease: str, share: Share, holding: int | None) -> KvHeld:
+        body = await self._run("kv-join", {"lease": lease, **share._asdict(), "holding": holding})
+        if body["ok"] is not True:
+            text = f"{body['lendable']} pages can be promised"
+            raise ServiceError(str(body.get("reason", "no_pages")), text, lendable=body["lendable"])
+        told: KvHeld = _read(KvHeld, body)
+        return told
+
+    async def join_again(self, engine: KvEngine) -> KvHeld:
+        """With the pages that it holds."""
+        return await self._join(engine.lease, engine.share, engine.pages)
+
+    @property
+    def incarnation(self) -> int:
+        """It grows when the manager has lost data: as the answers so far say."""
+        return self._gpu.caller.seen[0]
+
+    async def ask_incarnation(self) -> int:
+        """The same, after one more answer."""
+        await self._gpu.caller.run(self._gpu.caller.query("status", {"host": self._gpu.principal}), self._deadline())
+        return self.incarnation
+
+    def now(self) -> float:
+        return self._gpu.clock.now()
+
+    def look(self) -> None:
+        """The manager has lost data (called by `Gpu`)."""
+        for engine in self._engines.values():
+            engine.look()
 
     async def status(self, lease: str) -> KvReply:
         """What the pool has, who has it, and what of it is wasted."""
@@ -159,6 +255,10 @@ class GpuKv:
 
     def _deadline(self) -> float:
         return self._gpu.clock.now() + self._gpu.patience * 1_000.0
+
+
+def _incarnation(told: KvHeld) -> int:
+    return int(told.fence.partition(".")[0])
 
 
 def _read(kind: type[Any], body: dict[str, Any]) -> Any:

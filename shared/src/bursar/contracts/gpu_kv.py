@@ -41,12 +41,14 @@ class KvOpened(Message):
 
 class KvJoin(Request):
     """An engine joins a pool: ``promised`` pages it can always have, ``limit`` at most. ``per_page``: its blocks in a
-    page."""
+    page. ``holding``: pages that it has already, when the manager has lost data; it is given as many of them as are not
+    others'. Until the manager is safe again nobody joins who has none."""
 
     lease: LeaseId
     promised: Pages
     limit: Pages
     per_page: Annotated[int, Field(ge=1, le=2**31)]
+    holding: Pages | None = None
 
 
 class KvPage(Message):
@@ -93,11 +95,12 @@ class KvHeld(Message):
 
 
 class KvRefused(Message):
-    """So many pages cannot be promised: ``lendable`` can."""
+    """So many pages cannot be promised: ``lendable`` can. ``recovering``: the manager has lost data, and the engines
+    that were there have to say first what they hold."""
 
     ok: Literal[False] = False
     lease: LeaseId
-    reason: Literal["no_pages"] = "no_pages"
+    reason: Literal["no_pages", "recovering"] = "no_pages"
     lendable: int
     fence: str
 

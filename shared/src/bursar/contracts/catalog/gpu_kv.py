@@ -66,6 +66,7 @@ WORDS: Final = {
     "KvOpened.pages": Word("Pages of the pool.", "pages"),
     "KvJoin.promised": Word("Pages that the engine can always have.", "pages"),
     "KvJoin.limit": Word("Pages that it may have at most.", "pages"),
+    "holding": Word("Pages that it has already, after the manager has lost data.", "pages"),
     "per_page": Word("Its blocks in a page.", "blocks"),
     "KvPage.page": Word("Number of the page.", "number"),
     "KvPage.blocks": Word("Blocks of it in use.", "blocks"),
