@@ -108,6 +108,26 @@ def test_every_step_has_its_time() -> None:
     assert not rollouts.open
 
 
+def test_what_was_kept_is_not_taken_back_for_a_while() -> None:
+    """Nor kept again the other way at once: each time it takes twice as long."""
+    rollouts, now, what = Rollouts(), 0, WHAT
+    waited = []
+    for _ in range(3):
+        before = now
+        while not (told := rollouts.recommend(what, now)):
+            now += QUIET_MS // 2
+        waited.append((now - before) // QUIET_MS)
+        tell(rollouts, told)
+        tell(rollouts, rollouts.measured(what.worker, GOOD, now))
+        tell(rollouts, rollouts.answer(what.worker, agrees=True, now=now))
+        tell(rollouts, rollouts.applied(what.worker, now))
+        for _ in range(CANARY_WINDOWS):
+            tell(rollouts, rollouts.measured(what.worker, GOOD, now))
+        assert rollouts.done["kept"]
+        what = what._replace(now=what.then, then=what.now)
+    assert waited == [0, 1, 2]
+
+
 def test_one_change_at_a_time() -> None:
     """And none that changes nothing."""
     rollouts = trying()

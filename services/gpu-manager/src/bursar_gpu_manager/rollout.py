@@ -9,7 +9,8 @@
 The worker measures windows before (`baseline`) and after. As a canary the change is taken back at once when a sequence
 is preempted or when the time between tokens is above its limit in two windows running; it is kept when, over all its
 windows, throughput is at least what was promised. What was tried and taken back is not recommended again for a while,
-twice as long each time. Decisions give events, `apply` folds them; times are ms.
+nor is the way back from what was kept, twice as long each time: measurements that swing do not swing an engine.
+Decisions give events, `apply` folds them; times are ms.
 """
 
 from __future__ import annotations
@@ -172,11 +173,11 @@ class Rollouts:
         what = self.open.pop(event.worker).what
         self.done[event.step] = self.done.get(event.step, 0) + 1
         key = (what.worker, what.kind, what.then)
-        if event.step == "kept":
-            self.quiet.pop(key, None)
-            return
         times = min(self.quiet.get(key, (0, 0))[1], QUIET_DOUBLINGS)
         self.quiet = {other: held for other, held in self.quiet.items() if held[0] + QUIET_MS > event.at}
+        if event.step == "kept":
+            self.quiet.pop(key, None)
+            key = (what.worker, what.kind, what.now)
         self.quiet[key] = (event.at + (QUIET_MS << times), times + 1)
 
     # ---- dump and load
