@@ -21,7 +21,8 @@ class NVMLError(Exception):
 
 class FakeNvml:
     """``fails``: codes by name of the function, or of ``function:index`` for one card. ``lost``: cards that answer
-    nothing."""
+    nothing. ``parts``: how many a card is divided into, numbered from ``first`` on. ``switched``: cards whose links go
+    to a switch."""
 
     NVMLError = NVMLError
     NVML_ERROR_NOT_SUPPORTED = NOT_SUPPORTED
@@ -46,6 +47,8 @@ class FakeNvml:
         self.is_open = False
         self.bits = 0x4 | 0x40
         self.parts: dict[int, int] = {}
+        self.first = 0
+        self.switched: set[int] = set()
         self.samples = 0
         self.lost: set[int] = set()
         self.asked: list[str] = []
@@ -168,6 +171,9 @@ class FakeNvml:
     def nvmlDeviceGetNvLinkRemotePciInfo(self, handle: int, link: int) -> Any:
         return self.nvmlDeviceGetPciInfo((handle + 1) % self.count)
 
+    def nvmlDeviceGetNvLinkRemoteDeviceType(self, handle: int, link: int) -> int:
+        return 2 if handle in self.switched else 0
+
     def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
         self._call("mig", handle)
         return [int(handle in self.parts)] * 2
@@ -178,7 +184,7 @@ class FakeNvml:
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, index: int) -> int:
         if index >= self.parts[handle]:
             raise NVMLError(6)
-        return 100 * (handle + 1) + index
+        return 100 * (handle + 1) + self.first + index
 
     def nvmlGpmQueryDeviceSupport(self, handle: int) -> Any:
         self._call("gpm", handle)

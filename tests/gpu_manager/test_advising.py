@@ -83,6 +83,27 @@ def test_missing_batches_are_foretold_from_those_measured() -> None:
     assert advised(Desk(), fill=(64,)).foretold == []
 
 
+def test_what_was_measured_or_is_past_what_preempts_is_not_foretold() -> None:
+    """The model of a curve does not know where the cache is full: 80, though 96 and more are asked for."""
+    runs = tuple(
+        advice.MeasuredRun(batch=run.batch, throughput=round(run.throughput * 1_000), itl_us=round(run.itl * 1_000),
+                           preemptions=run.preemptions)
+        for run in CURVES["llama-2-13b"]
+    )  # fmt: skip
+    found = advised(Desk(), curve=advice.Curve(runs=runs, bound=5_000), fill=(32, 72, 96, 112, 1_024))
+    assert found.batch == 80
+    assert [(run.batch, run.preemptions) for run in found.foretold] == [(72, 0), (112, 1), (1_024, 1)]
+
+
+def test_the_table_of_replicas_is_that_of_the_recorded_runs() -> None:
+    """33.75 % for two at 256 over the largest batch of one engine; it breaks the bound of 4, not that of 5."""
+    found = advised(Desk(), curve=advice.Curve(runs=RUNS, setups=SET_UPS, bound=5_000))
+    assert found.setup is not None
+    assert (found.setup.batch, found.setup.replicas, found.gain) == (256, 2, 338)
+    found = advised(Desk(), curve=advice.Curve(runs=RUNS, setups=SET_UPS, bound=4_000))
+    assert found.gain == 123
+
+
 def test_a_weak_cpu_is_told_to_stay_away() -> None:
     """The threshold is that of the table; without waiting sequences nothing is split."""
     layer = advice.GpuLayer(linear_ns=100, attention_ns=100, gpu_rate=100, cpu_rate=10, waiting=3)
@@ -117,6 +138,20 @@ def test_an_engine_is_told_how_to_stay_within_its_lease() -> None:
     desk.take_over()
     assert code(started(desk, lease)) == "conflict"
     assert isinstance(started(desk, lease, visible=70 * GIB), Refuse)
+
+
+def test_a_part_of_a_divided_card_is_named_by_its_uuid() -> None:
+    """Its number is that of the whole, and of all other parts; no model spans two of them."""
+    desk = Desk("h1=H100")
+    desk.hosts["h1"].divide("SIM-h1-0", 2)
+    desk.observe("h1")
+    lease = desk.granted(30 * GIB, "ann", exclude=("MIG-SIM-h1-0-0",))["lease"]
+    outcome = started(desk, lease)
+    assert isinstance(outcome, Refuse), outcome
+    assert outcome.reply["environment"]["CUDA_VISIBLE_DEVICES"] == "MIG-SIM-h1-0-1"
+    desk.release(lease, "ann")
+    both = desk.granted(30 * GIB, "ann", devices=2)["lease"]
+    assert code(started(desk, both, load={"shards": 2})) == "bad_config"
 
 
 def test_a_better_batch_is_recommended_tried_and_kept() -> None:
@@ -160,6 +195,22 @@ def test_more_replicas_are_recommended_where_they_keep_the_bound() -> None:
     back = tune(Desk(), batch=96, replicas=2, setups=SET_UPS).recommendation
     assert back is not None
     assert (back.kind, back.then) == ("replicas", 1)
+
+
+def test_steps_lead_to_the_best_setup_and_end_there() -> None:
+    """From one engine at 256: the batch, then the replicas, then nothing; what breaks the bound is not advised."""
+    at, path = (256, 1), []
+    for _ in range(4):
+        found = tune(Desk(), batch=at[0], replicas=at[1], setups=SET_UPS, bound=4_000).recommendation
+        if found is None:
+            break
+        at = (found.then, at[1]) if found.kind == "batch" else (at[0], found.then)
+        path.append((*at, found.promised))
+    assert path == [(96, 1, 797), (96, 2, 1_050)]
+    back = tune(Desk(), batch=96, replicas=4, setups=SET_UPS, bound=4_000).recommendation
+    assert back is not None
+    assert (back.kind, back.then, back.promised) == ("replicas", 2, 888)
+    assert tune(Desk(), batch=512, replicas=3, setups=SET_UPS, bound=4_000).recommendation is None
 
 
 def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:

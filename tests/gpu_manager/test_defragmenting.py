@@ -10,6 +10,7 @@ from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Accept, Notice, Refuse
 from bursar_gpu_manager.defragmenting import PLAN_MS
 from bursar_gpu_manager.moving import ANSWER_MS, LOAD_MS
+from bursar_gpu_manager.simulated import simulated_host
 from bursar_gpu_manager.thermal import Heat
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
@@ -94,6 +95,37 @@ def test_an_owner_that_agrees_moves_and_memory_is_usable_again() -> None:
     assert found.classes[2].fragmentation == 85_714
     assert copy in desk.state.leases
     desk.check()
+
+
+@pytest.mark.parametrize("strictly", [False, True])
+@pytest.mark.parametrize("apart", ["device", "host"])
+def test_a_move_does_not_bring_together_what_is_kept_apart(apart: str, strictly: bool) -> None:
+    """Nor onto a host without the labels that were asked for; also after a take-over."""
+    desk, lease = golden()
+    desk.release(lease, "ann")
+    desk.granted(1 << 20, group="replicas", exclude=(NAMES[0], NAMES[2]), ttl_ms=60_000)
+    fields = {"group": "replicas", "apart": apart, "strictly": strictly and apart == "device"}
+    lease = desk.granted(HALF, "ann", exclude=tuple(NAMES[1:]), ttl_ms=60_000, **fields)["lease"]
+    movable(desk, lease)
+    for _ in range(2):
+        assert {row.target for row in told(desk).plan} <= ({NAMES[2]} if apart == "device" else set())
+        desk.take_over()
+        desk.observe("h1")
+    desk.check()
+
+
+def test_a_move_goes_only_where_the_labels_are() -> None:
+    """That its request named."""
+    desk, lease = golden()
+    desk.release(lease, "ann")
+    lease = desk.granted(HALF, "ann", labels={"zone": "1"}, exclude=tuple(NAMES[1:]), ttl_ms=60_000)["lease"]
+    movable(desk, lease)
+    assert [row.lease for row in told(desk).plan] == [lease]
+    desk.hosts["h2"] = simulated_host("h2", "2x16GiB")
+    desk.observe("h2", boot="b2")
+    for name in NAMES:
+        desk.state.cordoned.pop(name, None)
+    assert all(row.target.startswith("h1/") for row in told(desk).plan)
 
 
 def test_nothing_is_asked_of_owners_who_did_not_say_so() -> None:

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Refuse
+from bursar_gpu_manager.estimates import CONTEXT, GRAPHS
 from bursar_gpu_manager.freeing import Freed, Rooms, Space, smallest
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
 HALF = GIB // 2
+OF_THE_ENGINE = ("gpu_memory_utilization", "swap_space_fraction", "host_memory")
 
 
 def explained(desk: Desk, memory: int = GIB, load: dict[str, Any] | None = None, **want: Any) -> wire.Explained:
+    own = {name: want.pop(name) for name in OF_THE_ENGINE if name in want}
     body = wire.Explain(want=None if load and not want else wire.Wanted(memory=memory, **want),
-                        load=wire.ModelLoad(**load) if load else None)  # fmt: skip
+                        load=wire.ModelLoad(**load) if load else None, **own)  # fmt: skip
     before = desk.dump()
     outcome = desk.ask(body, "ann")
     assert isinstance(outcome, Refuse), outcome
@@ -126,6 +129,46 @@ def test_a_model_is_asked_for_by_name_or_by_its_configuration() -> None:
         assert code(desk.ask(wire.Explain(load=wire.ModelLoad(**load)), "ann")) == expected
     with pytest.raises(ValueError, match="neither"):
         wire.Explain()
+
+
+def test_a_model_takes_the_part_of_its_card_that_its_engine_is_told_to() -> None:
+    """And its context and graphs beside it; the cache is what is left of the part, swapped blocks are the host's."""
+    desk = Desk("h1=H100")
+    view = next(iter(desk.state.sights["h1"].views.values()))
+    load = {"model": "llama-3-8b", "context": 8_192}
+    told = explained(desk, load=load, gpu_memory_utilization=800, host_memory=64 * GIB, swap_space_fraction=100)
+    assert told.estimate is not None
+    assert told.memory == view.visible * 8 // 10 + CONTEXT + GRAPHS
+    assert told.fits
+    fixed = told.estimate.weights + told.estimate.activation + told.estimate.overhead
+    assert 0 <= told.memory - fixed - told.estimate.kv_cache < 2 << 20
+    assert told.estimate.tokens * told.estimate.kv_per_token == told.estimate.kv_cache
+    assert told.estimate.swap == (64 * GIB // 10) // (2 << 20) * (2 << 20)
+    small = desk.ask(wire.Explain(load=wire.ModelLoad.model_validate(load), gpu_memory_utilization=200), "ann")
+    assert code(small) == "lease_too_small"
+    assert not explained(desk, load=load, gpu_memory_utilization=1_000).fits
+
+
+def test_a_configuration_says_in_which_format_its_weights_are() -> None:
+    """Unless somebody else is said to be right."""
+    desk = Desk("h1=H100")
+    config = {"model_type": "llama", "hidden_size": 4_096, "num_hidden_layers": 32, "num_attention_heads": 32,
+              "num_key_value_heads": 8, "intermediate_size": 14_336, "vocab_size": 128_256}  # fmt: skip
+
+    def weights(**more: Any) -> int:
+        form = {"form": more.pop("form")} if "form" in more else {}
+        found = explained(desk, load={"model": "mine", "config": config | more, **form}).estimate
+        assert found is not None
+        return found.weights
+
+    whole = weights()
+    assert weights(torch_dtype="bfloat16") == whole
+    assert weights(torch_dtype="float32") == 2 * whole
+    assert weights(torch_dtype="float32", form="fp16") == whole
+    awq = weights(quantization_config={"quant_method": "awq", "bits": 4, "group_size": 128})
+    assert 0.35 < awq / whole < 0.36
+    strange = wire.ModelLoad(model="m", config=config | {"quantization_config": {"quant_method": "magic"}})
+    assert code(desk.ask(wire.Explain(load=strange), "ann")) == "unknown_format"
 
 
 # ---- the smallest set, against all sets

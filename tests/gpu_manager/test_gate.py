@@ -46,6 +46,21 @@ def test_a_named_process_of_a_lease_that_is_held_may_load() -> None:
     assert {"bad_fence", "stale_fence", "not_known", "ending", "not_named"} == set(WORDS)
 
 
+def test_where_not_all_leases_are_told_none_ends_by_not_being_told_of() -> None:
+    """Nobody's process is ended for it, nor let in; when all are told again, what is missing has ended."""
+    gate = Gate(1_000)
+    gate.hear(told("1.1.9", holding("1.1.5", (7, 70)), holding("1.1.6", (8, 80))))
+    gate.hear(told("1.1.10", holding("1.1.6", (8, 80))).model_copy(update={"complete": False}))
+    gate.tick(5_000)
+    assert gate.overdue([(7, 70), (8, 80)]) == []
+    assert enter(gate, "1.1.5") == "not_known"
+    assert enter(gate, "1.1.6", (8, 80)) == ""
+    gate.hear(told("1.1.11", holding("1.1.6", (8, 80))))
+    assert enter(gate, "1.1.5") == "stale_fence"
+    gate.tick(1_000)
+    assert gate.overdue([(7, 70), (8, 80)]) == [(7, 70)]
+
+
 def test_the_fence_of_a_lease_that_has_ended_is_stale() -> None:
     """Also when the probe has never heard of it while it was held."""
     gate = Gate()

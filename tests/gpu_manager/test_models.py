@@ -6,7 +6,7 @@ import pytest
 
 from bursar.errors import CallerError
 from bursar_gpu_manager.known_models import KNOWN, known_shape
-from bursar_gpu_manager.models import shape_of
+from bursar_gpu_manager.models import FORMATS, form_of, shape_of
 
 GIB = 1 << 30
 
@@ -143,3 +143,68 @@ def test_an_unknown_name_is_refused() -> None:
         known_shape("gpt-17")
     assert error.value.code == "unknown_model"
     assert "llama-3-8b" in error.value.facts["known"]
+
+
+def published(kind: str, *numbers: int, **more: object) -> dict[str, object]:
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+             "vocab_size")  # fmt: skip
+    return {"model_type": kind, **dict(zip(names, numbers, strict=True)), **more}
+
+
+MOE = {"head_dim": 128, "num_experts": 128}
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (published("llama", 2048, 16, 32, 8, 8192, 128_256, head_dim=64, tie_word_embeddings=True), 1_235_814_400),
+        (published("llama", 16_384, 126, 128, 8, 53_248, 128_256), 405_853_388_800),
+        (published("mistral", 5120, 40, 32, 8, 14_336, 131_072, head_dim=128), 12_247_782_400),
+        (published("mixtral", 6144, 56, 48, 8, 16_384, 32_768, num_local_experts=8), 140_630_071_296),
+        (published("phi3", 3072, 32, 32, 32, 8192, 32_064), 3_821_079_552),
+        (published("qwen2", 8192, 80, 64, 8, 29_568, 152_064), 72_706_203_648),
+        (published("qwen3_moe", 2048, 48, 32, 4, 6144, 151_936, **MOE, moe_intermediate_size=768), 30_532_122_624),
+    ],
+)
+def test_models_that_have_no_name_here_are_counted_to_the_last_parameter(
+    config: dict[str, object], parameters: int
+) -> None:
+    """As their checkpoints were published."""
+    assert shape_of(config).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [
+        ({}, "fp16"),
+        ({"torch_dtype": "bfloat16"}, "bf16"),
+        ({"dtype": "torch.float32"}, "fp32"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 8, "group_size": -1}}, "gptq8"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 32}}, "gptq-32"),
+        ({"quantization_config": {"quant_method": "awq", "w_bit": 4, "group_size": 64}}, "awq-64"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "nf4"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "int8"),
+    ],
+)
+def test_the_format_is_read_from_the_configuration(config: dict[str, object], form: str) -> None:
+    """Quantisation before the number format."""
+    assert form_of(config) == form
+    assert form in FORMATS
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"torch_dtype": "float4"},
+        {"quantization_config": {"quant_method": "gptq", "bits": 3}},
+        {"quantization_config": {"quant_method": "awq", "bits": [4]}},
+        {"quantization_config": {"quant_method": ["awq"]}},
+        {"quantization_config": "awq"},
+    ],
+)
+def test_a_format_that_is_not_counted_is_refused(config: dict[str, object]) -> None:
+    """Rather than taken for another one."""
+    with pytest.raises(CallerError) as error:
+        form_of(config)
+    assert error.value.code == "unknown_format"

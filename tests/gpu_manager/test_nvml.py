@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,6 +154,49 @@ def test_a_divided_card_shows_up_as_its_parts() -> None:
     told = nvml.sensors("MIG-200")
     assert (told.utilisation, told.sm_activity, told.temperature) == (None, None, 61)
     assert nvml.topology("MIG-200").divided is True
+
+
+def test_what_was_divided_in_another_way_is_not_there_any_more() -> None:
+    """Parts that were made anew, the whole card again, a divided card without parts, another card in its place."""
+    library = FakeNvml(cards=1)
+    nvml = Nvml(library)
+    library.parts = {0: 2}
+    assert [card.uuid for card in nvml.cards()] == ["MIG-100", "MIG-101"]
+    library.first = 5
+    assert [card.uuid for card in nvml.cards()] == ["MIG-105", "MIG-106"]
+    with pytest.raises(DeviceLost):
+        nvml.memory("MIG-100")
+    library.parts = {}
+    assert [card.uuid for card in nvml.cards()] == ["GPU-0"]
+    for _ in range(2):
+        nvml.sensors("GPU-0")
+    library.parts = {0: 0}
+    assert list(nvml.cards()) == []
+    assert library.samples == 0
+    with pytest.raises(DeviceLost):
+        nvml.sensors("GPU-0")
+
+
+def test_cards_on_a_switch_are_linked_to_one_another() -> None:
+    """And to no card beside it; the parts of a divided card to none."""
+    library = FakeNvml(cards=4)
+    library.switched = {0, 1, 2}
+    library.fails = {"links:3": NOT_SUPPORTED}
+    nvml = Nvml(library)
+    nvml.cards()
+    library.nvmlDeviceGetNvLinkRemotePciInfo = lambda handle, link: SimpleNamespace(busId=b"switch")  # type: ignore[method-assign]
+    links = {card.uuid: nvml.topology(card.uuid).links for card in nvml.cards()}
+    assert links == {
+        "GPU-0": ("GPU-1", "GPU-2"),
+        "GPU-1": ("GPU-0", "GPU-2"),
+        "GPU-2": ("GPU-0", "GPU-1"),
+        "GPU-3": None,
+    }
+    library.parts = {2: 1}
+    nvml = Nvml(library)
+    nvml.cards()
+    assert nvml.topology("GPU-0").links == ("GPU-1",)
+    assert nvml.topology("MIG-300").links == ()
 
 
 def test_what_is_slow_to_ask_is_asked_rarely() -> None:

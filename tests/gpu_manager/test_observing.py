@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bursar.bus.codec import decode, encode
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Broadcast, Refuse
+from bursar_gpu_manager.observing import MAX_OF_HOST
+from bursar_gpu_manager.reporting import report
+from bursar_gpu_manager.simulated import simulated_host
 from tests.gpu_manager.desk import GIB, Desk, code
 
 
@@ -178,8 +182,38 @@ def test_a_probe_cannot_fill_the_ledger() -> None:
     for seq in range(1, 200):
         device = wire.DeviceReport(uuid=f"U-{seq}", index=0, total=GIB, used=0)
         desk.say("h1", wire.Report(boot="b0", seq=seq, devices=(device, device)))
-    assert len(desk.state.devices) <= 64
+    assert len(desk.state.devices) <= MAX_OF_HOST
     desk.check()
+
+
+def test_a_card_that_comes_back_under_other_names_finds_room() -> None:
+    """However often: what is lost and counts for nobody is forgotten, what a lease counts on is not."""
+    desk = Desk()
+    card = wire.DeviceReport(uuid="first", index=0, total=16 * GIB, used=0)
+    desk.say("h1", wire.Report(boot="b0", seq=1, devices=(card,)))
+    lease = desk.granted(GIB, ttl_ms=60_000)["lease"]
+    for seq in range(2, 12):
+        parts = tuple(wire.DeviceReport(uuid=f"MIG-{seq}-{n}", index=0, total=2 * GIB, used=0) for n in range(56))
+        desk.say("h1", wire.Report(boot="b0", seq=seq, devices=parts))
+    assert desk.device("h1/first").state == "lost"
+    assert lease in desk.state.leases
+    assert sum(device.state == "ready" for device in desk.status("h1").devices) == 56
+    desk.granted(GIB)
+    desk.check()
+
+
+def test_a_report_of_a_host_of_divided_cards_fits_into_a_message() -> None:
+    """Eight cards of seven parts with all that can be said of them, and the processes of all."""
+    host = simulated_host("h1", "8xH100")
+    for uuid in [card.uuid for card in host.cards()]:
+        for part in host.divide(uuid, 7):
+            for _ in range(8):
+                host.allocate(host.start()[0], part, GIB)
+    said, _ = decode(wire.Report, encode(report(host, "b" * 16, 2**40, {}, {"zone": "z" * 100})))
+    assert len(said.devices) == 56
+    desk = Desk()
+    desk.say("h1", said)
+    assert len(desk.state.devices) == 56
 
 
 def test_status_of_one_host_tells_of_that_host() -> None:

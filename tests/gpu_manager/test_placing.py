@@ -92,6 +92,22 @@ def test_a_set_is_taken_from_one_node_if_there_is_one() -> None:
     desk.granted(20 * GIB, devices=2, numa="same", hosts=("h2",))
 
 
+def test_devices_that_have_to_be_near_are_of_one_host() -> None:
+    """Though the set may be of several; parts of a divided card are linked to nothing."""
+    desk = Desk("h1=1xH100", "h2=1xH100")
+    assert desk.refused(20 * GIB, devices=2, one_host=False, numa="same")["reason"] in ("never_fits", "topology")
+    assert desk.refused(20 * GIB, devices=2, one_host=False, link="same")["reason"] in ("never_fits", "topology")
+    desk.granted(20 * GIB, devices=2, one_host=False)
+    parts = tuple(
+        wire.DeviceReport(uuid=f"MIG-{n}", index=n // 2, total=40 * GIB, used=0, parent=f"GPU-{n // 2}",
+                          links=("MIG-1", "MIG-3"))
+        for n in range(4)
+    )  # fmt: skip
+    desk.say("h3", wire.Report(boot="c0", seq=1, devices=parts))
+    assert desk.refused(20 * GIB, devices=2, link="same", hosts=("h3",))["reason"] == "topology"
+    desk.granted(20 * GIB, devices=2, hosts=("h3",))
+
+
 @pytest.mark.parametrize(("apart", "other"), [("device", "h1/SIM-h1-1"), ("host", "h2/SIM-h2-0")])
 def test_leases_of_a_group_are_kept_apart(apart: str, other: str) -> None:
     """If it can be avoided, or never; the group is durable."""

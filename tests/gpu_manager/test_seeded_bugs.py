@@ -13,7 +13,15 @@ from bursar.kernel import bugs
 from bursar.kernel.decider import Accept
 from bursar_gpu_manager.bugs import NAMES
 from bursar_gpu_manager.simulated import GIB
-from tests.gpu_manager import test_alarming, test_caching, test_gate, test_kv_sharing, test_observing, test_purposes
+from tests.gpu_manager import (
+    test_ageing,
+    test_alarming,
+    test_caching,
+    test_gate,
+    test_kv_sharing,
+    test_observing,
+    test_purposes,
+)
 from tests.gpu_manager.desk import Desk
 from tests.gpu_manager.test_machine import Machine
 from tests.simulation.run import WORKLOADS
@@ -145,6 +153,11 @@ def test_seeded_bug_gpu_dead_users_hold_weights_is_caught() -> None:
 def test_seeded_bug_gpu_promised_pages_are_lent_is_caught() -> None:
     """What an engine was promised is not lent to another."""
     is_caught("gpu_promised_pages_are_lent", test_kv_sharing.test_what_is_promised_is_there_and_what_is_free_is_lent)
+
+
+def test_seeded_bug_gpu_held_up_reports_are_fresh_is_caught() -> None:
+    """What a card had free before it was cut off is no reason to grant."""
+    is_caught("gpu_held_up_reports_are_fresh", test_ageing.test_reports_that_were_held_up_grant_nothing)
 
 
 def is_caught(bug: str, test: Callable[[], None]) -> None:

@@ -9,22 +9,22 @@ with five percent to spare. A larger number of engines has to bring five percent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from bursar.contracts import gpu as wire
 from bursar.contracts import gpu_advice as advice
 from bursar.errors import CallerError
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
+from bursar_gpu_manager.asked_model import asked_model
 from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted
+from bursar_gpu_manager.batching import Curve as Line
 from bursar_gpu_manager.correcting import expect
-from bursar_gpu_manager.estimates import Engine, estimate
+from bursar_gpu_manager.estimates import estimate
 from bursar_gpu_manager.holding import not_held
 from bursar_gpu_manager.hybrid import Layer, dispatch, threshold
-from bursar_gpu_manager.known_models import known_shape
-from bursar_gpu_manager.models import shape_of
 from bursar_gpu_manager.replicas import WORTH, Setup, SetupAdvice, best_setup
-from bursar_gpu_manager.rollout import Measured, Recommendation, Told, Windowed
+from bursar_gpu_manager.rollout import Kind, Measured, Recommendation, Told, Windowed
 from bursar_gpu_manager.startup import Granted, candle_vllm, numactl, vllm
 from bursar_gpu_manager.state import State
 
@@ -56,36 +56,26 @@ def decide_startup(state: State, command: Command, now: int, fence: Fence) -> Ou
         return Reject("conflict", "The cards of this lease are not seen now.", {"lease": body.lease})
     visible = body.visible or min(view.visible for view in seen)
     numa = [-1 if report.numa_node is None else report.numa_node for report in reports]
-    granted = Granted(lease.devices[0][1], visible, [device.index for device in devices], numa)
+    named = [device.uuid if view is not None and view.report.parent else device.index
+             for device, view in zip(devices, views, strict=True)]  # fmt: skip
+    granted = Granted(lease.devices[0][1], visible, named, numa)
     load = body.load
     try:
-        shape = known_shape(load.model) if load.config is None else shape_of(load.config)
-        engine = _engine(load, body.swap_space_fraction)
+        shape, engine = asked_model(load, swap_space=body.swap_space_fraction)
         start = vllm if body.engine == "vllm" else candle_vllm
         found = start(load.model, shape, engine, granted, load.context, body.host_memory)
     except CallerError as error:
         return Reject(error.code, error.text, dict(error.facts))
-    expect(state, body.lease, load, estimate(shape, engine), found.tokens)
+    expect(state, body.lease, load, engine.form, estimate(shape, engine), found.tokens)
     told = {"arguments": list(found.arguments), "environment": found.environment, "tokens": found.tokens}
     return Refuse({"ok": True, "lease": body.lease, "prefix": list(numactl(granted)), **told})
-
-
-def _engine(load: wire.ModelLoad, swap_thousandths: int) -> Engine:
-    return Engine(
-        form=load.form,
-        kv_form=load.kv_form,
-        swap_space_fraction=swap_thousandths / 1_000,
-        max_num_batched_tokens=load.max_num_batched_tokens,
-        max_num_sequences=load.max_num_sequences,
-        shards=load.shards,
-    )
 
 
 def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: advice.Advise = command.body
     runs = _runs(body.curve)
     curve = fitted(runs)
-    foretold = [] if curve is None else curve.runs(body.fill)
+    foretold = [] if curve is None else _foretold(runs, curve, body.fill)
     best = best_batch([*runs, *foretold], body.curve.epsilon / 1_000, body.curve.bound / 1_000)
     setups = _best_setup(body.curve)
     layer = body.layer
@@ -109,6 +99,14 @@ def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Out
     )
 
 
+def _foretold(runs: list[Run], curve: Line, fill: Sequence[int]) -> list[Run]:
+    """Of batches that nobody measured; where smaller ones were preempted already, larger ones would be as well."""
+    measured = {run.batch for run in runs}
+    full = min((run.batch for run in runs if run.preemptions), default=None)
+    found = curve.runs([batch for batch in fill if batch not in measured])
+    return [run if full is None or run.batch < full else run._replace(preemptions=1) for run in found]
+
+
 def _layer(layer: advice.GpuLayer) -> Layer:
     return Layer(layer.linear_ns, layer.attention_ns, layer.gpu_rate, layer.cpu_rate)
 
@@ -121,9 +119,10 @@ def _runs(curve: advice.Curve) -> list[Run]:
 
 
 def _best_setup(curve: advice.Curve) -> SetupAdvice | None:
-    """None without a reference, or without setups of one engine to compare with."""
+    """None without a reference, or without one engine to compare with: of the setups, or else of the curve."""
     reference = next((run.itl_us for run in curve.runs if run.batch == REFERENCE and not run.preemptions), 0)
-    alone = [run.throughput for run in curve.runs] + [one.throughput for one in curve.setups if one.replicas == 1]
+    alone = [one.throughput for one in curve.setups if one.replicas == 1 and not one.preemptions]
+    alone = alone or [run.throughput for run in curve.runs if not run.preemptions]
     if not reference or not curve.setups or not max(alone, default=0):
         return None
     setups = [
@@ -162,18 +161,16 @@ def decide_tune(state: State, command: Command, now: int, fence: Fence) -> Outco
 
 
 def _better(body: advice.Tune, worker: str) -> Recommendation | None:
-    """Other replicas where that keeps the bound, or the batch that the curve advises; None when all is well."""
+    """A step towards the best setup that was measured, or the batch that the curve advises; None when all is well. A
+    curve is of one engine: where setups were measured it advises nothing against them."""
     runs = {run.batch: run for run in _runs(body.curve)}
     reference = runs.get(REFERENCE)
     if reference is None:
         return None
     limit = int(reference.itl * body.curve.bound)
     setups = _best_setup(body.curve)
-    if setups is not None and setups.setup is not None and setups.setup.batch == body.batch:
-        then, gain = setups.setup.replicas, setups.gain
-        if then != body.replicas:
-            because = f"{then} at batch {body.batch} bring {_thousandths(1 + gain)} thousandths of one at most"
-            return Recommendation(worker, "replicas", body.replicas, then, int(1_000 * (1 + WORTH)), limit, because)
+    if setups is not None and setups.setup is not None:
+        return _towards(body, worker, setups.setup, limit)
     best = best_batch(runs.values(), body.curve.epsilon / 1_000, body.curve.bound / 1_000)
     present = runs.get(body.batch)
     if best.batch is None or present is None or present.throughput <= 0 or best.batch == body.batch:
@@ -181,6 +178,28 @@ def _better(body: advice.Tune, worker: str) -> Recommendation | None:
     expected = runs[best.batch].throughput / present.throughput * (1 - SPARE)
     because = f"{best.batch} is the largest batch within the bounds"
     return Recommendation(worker, "batch", body.batch, best.batch, int(1_000 * expected), limit, because)
+
+
+def _towards(body: advice.Tune, worker: str, aim: Setup, limit: int) -> Recommendation | None:
+    """The batch first, since what it frees is for the replicas; but only over what was measured and keeps the bound."""
+    setups = {(one.batch, one.replicas): one for one in body.curve.setups}
+    present = setups.get((body.batch, body.replicas))
+    steps: list[tuple[Kind, int, int, tuple[int, int]]] = [
+        ("batch", body.batch, aim.batch, (aim.batch, body.replicas)),
+        ("replicas", body.replicas, aim.replicas, (body.batch, aim.replicas)),
+    ]
+    for kind, now, then, to in steps:
+        there = setups.get(to)
+        if now == then or there is None or there.preemptions or there.itl_us > limit:
+            continue
+        promised = 1 + WORTH if kind == "replicas" and then > now else None
+        if present is not None and present.throughput:
+            ratio = there.throughput / present.throughput * (1 - SPARE)
+            promised = ratio if promised is None else min(promised, ratio)
+        if promised is not None:
+            because = f"{aim.replicas} at batch {aim.batch} bring most within the bound"
+            return Recommendation(worker, kind, now, then, int(1_000 * promised), limit, because)
+    return None
 
 
 def decide_tune_step(state: State, command: Command, now: int, fence: Fence) -> Outcome:

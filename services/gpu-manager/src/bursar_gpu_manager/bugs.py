@@ -21,6 +21,7 @@ NAMES = (
     "gpu_copy_outlives_its_lease",
     "gpu_dead_users_hold_weights",
     "gpu_promised_pages_are_lent",
+    "gpu_held_up_reports_are_fresh",
 )
 
 declare(*NAMES)

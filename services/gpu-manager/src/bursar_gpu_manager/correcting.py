@@ -28,14 +28,14 @@ class Expected(NamedTuple):
     cache: int
 
 
-def key_of(load: wire.ModelLoad) -> str:
+def key_of(load: wire.ModelLoad, form: str) -> str:
     """Models are compared with themselves in the same format, shared by as many cards."""
-    return f"{load.model.lower()} {load.form} {load.shards}"
+    return f"{load.model.lower()} {form} {load.shards}"
 
 
-def expect(state: State, lease: str, load: wire.ModelLoad, need: Estimate, tokens: int) -> None:
+def expect(state: State, lease: str, load: wire.ModelLoad, form: str, need: Estimate, tokens: int) -> None:
     state.expected.pop(lease, None)
-    state.expected[lease] = Expected(key_of(load), need.fixed, need.kv(tokens))
+    state.expected[lease] = Expected(key_of(load, form), need.fixed, need.kv(tokens))
     if len(state.expected) > MOST:
         del state.expected[next(iter(state.expected))]
 
@@ -54,7 +54,7 @@ def learn(state: State) -> None:
                 del state.expected[key]
 
 
-def total(state: State, load: wire.ModelLoad, need: Estimate, tokens: int) -> int:
+def total(state: State, load: wire.ModelLoad, form: str, need: Estimate, tokens: int) -> int:
     """Bytes on each device for the model and ``tokens`` of cache, as far as it is known what the model takes."""
     learn(state)
-    return state.corrections.corrected(key_of(load), need.fixed) + need.kv(tokens)
+    return state.corrections.corrected(key_of(load, form), need.fixed) + need.kv(tokens)

@@ -3,7 +3,7 @@
 What counts as free is what could be granted now, on devices that can be used; so a move is asked of nobody on a device
 that is lost, cordoned or not observed, and to none such. From a card that is too hot its leases are asked to leave. A
 lease may be moved when its holder has said so, it is on one device, and it is not loading; it goes to a device of the
-same kind only.
+same kind only, with the labels that it asked for, and away from its group if it asked for that.
 
 A plan is looked for every ten seconds while there are leases that may be moved (`next_move`); it is carried out by
 `moving`, whose events are journaled: who takes over goes on with it. Agreeing grants a second lease by the ordinary
@@ -22,8 +22,8 @@ from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Noti
 from bursar_gpu_manager import events
 from bursar_gpu_manager.compaction import Clearing, room_for
 from bursar_gpu_manager.defrag import Movable, Move, Plan, plan
-from bursar_gpu_manager.device import Device
-from bursar_gpu_manager.fitting import LOADING, is_usable, place, room_of
+from bursar_gpu_manager.device import Choice, Device, Lease
+from bursar_gpu_manager.fitting import LOADING, is_usable, matches, neighbours, place, room_of
 from bursar_gpu_manager.holding import not_held
 from bursar_gpu_manager.leasing import grant, wanted_before
 from bursar_gpu_manager.lifecycle import DROPPED
@@ -71,11 +71,34 @@ def movables(state: State, free: dict[str, int], now: int) -> Iterator[Movable]:
         name, memory = state.leases[key].devices[0]
         if name in free and _may_leave(state, key, now):
             device = state.devices[name]
-            yield Movable(key, name, memory, cost, to=frozenset(_targets(kinds[device.model], hosts)))
+            yield Movable(key, name, memory, cost, to=frozenset(_targets(state, key, kinds[device.model], hosts)))
 
 
-def _targets(names: set[str], hosts: tuple[str, ...]) -> Iterator[str]:
-    return (name for name in names if not hosts or name.partition("/")[0] in hosts)
+def _targets(state: State, key: str, names: set[str], hosts: tuple[str, ...]) -> Iterator[str]:
+    """Of these devices where the lease may go: the hosts that its holder named now, and what it was asked for with."""
+    lease, near = state.leases[key], frozenset[str]()
+    want = _asked(lease) if lease.choice else None
+    if want is not None and want.group and want.apart != "no":
+        near = frozenset(neighbours(state, want))
+    for name in names:
+        host = name.partition("/")[0]
+        if (hosts and host not in hosts) or not near.isdisjoint((name, host)):
+            continue
+        if want is None or matches(state, want, state.devices[name]):
+            yield name
+
+
+def _asked(lease: Lease) -> wire.Wanted:
+    """What a lease asked for."""
+    choice = lease.choice or Choice()
+    return wire.Wanted(
+        memory=lease.devices[0][1],
+        labels=dict(choice.labels),
+        purpose="weights" if lease.purpose == LOADING else lease.purpose,  # type: ignore[arg-type]
+        group=lease.group,
+        apart=choice.apart,  # type: ignore[arg-type]
+        strictly=choice.strictly,
+    )
 
 
 def size_of(state: State) -> int:
@@ -101,7 +124,7 @@ def drains(state: State, free: dict[str, int], now: int) -> Iterator[Move]:
         device = state.devices.get(name)
         if device is None or device.lost or state.sheet.heat(name) < Heat.HOT or not _may_leave(state, key, now):
             continue
-        cool = _targets({other for other in rooms if state.devices[other].model == device.model}, hosts)
+        cool = _targets(state, key, {other for other in rooms if state.devices[other].model == device.model}, hosts)
         target = min(((rooms[other], other) for other in cool if rooms[other] >= memory), default=None)
         if target is not None:
             rooms[target[1]] -= memory
@@ -149,30 +172,17 @@ def decide_move(state: State, command: Command, now: int, fence: Fence) -> Outco
     if not body.agree:
         declined = state.moving.answer(body.lease, "declined", now)
         return Accept([_moved(declined)], {"ok": True, "lease": body.lease, "agreed": False})
-    want = _copy_of(state, body.lease, current.move.target)
+    if current.move.target not in state.devices:
+        return Reject("conflict", "The device that was proposed is not there any more.", {"lease": body.lease})
+    want = wire.Lease(id="copy", note=lease.note, ttl_ms=lease.ttl, **_asked(lease).model_dump())
     copy = Command(command.principal, command.request_id, want)
-    if place(state, want, now, wanted_before(state, None)) != (current.move.target,):
+    elsewhere = state.devices.keys() - {current.move.target}
+    if place(state, want, now, wanted_before(state, None) | elsewhere) != (current.move.target,):
         failed = _moved(state.moving.answer(body.lease, "failed", now))
         return Accept([failed], refused(state, obstacle(state, want, now), now))
     given = grant(state, copy, (current.move.target,), now, fence)
     agreed = state.moving.answer(body.lease, "agreed", now)._replace(copy=given.reply["lease"])
     return Accept([*given.events, _moved(agreed)], given.reply)
-
-
-def _copy_of(state: State, key: str, target: str) -> wire.Lease:
-    """What the second lease asks for: the same, on that device and no other."""
-    lease, device = state.leases[key], state.devices[target]
-    others = tuple(name for name in state.of_host(device.host) if name != target)
-    return wire.Lease(
-        id="copy",
-        memory=lease.devices[0][1],
-        hosts=(device.host,),
-        exclude=others,
-        purpose="weights" if lease.purpose == LOADING else lease.purpose,  # type: ignore[arg-type]
-        group=lease.group,
-        note=lease.note,
-        ttl_ms=lease.ttl,
-    )
 
 
 # ---- what time makes due

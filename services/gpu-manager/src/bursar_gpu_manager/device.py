@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import DeviceReport
 
@@ -11,9 +11,26 @@ Pid = tuple[int, int]
 """(pid, ticks at which it started)."""
 
 
+class Choice(NamedTuple):
+    """What of a request holds for where its lease is moved to as well."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    apart: str = "no"
+    strictly: bool = False
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Choice | tuple[()]:
+        """From the journal, which knows lists and tuples only."""
+        if not row:
+            return ()
+        labels, apart, strictly = row
+        return cls(tuple((name, text) for name, text in labels), apart, strictly)
+
+
 class Lease(NamedTuple):
     """``devices``: bytes by name of the device; ``emergency``: granted from the reserve; ``taken``: why it was taken
-    away, "" while it is held; ``adopted``: it had been lost with the journal and its holder declared it."""
+    away, "" while it is held; ``adopted``: it had been lost with the journal and its holder declared it; ``choice``:
+    what it asked for of its devices, () where any would do."""
 
     principal: str
     ttl: int
@@ -24,6 +41,7 @@ class Lease(NamedTuple):
     note: str = ""
     emergency: bool = False
     group: str = ""
+    choice: Choice | tuple[()] = ()
     taken: str = ""
     adopted: bool = False
 

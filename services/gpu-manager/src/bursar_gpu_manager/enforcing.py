@@ -20,9 +20,9 @@ TOLD: Final = 1_024
 
 def decide_holdings(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     devices = state.of_host(command.principal).values()
-    keys = list(dict.fromkeys(key for device in devices for key in device.leases))[:TOLD]
-    told = [_holding(command.principal, key, state.leases[key], now) for key in keys]
-    return Refuse({"ok": True, "now_ms": now, "leases": told})
+    keys = list(dict.fromkeys(key for device in devices for key in device.leases))
+    told = [_holding(command.principal, key, state.leases[key], now) for key in keys[:TOLD]]
+    return Refuse({"ok": True, "now_ms": now, "leases": told, "complete": len(keys) <= TOLD})
 
 
 def _holding(host: str, key: str, lease: Lease, now: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 | ``a`` | host, labels as pairs, rows of [uuid, index, model, total] | devices announced: new, changed, or back |
 | ``l`` | device, why | a device is lost, and its capacity with it |
 | ``f`` | device | a lost device is forgotten |
-| ``g`` | lease, principal, ttl, expires, [device, bytes]s, [pid, started]s, purpose, note, urgent?, group | granted |
+| ``g`` | lease, principal, ttl, expires, [device, bytes]s, [pid, started]s, purpose, note, urgent?, group, \
+[labels as pairs, apart, strictly?] or [] | granted |
 | ``n`` | lease, ttl, expires, pairs [pid, started] or nil, purpose or nil | renewed |
 | ``r`` | lease | released by its holder |
 | ``x`` | lease | expired: ttl and margin have passed |

@@ -12,7 +12,7 @@ from bursar_gpu_manager.advising import apply_advised, apply_measured
 from bursar_gpu_manager.alarming import apply_alarmed
 from bursar_gpu_manager.caching import apply_cache
 from bursar_gpu_manager.defragmenting import apply_movable, apply_moved, apply_planned
-from bursar_gpu_manager.device import Device, Lease
+from bursar_gpu_manager.device import Choice, Device, Lease
 from bursar_gpu_manager.kv_sharing import apply_kv
 from bursar_gpu_manager.lifecycle import DEVICE_LOST, DROPPED, EXPIRED, RELEASED
 from bursar_gpu_manager.operating import apply_settings
@@ -75,7 +75,9 @@ def apply_adopted(state: State, event: Event) -> None:
 
 def _lease(principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, *more: Any) -> Lease:
     shares = tuple((name, memory) for name, memory in devices)
-    return Lease(principal, ttl, expires_at, shares, _pids(processes), *more)
+    purpose, note, emergency, group, choice = more
+    own = (purpose, note, emergency, group, Choice.of_row(choice))
+    return Lease(principal, ttl, expires_at, shares, _pids(processes), *own)
 
 
 def _pids(processes: Event) -> tuple[tuple[int, int], ...]:

@@ -10,9 +10,10 @@ from typing import Any, Final
 from bursar.contracts import gpu as wire
 from bursar.errors import CallerError
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
+from bursar_gpu_manager.asked_model import asked_model
 from bursar_gpu_manager.correcting import total
 from bursar_gpu_manager.device import Device
-from bursar_gpu_manager.estimates import Engine, Estimate, estimate
+from bursar_gpu_manager.estimates import Engine, Estimate, estimate, part
 from bursar_gpu_manager.fitting import (
     LOADING,
     MAX_LEASES,
@@ -26,9 +27,7 @@ from bursar_gpu_manager.fitting import (
     room_of,
 )
 from bursar_gpu_manager.freeing import Freed, Space, smallest
-from bursar_gpu_manager.known_models import known_shape
 from bursar_gpu_manager.leasing import wanted_before
-from bursar_gpu_manager.models import shape_of
 from bursar_gpu_manager.refusal import obstacle, refused
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Heat
@@ -43,29 +42,32 @@ def decide_explain(state: State, command: Command, now: int, fence: Fence) -> Ou
         assert body.want is not None  # the message is checked at the border
         return Refuse({**explain(state, body.want, now), "estimate": None})
     try:
-        found = _estimate(body.load)
+        shape, engine = asked_model(body.load, body.gpu_memory_utilization or 900, body.swap_space_fraction)
+        found = estimate(shape, engine)
     except CallerError as error:
         return Reject(error.code, error.text, dict(error.facts))
     tokens = body.load.context * body.load.sequences
-    memory, shards = total(state, body.load, found, tokens), body.load.shards
+    memory, shards = total(state, body.load, engine.form, found, tokens), body.load.shards
+    choice = body.want or wire.Wanted(memory=1)
+    if body.gpu_memory_utilization is not None:
+        share = _share(state, choice, engine, found)
+        if share < memory:
+            text = "This part of the largest card that matches does not hold the model and so many tokens."
+            return Reject("lease_too_small", text, {"missing": memory - share})
+        memory, tokens = share, found.tokens_within(share)
     if not 1 <= memory <= MAX_MEMORY:
         return Reject("bad_config", "So large a model is beyond any card.", {"memory": memory})
-    choice = body.want or wire.Wanted(memory=memory)
     want = choice.model_copy(update={"memory": memory, "devices": shards})
-    return Refuse({**explain(state, want, now), "estimate": _in_parts(found, tokens)})
+    told = _in_parts(found, tokens) | {"swap": engine.swap_bytes(body.host_memory) // found.block * found.block}
+    return Refuse({**explain(state, want, now), "estimate": told})
 
 
-def _estimate(load: wire.ModelLoad) -> Estimate:
-    """Raises `CallerError`: unknown_model, unsupported_model, unknown_format, bad_config."""
-    shape = known_shape(load.model) if load.config is None else shape_of(load.config)
-    engine = Engine(
-        form=load.form,
-        kv_form=load.kv_form,
-        max_num_batched_tokens=load.max_num_batched_tokens,
-        max_num_sequences=load.max_num_sequences,
-        shards=load.shards,
-    )
-    return estimate(shape, engine)
+def _share(state: State, choice: wire.Wanted, engine: Engine, need: Estimate) -> int:
+    """Bytes that an engine takes which is told to take a part of its card, on the largest one that matches: its budget,
+    and what it does not know of."""
+    shown = [device.total if (view := state.view(device)) is None else view.visible
+             for device in matching(state, choice)]  # fmt: skip
+    return part(max(shown, default=0), engine.gpu_memory_utilization) + need.outside
 
 
 def _in_parts(found: Estimate, tokens: int) -> dict[str, int]:
@@ -109,7 +111,7 @@ def to_free(state: State, want: wire.Wanted, now: int) -> Freed | None:
         room = room_of(state, device) if is_fresh(state, device, now) else None
         if room is None:
             continue
-        spaces[device.name] = Space(device.host if want.one_host else "", room)
+        spaces[device.name] = Space(device.host if want.on_one_host else "", room)
         for key, frees in freed_by_lease(state, device).items():
             leases.setdefault(key, {})[device.name] = frees
     return smallest(spaces, leases, want.memory, want.devices)

@@ -136,13 +136,13 @@ def place(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) 
 def ask_of(state: State, body: wire.Wanted) -> Ask:
     """The request in the words of placement."""
     role = body.role or role_for(body.memory, body.purpose)
-    apart = _neighbours(state, body) if body.apart != "no" and body.group else ()
+    apart = neighbours(state, body) if body.apart != "no" and body.group else ()
     return Ask(
-        body.memory, body.devices, body.one_host, body.policy, role, body.numa, body.link, apart, body.strictly
+        body.memory, body.devices, body.on_one_host, body.policy, role, body.numa, body.link, apart, body.strictly
     )  # fmt: skip
 
 
-def _neighbours(state: State, body: wire.Wanted) -> tuple[str, ...]:
+def neighbours(state: State, body: wire.Wanted) -> tuple[str, ...]:
     """Where other leases of its group are: devices, or hosts."""
     names = dict.fromkeys(
         name for lease in state.leases.values() if lease.group == body.group for name, _ in lease.devices

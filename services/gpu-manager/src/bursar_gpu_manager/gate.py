@@ -12,12 +12,15 @@ fence that grows with every decision. From then on
   (`overdue`), or at once when the manager orders it (`order`). It never must while another lease that is held names it,
   and never is anybody else's: pid and start together say which process is meant.
 
+Where a host has more leases than one answer holds, none ends by not being told of; nor is it let in.
+
 Whatever the answers say, what the cards say goes to the manager as it is: the gate hides nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from bursar.contracts.gpu import HoldingsReply, Kill
@@ -67,6 +70,8 @@ class Gate:
         self.grace_ms = grace_ms
         self.fence: Numbers = (0, 0, 0)
         self.leases: dict[str, Known] = {}
+        self.complete = True
+        self._unsure: dict[str, Known] = {}
         self.counts = Counts()
         self._ordered: Numbers = (0, 0, 0)
         self._ended: dict[str, tuple[int, frozenset[Pid]]] = {}
@@ -84,13 +89,15 @@ class Gate:
             self._count(stale=1)
             return False
         self.fence = numbers
-        before = self.leases
+        before, self.complete = self._unsure | self.leases, told.complete
         self.leases = {
             one.lease: Known(frozenset((process.pid, process.started) for process in one.processes), one.ending)
             for one in told.leases
         }
-        for lease, known in before.items():
-            if lease not in self.leases:
+        missing = {lease: known for lease, known in before.items() if lease not in self.leases}
+        self._unsure = {} if told.complete else dict(islice(missing.items(), REMEMBERED))
+        for lease, known in missing.items():
+            if told.complete:
                 self._has_ended(lease, known.processes)
         return True
 
@@ -121,7 +128,7 @@ class Gate:
             return "bad_fence"
         known = self.leases.get(lease)
         if known is None:
-            return "stale_fence" if numbers <= self.fence else "not_known"
+            return "stale_fence" if numbers <= self.fence and self.complete else "not_known"
         if known.ending:
             return "ending"
         return "" if process in known.processes else "not_named"
@@ -145,7 +152,8 @@ class Gate:
 
     def _protected(self, but: str = "") -> frozenset[Pid]:
         """Named by a lease that is held."""
-        held = (known.processes for lease, known in self.leases.items() if lease != but and not known.ending)
+        known_or_may_be = (self._unsure | self.leases).items()
+        held = (known.processes for lease, known in known_or_may_be if lease != but and not known.ending)
         return frozenset(pid for processes in held for pid in processes)
 
     def _count(self, admitted: int = 0, refused: int = 0, stale: int = 0, ended: int = 0) -> None:

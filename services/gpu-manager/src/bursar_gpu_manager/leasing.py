@@ -5,6 +5,7 @@ from __future__ import annotations
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse
 from bursar_gpu_manager import events
+from bursar_gpu_manager.device import Choice
 from bursar_gpu_manager.fitting import is_urgent, matching, place
 from bursar_gpu_manager.refusal import Obstacle, obstacle, refused
 from bursar_gpu_manager.state import State
@@ -62,8 +63,13 @@ def grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fen
         for device in (state.devices[name],)
     ]
     reply = {"ok": True, "lease": lease, "devices": held, "ttl_ms": ttl, "expires_at_ms": expires_at}
-    more = (body.purpose, body.note, is_urgent(body), body.group)
+    more = (body.purpose, body.note, is_urgent(body), body.group, _choice(body))
     return Accept([(events.GRANTED, now, lease, command.principal, ttl, expires_at, shares, processes, *more)], reply)
+
+
+def _choice(body: wire.Wanted) -> Choice | tuple[()]:
+    found = Choice(tuple(sorted(body.labels.items())), body.apart if body.group else "no", body.strictly)
+    return () if found == Choice() else found
 
 
 def _refuse(state: State, what: Obstacle, now: int) -> Refuse:

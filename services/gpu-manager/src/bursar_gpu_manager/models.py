@@ -148,7 +148,12 @@ FORMATS: Final[Mapping[str, Format]] = {
     "fp8": Format(8 * UNIT),
     "int8": Format(8 * UNIT),
     "gptq": Format(41_563),  # 4 bits, and 16 + 4 bits of scale and zero per 128 weights
+    "gptq-64": Format(43_125),
+    "gptq-32": Format(46_250),
+    "gptq8": Format(81_875),  # 8 bits, and 16 + 8 bits per 128 weights
     "awq": Format(41_563),
+    "awq-64": Format(43_125),
+    "awq-32": Format(46_250),
     "nf4": Format(45_000),  # 4 bits, and a scale of 32 bits per 64 weights
     "q8_0": Format(85_000, whole=True),  # 32 weights and a scale of 16 bits
     "q6_k": Format(65_625, whole=True),
@@ -161,6 +166,36 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 KV_BYTES: Final[Mapping[str, int]] = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
 """Bytes of a number in the cache."""
+
+DTYPES: Final[Mapping[str, str]] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
+
+
+GROUPED: Final[Mapping[str, Mapping[str, str]]] = {
+    "gptq": {"4/128": "gptq", "4/-1": "gptq", "4/64": "gptq-64", "4/32": "gptq-32", "8/128": "gptq8", "8/-1": "gptq8"},
+    "awq": {"4/128": "awq", "4/64": "awq-64", "4/32": "awq-32"},
+}
+"""By method, and bits over weights in a group (-1: all of a row)."""
+
+
+def form_of(config: Mapping[str, Any]) -> str:
+    """The format of the weights that a ``config.json`` is of: its quantisation, or its number format; fp16 where it has
+    neither. Raises `CallerError` (unknown_format) for what is not counted here."""
+    quantized = config.get("quantization_config")
+    if not quantized:
+        kind = str(config.get("torch_dtype") or config.get("dtype") or "float16").removeprefix("torch.")
+        if kind not in DTYPES:
+            raise CallerError("unknown_format", f"weights as {kind[:32]!r} are not known", known=",".join(DTYPES))
+        return DTYPES[kind]
+    told = quantized if isinstance(quantized, Mapping) else {}
+    method = str(told.get("quant_method"))
+    if method == "bitsandbytes":
+        return "nf4" if told.get("load_in_4bit") else "int8"
+    kind = f"{told.get('bits', told.get('w_bit', 4))}/{told.get('group_size', 128)}"
+    found = "fp8" if method == "fp8" else GROUPED.get(method, {}).get(kind)
+    if found is None:
+        raise CallerError("unknown_format", f"weights quantised by {method[:32]!r} in this way are not known")
+    return found
+
 
 PLAIN: Final = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3"})
 EXPERT: Final = frozenset({"mixtral", "qwen3_moe"})

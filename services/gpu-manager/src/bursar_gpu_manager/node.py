@@ -32,6 +32,7 @@ import msgpack  # type: ignore[import-untyped]
 from bursar.bus.base import Bus, BusError
 from bursar.bus.connection import NatsBus, connect
 from bursar.client.target import DEFAULT_URL, principal_of
+from bursar.client.time import Clock, SystemClock
 from bursar.contracts.base import node_subject
 from bursar.contracts.gpu import DEFAULT_RESERVE, OBSERVED
 from bursar.errors import BursarError
@@ -66,6 +67,7 @@ class Probe:
     seq: int = 0
     guard: Guard | None = None
     record: Path | None = None
+    clock: Clock = field(default_factory=SystemClock)
     _totals: dict[str, int] = field(default_factory=dict)
     _seen: list[tuple[int, int]] = field(default_factory=list)
 
@@ -86,7 +88,9 @@ class Probe:
 
     def _look(self) -> dict[str, Any]:
         self.port.advance(int(self.interval * 1000.0))
+        at_ms = int(self.clock.now())  # before the cards are read
         fields = report(self.port, self.boot, self.seq, self._totals, self.labels)
+        fields["at_ms"] = at_ms
         rows = [row for device in fields["devices"] for row in device.get("processes", ())]
         self._seen = [(row["pid"], row["started"]) for row in rows if row["started"] is not None]
         if self.guard is not None:

@@ -47,20 +47,24 @@ class Nvml:
     # ---- which cards there are
 
     def cards(self) -> Sequence[Card]:
-        """Those that answer, and those that once did; instead of a divided card its parts."""
+        """Those that answer, and those that once did; instead of a divided card its parts. What is divided otherwise
+        now, or has another card in its place, is not there any more."""
         count = self._ask("nvmlDeviceGetCount") or 0
-        found = {card.uuid: card for index in range(count) for card in self._at(index)}
-        divided = {card.parent for card in found.values() if card.parent}
-        self._known = {uuid: card for uuid, card in (self._known | found).items() if uuid not in divided}
+        answers = {index: cards for index in range(count) if (cards := self._at(index)) is not None}
+        silent = {uuid: card for uuid, card in self._known.items() if card.index not in answers}
+        self._known = silent | {card.uuid: card for cards in answers.values() for card in cards}
+        for uuid in self._readers.keys() - self._known.keys():
+            self._readers.pop(uuid).counters.close(self._ask)
         return sorted(self._known.values(), key=lambda card: (card.index, card.uuid))
 
-    def _at(self, index: int) -> list[Card]:
+    def _at(self, index: int) -> list[Card] | None:
+        """None: it does not answer. A card that could be divided, and is not yet, is none that anybody can use."""
         try:
             handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
             uuid = text(self._nvml.nvmlDeviceGetUUID(handle))
             model = text(self._ask("nvmlDeviceGetName", handle) or "")
         except (self._nvml.NVMLError, DeviceLost):
-            return []
+            return None
         mode = self._ask("nvmlDeviceGetMigMode", handle)
         if mode is not None and mode[0]:
             return self._parts(handle, Card(uuid, index, model))
@@ -116,7 +120,8 @@ class Nvml:
         reader = self._reader(uuid)
         left, known = self._topologies.get(uuid, (0, Topology()))
         if left == 0:
-            known, left = reader.topology(self._bus_ids()), TOPOLOGY_EVERY
+            others = tuple(other for other, one in self._readers.items() if other != uuid and one.is_switched())
+            known, left = reader.topology(self._bus_ids(), others), TOPOLOGY_EVERY
         self._topologies[uuid] = (left - 1, known)
         return known
 

@@ -10,6 +10,8 @@ names. How the pieces were chosen:
   rarely, and remembered.
 - Activity of the memory comes from performance counters (GPM, Hopper and later) as the difference of two samples; the
   ``utilization.memory`` that all cards have is a share of time, and no sign of saturation.
+- Where cards are linked by switches, the other end of a link is no card: those that have a link to a switch are linked
+  to one another.
 - The node of a card's own memory (``GetNumaNodeId``) is known on coherent machines only; elsewhere the set of nodes
   near the card is asked for.
 """
@@ -30,6 +32,8 @@ SLOW_EVERY: Final = 20
 CPU_WORDS: Final = 16
 NODE_WORDS: Final = 4
 LINKS: Final = 18
+SWITCH: Final = 2
+"""What the library calls a switch at the other end of a link."""
 
 THROTTLE_BITS: Final = (
     (0x1, "idle"), (0x2, "clocks"), (0x4, "power_cap"), (0x8, "hardware"), (0x10, "sync"), (0x20, "thermal_software"),
@@ -169,8 +173,9 @@ class Reader:
             self._pcie = (None if tx is None else tx * 1024, None if rx is None else rx * 1024)
         return self._pcie
 
-    def topology(self, bus_ids: dict[str, str]) -> Topology:
-        """``bus_ids``: the uuids of the host's cards by their place on the bus."""
+    def topology(self, bus_ids: dict[str, str], switched: tuple[str, ...] = ()) -> Topology:
+        """``bus_ids``: the uuids of the host's cards by their place on the bus; ``switched``: the others of them that
+        are linked to a switch."""
         ask, whole = self.ask, self.whole
         told = ask("nvmlDeviceGetPciInfo", whole)
         cpus = ask("nvmlDeviceGetCpuAffinityWithinScope", whole, CPU_WORDS, 0)
@@ -181,7 +186,7 @@ class Reader:
             bus_id=None if told is None else text(told.busId).lower(),
             pcie_generation=_whole(ask("nvmlDeviceGetCurrPcieLinkGeneration", whole)),
             pcie_width=_whole(ask("nvmlDeviceGetCurrPcieLinkWidth", whole)),
-            links=self._links(bus_ids),
+            links=self._links(bus_ids, switched),
             divided=None if mode is None else bool(mode[0]),
         )
 
@@ -193,20 +198,37 @@ class Reader:
         mask = 0 if words is None else sum(int(word) << 64 * number for number, word in enumerate(words))
         return mask.bit_length() - 1 if mask and not mask & (mask - 1) else None
 
-    def _links(self, bus_ids: dict[str, str]) -> tuple[str, ...] | None:
-        """None when the card does not know of links at all."""
+    def _links(self, bus_ids: dict[str, str], switched: tuple[str, ...]) -> tuple[str, ...] | None:
+        """None when the card does not know of links at all; the parts of a divided card have none."""
+        if self.handle is not self.whole:
+            return ()
+        states = self._link_states()
         found: dict[str, None] = {}
-        knows = False
+        for link in (number for number, state in enumerate(states) if state):
+            remote = self.ask("nvmlDeviceGetNvLinkRemotePciInfo", self.whole, link)
+            peer = None if remote is None else bus_ids.get(text(remote.busId).lower())
+            if peer is not None:
+                found[peer] = None
+        if self.is_switched():
+            found |= dict.fromkeys(switched)
+        return tuple(found) if states else None
+
+    def _link_states(self) -> list[int]:
+        states: list[int] = []
         for link in range(LINKS):
             state = self.ask("nvmlDeviceGetNvLinkState", self.whole, link)
             if state is None:
                 break
-            knows = True
-            remote = self.ask("nvmlDeviceGetNvLinkRemotePciInfo", self.whole, link) if state else None
-            peer = None if remote is None else bus_ids.get(text(remote.busId).lower())
-            if peer is not None:
-                found[peer] = None
-        return tuple(found) if knows else None
+            states.append(int(state))
+        return states
+
+    def is_switched(self) -> bool:
+        """Whether one of its links goes to a switch, and so to every other card that has such a link."""
+        if self.handle is not self.whole:
+            return False
+        kinds = (self.ask("nvmlDeviceGetNvLinkRemoteDeviceType", self.whole, link)
+                 for link, state in enumerate(self._link_states()) if state)  # fmt: skip
+        return any(kind == SWITCH for kind in kinds)
 
 
 def _whole(value: Any) -> int | None:

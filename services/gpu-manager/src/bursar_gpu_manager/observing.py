@@ -4,16 +4,20 @@ What follows from it durably is decided as commands of its own, which `due` hand
 back, or gone (`Announce`), and devices of a host that has been silent for too long (`Silence`).
 
 The manager's own pause is not the host's silence. If nobody looked for longer than twice the usual, the time in
-between does not count: the reports of that time are waiting to be read.
+between does not count: the reports of that time are waiting to be read. But they are as old as they are (`ageing`):
+what a card had free when one of them was made is no reason to grant anything now.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final, NamedTuple
 
 from bursar.contracts import gpu as wire
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Notice, Outcome, Refuse
 from bursar_gpu_manager import events
+from bursar_gpu_manager.ageing import Lag, heard, made_at
 from bursar_gpu_manager.alarming import suspect
 from bursar_gpu_manager.device import View, view_of
 from bursar_gpu_manager.lifecycle import DEVICE_LOST
@@ -24,8 +28,9 @@ SCAN_MS: Final = 500
 
 PAST_BOOTS: Final = 8
 
-MAX_OF_HOST: Final = 64
-"""Devices of one host in the ledger, the lost ones included."""
+MAX_OF_HOST: Final = 128
+"""Devices of one host in the ledger, the lost ones included; of those the first without leases make room for new ones,
+which a card has that came back under another name, or was divided in another way."""
 
 KIND: Final = "device"
 """Kind of the broadcast that says that a device is lost or there; its name is the host."""
@@ -53,18 +58,27 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     if before is not None and _is_old(before, body):
         state.old_reports += 1
         return Refuse({})
-    state.sights[host] = Sight(body.boot, body.seq, now, _past(before, body.boot), _views(state, host, body), body.gate)
+    lag = _lag(before, body, now)
+    at = now if lag is None or body.at_ms is None else made_at(lag, body.at_ms, now)
+    views = _views(state, host, body)
+    state.sights[host] = Sight(body.boot, body.seq, at, _past(before, body.boot), views, body.gate, lag)
     state.heard[host] = now
     for device in state.of_host(host).values():
         state.mark(device)
     state.changed.pop(host, None)
     if _differs(state, host, body.labels):
         state.changed[host] = body.labels
-    state.sheet.see(host, state.sights[host].views, body.labels, now, state.settings.fresh_ms)
+    state.sheet.see(host, views, body.labels, now, at + state.settings.fresh_ms)
     suspect(state, host)
     state.cache_changed = bool(state.copies)
     state.line.changed = True
     return Refuse({})
+
+
+def _lag(before: Sight | None, body: wire.Report, now: int) -> Lag | None:
+    if body.at_ms is None or seeded("gpu_held_up_reports_are_fresh"):
+        return None
+    return heard(before.lag if before is not None and before.boot == body.boot else None, body.at_ms, now)
 
 
 def _is_old(before: Sight, body: wire.Report) -> bool:
@@ -120,9 +134,10 @@ def decide_announce(state: State, command: Command, now: int, fence: Fence) -> O
     if labels is None or sight is None:
         return Refuse({})
     there = {name: device for name, device in state.of_host(host).items() if not device.lost}
-    rows = [_row(view.report) for name, view in sight.views.items() if _is_welcome(state, host, name)]
+    forgotten = _make_room(state, host, sight)
+    rows = _welcome(state, host, sight, len(forgotten))
     new = [row for row in rows if (known := there.get(f"{host}/{row[0]}")) is None or known.row != row]
-    happened: list[Event] = []
+    happened: list[Event] = [(events.FORGOTTEN, now, name) for name in forgotten]
     if new or state.labels.get(host, {}) != labels:
         happened.append((events.ANNOUNCED, now, host, sorted(labels.items()), new))
     told = [Broadcast(KIND, host, {"device": f"{host}/{row[0]}", "state": "ready"}) for row in new]
@@ -132,10 +147,24 @@ def decide_announce(state: State, command: Command, now: int, fence: Fence) -> O
     return Accept(happened, {}, [*told, *notices]) if happened else Refuse({})
 
 
-def _is_welcome(state: State, host: str, name: str) -> bool:
-    """Whether the ledger takes the device: a probe that makes up names must not fill it."""
+def _make_room(state: State, host: str, sight: Sight) -> list[str]:
+    """Names of lost devices to forget, so that new ones fit; none that a lease still counts on."""
     known = state.of_host(host)
-    return name in known or len(known) + wire.MAX_DEVICES <= MAX_OF_HOST
+    missing = len(known) + sum(name not in known for name in sight.views) - MAX_OF_HOST
+    idle = (name for name, device in known.items()
+            if device.lost and not device.leases and name not in sight.views)  # fmt: skip
+    return list(islice(idle, max(0, missing)))
+
+
+def _welcome(state: State, host: str, sight: Sight, freed: int) -> list[tuple[str, int, str, int]]:
+    """The rows that the ledger takes: a probe that makes up names must not fill it."""
+    known, rows = state.of_host(host), []
+    left = MAX_OF_HOST - len(known) + freed
+    for name, view in sight.views.items():
+        left -= name not in known
+        if name in known or left >= 0:
+            rows.append(_row(view.report))
+    return rows
 
 
 def lose(state: State, names: list[str], why: str, now: int) -> tuple[list[Event], list[Broadcast | Notice]]:

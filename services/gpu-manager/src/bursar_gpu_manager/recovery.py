@@ -65,7 +65,7 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
     ttl = min(body.ttl_ms, state.settings.max_ttl_ms)
     shares = [(share.device, share.memory) for share in body.devices]
     processes = [(process.pid, process.started) for process in body.processes]
-    more = (body.purpose, body.note, False, body.group)
+    more = (body.purpose, body.note, False, body.group, ())
     event = (events.ADOPTED, now, key, command.principal, ttl, now + ttl, shares, processes, *more)
     return Accept([event], _reply(key, ttl, held=True, adopted=True))
 

@@ -98,7 +98,7 @@ def _most(state: State, device: Device, urgent: bool) -> int:
 
 def _closest(body: wire.Wanted, rooms: list[tuple[int, Device]]) -> tuple[int, Device] | None:
     """The device that decides: of the best set, the one with the least room; None when there is no set."""
-    if not body.one_host or body.devices == 1:
+    if not body.on_one_host or body.devices == 1:
         return _last_of(rooms, body.devices)
     rooms = sorted(rooms, key=lambda row: row[1].host)
     sets = [_last_of(list(group), body.devices) for _, group in groupby(rooms, key=lambda row: row[1].host)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bursar.contracts.gpu import MAX_DEVICES, MAX_PROCESSES
+from bursar.contracts.gpu import MAX_DEVICES, MAX_PARTS, MAX_PROCESSES
 from bursar_gpu_manager.port import Card, DeviceLost, DevicePort, ProcessUse
 
 MOST_PROCESSES: Final = 400
@@ -16,7 +16,7 @@ LONGEST: Final = 128
 
 def report(port: DevicePort, boot: str, seq: int, totals: dict[str, int], labels: Mapping[str, str]) -> dict[str, Any]:
     """The fields of `bursar.contracts.gpu.Report`. ``totals`` remembers each card's size, for when it is lost."""
-    cards = list(port.cards())[:MAX_DEVICES]
+    cards = list(port.cards())[:MAX_PARTS]
     each = min(MAX_PROCESSES, MOST_PROCESSES // max(1, len(cards)))
     return {
         "v": 1,

@@ -68,9 +68,10 @@ class Sheet:
 
     # ---- reports
 
-    def see(self, host: str, views: Mapping[str, View], labels: Mapping[str, str], now: int, fresh_ms: int) -> None:
-        """A host has reported. What its devices are that are not in the ledger yet is kept for when they are."""
-        heappush(self._stale, (now + fresh_ms + 1, host))
+    def see(self, host: str, views: Mapping[str, View], labels: Mapping[str, str], now: int, until: int) -> None:
+        """A host has reported; that is fresh ``until`` then. What its devices are that are not in the ledger yet is
+        kept for when they are."""
+        heappush(self._stale, (until + 1, host))
         islands = _islands(view.report for view in views.values())
         cards = {
             name: _card(name, host, view.report, labels, islands.get(view.report.uuid, -1))
@@ -128,12 +129,12 @@ def _islands(reports: Iterable[DeviceReport]) -> dict[str, int]:
     cards = {report.uuid: report for report in reports}
     found: dict[str, int] = {}
     for uuid in sorted(cards, key=lambda uuid: (cards[uuid].index, uuid)):
-        if uuid in found or not cards[uuid].links:
-            continue
+        if uuid in found or not cards[uuid].links or cards[uuid].parent:
+            continue  # parts of a divided card have no links
         reached, number = [uuid], cards[uuid].index
         while reached:
             one = reached.pop()
-            if one in cards and one not in found:
+            if one in cards and one not in found and not cards[one].parent:
                 found[one] = number
                 reached += cards[one].links or ()
     return found

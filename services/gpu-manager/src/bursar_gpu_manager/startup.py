@@ -22,7 +22,8 @@ from bursar_gpu_manager.models import Shape
 UTILIZATION_STEPS: Final = 10_000
 """A share is rounded down to a ten thousandth."""
 
-QUANTIZED: Final = {"awq": "awq", "gptq": "gptq", "fp8": "fp8", "nf4": "bitsandbytes"}
+QUANTIZED: Final = {"fp8": "fp8", "nf4": "bitsandbytes", **dict.fromkeys(("awq", "awq-64", "awq-32"), "awq"),
+                    **dict.fromkeys(("gptq", "gptq-64", "gptq-32", "gptq8"), "gptq")}  # fmt: skip
 """What vLLM is told of the weights' format."""
 IN_SITU: Final = {"q8_0": "q8_0", "q6_k": "q6k", "q5_k_m": "q5k", "q4_k_m": "q4k", "q4_0": "q4_0", "q3_k_m": "q3k",
                   "q2_k": "q2k"}  # fmt: skip
@@ -31,11 +32,12 @@ DTYPES: Final = {"fp16": ("float16", "f16"), "bf16": ("bfloat16", "bf16"), "fp32
 
 class Granted(NamedTuple):
     """What of a lease an engine has to know. ``memory``: bytes on each device; ``visible``: the least that any of the
-    cards shows (total less what the driver keeps); ``numa``: the node of each device, -1 where it is not known."""
+    cards shows (total less what the driver keeps); ``devices``: as CUDA names them, a card by its number and a part of
+    a divided card by its uuid; ``numa``: the node of each device, -1 where it is not known."""
 
     memory: int
     visible: int
-    devices: Sequence[int]
+    devices: Sequence[int | str]
     numa: Sequence[int] = ()
 
 
@@ -112,6 +114,8 @@ def _fitting(shape: Shape, engine: Engine, lease: Granted, context: int) -> tupl
     """The estimate, and the tokens of cache that the lease leaves; no more than all sequences at full length need."""
     if engine.shards != len(lease.devices):
         raise CallerError("bad_config", f"{engine.shards} shards on {len(lease.devices)} devices", field="shards")
+    if engine.shards > 1 and any(isinstance(device, str) for device in lease.devices):
+        raise CallerError("bad_config", "a process sees one part of a divided card: no model spans two", field="shards")
     need = estimate(shape, engine)
     tokens = need.tokens_within(min(lease.memory, lease.visible))
     if tokens < context:

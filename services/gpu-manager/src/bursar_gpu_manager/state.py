@@ -11,8 +11,9 @@ from heapq import heapify, heappush
 from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import GateReport, Settings
+from bursar_gpu_manager.ageing import Lag
 from bursar_gpu_manager.cache_state import CacheState
-from bursar_gpu_manager.device import Device, Lease, View
+from bursar_gpu_manager.device import Choice, Device, Lease, View
 from bursar_gpu_manager.estimates import Corrections
 from bursar_gpu_manager.foretelling import Foretelling
 from bursar_gpu_manager.kv_pool import Pool
@@ -38,8 +39,9 @@ class Ended(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """The last report of a host: the probe's boot and number, when it came; ``past``: boots that are over; ``views``:
-    what it says, by name of the device; ``gate``: what it has enforced."""
+    """The last report of a host: the probe's boot and number, when it was made; ``past``: boots that are over;
+    ``views``: what it says, by name of the device; ``gate``: what it has enforced; ``lag``: None where the probe does
+    not tell when it looks, and reports count as made when they come."""
 
     boot: str
     seq: int
@@ -47,6 +49,7 @@ class Sight(NamedTuple):
     past: tuple[str, ...]
     views: dict[str, View]
     gate: GateReport | None
+    lag: Lag | None = None
 
 
 class State:
@@ -239,7 +242,9 @@ def load(value: Any) -> State:
     for key, principal, ttl, expires_at, devices, processes, *rest in value["leases"]:
         shares = tuple((name, memory) for name, memory in devices)
         pids = tuple((pid, started) for pid, started in processes)
-        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, *rest)
+        purpose, note, emergency, group, choice, *more = rest
+        own = (purpose, note, emergency, group, Choice.of_row(choice), *more)
+        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, *own)
         for name, memory in shares:
             if name in state.devices:
                 state.devices[name].leases[key] = memory

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bursar.contracts.base import Message, Query
-from bursar.contracts.gpu_words import MAX_DEVICES, Apart, Excluded, HostName, Labels, Near, Policy, Purpose, Role, Text
+from bursar.contracts.gpu_words import (
+    MAX_DEVICES,
+    Apart,
+    Bytes,
+    Excluded,
+    HostName,
+    Labels,
+    Near,
+    Policy,
+    Purpose,
+    Role,
+    Text,
+)
 
 
 class Wanted(Message):
@@ -20,8 +32,8 @@ class Wanted(Message):
     ``policy``: ``pack`` into the smallest hole that is no loss for large requests, or ``spread``. ``role``: cards that
     are meant for it are taken first; None: as memory and purpose say (large models and inference on primary cards,
     loading on secondary ones). ``numa``, ``link``: whether all devices have to be on the same NUMA node, or linked to
-    one another; otherwise that is preferred. ``group`` and ``apart``: not on a device, or host, where another lease of
-    the same group is, if it can be avoided, or (``strictly``) never.
+    one another, and so of one host; otherwise that is preferred. ``group`` and ``apart``: not on a device, or host,
+    where another lease of the same group is, if it can be avoided, or (``strictly``) never.
     """
 
     memory: Annotated[int, Field(ge=1, le=2**50)]
@@ -40,18 +52,23 @@ class Wanted(Message):
     apart: Apart = "no"
     strictly: bool = False
 
+    @property
+    def on_one_host(self) -> bool:
+        return self.one_host or "same" in (self.numa, self.link)
+
 
 class ModelLoad(Message):
     """A model that somebody thinks of loading, and how its engine would be started.
 
     ``model``: its name; ``config``: its ``config.json``, for one that is not known by name. ``form``: of the weights;
-    ``kv_form``: of the cache. ``context``: tokens of one sequence, ``sequences``: how many at a time; the cache has to
-    hold all of them. ``shards``: cards that share the model."""
+    ``kv_form``: of the cache; None: as the configuration says, fp16 where it says nothing. ``context``: tokens of one
+    sequence, ``sequences``: how many at a time; the cache has to hold all of them. ``shards``: cards that share the
+    model."""
 
     model: Text
     config: Annotated[dict[str, Any], Field(max_length=64)] | None = None
-    form: Annotated[str, Field(max_length=16)] = "fp16"
-    kv_form: Annotated[str, Field(max_length=16)] = "fp16"
+    form: Annotated[str, Field(max_length=16)] | None = None
+    kv_form: Annotated[str, Field(max_length=16)] | None = None
     context: Annotated[int, Field(ge=1, le=2**24)] = 4_096
     sequences: Annotated[int, Field(ge=1, le=2**16)] = 1
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=2**24)] = 2_048
@@ -63,10 +80,16 @@ class Explain(Query):
     """Would this fit now? It grants nothing and takes no place in line.
 
     ``want``: what a lease would ask for. ``load``: or a model; then the memory and the number of devices follow from
-    it, and of ``want`` only the choice of devices counts. One of them at least."""
+    it, and of ``want`` only the choice of devices counts. One of them at least. ``gpu_memory_utilization``: of the
+    model's engine, in thousandths: it takes this part of its card, and its context and graphs beside it, here of the
+    largest card that matches; None: no more than it needs. ``swap_space_fraction``: the part of the host's memory
+    (``host_memory``) for blocks that are swapped out, in thousandths."""
 
     want: Wanted | None = None
     load: ModelLoad | None = None
+    gpu_memory_utilization: Annotated[int, Field(ge=10, le=1_000)] | None = None
+    swap_space_fraction: Annotated[int, Field(ge=0, le=1_000)] = 0
+    host_memory: Bytes = 0
 
     @model_validator(mode="after")
     def _says_something(self) -> Explain:
@@ -77,7 +100,7 @@ class Explain(Query):
 
 class Estimated(Message):
     """What a model would take on each device, by part. ``kv_per_token``: bytes of cache for each token. ``tokens``: how
-    many the cache would hold."""
+    many the cache would hold. ``swap``: bytes of the host's memory for blocks that are swapped out, in whole blocks."""
 
     weights: int
     kv_cache: int
@@ -85,6 +108,7 @@ class Estimated(Message):
     overhead: int
     kv_per_token: int
     tokens: int
+    swap: int
 
 
 class Obstacle(Message):

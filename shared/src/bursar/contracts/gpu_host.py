@@ -32,11 +32,12 @@ class Holding(Message):
 
 
 class HoldingsReply(Message):
-    """At most 1,024 leases."""
+    """At most 1,024 leases; ``complete``: there are no more, so that one that is not told of has ended."""
 
     ok: Literal[True] = True
     now_ms: int
     leases: list[Holding]
+    complete: bool = True
     fence: str
 
 

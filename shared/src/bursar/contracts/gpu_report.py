@@ -9,6 +9,7 @@ from pydantic import Field
 from bursar.contracts.base import Message
 from bursar.contracts.gpu_words import (
     MAX_DEVICES,
+    MAX_PARTS,
     MAX_PROCESSES,
     Bytes,
     Counted,
@@ -84,10 +85,12 @@ class GateReport(Message):
 
 class Report(Message):
     """What a probe saw at one moment. ``boot`` is drawn when the probe starts and ``seq`` counts up, so that a report
-    that comes twice or late is dropped."""
+    that comes twice or late is dropped. ``at_ms``: when it looked, by a clock of its machine that only goes forward: so
+    a report that was held up on its way is known to be of before."""
 
     boot: Annotated[str, Field(pattern=r"^[0-9a-f]{1,32}$")]
     seq: Annotated[int, Field(ge=1, le=2**53 - 1)]
-    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_DEVICES)]
+    at_ms: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    devices: Annotated[tuple[DeviceReport, ...], Field(max_length=MAX_PARTS)]
     labels: Labels = Field(default_factory=dict)
     gate: GateReport | None = None

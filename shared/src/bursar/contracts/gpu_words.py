@@ -16,7 +16,9 @@ DEFAULT_TTL_MS = 10_000
 DEFAULT_RESERVE = 512 * 1024**2
 DEFAULT_ALARM_GROWTH = 256 * 1024**2
 MAX_DEVICES = 16
-"""Devices of one lease, and of one host."""
+"""Devices of one lease, and cards of one host."""
+MAX_PARTS = 64
+"""Devices of one host, where cards are divided: eight cards of seven parts, and a few."""
 MAX_PROCESSES = 128
 """Processes per device that a report names; the memory of others counts as foreign."""
 

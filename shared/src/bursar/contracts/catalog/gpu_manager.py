@@ -93,7 +93,7 @@ OPERATIONS: Final = (
         wire.Explain,
         "Would this fit now, and if not: why, and what would have to be freed? For bytes, or for a model.",
         replies=(wire.Explained,),
-        errors=("unknown_model", "unsupported_model", "unknown_format", "bad_config"),
+        errors=("unknown_model", "unsupported_model", "unknown_format", "bad_config", "lease_too_small"),
         example={"load": {"model": "llama-3-8b", "context": 8_192, "sequences": 4}},
     ),
     Operation(
@@ -245,6 +245,8 @@ WORDS: Final = {
     "Explained.reason": Word("Why not; empty: it fits."),
     "free": Word("The smallest set of leases whose end would let it fit; null: there is none, or none is needed."),
     "is_smallest": Word("Whether it is certain that no set has fewer leases."),
+    "gpu_memory_utilization": Word("Part of its card that the engine takes for itself.", "thousandths"),
+    "swap": Word("Of the host's memory, for blocks that are swapped out.", "bytes"),
     "estimate": Word("What the model would take; null: none was asked for."),
     "obstacles": Word("The devices that match, with what stands in the way."),
     "Obstacle.why": Word("What stands in the way there; empty: nothing."),
@@ -265,6 +267,7 @@ WORDS: Final = {
     "ended": Word("Processes that the probe has ended.", "processes"),
     "Holding.devices": Word("The uuids of its cards on this host."),
     "Holding.memory": Word("Bytes on each of them.", "bytes"),
+    "complete": Word("Whether these are all: then one that is not told of has ended."),
     "HoldingsReply.leases": Word("The leases on the cards of this host."),
     "ending": Word("Whether it cannot be renewed any more."),
     "Kill.service": Word("Who tells."),
@@ -371,6 +374,7 @@ WORDS: Final = {
     # reports
     "boot": Word("Drawn when the probe starts, so that its counting is told from that of the one before."),
     "seq": Word("Counts the reports of this probe.", "reports"),
+    "Report.at_ms": Word("When it looked, by a clock of its machine that only goes forward.", "ms"),
     "lost": Word("The card is known and does not answer."),
     "ProcessMemory.memory": Word("What the process uses; null: the driver cannot tell.", "bytes"),
     "DeviceReport.processes": Word("Processes on the card."),
