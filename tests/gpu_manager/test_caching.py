@@ -9,14 +9,23 @@ import pytest
 from bursar.contracts import gpu
 from bursar.contracts import gpu_cache as wire
 from bursar.contracts.catalog.gpu_cache import CacheAlarm
-from bursar.kernel.decider import Accept, Broadcast, Notice, Outcome, Refuse
+from bursar.kernel.decider import Accept, Broadcast, Command, Notice, Outcome, Refuse
+from bursar_gpu_manager.caching import MOST_AT_ONCE
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
 CARD = "h1/SIM-h1-0"
 
 
 class CacheDesk(Desk):
-    """A desk that also asks for weights."""
+    """A desk that also asks for weights. ``most``: the events of its largest decision."""
+
+    most = 0
+
+    def _decide(self, command: Command) -> Outcome:
+        outcome = super()._decide(command)
+        if isinstance(outcome, Accept):
+            self.most = max(self.most, len(outcome.events))
+        return outcome
 
     def want(self, who: str, model: str = "m", size: int = 4 * GIB, place: str = CARD, tier: wire.Tier = "gpu") -> Any:
         outcome = self.ask(wire.CacheWant(id=self.new_id(), model=model, place=place, size=size, tier=tier), who)
@@ -248,6 +257,19 @@ def test_what_a_dead_agent_used_or_was_loading_is_not_held_for_ever() -> None:
     assert [(copy.model, copy.users) for copy in desk.where().copies] == [("m", 0)]
     assert desk.want("bob", "other", 7 * 10**9).what == "room"
     desk.check()
+
+
+def test_any_number_of_uses_may_lapse_together() -> None:
+    """They end some at a time: a decision that does not fit into the journal would be refused, and be due at once again
+    for ever."""
+    desk = CacheDesk("h1=24GiB")
+    desk.load("ann")
+    desk.configure(cache_use_ms=5_000)
+    for number in range(2 * MOST_AT_ONCE + 50):
+        assert desk.want(f"a{number}").what == "hit"
+    desk.live(6_000)
+    assert [copy.users for copy in desk.where().copies] == [0]
+    assert desk.most <= MOST_AT_ONCE
 
 
 def test_what_is_beyond_a_smaller_bound_goes_when_it_is_used_no_more() -> None:

@@ -45,6 +45,9 @@ KINDS: Final[dict[str, Any]] = {
 HELD: Final = ("hit", "wait", "load")
 """Answers after which somebody uses a copy, waits for it, or loads it."""
 
+MOST_AT_ONCE: Final = 400
+"""Events of one look, so that it fits into the journal however many fall silent, or lose their lease, together."""
+
 Told = list[Broadcast | Notice]
 
 
@@ -260,7 +263,9 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
             happened.append(Evicted(key, _freed(key, None)))  # its owner has given the memory back
     happened += model_cache.trim(cache, now)
     happened += _room_for_the_line(state, now)
-    return _accept(state, _once(happened), {}, now)
+    found = _once(happened)
+    state.cache_changed = len(found) > MOST_AT_ONCE  # the rest is looked at in the next decision
+    return _accept(state, found[:MOST_AT_ONCE], {}, now)
 
 
 def _once(happened: list[cache_state.Event]) -> list[cache_state.Event]:
