@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
+from bursar.contracts.limiter_control import Adjust
+from bursar.contracts.limiter_lease import Lease
 from bursar.contracts.limiter_observed import Adapting, RateLimited
 from bursar.kernel.decider import Accept, Outcome, Refuse
 from bursar_limiter import adapting_events as events
@@ -175,3 +177,37 @@ def test_refusals_are_demand_too() -> None:
             assert isinstance(outcome, Refuse)
             desk.advance(outcome.reply["retry_at_ms"])
     assert pace(desk) > before + 200
+
+
+def test_another_limit_does_not_bring_back_a_pace_that_was_cut() -> None:
+    """A time that is told in a freeze holds, whoever changes the limits meanwhile."""
+    desk = Desk(budget(), now=1_000)
+    limited(desk)
+    cut = pace(desk)
+    more: Any = {"requests": LimitSpec(limit=1_200, window_ms=10 * SECOND)}
+    desk.must(Adjust(id=desk.new_id(), budget="p", limits=more), "ops")
+    assert pace(desk) == cut == 700
+    told = desk.refused("p", requests=30)["retry_at_ms"]
+    desk.advance(told)
+    desk.granted("p", requests=30)
+
+
+def test_a_pace_that_changes_in_a_freeze_begins_with_an_empty_bucket() -> None:
+    """Not with what it would have taken to stand still until then."""
+    desk = Desk(budget(), now=1_000)
+    limited(desk, after=5_000)
+    (meter,) = desk.state.budgets["p"].meters
+    for permille in (300, 1_000, 650):
+        meter.tune(2_000, permille)
+        assert meter.level_at(6_000) == 0
+
+
+def test_what_was_lent_at_a_raised_pace_is_kept_when_it_falls() -> None:
+    """The rates of leases are never above the limit, and a share is not cut before it is renewed."""
+    desk = Desk(budget(lease_ms=1_000), now=1_000)
+    left_at(desk, 1_080)
+    want = (200, 0, 0, 0, 0, 0, 0)
+    desk.must(Lease(id=desk.new_id(), budget="p", want=want, demand=want), "holder")
+    assert desk.state.leases.rated["p"][0] > 92
+    left_at(desk, 900)
+    desk.check()

@@ -56,24 +56,19 @@ def fill(capacity: int, wants: Sequence[tuple[int, int]]) -> list[int]:
 
 def rate_of(budget: Budget, index: int, *, tuned: bool = True) -> int:
     """Units per second that an object lets pass of a dimension: its pace, or the limit over its window where it is not
-    paced; of several windows the slowest. Of what is limited in flight it is the limit. ``tuned`` False: the pace as it
-    is configured; a lease keeps the rate that it has when the pace is lowered, until it is renewed."""
+    paced; of several windows the slowest. Of what is limited in flight it is the limit. ``tuned`` False: the most that
+    the pace may be; a lease keeps the rate that it has when the pace is lowered, until it is renewed."""
     rate = ENOUGH
     for meter in budget.meters:
         if meter.index == index and isinstance(meter, Level):
-            rate = min(rate, meter.limit)
+            rate = min(rate, meter.limit if tuned else meter.ceiling)
         elif meter.index == index and isinstance(meter, Admission):
-            rate = min(rate, _pace_of(meter) if tuned else _full_pace_of(meter))
+            rate = min(rate, _pace_of(meter) if tuned else meter.ceiling * 1000 // meter.window_ms)
     return rate
 
 
 def _pace_of(meter: Admission) -> int:
     return meter.rate * 1000 // meter.unit if meter.unit else meter.limit * 1000 // meter.window_ms
-
-
-def _full_pace_of(meter: Admission) -> int:
-    full = meter.limit * 1000 // meter.window_ms
-    return max(_pace_of(meter), full * meter.span.utilisation // 1000 + 1) if meter.unit else full
 
 
 def shares_of(state: State, now: int) -> Shares:

@@ -77,11 +77,13 @@ class Meter(Ledger):
             self.zero = min(self.zero, now * self.rate)
 
     def tune(self, now: int, permille: int) -> None:
-        """Pace at so many thousandths of the configured pace, keeping the level of the bucket."""
+        """Pace at so many thousandths of the configured pace, keeping the level of the bucket; while it is frozen, the
+        one that it will have then."""
         if self.unit:
-            level = self.level_at(now)
+            at = max(now, self.frozen_until)
+            level = self.level_at(at)
             self.rate = max(1, self.span.utilisation * self.limit * permille // FULL_PACE)
-            self.zero = now * self.rate - level
+            self.zero = at * self.rate - level
             if now < self.frozen_until:
                 self.freeze(self.frozen_until)
         self.tuned = permille

@@ -285,6 +285,7 @@ def _carry_rate(had: Admission, meter: Admission, now: int, *, used_before: bool
     if used_before and meter.span.hold > had.span.hold:
         meter.lose(now)
     if had.unit and meter.unit:
+        meter.tune(now, had.tuned)
         level = min(meter.cap, had.level_at(now) // had.unit * meter.unit)
         meter.zero = now * meter.rate - level
     if had.frozen_until > now:
