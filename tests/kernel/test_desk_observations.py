@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Park, Refuse, Reject
-from bursar.kernel.desk import Desk, Request
+from bursar.kernel.desk import MAX_DECISION_BYTES, Desk, Request
 from bursar.kernel.fold import Folded
 
 
@@ -67,3 +67,12 @@ def test_a_fault_on_an_observation_is_told_and_ends_nothing() -> None:
     assert [type(error) for error in desk.faults] == [KeyError]
     assert desk.batch is not None
     assert desk.batch.is_empty
+
+
+def test_what_does_not_fit_into_the_journal_is_told() -> None:
+    """Nobody else hears of it, and what is due will be due again."""
+    desk = _decided(Accept([("seen", bytes(MAX_DECISION_BYTES))], {}))
+    assert [str(error) for error in desk.faults] == [
+        f"the decision does not fit into the journal: Accept, {MAX_DECISION_BYTES + 23} bytes"
+    ]
+    assert desk.folded.state == []

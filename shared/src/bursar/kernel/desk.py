@@ -181,6 +181,8 @@ class Desk:
             outcome = self._fault(error)
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
             outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
+            if request.ticket is None:  # nobody hears the answer, and what is due will be due again
+                self.faults.append(ValueError(f"{outcome.text}: {type(command.body).__name__}, {len(packed)} bytes"))
         if isinstance(outcome, Accept):
             folded.record(principal, request_id, request.acked, request.digest, reply, outcome.events, now)
             batch.packed.append(packed)
