@@ -180,9 +180,7 @@ class Desk:
                 raise
             outcome = self._fault(error)
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
-            outcome = Reject("too_large", "the decision does not fit into the journal", {"size": len(packed)})
-            if request.ticket is None:  # nobody hears the answer, and what is due will be due again
-                self.faults.append(ValueError(f"{outcome.text}: {type(command.body).__name__}, {len(packed)} bytes"))
+            outcome = self._too_large(request, len(packed))
         if isinstance(outcome, Accept):
             folded.record(principal, request_id, request.acked, request.digest, reply, outcome.events, now)
             batch.packed.append(packed)
@@ -216,6 +214,13 @@ class Desk:
         before = self.parked.pop(request.command[:2], None)
         if before is not None and before.ticket is not request.ticket:
             self.replaced.append(before.ticket)
+
+    def _too_large(self, request: Request, size: int) -> Reject:
+        """Told to the log where nobody hears the answer: what is due will be due again."""
+        text = "the decision does not fit into the journal"
+        if request.ticket is None:
+            self.faults.append(ValueError(f"{text}: {type(request.command.body).__name__}, {size} bytes"))
+        return Reject("too_large", text, {"size": size})
 
     def _fault(self, error: Exception) -> Reject:
         """A fault of the decider costs the request that it met, and nobody else: nothing has been changed yet."""
