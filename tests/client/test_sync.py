@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -232,3 +232,72 @@ def test_threads_share_a_lease_and_nothing_is_lost() -> None:
 async def _used(there: DecidedLimiter) -> tuple[int, int]:
     there.check()
     return there.used("b")
+
+
+def test_a_decorated_generator_is_one_call_until_it_ends() -> None:
+    """From the first item to the last; ``usage`` is asked about each, and the last one that tells something counts."""
+    with connected() as (fleet, there):
+
+        @fleet.limiter.limited(
+            "b", output_tokens=50, usage=lambda item: {"output_tokens": int(item)} if item.isdigit() else None
+        )
+        def stream(*items: str) -> Iterator[str]:
+            for item in items:
+                assert len(there.open) == 1
+                yield item
+
+        items = stream("one", "7", "end")
+        assert not there.open
+        assert list(items) == ["one", "7", "end"]
+        ((how, usage),) = there.settled.values()
+        assert (how, (usage or {})["output_tokens"]) == ("used", 7)
+
+
+def test_a_decorated_generator_that_is_left_or_raises_counts() -> None:
+    """With what was told until then, or in full: the call was made."""
+    with connected() as (fleet, there):
+
+        @fleet.limiter.limited("b", output_tokens=50)
+        def stream() -> Iterator[str]:
+            yield "one"
+            raise RuntimeError
+
+        left = stream()
+        assert next(left) == "one"
+        left.close()  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError):
+            list(stream())
+    assert list(there.settled.values()) == [("used", None)] * 2
+
+
+async def test_a_decorated_asynchronous_generator_is_one_call_until_it_ends() -> None:
+    """Ended, closed early, or broken off by an error."""
+    bus = FakeBus()
+    there = FakeLimiter(bus)
+    closed: list[str] = []
+    async with Fleet(None, bus=bus) as fleet:
+
+        @fleet.limiter.limited("b", input_tokens=len, usage=lambda item: {"output_tokens": item})
+        async def stream(prompt: str) -> AsyncIterator[int]:
+            try:
+                for number in range(1, 4):
+                    await asyncio.sleep(0)
+                    assert len(there.open) == 1
+                    yield number
+                if prompt == "fail":
+                    raise RuntimeError
+            finally:
+                closed.append(prompt)
+
+        assert [number async for number in stream("whole")] == [1, 2, 3]
+        early: Any = stream("early")
+        assert await anext(early) == 1
+        await early.aclose()
+        with pytest.raises(RuntimeError):
+            [number async for number in stream("fail")]
+    assert closed == ["whole", "early", "fail"]
+    assert [(how, (usage or {})["output_tokens"]) for how, usage in there.settled.values()] == [
+        ("used", 3),
+        ("used", 1),
+        ("used", 3),
+    ]

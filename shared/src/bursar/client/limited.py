@@ -7,6 +7,9 @@ Each call of the function is one call of the provider: it is sent right before t
 when it raises, because then nobody knows. A function with a parameter ``permit`` gets the permit, and says itself what
 was sent and used; ``usage`` reads it from what the function returns.
 
+A generator, with or without ``async``, is one call from its first item until it ends or is closed: the call that it
+streams. ``usage`` is asked about each of its items, and answers with nothing where an item tells nothing.
+
 Both kinds of functions work with both kinds of clients. The one thing that cannot be: a function without ``async`` in
 the thread of the event loop can use what this process holds by lease, but not wait for the limiter.
 """
@@ -16,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, closing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from bursar.client.permit import Permit, Settlement
@@ -31,8 +34,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 Amount = int | Callable[..., int]
 """An amount to reserve, or what makes it of the arguments of the call."""
 
-Usage = Callable[[Any], Mapping[str, int]]
-"""What makes the arguments of `Permit.used` of what the function has returned."""
+Usage = Callable[[Any], Mapping[str, int] | None]
+"""What makes the arguments of `Permit.used` of what the function has returned, or yielded; None: it tells nothing."""
 
 AMOUNTS: Final = frozenset(
     {"input_tokens", "output_tokens", "requests", "concurrent", "usd_micros", "network_bytes", "wait"}
@@ -45,44 +48,100 @@ def limited(
     """The decorator; see `Limiter.limited`."""
 
     def decorate(function: F) -> F:
-        takes_permit = "permit" in inspect.signature(function).parameters
-
-        def reservation(args: Any, kwargs: Any) -> AbstractAsyncContextManager[Any]:
-            told = {
-                name: value(*args, **kwargs) if name in AMOUNTS and callable(value) else value
-                for name, value in ask.items()
-            }
-            name = budget if isinstance(budget, str) else budget(*args, **kwargs)
-            return limiter.reserve(name, **told)
-
-        def begin(permit: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-            if takes_permit:
-                return {**kwargs, "permit": permit}
-            permit.sent()
-            return kwargs
-
-        def end(permit: Any, result: Any) -> Any:
-            if usage is not None:
-                permit.used(**usage(result))
-            return result
-
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def waiting(*args: Any, **kwargs: Any) -> Any:
-                async with _Here(limiter, reservation(args, kwargs)) as permit:
-                    return end(permit, await function(*args, **begin(permit, kwargs)))
-
-            return cast("F", waiting)
-
-        @functools.wraps(function)
-        def blocking(*args: Any, **kwargs: Any) -> Any:
-            with Blocking(limiter, reservation(args, kwargs)) as permit:
-                return end(permit, function(*args, **begin(permit, kwargs)))
-
-        return cast("F", blocking)
+        rules = _Rules(limiter, budget, usage, ask, takes_permit="permit" in inspect.signature(function).parameters)
+        return cast("F", functools.wraps(function)(_wrapper_of(function)(rules, function)))
 
     return decorate
+
+
+class _Rules:
+    """What a decorator was told, and how it treats each call."""
+
+    __slots__ = ("ask", "budget", "limiter", "takes_permit", "usage")
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        budget: str | Callable[..., str],
+        usage: Usage | None,
+        ask: Mapping[str, Any],
+        *,
+        takes_permit: bool,
+    ) -> None:
+        self.limiter = limiter
+        self.budget = budget
+        self.usage = usage
+        self.ask = ask
+        self.takes_permit = takes_permit
+
+    def reservation(self, args: Any, kwargs: Any) -> AbstractAsyncContextManager[Any]:
+        told = {
+            name: value(*args, **kwargs) if name in AMOUNTS and callable(value) else value
+            for name, value in self.ask.items()
+        }
+        name = self.budget if isinstance(self.budget, str) else self.budget(*args, **kwargs)
+        return self.limiter.reserve(name, **told)
+
+    def begin(self, permit: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the function, which begins now."""
+        if self.takes_permit:
+            return {**kwargs, "permit": permit}
+        permit.sent()
+        return kwargs
+
+    def end(self, permit: Any, result: Any) -> Any:
+        """Record what a result, or an item, tells."""
+        if self.usage is not None:
+            permit.used(**(self.usage(result) or {}))
+        return result
+
+
+def _wrapper_of(function: Any) -> Callable[[_Rules, Any], Callable[..., Any]]:
+    if inspect.isasyncgenfunction(function):
+        return _streaming
+    if inspect.isgeneratorfunction(function):
+        return _drawing
+    return _waiting if inspect.iscoroutinefunction(function) else _blocking
+
+
+def _waiting(rules: _Rules, function: Any) -> Callable[..., Any]:
+    async def waiting(*args: Any, **kwargs: Any) -> Any:
+        async with _Here(rules.limiter, rules.reservation(args, kwargs)) as permit:
+            return rules.end(permit, await function(*args, **rules.begin(permit, kwargs)))
+
+    return waiting
+
+
+def _blocking(rules: _Rules, function: Any) -> Callable[..., Any]:
+    def blocking(*args: Any, **kwargs: Any) -> Any:
+        with Blocking(rules.limiter, rules.reservation(args, kwargs)) as permit:
+            return rules.end(permit, function(*args, **rules.begin(permit, kwargs)))
+
+    return blocking
+
+
+def _streaming(rules: _Rules, function: Any) -> Callable[..., Any]:
+    async def streaming(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async with (
+            _Here(rules.limiter, rules.reservation(args, kwargs)) as permit,
+            aclosing(function(*args, **rules.begin(permit, kwargs))) as items,
+        ):
+            async for item in items:
+                yield rules.end(permit, item)
+
+    return streaming
+
+
+def _drawing(rules: _Rules, function: Any) -> Callable[..., Any]:
+    def drawing(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with (
+            Blocking(rules.limiter, rules.reservation(args, kwargs)) as permit,
+            closing(function(*args, **rules.begin(permit, kwargs))) as items,
+        ):
+            for item in items:
+                yield rules.end(permit, item)
+
+    return drawing
 
 
 class _Here:
