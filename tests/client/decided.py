@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from bursar.client.limiter import Limiter
 from bursar.contracts import limiter as wire
+from bursar.contracts import limiter_control as control
 from bursar.contracts import limiter_lease as lease
 from bursar.kernel.decider import Accept, Command, Outcome, Park, Refuse, Reject
 from bursar_limiter.checking import validate
@@ -26,6 +27,7 @@ VERBS: dict[str, type[BaseModel]] = {
     "settle": wire.Settle,
     "withdraw": wire.Withdraw,
     "status": wire.Status,
+    "simulate": control.Simulate,
     "clock": wire.Clock,
     "lease": lease.Lease,
     "renew": lease.Renew,

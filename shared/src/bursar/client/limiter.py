@@ -24,9 +24,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydantic import ValidationError
-
 from bursar.bus.base import Bus
+from bursar.client import limiter_plan
 from bursar.client.background import Background
 from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
@@ -43,6 +42,7 @@ from bursar.client.permit import ENDED, HELD, Ask, Permit, Reservation, Settleme
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock, clock_ns
 from bursar.contracts.limiter import DIMENSIONS, SERVICE, StatusReply
+from bursar.contracts.limiter_control import Simulated
 from bursar.errors import BursarError
 
 if TYPE_CHECKING:
@@ -204,16 +204,19 @@ class Limiter:
         """
         return limited(self, budget, usage, ask)
 
-    async def status(self, budget: str | None = None) -> StatusReply:
-        """Limits, use and headroom of one budget or of all."""
-        call = self.caller.query("status", {"budget": budget})
-        reply = await self.caller.run(call, self._deadline(0.0))
-        try:
-            status = StatusReply.model_validate(reply.body)
-        except ValidationError as error:
-            raise BadReply("the status cannot be read", errors=error.error_count()) from None
-        self.caller.offsets.of(reply.epoch).learn(reply.sent, status.now_ms)
-        return status
+    async def status(
+        self, budget: str | None = None, *, path: bool = False, run: str | None = None, also: tuple[str, ...] = ()
+    ) -> StatusReply:
+        """Limits, use and headroom of one budget or of all. ``path``: of everything that a call of this agent under the
+        budget would take from, with ``run`` and ``also`` as in `reserve`."""
+        return await limiter_plan.status(self, {"budget": budget, "path": path, "run": run, "also": also})
+
+    async def simulate(self, budget: str, *, count: int = 1, run: str | None = None, also: tuple[str, ...] = (),
+                       **amounts: int) -> Simulated:  # fmt: skip
+        """What if this were reserved ``count`` times now: how many would fit, when the next, and what is in its way.
+        Amounts as in `reserve`; nothing changes."""
+        fields = {"budget": budget, "amounts": amounts, "count": count, "run": run, "also": also}
+        return await limiter_plan.simulate(self, fields)
 
     # -- reserve
 

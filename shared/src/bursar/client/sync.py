@@ -17,6 +17,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -29,6 +30,7 @@ from bursar.client.local_permit import LocalPermit
 from bursar.client.target import Target, resolve
 from bursar.client.time import Clock
 from bursar.contracts.limiter import StatusReply
+from bursar.contracts.limiter_control import Simulated
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
@@ -63,10 +65,15 @@ class SyncLimiter:
         """See `Limiter.held`."""
         return self.inner.held(budget, **of)
 
-    def status(self, budget: str | None = None) -> StatusReply:
-        """Limits, use and headroom of one budget or of all."""
-        status: StatusReply = run_in(self.inner.loop, self.inner.status, budget)
+    def status(self, budget: str | None = None, **of: Any) -> StatusReply:
+        """See `Limiter.status`: limits, use and headroom."""
+        status: StatusReply = run_in(self.inner.loop, partial(self.inner.status, budget, **of))
         return status
+
+    def simulate(self, budget: str, **what: Any) -> Simulated:
+        """See `Limiter.simulate`: what if."""
+        simulated: Simulated = run_in(self.inner.loop, partial(self.inner.simulate, budget, **what))
+        return simulated
 
     def limited(self, budget: str | Callable[..., str], *, usage: Usage | None = None, **ask: Any) -> Callable[[F], F]:
         """See `Limiter.limited`."""
