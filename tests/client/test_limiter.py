@@ -236,3 +236,24 @@ def test_the_status_is_typed() -> None:
             assert status.budgets[0].dimensions["requests"].headroom == 3
 
     run(main())
+
+
+async def test_negative_usage_has_its_own_code_and_records_nothing() -> None:
+    """It would give back what was used."""
+    bus = FakeBus()
+    there = FakeLimiter(bus)
+    async with Fleet(None, bus=bus) as fleet:
+        permit = await fleet.limiter.acquire("b", input_tokens=9)
+        permit.sent()
+        permit.used(input_tokens=5)
+        for wrong in ({"input_tokens": -1}, {"input_tokens": 7, "usd_micros": -2}):
+            with pytest.raises(CallerError) as raised:
+                await permit.settle(**wrong)
+            assert (raised.value.code, permit.state) == ("bad_amount", "sent")
+        with pytest.raises(CallerError) as raised:
+            fleet.limiter.try_reserve("b", input_tokens=-9)
+        assert raised.value.code == "bad_amount"
+        await permit.settle()
+    ((_, usage),) = there.settled.values()
+    assert usage is not None
+    assert usage["input_tokens"] == 5

@@ -74,7 +74,7 @@ class Plan(NamedTuple):
         if self.answers:
             estimates.learn(self.agent, self.model, produced // self.answers, reserved // self.answers)
         if price is not None:
-            permit.used(usd_micros=price(self.model, tokens_in, produced))
+            permit.used(usd_micros=max(0, price(self.model, tokens_in, produced)))
         return True
 
 

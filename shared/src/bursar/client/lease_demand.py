@@ -12,6 +12,7 @@ import math
 from typing import Final
 
 from bursar.client.local import CONCURRENT, NOTHING, Hand
+from bursar.contracts.base import MAX_INT
 
 ON: Final = 20.0
 """Calls per second from which on a lease is asked for."""
@@ -82,14 +83,14 @@ class Demand:
     def want(self, ahead_ms: float, open_calls: int | None = None) -> Hand:
         """What to have in hand for so long. ``open_calls``: how many are in flight from the lease, if there is one."""
         wanted = [math.ceil(1.5 * self.rates[d] * ahead_ms / 1000.0) for d in ALL]
-        wanted = [max(wanted[d] + 2 * self.largest[d], math.ceil(self.pushed[d])) for d in ALL]
+        wanted = [min(MAX_INT, max(wanted[d] + 2 * self.largest[d], math.ceil(self.pushed[d]))) for d in ALL]
         wanted[CONCURRENT] = self._slots(wanted[CONCURRENT] if open_calls is None else open_calls)
         r, i, o, c, u, t, b = wanted
         return (r, i, o, c, u, t, b)
 
     def per_second(self, open_calls: int) -> Hand:
         """The demand as the limiter divides it: amounts per second, and of calls in flight how many."""
-        asked = [max(math.ceil(self.rates[d]), math.ceil(self.pushed[d])) for d in ALL]
+        asked = [min(MAX_INT, max(math.ceil(self.rates[d]), math.ceil(self.pushed[d]))) for d in ALL]
         asked[CONCURRENT] = self._slots(open_calls)
         r, i, o, c, u, t, b = asked
         return (r, i, o, c, u, t, b)

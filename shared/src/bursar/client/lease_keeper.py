@@ -83,6 +83,8 @@ class Keeper:
                 permit = lease.take(tokens_in, tokens_out, requests, concurrent, usd, size)
                 if permit is not None:
                     return permit
+        if min(amounts) < 0:
+            raise CallerError("bad_amount", "an amount to reserve is negative")
         if self._is_on:
             self._missed(holder, amounts)
         return None

@@ -14,7 +14,7 @@ from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.permit import ENDED as ENDED_WORD
 from bursar.client.permit import HELD as HELD_WORD
 from bursar.client.permit import SENT as SENT_WORD
-from bursar.client.permit import Settlement
+from bursar.client.permit import Settlement, refuse_negative
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
@@ -165,11 +165,13 @@ class LocalPermit:
         network_bytes: int | None = None,
     ) -> None:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
-        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding."""
+        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding.
+
+        Raises `CallerError` (``bad_amount``) for a negative amount; then nothing is recorded."""
         told = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
+        refuse_negative(int(amount) for amount in told if amount is not None)
         r, i, o, u, t, b = (
-            before if amount is None else max(0, int(amount))
-            for amount, before in zip(told, self.usage or UNTOLD, strict=True)
+            before if amount is None else int(amount) for amount, before in zip(told, self.usage or UNTOLD, strict=True)
         )
         self.usage = (r, i, o, u, t, b)
 

@@ -13,13 +13,14 @@ counts it in full after its ``ttl``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.client.caller import FenceKey
 from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.offset import EpochOffset
+from bursar.errors import CallerError
 
 if TYPE_CHECKING:
     from bursar.client.limiter import Limiter
@@ -31,6 +32,12 @@ HELD, SENT, ENDED = "held", "sent", "ended"
 USAGE: Final = ("requests", "input_tokens", "output_tokens", "usd_micros")
 MORE: Final = ("total_tokens", "network_bytes")
 """Told where they are not zero."""
+
+
+def refuse_negative(used: Iterable[int]) -> None:
+    """Raise `CallerError` if an amount that was used is below zero."""
+    if min(used, default=0) < 0:
+        raise CallerError("bad_amount", "an amount that was used is negative")
 
 
 class Ask(NamedTuple):
@@ -139,10 +146,13 @@ class Permit:
         network_bytes: int | None = None,
     ) -> None:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
-        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding."""
+        it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding.
+
+        Raises `CallerError` (``bad_amount``) for a negative amount; then nothing is recorded."""
         amounts = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
-        told = zip(USAGE + MORE, amounts, strict=True)
-        self._usage.update((name, max(0, int(amount))) for name, amount in told if amount is not None)
+        told = {name: int(amount) for name, amount in zip(USAGE + MORE, amounts, strict=True) if amount is not None}
+        refuse_negative(told.values())
+        self._usage.update(told)
 
     async def progress(self, **used: int | None) -> dict[str, int]:
         """Tell, while the call goes on (a stream), what it has used up to now: what exceeds the reservation counts from
