@@ -11,6 +11,7 @@ import pytest
 
 from bursar.client.limiter import Limiter
 from bursar.client.local import CONCURRENT
+from bursar.client.local_permit import LocalPermit
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from tests.client.decided import DecidedLimiter, agent, until
 from tests.client.leased import Calls, budgets, history, holder
@@ -51,6 +52,23 @@ async def test_who_waits_for_the_work_of_a_moment_ends_no_lease(there: DecidedLi
     assert holder(limiter).is_held
     await asyncio.sleep(2)
     assert places(there) == 0
+
+
+@history(*LONG)
+async def test_a_permit_that_nobody_ends_holds_its_place_and_the_lease_for_its_time_to_live(
+    there: DecidedLimiter, limiter: Limiter
+) -> None:
+    """No longer: it counts as used then, and the lease that was given back long ago is over."""
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(2))
+    await until(lambda: calls.local > 50)
+    permit: object = await limiter.reserve("b", input_tokens=20).__aenter__()
+    assert isinstance(permit, LocalPermit)
+    await going
+    await asyncio.sleep(5)
+    assert (places(there), holder(limiter).is_held) == (1, True)
+    await asyncio.sleep(TTL_MS / 1000)
+    assert (places(there), holder(limiter).is_held) == (0, False)
 
 
 @pytest.mark.parametrize("seconds", [0.7, 3, 300])

@@ -252,9 +252,9 @@ class Holder:
                 return
             with self.lease.book.lock:
                 book = self.lease.book
+                self._drop()  # and with it what nobody has ended in its time to live
                 if not book.has_news and book.opened() == told.open:
                     continue
-                self._drop()
                 told = book.report(self.lease, self.lease.clock())
             reply = await self._tell("return", told)
         self.id = ""
