@@ -129,6 +129,7 @@ def test_a_copy_in_a_hosts_memory_makes_the_next_load_quicker() -> None:
 
             async with gpu.cache.weights("m", "h1", GIB, read, tier="ram"):
                 pass
+            await asyncio.sleep(200.0)  # nobody uses it, and it is there still
             async with gpu.cache.weights("m", CARD, GIB, loader(gpu, there, seen)):
                 pass
             assert [(one.tier, one.source) for one in seen] == [("ram", "disk"), ("gpu", "ram")]

@@ -354,3 +354,26 @@ def test_copies_in_a_hosts_memory_have_no_witness_but_their_owner(tier: wire.Tie
     assert code(desk.ask(wire.CacheGone(id="g-4", model="m", place=CARD), "ann")) == "conflict"
     assert isinstance(desk.leave("nobody", "x"), Refuse)
     desk.check()
+
+
+def test_a_copy_in_a_hosts_memory_is_gone_with_its_owner() -> None:
+    """Who says nothing any more has no process that could hold it: the bound is free for others."""
+    desk = CacheDesk("h1=24GiB")
+    ram: dict[str, Any] = {"place": "h1", "tier": "ram"}
+    for who, model in (("dead", "old"), ("ann", "kept")):
+        load = desk.want(who, model, 3 * 10**9, "h1", "ram").load
+        assert isinstance(desk.loaded(who, load, None, model, size=3 * 10**9, **ram), Accept)
+        desk.leave(who, model, **ram)
+    kept = wire.CopyName(model="kept", place="h1", tier="ram")
+    for number in range(5):
+        desk.live(20_000)
+        outcome = desk.ask(wire.CacheKeep(copies=(kept,)), "ann")
+        assert isinstance(outcome, Refuse)
+        assert outcome.reply["gone"] == []
+        if number == 1:
+            assert [copy.model for copy in desk.where().copies] == ["old", "kept"]
+            desk.take_over()
+            desk.observe("h1")
+    assert [copy.model for copy in desk.where().copies] == ["kept"]
+    assert desk.want("bob", "new", 5 * 10**9, "h1", "ram").what == "load"
+    desk.check()

@@ -7,9 +7,11 @@ processes. What is not back after that is quarantined and told to everybody; it 
 
 Weights that nobody uses make room for other work: for the first who waits in line.
 
-A copy in a host's memory has no such witness: its owner says that it is gone.
+A copy in a host's memory has no such witness: its owner says that it is gone, or says nothing any more; then its
+process is gone, and the copy with it.
 
-Whoever uses weights, waits for them or loads them says so again now and then (`CacheKeep`); who is silent for longer
+Whoever uses weights, waits for them, loads them, or has them in a host's memory says so again now and then
+(`CacheKeep`); who is silent for longer
 than the setting ``cache_use_ms`` counts as one who has left, so that what a dead agent used can be evicted, and what it
 was loading is loaded by another. When somebody was heard last is volatile: after a take-over all have their whole time.
 """
@@ -26,10 +28,10 @@ from bursar.errors import CallerError
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar_gpu_manager import cache_state, events, model_cache
+from bursar_gpu_manager.cache_looking import observed, owner_in_memory, parts, room_for_the_line, silent
 from bursar_gpu_manager.cache_state import Began, Bounded, Evicted, Failed, Joined, Left, Loaded, Pinned, Took, key_of
 from bursar_gpu_manager.enforcing import orders
 from bursar_gpu_manager.eviction import Eviction, begin
-from bursar_gpu_manager.fitting import is_fresh, matching, observed_of, room_of
 from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.model_cache import Want
 from bursar_gpu_manager.state import State
@@ -95,7 +97,7 @@ def decide_keep(state: State, command: Command, now: int, fence: Fence) -> Outco
     for name in body.copies:
         key, who = _key(name), command.principal
         entry = state.cache.entries.get(key)
-        if entry is None or who not in (*entry.users, *entry.waiting, entry.loader):
+        if entry is None or who not in (*entry.users, *entry.waiting, entry.loader, owner_in_memory(state, entry)):
             gone.append({"model": name.model, "place": name.place, "tier": name.tier})
         else:
             state.users_heard[key, who] = now
@@ -238,31 +240,27 @@ def wake_at(state: State) -> int | None:
     is looked at at once, and has its whole time from then on."""
     if state.cache_wake is None:
         heard, time = state.users_heard, state.settings.cache_use_ms
-        times = [heard[use] + time if use in heard else 0 for use in model_cache.uses(state.cache)]
+        times = [heard[use] + time if use in heard else 0 for use in parts(state)]
         at = model_cache.wake_at(state.cache)
         state.cache_wake = min(times if at is None else [*times, at], default=-1)
     return None if state.cache_wake < 0 else state.cache_wake
 
 
-def _silent(state: State, now: int) -> set[model_cache.Use]:
-    """Uses whose holder was not heard for too long."""
-    heard = {} if seeded("gpu_dead_users_hold_weights") else state.users_heard
-    state.users_heard = heard = {use: heard.get(use, now) for use in model_cache.uses(state.cache)}
-    return {use for use, at in heard.items() if now >= at + state.settings.cache_use_ms}
-
-
 def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     cache = state.cache
     state.cache_wake = None
-    happened = model_cache.lapsed(cache, _silent(state, now), now)
+    gone = silent(state, now)
+    happened = model_cache.lapsed(cache, gone, now)
     for key, entry in cache.entries.items():
         lease = state.copies.get(key, ("", ""))[1]
-        if entry.eviction is not None:
+        if (key, owner_in_memory(state, entry)) in gone:
+            happened.append(Evicted(key, _freed(key, entry.eviction)))
+        elif entry.eviction is not None:
             happened += model_cache.observe(cache, key, observed(state, entry), now)
         elif lease and lease not in state.leases and not seeded("gpu_copy_outlives_its_lease"):
             happened.append(Evicted(key, _freed(key, None)))  # its owner has given the memory back
     happened += model_cache.trim(cache, now)
-    happened += _room_for_the_line(state, now)
+    happened += room_for_the_line(state, now)
     found = _once(happened)
     state.cache_changed = len(found) > MOST_AT_ONCE  # the rest is looked at in the next decision
     return _accept(state, found[:MOST_AT_ONCE], {}, now)
@@ -278,48 +276,6 @@ def _once(happened: list[cache_state.Event]) -> list[cache_state.Event]:
         if isinstance(one, Evicted):
             leaving.add(one.key)
     return found
-
-
-def _room_for_the_line(state: State, now: int) -> list[cache_state.Event]:
-    """Weights that nobody uses go for the first in line, if that is what keeps it from a device; on the device where
-    the fewest have to go."""
-    first = next(iter(state.line), None)
-    if first is None or first.command.body.devices != 1:
-        return []
-    body, found = first.command.body, list[tuple[int, str, list[str]]]()
-    for device in matching(state, body):
-        room = room_of(state, device) if is_fresh(state, device, now) else None
-        if room is None:
-            continue
-        here = [entry for entry in state.cache.entries.values() if entry.place == device.name]
-        missing = body.memory - room - sum(entry.size for entry in here if entry.phase == "evicting")
-        if missing <= 0:
-            return []  # it fits, or will
-        keys = model_cache.to_free(state.cache, device.name, missing, now)
-        if keys:
-            found.append((len(keys), device.name, keys))
-    if not found:
-        return []
-    return [model_cache.evict(state.cache, key, state.cache.entries[key].size, now) for key in min(found)[2]]
-
-
-def observed(state: State, entry: cache_state.Entry) -> int | None:
-    """Bytes that a card says are left of a copy; None when that is not known."""
-    lease = state.copies.get(entry.key, ("", ""))[1]
-    device = state.devices.get(entry.place)
-    if entry.tier != "gpu" or device is None:
-        return None
-    if device.lost or lease not in state.leases:
-        return 0
-    view = state.view(device)
-    if view is None or not is_fresh(state, device, state.sights[device.host].at):
-        return None
-    found = observed_of(state, device).get(lease)
-    if found is None:
-        named = state.leases[lease].processes
-        is_gone = seeded("gpu_unseen_weights_are_gone") or (bool(named) and view.seen.isdisjoint(named))
-        return 0 if is_gone else None
-    return min(found, entry.size)
 
 
 def _freed(key: str, before: Eviction | None) -> Eviction:

@@ -89,6 +89,7 @@ class GpuCache:
         self._gpu = gpu
         self._waiting: dict[Name, list[asyncio.Queue[CacheTold]]] = {}
         self._held: dict[Name, list[Held]] = {}
+        self._owned: dict[Name, None] = {}
         self._keep_s = 0.0
         self._keeper: asyncio.Task[None] | None = None
         self._on_evict: list[Callable[[CacheTold], object]] = []
@@ -129,6 +130,8 @@ class GpuCache:
     async def gone(self, model: str, place: str, tier: Tier) -> None:
         """A copy in a host's memory that this process has loaded is gone."""
         await self._run("cache-gone", model, place, tier)
+        self._owned.pop((model, place, tier), None)
+        self._stop_if_idle()
 
     # -- saying that something is used still
 
@@ -142,8 +145,11 @@ class GpuCache:
             self._held[name].remove(held)
             if not self._held[name]:
                 del self._held[name]
-            if not self._held:
-                self.stop()
+            self._stop_if_idle()
+
+    def _stop_if_idle(self) -> None:
+        if not self._held and not self._owned:
+            self.stop()
 
     def stop(self) -> None:
         """Say no more that anything is used (called by `Gpu` as well, when it is closed)."""
@@ -159,7 +165,7 @@ class GpuCache:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._keep_s)
-            names = list(self._held)
+            names = list(self._held | self._owned)
             for first in range(0, len(names), MOST_KEPT):
                 with contextlib.suppress(BursarError):  # it is said again soon; what is lost meanwhile is told then
                     await self._keep_some(names[first : first + MOST_KEPT])
@@ -171,6 +177,7 @@ class GpuCache:
         told = _read(CacheKept, (await self._gpu.caller.run(call, self._deadline())).body)
         self._keep_s = told.keep_ms / 3_000
         for copy in told.gone:
+            self._owned.pop((copy.model, copy.place, copy.tier), None)
             for held in used.get((copy.model, copy.place, copy.tier), ()):
                 held.lost.set()
 
@@ -210,6 +217,7 @@ class GpuCache:
             body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk, ahead=True)
             answer = _read(CacheAnswer, body)
             if answer.what == "load":
+                self._keep_within(answer.keep_ms / 1_000)
                 source = what._replace(source=answer.source, source_place=answer.source_place, number=answer.load)
                 await self._load(source, load)
 
@@ -244,6 +252,8 @@ class GpuCache:
         took = int(self._gpu.clock.now() - began)
         await self._run("cache-loaded", *where[:3], load=where.number, size=where.size, took_ms=took,
                         lease=None if lease is None else lease.id)  # fmt: skip
+        if where.tier == "ram":
+            self._owned[where[:3]] = None  # from now on it is said that it is there, until it is gone
 
     # -- asking
 

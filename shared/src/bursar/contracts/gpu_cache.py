@@ -60,8 +60,9 @@ class CacheAnswer(Message):
 
 
 class CacheKeep(Query):
-    """I still use, wait for, or load these copies. Who does not say so within ``keep_ms`` has left them: what a dead
-    agent used can be evicted then, and what it was loading is loaded by another."""
+    """I still use, wait for, or load these copies, or have them in the memory of a host. Who does not say so within
+    ``keep_ms`` has left them: what a dead agent used can be evicted then, what it was loading is loaded by another,
+    and what it had in a host's memory is gone with it."""
 
     copies: Annotated[tuple[CopyName, ...], Field(max_length=64)]
 
