@@ -325,3 +325,16 @@ def test_encodings_that_cannot_be_read_are_not_asked_for() -> None:
             assert w.seen[0].headers["accept-encoding"] == "gzip, deflate"
 
     run(main())
+
+
+def test_a_call_also_takes_from_the_objects_of_its_host_with_its_priority() -> None:
+    """So calls in flight are bounded for each destination, whatever budget they are made under."""
+
+    async def main() -> None:
+        async with world() as there:
+            client = there.client(answer(usage=USAGE), also=("host/{host}", "purse"), priority="reactive")
+            await client.post(URL, json=BODY)
+            (asked,) = [request for verb, request in there.there.heard if verb == "reserve"]
+            assert (asked.also, asked.priority) == (("host/api-example", "purse"), "reactive")
+
+    run(main())

@@ -252,6 +252,8 @@ def http_client(
     charge_model: str | Path | ChargeModel | None = None,
     agent: str = "",
     quantile: float | None = None,
+    also: tuple[str, ...] = (),
+    priority: Literal["reactive", "standard", "proactive"] = "standard",
     transport: httpx2.AsyncBaseTransport | None = None,
     breaker: Budget | None = None,
     slow_after: float | None = None,
@@ -270,7 +272,9 @@ def http_client(
     counts, see `bursar.client.charge_model` (None: by the host that is called). ``agent``: under which name the lengths
     of answers are learned (else the principal, or the request's ``X-Bursar-Agent``). ``quantile``: reserve what that
     part of the answers was not longer than, also where the charge model would reserve the stated maximum (None: as it
-    says; where the maximum is charged in advance it is always reserved). ``transport``: does the sending.
+    says; where the maximum is charged in advance it is always reserved). ``also``: other objects to take from in the
+    same decision, such as ``("host/{host}",)`` for the calls in flight to each destination; ``{host}`` stands for the
+    host that is called, with dashes for dots. ``priority``: as in `Limiter.reserve`. ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
     which the breaker counts the call as slow. ``reroute``: follow the target's fallback chain; makes of a request the
@@ -281,8 +285,9 @@ def http_client(
     environment are not used: pass ``proxy=``.
     """
     options = Options(
-        wait, ttl, provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile
-    )
+        wait, ttl, provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile,
+        also, priority,
+    )  # fmt: skip
     names = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
     network = {name: client.pop(name) for name in names if name in client}
     network.setdefault("limits", httpx2.Limits(max_connections=None, max_keepalive_connections=256))

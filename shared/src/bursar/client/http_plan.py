@@ -3,6 +3,7 @@ what was learned from the answers that came before."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ ENCODINGS: Final = "gzip, deflate"
 OWN: Final = "x-bursar-"
 POOL: Final = "{pool}"
 """In the name of a budget: the pool of the model that is called."""
+HOST: Final = "{host}"
+"""In the name of another object: the host that is called, as one part of a name."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Options:
     charge_model: str | Path | ChargeModel | None = None
     agent: str = ""
     quantile: float | None = None
+    also: tuple[str, ...] = ()
+    priority: str = "standard"
 
 
 class Plan(NamedTuple):
@@ -107,7 +112,10 @@ class Planner:
         wait = _seconds(own.get("wait"), self._options.wait)
         pool = request.extensions.get("timeout", {}).get("pool")
         amounts = _amounts(guess, counts)
-        ask = Ask(budget, amounts, wait if pool is None else min(wait, pool), self._options.ttl)
+        host = re.sub(r"[^a-z0-9_-]+", "-", request.url.host.lower()).strip("-_")[:63]
+        also = tuple(name.replace(HOST, host) for name in self._options.also)
+        wait = wait if pool is None else min(wait, pool)
+        ask = Ask(budget, amounts, wait, self._options.ttl, None, also, self._options.priority)
         return Plan(ask, agent, model, wanted, counts)
 
     def _estimate(
