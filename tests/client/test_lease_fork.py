@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +15,26 @@ from bursar.client.lease_keeper import Keeper
 
 HAND = (9, 900, 900, 9, 900, 900, 900)
 CALL = (1, 1, 1, 1, 1, 2, 1)
+
+
+@contextmanager
+def held_by_another_thread(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    """The thread that forks could take its own lock once more, in the copy too."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -22,9 +46,10 @@ def test_a_forked_process_takes_nothing_from_its_parents_lease(threads: bool) ->
     lease = keeper.holder(("b", "", ())).lease
     lease.book.rules(0b1111111, 0b1000)
     lease.book.grant(lease, HAND, 10**9, 10**9)
-    with lease.book.lock:
+    with held_by_another_thread(lease.book.lock):
         child = os.fork()
         if child == 0:  # nothing of this test may go on here
+            signal.alarm(10)
             try:
                 os._exit(7 if keeper.take(("b", "", ()), CALL) is None and lease.take(1) is None else 1)
             finally:
