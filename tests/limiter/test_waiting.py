@@ -6,7 +6,7 @@ from typing import Any
 
 from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Refused, Reserve
 from bursar.contracts.limiter_control import Adjust
-from bursar.contracts.limiter_observed import RateLimited
+from bursar.contracts.limiter_observed import Headroom, RateLimited, Seen
 from bursar.kernel.decider import Accept, Command, Outcome, Park, Refuse, Reject
 from tests.limiter.fleet import Desk
 
@@ -341,6 +341,32 @@ def test_who_waits_at_an_object_for_more_than_its_new_limit_is_told_so() -> None
     assert (told.reply["reason"], told.reply["object"]) == ("never_fits", "host")
     desk.advance(desk.now + 20_000)
     assert isinstance(desk.answers["agent", "small"], Accept)
+
+
+def test_who_waits_lower_down_for_more_than_a_new_limit_above_is_told_so() -> None:
+    """At once, wherever on the path it is, and also behind others; and so when the provider tells of a lower limit."""
+    window: dict[str, Any] = {"window_ms": 10_000, "paced": False}
+    top = BudgetSpec(name="top", limits={"requests": LimitSpec(limit=100, **window)})
+    below = BudgetSpec(name="b", parent="top", limits={"requests": LimitSpec(limit=80, **window)})
+    desk = Desk(top, below)
+    desk.granted(requests=60)
+    sizes = {"a": 70, "c": 40, "d": 60}
+    for name, size in sizes.items():
+        amounts = Amounts(requests=size, concurrent=0)
+        parked(desk.ask(Reserve(id=name, budget="b", amounts=amounts, wait_ms=60_000)))
+    less: Any = {"requests": LimitSpec(limit=65, **window)}
+    desk.must(Adjust(id="less", budget="top", limits=less), "ops")
+    desk.settle_due()
+    assert {name for _, name in desk.answers} == {"a"}
+    row = Headroom(dimension="requests", limit=50)
+    desk.ask(Seen(budget="b", window_ms=10_000, age_ms=0, limits=(row,)))
+    desk.settle_due()
+    assert {name for _, name in desk.answers} == {"a", "d"}
+    for told in desk.answers.values():
+        assert isinstance(told, Refuse)
+        assert (told.reply["reason"], told.reply["object"]) == ("never_fits", "top")
+    desk.advance(desk.now + 20_000)
+    assert isinstance(answer(desk, "c"), Accept)
 
 
 def test_a_pace_that_was_cut_may_be_back_in_time() -> None:

@@ -29,6 +29,7 @@ from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse
 from bursar_limiter import adapting_bugs as bugs
 from bursar_limiter import adapting_events as events
+from bursar_limiter import lining
 from bursar_limiter.adapting_state import NEVER, Watch
 from bursar_limiter.budget import Budget
 from bursar_limiter.dimensions import INDEX
@@ -131,6 +132,7 @@ def apply_learned(state: State, event: Event) -> None:
     for meter in _meters(state, name, index, window):
         meter.narrow(now, limit)
     find_learned(state)
+    lining.send_away_hopeless(state, now)
     state.changed_all()
 
 

@@ -23,6 +23,7 @@ from bursar_limiter import bugs
 from bursar_limiter.budget import MAX_LIVE, Budget
 from bursar_limiter.dimensions import Quantities
 from bursar_limiter.path import Path
+from bursar_limiter.refusal import too_large
 from bursar_limiter.state import Gate, State
 from bursar_limiter.turns import AGE_MS
 from bursar_limiter.waiting import Lane, Waiter
@@ -92,6 +93,14 @@ def send_away(state: State, budget: Budget, waiter: Waiter, why: str, now: int) 
     state.orphans.append(waiter)
 
 
+def send_away_hopeless(state: State, now: int) -> None:
+    """Limits are lower: who asks for more than there will ever be somewhere on his path is told so at once."""
+    for waiter in list(state.parked.values()):
+        leaf = state.budgets[waiter.leaf]
+        if too_large(state.path_of(leaf, waiter.also), waiter.amounts) is not None:
+            send_away(state, leaf, waiter, "over_limit", now)
+
+
 def is_turn(path: Path, waiter: Waiter, now: int) -> bool:
     """Whether it is his at every level."""
     return all(node.has_line and node.line.head(now) is waiter for node in path.tree)
@@ -141,9 +150,7 @@ def next_head(state: State, now: int) -> Waiter | None:
             state.look_at(state.budgets[name])
     while True:
         while state.dirty_gates:
-            hopeless = _look_at_gate(state, state.dirty_gates.popitem()[0], now)
-            if hopeless is not None:
-                return hopeless
+            _look_at_gate(state, state.dirty_gates.popitem()[0], now)
         lowest = next((names for names in reversed(state.dirty) if names), None)
         if lowest is None:
             return None
@@ -162,7 +169,7 @@ def _look(state: State, node: Budget, now: int) -> Waiter | None:
             state.look_at(parent)
         return None
     waiter = entry.waiter
-    if is_too_large(node, waiter.amounts):
+    if any(waiter.amounts[meter.index] > meter.most for meter in node.meters):
         return waiter
     when = ready_at(node, waiter.amounts, now)
     if when is None or when > now:
@@ -183,11 +190,6 @@ def _remind(state: State, node: Budget, when: int | None) -> None:
     if when is not None and (not node.alarm_at or when < node.alarm_at):
         node.alarm_at = when
         heappush(state.alarms, (when, node.name, False))
-
-
-def is_too_large(node: Budget, amounts: Quantities) -> bool:
-    """Whether one object will never have so much."""
-    return any(amounts[meter.index] > meter.most for meter in node.meters)
 
 
 def ready_at(node: Budget, amounts: Quantities, now: int) -> int | None:
@@ -247,26 +249,23 @@ def _gate(state: State, link: Budget, lane: Lane) -> None:
     state.dirty_gates[link.name] = None
 
 
-def _look_at_gate(state: State, name: str, now: int) -> Waiter | None:
-    """Let those who wait for an object take their turns, the eldest first, as far as it has room. Returns one that it
-    will never have room for."""
+def _look_at_gate(state: State, name: str, now: int) -> None:
+    """Let those who wait for an object take their turns, the eldest first, as far as it has room."""
     gate, link = state.gates.get(name), state.budgets.get(name)
     if gate is None:
-        return None
+        return
     while (waiter := _eldest(gate)) is not None:
         lane = gate.heap[0][3]
         leaf = state.budgets[waiter.leaf]
-        if link is not None and is_too_large(link, waiter.amounts):
-            return waiter
         if not lane.gated:
-            return None  # it is kept for him
+            return  # it is kept for him
         blocked = _blocked(state, state.path_of(leaf, waiter.also), waiter, now)
         if blocked is not None and blocked is link:
             when = ready_at(link, waiter.amounts, now)
             if when is not None and when > now and (not gate.alarm_at or when < gate.alarm_at):
                 gate.alarm_at = when
                 heappush(state.alarms, (when, name, True))
-            return None
+            return
         if blocked is not None:
             heappop(gate.heap)
             _gate(state, blocked, lane)
@@ -275,10 +274,9 @@ def _look_at_gate(state: State, name: str, now: int) -> Waiter | None:
         state.look_at(leaf)
         if now - waiter.since >= AGE_MS:
             gate.kept_for = waiter
-            return None
+            return
         heappop(gate.heap)
     del state.gates[name]
-    return None
 
 
 def rebuild(state: State, now: int) -> None:
@@ -293,6 +291,7 @@ def rebuild(state: State, now: int) -> None:
                 for lane in queue.lanes.values():
                     _gate_again(state, budget, lane, now)
             state.look_at(budget)
+    send_away_hopeless(state, now)
 
 
 def _gate_again(state: State, leaf: Budget, lane: Lane, now: int) -> None:
