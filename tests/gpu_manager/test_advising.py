@@ -83,6 +83,25 @@ def test_missing_batches_are_foretold_from_those_measured() -> None:
     assert advised(Desk(), fill=(64,)).foretold == []
 
 
+def test_an_engine_that_was_never_measured_is_modelled() -> None:
+    """From its model and the bandwidth of the card; what its lease has no room for would be preempted."""
+    modelled: dict[str, Any] = {
+        "load": {"model": "opt-1.3b", "context": 330}, "bandwidth": 2_400 * 10**9, "step_us": 2_500, "sequence_us": 80,
+    }  # fmt: skip
+    fill = (64, 96, 128, 256, 512)
+    found = advised(Desk(), modelled=modelled, fill=fill)
+    assert [run.batch for run in found.foretold] == [1, 32, *fill]
+    assert found.batch in (64, 96)
+    small = advised(Desk(), modelled=modelled | {"memory": 8 * GIB}, fill=fill)
+    assert small.batch is not None
+    assert small.batch < 96
+    assert [run.batch for run in small.foretold if run.preemptions] == [96, 128, 256, 512]
+    measured = advised(Desk(), curve=advice.Curve(runs=RUNS), modelled=modelled, fill=fill)
+    assert (measured.batch, measured.foretold) == (96, [])
+    wrong = advice.Advise.model_validate({"modelled": modelled | {"load": {"model": "nobody"}}})
+    assert code(Desk().ask(wrong, "ann")) == "unknown_model"
+
+
 def test_what_was_measured_or_is_past_what_preempts_is_not_foretold() -> None:
     """The model of a curve does not know where the cache is full: 80, though 96 and more are asked for."""
     runs = tuple(

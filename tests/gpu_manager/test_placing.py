@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bursar.contracts import gpu as wire
+from bursar.contracts import gpu_advice as advice
 from tests.gpu_manager.desk import GIB, Desk
 
 HOT = 87_000
@@ -140,6 +141,21 @@ def test_a_card_whose_bandwidth_is_used_up_is_taken_last() -> None:
     desk.live(5_000)
     assert desk.device("h1/SIM-h1-0").load == "saturated"
     assert device_of(desk.granted(4 * GIB)) == "h1/SIM-h1-1"
+
+
+def test_where_a_card_cannot_tell_the_curve_of_its_engine_does() -> None:
+    """Until the engine's lease has ended; what counters measure is believed before it."""
+    desk = Desk("h1=2xA100")
+    full = desk.granted(4 * GIB, "ann", exclude=("SIM-h1-1",), ttl_ms=60_000)["lease"]
+    rows = ((1, 100_000, 5_000), (32, 1_600_000, 8_000), (512, 5_000_000, 60_000))
+    runs = tuple(advice.MeasuredRun(batch=batch, throughput=rate, itl_us=itl) for batch, rate, itl in rows)
+    desk.ask(advice.Tune(id="t-1", curve=advice.Curve(runs=runs), batch=512), "ann")
+    desk.live(5_000)
+    assert desk.device("h1/SIM-h1-0").load == "saturated"
+    assert device_of(desk.granted(4 * GIB)) == "h1/SIM-h1-1"
+    desk.release(full, "ann")
+    desk.live(6_000)
+    assert desk.device("h1/SIM-h1-0").load == "calm"
 
 
 def test_placement_reads_what_is_true_now() -> None:

@@ -9,7 +9,6 @@ with five percent to spare. A larger number of engines has to bring five percent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from bursar.contracts import gpu_advice as advice
@@ -17,8 +16,9 @@ from bursar.errors import CallerError
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
 from bursar_gpu_manager.asked_model import asked_model
-from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted
+from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted, of_hardware
 from bursar_gpu_manager.batching import Curve as Line
+from bursar_gpu_manager.contention import window_of_engine
 from bursar_gpu_manager.correcting import expect
 from bursar_gpu_manager.estimates import estimate
 from bursar_gpu_manager.holding import not_held
@@ -74,8 +74,10 @@ def decide_startup(state: State, command: Command, now: int, fence: Fence) -> Ou
 def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: advice.Advise = command.body
     runs = _runs(body.curve)
-    curve = fitted(runs)
-    foretold = [] if curve is None else _foretold(runs, curve, body.fill)
+    try:
+        foretold = _foretold(runs, body)
+    except CallerError as error:
+        return Reject(error.code, error.text, dict(error.facts))
     best = best_batch([*runs, *foretold], body.curve.epsilon / 1_000, body.curve.bound / 1_000)
     setups = _best_setup(body.curve)
     layer = body.layer
@@ -99,12 +101,34 @@ def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Out
     )
 
 
-def _foretold(runs: list[Run], curve: Line, fill: Sequence[int]) -> list[Run]:
-    """Of batches that nobody measured; where smaller ones were preempted already, larger ones would be as well."""
+def _foretold(runs: list[Run], body: advice.Advise) -> list[Run]:
+    """Of batches that nobody measured; where smaller ones were preempted already, larger ones would be as well. Raises
+    `CallerError` as `asked_model`."""
+    curve, holds, batches = fitted(runs), None, dict.fromkeys(body.fill)
+    if body.modelled is not None:
+        curve, holds = _modelled(body.modelled)
+        batches = dict.fromkeys((1, REFERENCE)) | batches
+    if curve is None:
+        return []
     measured = {run.batch for run in runs}
     full = min((run.batch for run in runs if run.preemptions), default=None)
-    found = curve.runs([batch for batch in fill if batch not in measured])
+    found = curve.runs([batch for batch in batches if batch not in measured], holds)
     return [run if full is None or run.batch < full else run._replace(preemptions=1) for run in found]
+
+
+def _modelled(told: advice.Modelled) -> tuple[Line, int | None]:
+    """Its curve, and how many sequences have room."""
+    shape, engine = asked_model(told.load)
+    need, context = estimate(shape, engine), told.load.context
+    curve = of_hardware(
+        need.weights,
+        need.kv_per_token,
+        context,
+        told.bandwidth // 1_000,
+        told.step_us / 1_000,
+        told.sequence_us / 1_000,
+    )
+    return curve, None if told.memory is None else need.tokens_within(told.memory) // context
 
 
 def _layer(layer: advice.GpuLayer) -> Layer:
@@ -151,6 +175,7 @@ def _told_setup(setup: Setup) -> dict[str, int]:
 
 def decide_tune(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: advice.Tune = command.body
+    _tell_load(state, body, command.principal)
     better = _better(body, command.principal)
     told = [] if better is None else state.rollouts.recommend(better, now)
     if not told:
@@ -158,6 +183,20 @@ def decide_tune(state: State, command: Command, now: int, fence: Fence) -> Outco
     if len(state.rollouts.open) >= MAX_OPEN:
         return Reject("too_many", "So many changes are open already.", {"count": len(state.rollouts.open)})
     return _accept(state, told, now)
+
+
+def _tell_load(state: State, body: advice.Tune, worker: str) -> None:
+    """What its curve says of the cards that it leases: what a sequence more brings, and how slow a token has become."""
+    runs = {run.batch: run for run in body.curve.runs if run.throughput and run.itl_us}
+    one, reference, present = runs.get(1), runs.get(REFERENCE), runs.get(body.batch)
+    if one is None or reference is None or present is None:
+        return
+    efficiency = 100 * present.throughput // (body.batch * one.throughput)
+    window = window_of_engine(efficiency, 100 * present.itl_us // reference.itl_us)
+    for key, lease in state.leases.items():
+        if lease.principal == worker:
+            for name, _ in lease.devices:
+                state.sheet.tell_engine(name, key, window)
 
 
 def _better(body: advice.Tune, worker: str) -> Recommendation | None:

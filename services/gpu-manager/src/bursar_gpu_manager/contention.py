@@ -5,9 +5,9 @@ percent, where GPM measures both (Hopper and newer). A card is `SATURATED` when 
 last five windows of a second. NVML's ``utilization.memory`` is no substitute and is never used: recorded, it *falls*
 from 58 % to 48 % while the throughput of the same model rises 29 times.
 
-Without GPM the engines' own curve stands in: how much a sequence more still brings (throughput over batch times that of
-one), and how much slower a token has become than at batch 32. A card that measures neither is not idle: it counts as
-half in use.
+Without GPM the curve that an engine on the card has told (`Tune`) stands in: how much a sequence more still brings
+(throughput over batch times that of one), and how much slower a token has become than at batch 32. A card of which
+neither is known is not idle: it counts as half in use.
 """
 
 from __future__ import annotations

@@ -133,6 +133,7 @@ def _end(state: State, now: int, key: str, outcome: str) -> None:
         if name in state.devices:
             state.devices[name].leases.pop(key, None)
     state.touch(lease)
+    state.sheet.end(key, (name for name, _ in lease.devices))
     state.cache_changed = bool(state.copies)
     state.alarms.pop(key, None)
     state.movable.pop(key, None)

@@ -48,6 +48,7 @@ class Sheet:
         self.fleet = Fleet()
         self.heats: dict[str, Thermometer] = {}
         self.loads: dict[str, Contention] = {}
+        self.engines: dict[str, tuple[str, Window]] = {}
         self._window_at: dict[str, int] = {}
         self._told: dict[str, dict[str, Card]] = {}
         self._changed: dict[str, bool] = {}
@@ -63,8 +64,20 @@ class Sheet:
 
     def remove(self, name: str) -> None:
         self.fleet.remove(name)
-        for known in (self.heats, self.loads, self._window_at, self._changed):
+        for known in (self.heats, self.loads, self.engines, self._window_at, self._changed):
             known.pop(name, None)
+
+    # ---- engines
+
+    def tell_engine(self, name: str, lease: str, window: Window) -> None:
+        """How busy an engine under this lease keeps a card, by its own curve: for cards that cannot tell themselves."""
+        self.engines[name] = (lease, window)
+
+    def end(self, lease: str, names: Iterable[str]) -> None:
+        """A lease on these cards has ended, and what its engine has told with it."""
+        for name in names:
+            if self.engines.get(name, ("",))[0] == lease:
+                del self.engines[name]
 
     # ---- reports
 
@@ -93,7 +106,10 @@ class Sheet:
             self.heats.setdefault(name, Thermometer()).read(report.margin, bits, now)
         if is_due:
             self._window_at[name] = now
-            self.loads.setdefault(name, Contention()).see(Window(report.dram_activity, report.sm_activity))
+            told = Window(report.dram_activity, report.sm_activity)
+            if told.bandwidth is None and name in self.engines:
+                told = self.engines[name][1]
+            self.loads.setdefault(name, Contention()).see(told)
 
     def heat(self, name: str) -> Heat:
         found = self.heats.get(name)

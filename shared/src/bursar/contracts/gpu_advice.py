@@ -93,11 +93,26 @@ class Curve(Message):
     bound: Annotated[int, Field(ge=1, le=100_000)] = 2_000
 
 
+class Modelled(Message):
+    """An engine that was not measured yet, on a card. ``load``: its model; ``context`` of it is what a sequence has in
+    the middle. ``bandwidth``: of the card's memory, in bytes a second. ``step_us``, ``sequence_us``: what a step, and
+    each sequence in it, takes beside reading weights and cache. ``memory``: of its lease, in bytes; where that does not
+    hold so many sequences they would be preempted. None: it holds all."""
+
+    load: ModelLoad
+    bandwidth: Annotated[int, Field(ge=1_000_000, le=2**50)]
+    step_us: Micros = 0
+    sequence_us: Micros = 0
+    memory: Bytes | None = None
+
+
 class Advise(Query):
-    """Advice from what was measured; it changes nothing. ``fill``: also foretell these batches from the runs."""
+    """Advice from what was measured; it changes nothing. ``fill``: also foretell these batches: from the runs, or, with
+    ``modelled``, from the model and the card (then the batches 1 and 32 as well)."""
 
     curve: Curve = Field(default_factory=Curve)
     fill: Annotated[tuple[Batch, ...], Field(max_length=64)] = ()
+    modelled: Modelled | None = None
     layer: GpuLayer | None = None
 
 
