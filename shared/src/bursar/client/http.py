@@ -272,22 +272,19 @@ def http_client(
     counts, see `bursar.client.charge_model` (None: by the host that is called). ``agent``: under which name the lengths
     of answers are learned (else the principal, or the request's ``X-Bursar-Agent``). ``quantile``: reserve what that
     part of the answers was not longer than, also where the charge model would reserve the stated maximum (None: as it
-    says; where the maximum is charged in advance it is always reserved). ``also``: other objects to take from in the
-    same decision, such as ``("host/{host}",)`` for the calls in flight to each destination; ``{host}`` stands for the
-    host that is called, with dashes for dots. ``priority``: as in `Limiter.reserve`. ``transport``: does the sending.
+    says; where the maximum is charged in advance it is always reserved). ``also``: other objects to take from, such as
+    ``("host/{host}",)``; ``{host}`` stands for the called host, with dashes for dots. ``priority``: as in
+    `Limiter.reserve`. ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
     which the breaker counts the call as slow. ``reroute``: follow the target's fallback chain; makes of a request the
     one to another target. ``circuits``: the fleet's breaker.
 
-    All else goes to ``httpx2.AsyncClient``, with the defaults of the official SDKs for time-outs (600 s, 5 s to
-    connect) and redirects, and without a bound on connections, since the budget bounds the calls. Proxies of the
-    environment are not used: pass ``proxy=``.
+    All else goes to ``httpx2.AsyncClient``, with the official SDKs' defaults for time-outs (600 s, 5 s to connect) and
+    redirects, and no bound on connections, since the budget bounds the calls; proxies only by ``proxy=``.
     """
-    options = Options(
-        wait, ttl, provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile,
-        also, priority,
-    )  # fmt: skip
+    told = (provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile)
+    options = Options(wait, ttl, *told, also, priority)
     names = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
     network = {name: client.pop(name) for name in names if name in client}
     network.setdefault("limits", httpx2.Limits(max_connections=None, max_keepalive_connections=256))
