@@ -124,6 +124,19 @@ def test_leases_of_a_group_are_kept_apart(apart: str, other: str) -> None:
     desk.check()
 
 
+def test_two_parts_of_a_card_are_not_apart() -> None:
+    """What befalls the card befalls both."""
+    desk = Desk("h1=2xH100")
+    for uuid in ("SIM-h1-0", "SIM-h1-1"):
+        desk.hosts["h1"].divide(uuid, 2)
+    desk.observe("h1")
+    first = device_of(desk.granted(GIB, group="replicas", apart="device", strictly=True))
+    second = device_of(desk.granted(GIB, group="replicas", apart="device", strictly=True))
+    assert {name.rpartition("-")[0] for name in (first, second)} == {"h1/MIG-SIM-h1-0", "h1/MIG-SIM-h1-1"}
+    assert desk.refused(GIB, group="replicas", apart="device", strictly=True)["reason"] == "apart"
+    desk.granted(GIB, group="replicas", apart="device")
+
+
 def test_pack_fills_holes_and_spread_takes_the_most_room() -> None:
     """As asked."""
     desk = Desk("h1=16GiB+24GiB")

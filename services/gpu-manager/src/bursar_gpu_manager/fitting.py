@@ -143,11 +143,22 @@ def ask_of(state: State, body: wire.Wanted) -> Ask:
 
 
 def neighbours(state: State, body: wire.Wanted) -> tuple[str, ...]:
-    """Where other leases of its group are: devices, or hosts."""
+    """Where other leases of its group are: devices, with all parts of the same card, or hosts."""
     names = dict.fromkeys(
         name for lease in state.leases.values() if lease.group == body.group for name, _ in lease.devices
     )
-    return tuple(dict.fromkeys(name.partition("/")[0] for name in names)) if body.apart == "host" else tuple(names)
+    if body.apart == "host":
+        return tuple(dict.fromkeys(name.partition("/")[0] for name in names))
+    return tuple(dict.fromkeys(part for name in names for part in (name, *_parts_beside(state, name))))
+
+
+def _parts_beside(state: State, name: str) -> list[str]:
+    """All parts of the card that the device is a part of; none for a whole card."""
+    sight = state.sights.get(name.partition("/")[0])
+    parent = "" if sight is None or name not in sight.views else sight.views[name].report.parent
+    if sight is None or not parent:
+        return []
+    return [other for other, view in sight.views.items() if view.report.parent == parent]
 
 
 def _allowed(state: State, body: wire.Wanted, blocked: AbstractSet[str]) -> list[str] | None:
