@@ -134,6 +134,19 @@ def test_a_weak_cpu_is_told_to_stay_away() -> None:
     assert advised(Desk(), layer=layer.model_copy(update={"linear_ns": 0})).threshold is None
 
 
+def test_a_step_with_prompts_in_it_is_split_where_its_halves_hide_the_cpu() -> None:
+    """Whatever the layer's own inequality says; half a step is none."""
+    layer = advice.GpuLayer(linear_ns=100, attention_ns=100, gpu_rate=100, cpu_rate=10, waiting=3)
+    half = advice.GpuHalf(linear_us=5_000, prefill_us=3_000, gpu_decode_us=1_000, cpu_decode_us=6_000, sequences=40)
+    more = {"halves": (half, half), "alone_sequences": 30, "alone_us": 9_000}
+    assert advised(Desk(), layer=layer.model_copy(update=more)).dispatch == "pipelined"
+    slow = half.model_copy(update={"cpu_decode_us": 8_500})
+    assert advised(Desk(), layer=layer.model_copy(update=more | {"halves": (half, slow)})).dispatch == "overlap"
+    assert advised(Desk(), layer=layer.model_copy(update=more | {"alone_sequences": 90})).dispatch == "overlap"
+    with pytest.raises(ValueError, match="two halves"):
+        advice.GpuLayer(linear_ns=1, attention_ns=1, gpu_rate=1, cpu_rate=1, halves=(half,))
+
+
 def started(desk: Desk, lease: str, who: str = "ann", **fields: Any) -> Any:
     load = wire.ModelLoad(model="llama-3-8b", context=4_096, **fields.pop("load", {}))
     return desk.ask(advice.Startup(lease=lease, fence=f"{lease}.{MAC}", load=load, **fields), who)

@@ -22,7 +22,7 @@ from bursar_gpu_manager.contention import window_of_engine
 from bursar_gpu_manager.correcting import expect
 from bursar_gpu_manager.estimates import estimate
 from bursar_gpu_manager.holding import not_held
-from bursar_gpu_manager.hybrid import Layer, dispatch, threshold
+from bursar_gpu_manager.hybrid import Dispatch, Half, Layer, dispatch, threshold
 from bursar_gpu_manager.replicas import WORTH, Setup, SetupAdvice, best_setup
 from bursar_gpu_manager.rollout import Kind, Measured, Recommendation, Told, Windowed
 from bursar_gpu_manager.startup import Granted, candle_vllm, numactl, vllm
@@ -95,7 +95,7 @@ def decide_advise(state: State, command: Command, now: int, fence: Fence) -> Out
             "setup": None if setups is None or setups.setup is None else _told_setup(setups.setup),
             "gain": None if setups is None or setups.setup is None else _thousandths(setups.gain),
             "breaking": [] if setups is None else [_told_setup(setup) for setup in setups.over],
-            "dispatch": None if layer is None else dispatch(_layer(layer), layer.waiting),
+            "dispatch": None if layer is None else _dispatch(layer),
             "threshold": None if ratio <= 0 else _thousandths(threshold(ratio)),
         }
     )
@@ -131,8 +131,19 @@ def _modelled(told: advice.Modelled) -> tuple[Line, int | None]:
     return curve, None if told.memory is None else need.tokens_within(told.memory) // context
 
 
-def _layer(layer: advice.GpuLayer) -> Layer:
-    return Layer(layer.linear_ns, layer.attention_ns, layer.gpu_rate, layer.cpu_rate)
+def _dispatch(told: advice.GpuLayer) -> Dispatch:
+    layer = Layer(told.linear_ns, told.attention_ns, told.gpu_rate, told.cpu_rate)
+    halves = [
+        Half(
+            half.linear_us / 1_000,
+            half.prefill_us / 1_000,
+            half.gpu_decode_us / 1_000,
+            half.cpu_decode_us / 1_000,
+            half.sequences,
+        )
+        for half in told.halves
+    ]
+    return dispatch(layer, told.waiting, bool(halves), halves, (told.alone_sequences, told.alone_us / 1_000))
 
 
 def _runs(curve: advice.Curve) -> list[Run]:

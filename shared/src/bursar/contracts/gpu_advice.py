@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bursar.contracts.base import Fence, Message, Query, Request
 from bursar.contracts.gpu_explain import ModelLoad
@@ -72,15 +72,36 @@ class MeasuredSetup(Message):
     preemptions: Count = 0
 
 
+class GpuHalf(Message):
+    """One of the two halves that a step with prompts in it would be split into: times of its linear parts, prompts and
+    decoding on the GPU, and of its decoding on the CPU."""
+
+    linear_us: Micros
+    prefill_us: Micros
+    gpu_decode_us: Micros
+    cpu_decode_us: Micros
+    sequences: Count
+
+
 class GpuLayer(Message):
     """One layer of a model: times on the GPU in nanoseconds, and sequences whose attention each side does per second.
-    ``waiting``: sequences whose cache is in the host's memory."""
+    ``waiting``: sequences whose cache is in the host's memory. ``halves``: of a step with prompts in it, two of them;
+    then they decide, and not the layer: ``alone_us`` is what the GPU takes for ``alone_sequences`` without the CPU."""
 
     linear_ns: Count
     attention_ns: Count
     gpu_rate: Count
     cpu_rate: Count
     waiting: Count = 0
+    halves: Annotated[tuple[GpuHalf, ...], Field(max_length=2)] = ()
+    alone_sequences: Count = 0
+    alone_us: Micros = 0
+
+    @model_validator(mode="after")
+    def _two_or_none(self) -> GpuLayer:
+        if len(self.halves) == 1:
+            raise ValueError("a step has two halves, or is not split")
+        return self
 
 
 class Curve(Message):
