@@ -377,3 +377,34 @@ def test_a_copy_in_a_hosts_memory_is_gone_with_its_owner() -> None:
     assert [copy.model for copy in desk.where().copies] == ["kept"]
     assert desk.want("bob", "new", 5 * 10**9, "h1", "ram").what == "load"
     desk.check()
+
+
+def test_weights_stay_where_their_end_would_help_nobody_in_line() -> None:
+    """Those that are used, and those on a card that nobody knows enough of."""
+    desk = CacheDesk("h1=24GiB", "h2=24GiB")
+    desk.configure(silence_ms=600_000)
+    desk.load("ann")
+    desk.granted(20 * GIB, hosts=("h2",), ttl_ms=60_000)
+    desk.lease(23 * GIB, "bob", wait_ms=60_000)
+    desk.live(12_000, silent=("h2",))
+    assert [copy.phase for copy in desk.where().copies] == ["ready"]
+    assert desk.said() == []
+    desk.check()
+
+
+def test_of_a_copy_in_a_hosts_memory_only_its_owner_can_say_that_it_is_gone() -> None:
+    """It is asked, by steps; no card is a witness."""
+    desk = CacheDesk("h1=24GiB")
+    ram: dict[str, Any] = {"place": "h1", "tier": "ram"}
+    load = desk.want("ann", "m", 3 * 10**9, "h1", "ram").load
+    assert isinstance(desk.loaded("ann", load, None, size=3 * 10**9, **ram), Accept)
+    desk.leave("ann", **ram)
+    desk.live(11_000)
+    desk.said()
+    desk.ask(wire.CacheBound(id="b-1", host="h1", tier="ram", size=10**9), "ops")
+    desk.live(6_000)
+    assert desk.said() == [("ann", "ask"), ("ann", "sleep")]
+    assert [copy.phase for copy in desk.where().copies] == ["evicting"]
+    assert isinstance(desk.ask(wire.CacheGone(id="g-1", model="m", **ram), "ann"), Accept)
+    assert desk.where().copies == []
+    desk.check()
