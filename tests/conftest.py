@@ -11,6 +11,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.again"]
+
 settings.register_profile(
     "test", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
 )

@@ -2,7 +2,8 @@
 
 Real servers, signals and disks meet whatever else a machine does, so one bound on a time may be missed for no fault of
 Bursar's. A second run tells the two apart; but a test that needed it is named at the end, and more than `MOST` of them
-fail the ring: then it is not the machine. Only `make test-integration` does so (``--reruns 1``).
+fail the ring: then it is not the machine. Only `make test-integration` does so (``--reruns 1``); a plugin, since a
+`conftest.py` hears of the tests below it alone, and this ring's tests lie in many folders.
 """
 
 from __future__ import annotations
