@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import Any
 
@@ -14,6 +13,7 @@ from bursar.client.limiter import Limiter
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from tests.client.decided import DecidedLimiter, agent, until
 from tests.client.leased import Calls
+from tests.client.threads import in_threads
 from tests.client.virtual import run
 
 WINDOW = 60_000
@@ -112,16 +112,7 @@ def test_threads_take_no_more_than_the_slice() -> None:
             permits = [limiter.away.take("b", (1, 0, 0, 1, 0, 0, 0)) for _ in range(60)]
             passed.append(sum(permit is not None for permit in permits))
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            sys.setswitchinterval(before)
+        in_threads(work)
         assert sum(passed) == 90
         await limiter.close()
 

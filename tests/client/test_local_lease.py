@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from bursar.client.local_permit import LocalPermit
 from bursar.client.local_rate import RateLease
 from bursar.client.local_threads import LockedLease, LockedPermit, LockedRateLease
 from bursar.errors import CallerError
+from tests.client.threads import in_threads
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -311,20 +311,6 @@ def test_an_idle_lease_is_small() -> None:
     """At most 400 bytes for a lease over five dimensions that waits to be used; and with its account, before it is."""
     lease, _, _ = held()
     assert sizeof(lease, {id(UNLIMITED)}) <= 400
-
-
-def in_threads(work: Callable[[], None]) -> None:
-    """Have four threads do this at the same time, and take turns as often as they can."""
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
 
 
 def test_threads_take_no_more_than_there_is() -> None:

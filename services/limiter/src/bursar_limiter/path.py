@@ -58,17 +58,7 @@ class Path:
         """Whether every limit of every object has room now, and every pace is ready."""
         if now < self.closed_until or self.leaf.count >= MAX_LIVE:
             return False
-        for index, meter in self.rates:
-            amount = amounts[index]
-            if amount:
-                if now >= meter.look_at:
-                    meter.age(now)
-                if amount > meter.room:
-                    return False
-                level = now * meter.rate - meter.zero
-                if level < meter.cap and level < amount * meter.unit:
-                    return False
-        for index, meter in self.holds:
+        for index, meter in self.meters:
             amount = amounts[index]
             if amount:
                 if now >= meter.look_at:

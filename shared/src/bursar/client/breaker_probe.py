@@ -99,13 +99,10 @@ class Probes:
 
     async def _tell(self, lease: str, outcome: Outcome, retry_after_ms: int | None) -> None:
         fields = {"lease": lease, "outcome": outcome, "retry_after_ms": retry_after_ms}
-        call = self._caller.request("probed", fields)
         try:
-            reply = await self._caller.run(call, self._clock.now() + TELL_MS)
+            reply = await self._caller.ask("probed", fields, self._clock.now() + TELL_MS)
         except BursarError:
             return  # the permit has run out by now
-        finally:
-            self._caller.give_up(call)
         self._learn(reply.body)
 
     @property

@@ -201,6 +201,15 @@ class Caller:
             raise answered
         return answered
 
+    async def ask(self, verb: str, fields: dict[str, Any], deadline: float, seen: str | None = None) -> Reply:
+        """A request from its beginning to its end, for who does not go on with it when nobody has answered in time; see
+        `request` and `run`."""
+        call = self.request(verb, fields, seen)
+        try:
+            return await self.run(call, deadline)
+        finally:
+            self.give_up(call)
+
     def give_up(self, call: Call) -> None:
         """This request will not be sent again: its place in the watermark is free."""
         if call._number:

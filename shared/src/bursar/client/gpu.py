@@ -22,12 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from bursar.bus.base import Bus
 from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
+from bursar.client.gpu_asking import query
 from bursar.client.gpu_cache import GpuCache
 from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
 from bursar.client.gpu_kv import GpuKv
@@ -163,18 +162,14 @@ class Gpu:
 
     async def status(self, host: str | None = None) -> StatusReply:
         """Devices, leases and counters; of one host or of all."""
-        await self.start()
-        reply = await self.caller.run(self.caller.query("status", {"host": host}), self._deadline(0.0))
-        try:
-            return StatusReply.model_validate(reply.body)
-        except ValidationError as error:
-            raise BadReply("the status cannot be read", errors=error.error_count()) from None
+        return await query(self, "status", StatusReply, host=host)
 
     async def explain(self, memory: int, *, devices: int = 1, **choice: Any) -> Explained:
         """Would ``memory`` bytes on each of so many devices be granted now? If not, why, device by device, and which
         leases would have to end. ``choice``: model, labels, hosts, exclude, one_host, purpose as for `lease`. Nothing
         is granted. Raises a `bursar.errors.BursarError`."""
-        return await self._explain({"want": {"memory": memory, "devices": devices, **choice}})
+        want = {"memory": memory, "devices": devices, **choice}
+        return await query(self, "explain", Explained, want=want)
 
     async def what_if(self, model: str, *, choice: dict[str, Any] | None = None, **how: Any) -> Explained:
         """The same for a model, by name: its memory is estimated. ``how``: context, sequences, form, kv_form, shards,
@@ -186,15 +181,7 @@ class Gpu:
         fields: dict[str, Any] = {"load": {"model": model, **how}, **own}
         if choice:
             fields["want"] = {"memory": 1, **choice}
-        return await self._explain(fields)
-
-    async def _explain(self, fields: dict[str, Any]) -> Explained:
-        await self.start()
-        reply = await self.caller.run(self.caller.query("explain", fields), self._deadline(0.0))
-        try:
-            return Explained.model_validate(reply.body)
-        except ValidationError as error:
-            raise BadReply("the explanation cannot be read", errors=error.error_count()) from None
+        return await query(self, "explain", Explained, **fields)
 
     # -- lease
 
@@ -287,9 +274,8 @@ class Gpu:
         fields = {"lease": lease.id, "fence": lease.fence, "ttl_ms": lease.fields["ttl_ms"], "processes": processes}
         if tell:
             fields["purpose"] = lease.fields["purpose"]
-        call = self.caller.request("renew", fields)
         try:
-            reply = await self.caller.run(call, deadline)
+            reply = await self.caller.ask("renew", fields, deadline)
             lease.prolong(reply.sent, reply.body["ttl_ms"])
             lease.overuse = reply.body["overuse"]
         except CallerError as error:
@@ -299,8 +285,6 @@ class Gpu:
             lease.lose(SILENT)
         except (BursarError, LookupError, TypeError):
             lease.lose("bad_reply")
-        finally:
-            self.caller.give_up(call)
 
     async def release(self, lease: GpuLease) -> None:
         """Say that the memory is free; nobody needs to hear it once the lease has expired by itself."""
@@ -311,13 +295,11 @@ class Gpu:
         keeping = self._keeping.pop(lease.id, None)
         if keeping is not None:
             keeping.cancel()
-        call = self.caller.request("release", {"lease": lease.id, "fence": lease.fence})
         try:
-            await self.caller.run(call, self.clock.now() + (lease.ttl + self.patience) * 1000.0)
+            await self.caller.ask("release", {"lease": lease.id, "fence": lease.fence}, self._deadline(lease.ttl))
         except BursarError:
             pass  # it has ended, or will by its time
         finally:
-            self.caller.give_up(call)
             self._held.pop(lease.id, None)
 
     def _on_lost(self, body: dict[str, Any]) -> None:
@@ -348,13 +330,10 @@ class Gpu:
             "note": lease.fields["note"],
             "group": lease.fields.get("group", ""),
         }
-        call = self.caller.request("redeclare", fields, seen=lease.fence)
         try:
-            reply = await self.caller.run(call, self._deadline(0.0))
+            reply = await self.caller.ask("redeclare", fields, self._deadline(0.0), seen=lease.fence)
         except BursarError:
             return False
-        finally:
-            self.caller.give_up(call)
         if reply.body.get("held") is not True:
             return False
         if reply.body.get("adopted") is True:

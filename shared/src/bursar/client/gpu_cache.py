@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from bursar.client.errors import BadReply
+from bursar.client.gpu_asking import query, read, request
 from bursar.client.gpu_lease import GpuLease
 from bursar.contracts.base import Message
 from bursar.contracts.gpu_cache import CacheAnswer, CacheKept, CacheReply, CacheTold, Tier
@@ -123,9 +123,7 @@ class GpuCache:
 
     async def where(self, model: str | None = None) -> CacheReply:
         """Copies of one model or of all, and how good the cache is."""
-        await self._gpu.start()
-        reply = await self._gpu.caller.run(self._gpu.caller.query("cache-where", {"model": model}), self._deadline())
-        return _read(CacheReply, reply.body)
+        return await query(self._gpu, "cache-where", CacheReply, model=model)
 
     async def gone(self, model: str, place: str, tier: Tier) -> None:
         """A copy in a host's memory that this process has loaded is gone."""
@@ -173,8 +171,7 @@ class GpuCache:
     async def _keep_some(self, names: list[Name]) -> None:
         copies = [{"model": model, "place": place, "tier": tier} for model, place, tier in names]
         used = {name: [held for held in self._held.get(name, ()) if held.entered] for name in names}
-        call = self._gpu.caller.query("cache-keep", {"copies": copies})
-        told = _read(CacheKept, (await self._gpu.caller.run(call, self._deadline())).body)
+        told = await query(self._gpu, "cache-keep", CacheKept, copies=copies)
         self._keep_s = told.keep_ms / 3_000
         for copy in told.gone:
             self._owned.pop((copy.model, copy.place, copy.tier), None)
@@ -190,7 +187,7 @@ class GpuCache:
         try:
             while True:
                 body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk)
-                answer = _read(CacheAnswer, body)
+                answer = read(CacheAnswer, body)
                 self._keep_within(answer.keep_ms / 1_000)
                 if answer.next is not None and self._ahead is not None:
                     foretold = what._replace(model=answer.next, size=answer.next_size)
@@ -215,7 +212,7 @@ class GpuCache:
     async def _load_ahead(self, what: Loading, load: Load, on_disk: bool) -> None:
         with contextlib.suppress(Exception):
             body = await self._run("cache-want", *what[:3], size=what.size, on_disk=on_disk, ahead=True)
-            answer = _read(CacheAnswer, body)
+            answer = read(CacheAnswer, body)
             if answer.what == "load":
                 self._keep_within(answer.keep_ms / 1_000)
                 source = what._replace(source=answer.source, source_place=answer.source_place, number=answer.load)
@@ -258,19 +255,11 @@ class GpuCache:
     # -- asking
 
     async def _run(self, verb: str, model: str, place: str, tier: Tier, **fields: Any) -> dict[str, Any]:
-        await self._gpu.start()
-        call = self._gpu.caller.request(verb, {"model": model, "place": place, "tier": tier, **fields})
-        try:
-            return (await self._gpu.caller.run(call, self._deadline())).body
-        finally:
-            self._gpu.caller.give_up(call)
+        return await request(self._gpu, verb, model=model, place=place, tier=tier, **fields)
 
     async def _quietly(self, verb: str, where: Loading, **fields: Any) -> None:
         with contextlib.suppress(BursarError):  # a load whose loader says nothing is over by time
             await self._run(verb, *where[:3], **fields)
-
-    def _deadline(self) -> float:
-        return self._gpu.clock.now() + self._gpu.patience * 1000.0
 
     def hear(self, body: dict[str, Any]) -> None:
         """A notice about a copy (called by `Gpu`)."""
@@ -285,10 +274,3 @@ class GpuCache:
         queues = self._waiting.get((told.model, told.place, told.tier), [])
         for queue in queues[: 1 if told.step == "load" else None]:
             queue.put_nowait(told)
-
-
-def _read(kind: type[M], body: dict[str, Any]) -> M:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise BadReply("the answer about the cache cannot be read", errors=error.error_count()) from None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from bursar.client.errors import BadReply
+from bursar.client.gpu_asking import query, read, request
 from bursar.client.gpu_lease import GpuLease
 from bursar.contracts.gpu_kv import KvHeld, KvReply, KvWanted
 from bursar.errors import BursarError, CallerError, ServiceError
@@ -158,7 +158,7 @@ class GpuKv:
         """The lease, which is for ``kv_cache`` on one device, is a pool from now on; returns its pages. ``page``: bytes
         of one; ``engines``: principals that may join; empty: anybody."""
         fields = {"lease": lease.id, "fence": lease.fence, "page": page, "engines": list(engines)}
-        told = await self._run("kv-open", fields)
+        told = await request(self._gpu, "kv-open", **fields)
         self._opened = {key: one for key, one in self._opened.items() if not one[0].ended}
         self._opened[lease.id] = (lease, fields)
         return int(told["pages"])
@@ -168,7 +168,7 @@ class GpuKv:
         _, fields = self._opened.get(lease.id, (lease, None))
         while fields is not None and lease.held:
             try:
-                await self._run("kv-open", fields)
+                await request(self._gpu, "kv-open", **fields)
                 return
             except CallerError:
                 return  # the lease has ended, or is another pool
@@ -187,12 +187,11 @@ class GpuKv:
         return engine
 
     async def _join(self, lease: str, share: Share, holding: int | None) -> KvHeld:
-        body = await self._run("kv-join", {"lease": lease, **share._asdict(), "holding": holding})
+        body = await request(self._gpu, "kv-join", lease=lease, **share._asdict(), holding=holding)
         if body["ok"] is not True:
             text = f"{body['lendable']} pages can be promised"
             raise ServiceError(str(body.get("reason", "no_pages")), text, lendable=body["lendable"])
-        told: KvHeld = _read(KvHeld, body)
-        return told
+        return read(KvHeld, body)
 
     async def join_again(self, engine: KvEngine) -> KvHeld:
         """With the pages that it holds."""
@@ -205,7 +204,7 @@ class GpuKv:
 
     async def ask_incarnation(self) -> int:
         """The same, after one more answer."""
-        await self._gpu.caller.run(self._gpu.caller.query("status", {"host": self._gpu.principal}), self._deadline())
+        await self._gpu.status(self._gpu.principal)
         return self.incarnation
 
     def now(self) -> float:
@@ -218,10 +217,7 @@ class GpuKv:
 
     async def status(self, lease: str) -> KvReply:
         """What the pool has, who has it, and what of it is wasted."""
-        await self._gpu.start()
-        reply = await self._gpu.caller.run(self._gpu.caller.query("kv-status", {"lease": lease}), self._deadline())
-        told: KvReply = _read(KvReply, reply.body)
-        return told
+        return await query(self._gpu, "kv-status", KvReply, lease=lease)
 
     def forget(self, engine: KvEngine) -> None:
         if self._engines.get(engine.lease) is engine:
@@ -242,27 +238,9 @@ class GpuKv:
                 engine.hear(told.pages)
 
     async def request(self, verb: str, model: type[KvHeld] | None, **fields: Any) -> Any:
-        body = await self._run(verb, fields)
-        return body if model is None else _read(model, body)
-
-    async def _run(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
-        await self._gpu.start()
-        call = self._gpu.caller.request(verb, fields)
-        try:
-            return (await self._gpu.caller.run(call, self._deadline())).body
-        finally:
-            self._gpu.caller.give_up(call)
-
-    def _deadline(self) -> float:
-        return self._gpu.clock.now() + self._gpu.patience * 1_000.0
+        body = await request(self._gpu, verb, **fields)
+        return body if model is None else read(model, body)
 
 
 def _incarnation(told: KvHeld) -> int:
     return int(told.fence.partition(".")[0])
-
-
-def _read(kind: type[Any], body: dict[str, Any]) -> Any:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise BadReply("the answer about pages cannot be read", errors=error.error_count()) from None

@@ -16,16 +16,13 @@ may be moved in the same way.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bursar.client.background import Background
-from bursar.client.errors import BadReply
+from bursar.client.gpu_asking import query, read, request
 from bursar.client.gpu_lease import GpuLease
 from bursar.client.gpu_tuning import Apply, Measure, Outcome, Pacer, follow
 from bursar.client.time import Clock
-from bursar.contracts.base import Message
 from bursar.contracts.gpu_advice import Advised, Paced, Recommendation, Started, Tuned
 from bursar.contracts.gpu_moves import FragmentationReply
 from bursar.errors import BursarError
@@ -33,7 +30,6 @@ from bursar.errors import BursarError
 if TYPE_CHECKING:
     from bursar.client.gpu import Gpu
 
-M = TypeVar("M", bound=Message)
 Reload = Callable[[GpuLease], Awaitable[object]]
 """Loads what the first lease is for into the second, and uses that from then on."""
 
@@ -73,7 +69,7 @@ class GpuMoves:
 
     async def fragmentation(self, memory: int | None = None, devices: int = 1) -> FragmentationReply:
         """How much of what is free is in remainders; with ``memory`` also what would have to move so that it fits."""
-        return await self._query("fragmentation", FragmentationReply, memory=memory, devices=devices)
+        return await query(self._gpu, "fragmentation", FragmentationReply, memory=memory, devices=devices)
 
     # -- advice
 
@@ -82,15 +78,17 @@ class GpuMoves:
         ``swap_space_fraction`` (thousandths), ``visible``."""
         own = {name: how.pop(name) for name in ("host_memory", "swap_space_fraction", "visible") if name in how}
         load = {"model": model, **how}
-        return await self._query("startup", Started, lease=lease.id, fence=lease.fence, engine=engine, load=load, **own)
+        return await query(
+            self._gpu, "startup", Started, lease=lease.id, fence=lease.fence, engine=engine, load=load, **own
+        )
 
     async def advise(self, curve: dict[str, Any], **more: Any) -> Advised:
         """Which batch and how many replicas; see `bursar.contracts.gpu_advice.Advise`."""
-        return await self._query("advise", Advised, curve=curve, **more)
+        return await query(self._gpu, "advise", Advised, curve=curve, **more)
 
     async def pace(self, cpu_us: int, gpu_us: int, steps: int, most: int) -> Paced:
         """How many requests should run at a time, after this window."""
-        return await self._query("pace", Paced, cpu_us=cpu_us, gpu_us=gpu_us, steps=steps, most=most)
+        return await query(self._gpu, "pace", Paced, cpu_us=cpu_us, gpu_us=gpu_us, steps=steps, most=most)
 
     async def tune(self, curve: dict[str, Any], batch: int, replicas: int = 1) -> Tuned:
         """Tell what this worker measured and what it runs with; a better number may be recommended. See
@@ -145,14 +143,12 @@ class GpuMoves:
     async def _move(self, allowed: Allowed) -> None:
         lease = allowed.lease
         fields = {"lease": lease.id, "fence": lease.fence, "agree": True}
-        call = self._gpu.caller.request("move", fields)
         try:
-            reply = await self._gpu.caller.run(call, self._gpu.clock.now() + lease.ttl * 1_000.0)
+            reply = await self._gpu.caller.ask("move", fields, self._gpu.clock.now() + lease.ttl * 1_000.0)
             if reply.body.get("ok") is not True:
                 return
             there = self._gpu.take(lease.fields, reply)
         except BursarError:
-            self._gpu.caller.give_up(call)
             return
         await self._reload(allowed, there)
 
@@ -172,30 +168,7 @@ class GpuMoves:
             return  # it stays where it is then
 
     async def _say(self, lease: GpuLease, **fields: Any) -> None:
-        await self._request("movable", lease=lease.id, fence=lease.fence, **fields)
+        await request(self._gpu, "movable", lease=lease.id, fence=lease.fence, **fields)
 
     async def _change(self, verb: str, **fields: Any) -> Tuned:
-        return _read(Tuned, await self._request(verb, **fields))
-
-    async def _request(self, verb: str, **fields: Any) -> dict[str, Any]:
-        await self._gpu.start()
-        call = self._gpu.caller.request(verb, fields)
-        try:
-            return (await self._gpu.caller.run(call, self._deadline())).body
-        finally:
-            self._gpu.caller.give_up(call)
-
-    async def _query(self, verb: str, model: type[M], **fields: Any) -> M:
-        await self._gpu.start()
-        reply = await self._gpu.caller.run(self._gpu.caller.query(verb, fields), self._deadline())
-        return _read(model, reply.body)
-
-    def _deadline(self) -> float:
-        return self._gpu.clock.now() + self._gpu.patience * 1_000.0
-
-
-def _read(kind: type[M], body: dict[str, Any]) -> M:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise BadReply("the answer cannot be read", errors=error.error_count()) from None
+        return read(Tuned, await request(self._gpu, verb, **fields))

@@ -139,14 +139,12 @@ class Away:
 
     async def _slice(self, budget: str) -> None:
         """Hold a slice, or keep it; it is asked for again each time that the rule is."""
-        call = self._caller.request("island", {"budget": budget, "slice": self._slices.get(budget)})
+        fields = {"budget": budget, "slice": self._slices.get(budget)}
         try:
-            reply = await self._caller.run(call, self._clock.now() + 5_000.0)
+            reply = await self._caller.ask("island", fields, self._clock.now() + 5_000.0)
         except BursarError:
             self._asked.pop(budget, None)
             return
-        finally:
-            self._caller.give_up(call)
         body = reply.body
         if body.get("ok") is not True or reply.is_lost:
             return

@@ -355,11 +355,7 @@ class Limiter:
 
     async def tell(self, permit: Permit, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Something about a permit, repeated until the limiter has it or the reservation has surely timed out."""
-        call = self.caller.request(verb, fields)
-        try:
-            return (await self.caller.run(call, self._deadline(permit.ask.ttl))).body
-        finally:
-            self.caller.give_up(call)
+        return (await self.caller.ask(verb, fields, self._deadline(permit.ask.ttl))).body
 
     # -- after data loss: declared, so that their settlements find them; what was granted stays good, since the limiter
     # grants nothing new until all that it may have lost is over
