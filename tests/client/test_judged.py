@@ -127,7 +127,7 @@ async def test_a_refusal_reaches_the_sdk_as_a_rate_limit_error_at_once() -> None
 
 async def test_each_retry_of_the_sdk_has_a_permit_of_its_own() -> None:
     """An overloaded provider: every attempt is reserved and settled by itself."""
-    async with world(episodes=(Episode("overload", 0.0, 0.3),)) as w, w.openai() as client:
+    async with world(episodes=(Episode("overload", 0.0, 1.0),)) as w, w.openai() as client:
         await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=50, extra_headers=LENGTH)
         settled = await w.settled()
         assert settled[-1] == USED
