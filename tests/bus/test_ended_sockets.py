@@ -78,3 +78,25 @@ def test_a_write_to_a_socket_that_has_just_ended_fails_nobody(loop: Callable[[],
         raised, flushed = runner.run(cut_while_writing())
     assert raised == []
     assert {isinstance(error, nats_errors.Error) for error in flushed} <= {True}
+
+
+class Forgetful:
+    """What Python 3.11.2 has in the place of an encrypted socket that has ended."""
+
+    def abort(self) -> None:
+        raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+
+class Held:
+    """The part of nats-py's transport that holds a writer, which holds the socket."""
+
+    def __init__(self) -> None:
+        self._io_writer = self
+        self.transport = Forgetful()
+
+
+async def test_an_encrypted_socket_that_has_ended_is_dropped_in_silence() -> None:
+    """An error there would end each attempt to reconnect."""
+    client = WireClient(lambda: None, lambda _: None)
+    client._transport = Held()  # type: ignore[assignment]
+    client.abort()

@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from nats import errors as nats_errors
@@ -230,7 +231,8 @@ class WireClient(Client):
         """Drop the socket without waiting for what could not be sent."""
         socket = self._socket()
         if socket is not None:
-            socket.abort()
+            with suppress(AttributeError):  # Python 3.11.2 raises it for an encrypted socket that has ended already
+                socket.abort()
 
     @property
     def is_reading(self) -> bool:
