@@ -152,3 +152,20 @@ def test_a_refusal_counts_what_is_still_in_flight_of_a_stream() -> None:
     at = desk.refused(output_tokens=100)["retry_at_ms"]
     assert isinstance(desk.copy(at - 1).reserve(output_tokens=100), Refuse)
     assert isinstance(desk.copy(at).reserve(output_tokens=100), Accept)
+
+
+def test_input_beyond_the_reservation_counts_in_the_total_at_once() -> None:
+    """The output that may still come is as much as before, so a time-out later adds nothing that a refusal did not
+    reckon with; and what does not come is given back."""
+    total = LimitSpec(limit=30, window_ms=10_000, paced=False)
+    desk = Desk(BudgetSpec(name="b", limits={"total_tokens": total}, jitter_ms=100), now=1_000)
+    call = desk.granted(input_tokens=10, output_tokens=10, ttl_ms=2_000)
+    tell(desk, call, input_tokens=15)
+    assert counts(desk)["total_tokens"] == (25, 25)
+    desk.check()
+    at = desk.refused(input_tokens=28)["retry_at_ms"]
+    assert isinstance(desk.copy(at - 1).reserve(input_tokens=28), Refuse)
+    assert isinstance(desk.copy(at).reserve(input_tokens=28), Accept)
+    desk.settle(call, input_tokens=15, output_tokens=3)
+    assert counts(desk)["total_tokens"] == (18, 0)
+    desk.check()

@@ -64,12 +64,13 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
     for budget in _budgets(state, wanting):
         adapted = state.adapting.budgets.get(budget.name)
         for meter in budget.meters:
-            if meter.limit < meter.ceiling:
-                again = forgotten(budget, meter, state.adapting.watch(budget.name, (meter.index, meter.window_ms)), now)
-                found += [] if again is None else [again]
-            if not meter.unit:
+            if meter.limit >= meter.ceiling and not meter.unit:
                 continue
             watch = state.adapting.watch(budget.name, (meter.index, meter.window_ms))
+            again = forgotten(budget, meter, watch, now) if meter.limit < meter.ceiling else None
+            found += [] if again is None else [again]
+            if not meter.unit:
+                continue
             pace = _pace(budget, meter, watch, adapted, now, is_wanted=budget.name in wanting)
             is_back = pace == FULL and (meter.tuned != FULL or _is_cut(adapted, meter))
             if is_back or abs(pace - meter.tuned) >= STEP:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar.contracts.limiter import PRIORITIES, BudgetSpec
-from bursar_limiter.dimensions import NOTHING, Quantities
+from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, as_quantities
 from bursar_limiter.meter import Level, Meter, Production, meters_of
 from bursar_limiter.waiting import Line
 
@@ -49,6 +49,17 @@ class Reservation(NamedTuple):
     ordinal: int
     also: tuple[str, ...] = ()
     done: Quantities = NOTHING
+
+    @property
+    def most(self) -> Quantities:
+        """What counts if nothing more is said: as reserved, or as reported. A total that was derived still is: input
+        beyond what was reserved leaves the output that may come as it was."""
+        if self.done is NOTHING:
+            return self.amounts
+        most = list(map(max, self.amounts, self.done))
+        if self.amounts[TOTAL] == self.amounts[INPUT] + self.amounts[OUTPUT]:
+            most[TOTAL] = max(most[TOTAL], most[INPUT] + most[OUTPUT])
+        return as_quantities(most)
 
 
 class Holder(Protocol):
@@ -264,7 +275,7 @@ class Budget:
         for expires_at, reservation in islice(in_order(self.expiries), LOOKED_AT):
             entry = live.get(reservation)
             if entry is not None:
-                yield expires_at, meter.flying(entry.amounts[index], entry.done[index])
+                yield expires_at, meter.flying(entry.most[index], entry.done[index])
 
     def lent(self, index: int) -> list[tuple[int, int]]:
         """(when it is over, amount) of leases and slices, in order: if nothing is heard of them again."""

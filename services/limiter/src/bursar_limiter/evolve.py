@@ -17,7 +17,6 @@ from bursar_limiter.lifecycle import CANCELLED, CORRECTED, TIMED_OUT, USED
 from bursar_limiter.progressing import apply_progress
 from bursar_limiter.recovery import apply_adopted, apply_lost
 from bursar_limiter.reloading import apply_budgets
-from bursar_limiter.settling import in_full
 from bursar_limiter.state import Ended, State
 
 WITHOUT_OBJECTS: Final = 13
@@ -54,7 +53,7 @@ def apply_cancelled(state: State, event: Event) -> None:
 
 def apply_timed_out(state: State, event: Event) -> None:
     _, now, key = event
-    _end(state, now, key, TIMED_OUT, NOTHING if seeded(bugs.TIME_OUT_REFUNDS) else in_full(state.live[key]))
+    _end(state, now, key, TIMED_OUT, NOTHING if seeded(bugs.TIME_OUT_REFUNDS) else state.live[key].most)
 
 
 def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
@@ -67,11 +66,11 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     if done is NOTHING:
         path.end(now, granted_at, amounts, used, ordinal)
     else:
-        path.end_after(now, granted_at, amounts, done, used, ordinal)
+        path.end_after(now, granted_at, reservation.most, done, used, ordinal)
     path.leaf.release(principal)
     if state.standing:
         state.mark(path)
-    charged = NOTHING if how is not TIMED_OUT else in_full(reservation)
+    charged = NOTHING if how is not TIMED_OUT else reservation.most
     state.remember(key, now, made(Ended, (principal, how, now, name, charged, also)))
     if how is USED and seeded(bugs.REFUNDED_TWICE):
         state.live[key] = reservation

@@ -225,19 +225,17 @@ class Production(Admission):
         elif actual < reserved and charged and self.unit:
             self.refund_pace(now, reserved - actual)
 
-    def flying(self, reserved: int, done: int) -> int:
-        return max(0, reserved - done)
+    def flying(self, most: int, done: int) -> int:
+        return most - done
 
     def passed(self, done: int) -> int:
         return done
 
-    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
+    def progress(self, now: int, more: int, done: int) -> None:
         """What was produced counts from when it was produced, and is not in flight any more."""
-        landed = self.flying(reserved, before) - self.flying(reserved, after)
-        self.in_flight -= landed
-        self.room += landed
-        self.add_excess(now, after - before)
-        more = max(reserved, after) - max(reserved, before)
+        self.in_flight += more - done
+        self.room += done - more
+        self.add_excess(now, done)
         if more:
             self._owe(now, more)
 
@@ -282,10 +280,7 @@ class Level(Meter):
         self.in_flight -= reserved
         self.room += reserved
 
-    def flying(self, reserved: int, done: int) -> int:
-        return reserved
-
-    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
+    def progress(self, now: int, more: int, done: int) -> None:
         """The call is still in flight."""
 
     def correct(self, now: int, more: int) -> None:

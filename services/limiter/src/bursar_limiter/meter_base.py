@@ -170,17 +170,16 @@ class Meter(Ledger):
         """A reservation is in flight here that was not charged here."""
         self.in_flight += amount
 
-    def flying(self, reserved: int, done: int) -> int:
-        """What a reservation has in flight here after so much was reported as used (`progress`)."""
-        return max(reserved, done)
+    def flying(self, most: int, done: int) -> int:
+        """What a reservation that counts ``most`` has in flight here, after so much was reported as used."""
+        return most
 
     def passed(self, done: int) -> int:
         """How much of what was reported as used does not count at the end again."""
         return 0
 
-    def progress(self, now: int, reserved: int, before: int, after: int) -> None:
-        """So much has been used so far, and ``before`` was known: what exceeds the reservation counts from now on."""
-        more = max(reserved, after) - max(reserved, before)
+    def progress(self, now: int, more: int, done: int) -> None:
+        """A reservation reports that ``done`` has been used since the last report, and counts ``more`` for that."""
         if more:
             self.in_flight += more
             self.correct(now, more)

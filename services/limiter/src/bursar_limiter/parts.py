@@ -70,9 +70,9 @@ PARTS: list[Part] = []
 
 
 def holdings(state: State) -> Iterator[tuple[str, tuple[str, ...], Quantities, Quantities]]:
-    """Everything that is in flight, and what of it was reported as used."""
+    """Everything that may be in flight, and what of it was reported as used."""
     for entry in state.live.values():
-        yield entry.budget, entry.also, entry.amounts, entry.done
+        yield entry.budget, entry.also, entry.most, entry.done
     for part in PARTS:
         for leaf, also, amounts in part.holdings(state):
             yield leaf, also, amounts, NOTHING

@@ -9,11 +9,12 @@ sixteen meters, and each costs a comparison or two and a few additions of intege
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import sub
 from typing import Final
 
 from bursar.kernel.bugs import seeded
 from bursar_limiter import bugs
-from bursar_limiter.budget import MAX_LIVE, Budget
+from bursar_limiter.budget import MAX_LIVE, Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities
 from bursar_limiter.meter import Admission, Meter
 from bursar_limiter.pacing import Burst
@@ -112,21 +113,23 @@ class Path:
                 meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
 
     def end_after(
-        self, now: int, granted_at: int, reserved: Quantities, done: Quantities, actual: Quantities, ordinal: int
+        self, now: int, granted_at: int, most: Quantities, done: Quantities, actual: Quantities, ordinal: int
     ) -> None:
         """As `end`, when some use was reported before."""
         for index, meter in self.meters:
-            held, used = meter.flying(reserved[index], done[index]), actual[index] - meter.passed(done[index])
+            held, used = meter.flying(most[index], done[index]), actual[index] - meter.passed(done[index])
             if held or used:
                 meter.end(now, granted_at, held, used, charged=ordinal >= meter.since)
 
-    def progress(self, now: int, reserved: Quantities, before: Quantities, after: Quantities) -> None:
+    def progress(self, now: int, before: Reservation, after: Reservation) -> None:
         """So much has been used so far."""
         if seeded(bugs.PROGRESS_FORGOTTEN):
             return
+        more, done = map(sub, after.most, before.most), map(sub, after.done, before.done)
+        landed = list(zip(more, done, strict=True))
         for index, meter in self.meters:
-            if after[index] > before[index]:
-                meter.progress(now, reserved[index], before[index], after[index])
+            if any(landed[index]):
+                meter.progress(now, *landed[index])
 
     def correct(self, now: int, more: Iterable[int]) -> None:
         """Charge what was used beyond what had counted."""
@@ -135,9 +138,9 @@ class Path:
             if amounts[index] > 0:
                 meter.correct(now, amounts[index])
 
-    def adopt(self, amounts: Quantities, done: Quantities = NOTHING) -> None:
+    def adopt(self, most: Quantities, done: Quantities = NOTHING) -> None:
         """A reservation is in flight that these meters were not charged with."""
         for index, meter in self.meters:
-            held = meter.flying(amounts[index], done[index])
+            held = meter.flying(most[index], done[index])
             if held:
                 meter.adopt(held)

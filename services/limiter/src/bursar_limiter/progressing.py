@@ -41,8 +41,7 @@ def apply_progress(state: State, event: Event) -> None:
     _, now, key, r, i, o, c, u, t, b = event
     state.at = now
     live = state.live[key]
-    done = (r, i, o, c, u, t, b)
+    after = state.live[key] = live._replace(done=(r, i, o, c, u, t, b))
     path = state.path_of(state.budgets[live.budget], live.also)
-    path.progress(now, live.amounts, live.done, done)
-    state.live[key] = live._replace(done=done)
+    path.progress(now, live, after)
     state.changed(path)

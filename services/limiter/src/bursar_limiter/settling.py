@@ -9,7 +9,7 @@ from bursar.contracts.limiter import DIMENSIONS, Settle
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_limiter import events
 from bursar_limiter.budget import Reservation
-from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, as_quantities, from_usage, made
+from bursar_limiter.dimensions import INPUT, NOTHING, OUTPUT, TOTAL, Quantities, from_usage, made
 from bursar_limiter.lifecycle import SETTLE_CANCELLED, SETTLE_USED, TIMED_OUT, next_state
 from bursar_limiter.state import Ended, State
 
@@ -43,7 +43,7 @@ def decide_settle(state: State, command: Command, now: int, fence: Fence) -> Out
 def _settle_after_progress(state: State, command: Command, live: Reservation, now: int) -> Outcome:
     """What was reported while the call went on was used: the end cannot tell less."""
     body: Settle = command.body
-    used = NOTHING if body.outcome == "cancelled" else in_full(live) if body.usage is None else from_usage(body.usage)
+    used = NOTHING if body.outcome == "cancelled" else live.most if body.usage is None else from_usage(body.usage)
     fault = shrinks(body.reservation, live, used)
     if fault is not None:
         return fault
@@ -69,14 +69,6 @@ def shrinks(reservation: str, live: Reservation, used: Quantities) -> Reject | N
             facts = {"reservation": reservation, "dimension": name, "reported": before}
             return Reject("usage_shrank", f"{before} {name} were reported as used before, and now {so_far}.", facts)
     return None
-
-
-def in_full(live: Reservation) -> Quantities:
-    """What counts when nothing is said at the end."""
-    most = list(map(max, live.amounts, live.done))
-    if live.amounts[TOTAL] == live.amounts[INPUT] + live.amounts[OUTPUT]:  # it was derived, and so it is now
-        most[TOTAL] = max(most[TOTAL], most[INPUT] + most[OUTPUT])
-    return as_quantities(most)
 
 
 def _already(reservation: str, ended: Ended) -> Reject:
