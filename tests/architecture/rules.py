@@ -49,6 +49,9 @@ SERVICE_SHELL = (
 )  # fmt: skip
 """The files of a service that are not part of its core (diagram.py writes into its README); all others are pure."""
 
+PURE_SHARED = ("shared/src/bursar/batching.py",)
+"""Pure policies outside the kernel that agents and services share."""
+
 PURE_LIBRARY = frozenset(
     {
         *("__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "fractions"),
@@ -86,7 +89,9 @@ NATS_USERS = ("shared/src/bursar/bus/*", "shared/src/bursar/kernel/journal/*")
 
 
 def is_pure(path: str) -> bool:
-    """Is this file a core: a policy module of a service, or one of the pure modules of the kernel?"""
+    """Is this file a core: a policy module of a service, a shared one, or one of the pure modules of the kernel?"""
+    if path in PURE_SHARED:
+        return True
     folder, _, file = path.rpartition("/")
     if folder == "shared/src/bursar/kernel":
         return file not in KERNEL_SHELL

@@ -54,7 +54,7 @@ def test_the_rules_look_at_real_files(product: list[Source]) -> None:
         assert (ROOT / f"shared/src/bursar/kernel/{name}").is_file(), name
     for name in rules.SERVICE_SHELL:
         assert list(ROOT.glob(f"services/*/src/*/{name}")), name
-    for pattern in (*rules.CLOCK_READERS, *rules.LOOP_TIMERS, *rules.NATS_USERS):
+    for pattern in (*rules.CLOCK_READERS, *rules.LOOP_TIMERS, *rules.NATS_USERS, *rules.PURE_SHARED):
         assert list(ROOT.glob(pattern)), pattern
     pure = {source.path for source in product if rules.is_pure(source.path)}
     assert CORE in pure
