@@ -94,7 +94,7 @@ types: $(STAMP) ## mypy, strict, over code, tests and benchmarks
 	$(PY) -m mypy
 
 # The tests that are about the cores, without the long ones: the gate is to be quick.
-COVERING := tests/kernel tests/breaker tests/gpu_manager tests/limiter tests/monitor tests/scheduler \
+COVERING := tests/kernel tests/breaker tests/gpu_manager tests/limiter tests/monitor tests/scheduler tests/client/test_batching.py \
 	tests/simulation/test_simulation.py::test_promises_hold_whatever_fails
 
 coverage: $(STAMP) ## branch coverage of the pure cores, with a gate at 95 % (a minute or so)
