@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bursar.client.gpu import Gpu
+from bursar.client.gpu_errors import GpuUnavailable
 from bursar.client.gpu_lease import GpuLease
 from bursar.errors import CallerError
 from tests.client.gpu_manager import fleet_and_manager
@@ -60,6 +61,31 @@ def test_an_owner_that_allows_it_is_moved_once() -> None:
             assert told.done == {"loaded": 1}
             assert told.clearing is not None
             await gpu.moves.forbid(there)
+
+    run(main())
+
+
+def test_what_is_forbidden_while_it_is_being_allowed_stays_forbidden() -> None:
+    """And who allows it hears why it did not become so, and nothing else."""
+
+    async def main() -> None:
+        async with fleet_and_manager("h1=3x16GiB", patience=0.5) as (gpu, there, _):
+            lease = await golden(gpu)
+
+            async def reload(_: GpuLease) -> None:
+                raise AssertionError("it was forbidden")
+
+            there.deaf = True
+            allowing = asyncio.create_task(gpu.moves.allow(lease, reload))
+            await asyncio.sleep(0.1)
+            with pytest.raises(GpuUnavailable):
+                await gpu.moves.forbid(lease)
+            with pytest.raises(GpuUnavailable):
+                await allowing
+            there.deaf = False
+            await asyncio.sleep(20.0)
+            assert lease.held
+            assert gpu.moves.failures == []
 
     run(main())
 

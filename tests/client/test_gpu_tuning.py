@@ -85,6 +85,27 @@ def test_what_fails_on_the_way_leaves_the_engine_as_it_was(fails: str) -> None:
     run(main())
 
 
+def test_an_engine_has_its_number_back_before_the_manager_hears_of_it() -> None:
+    """Also when the manager does not answer for a long time: nobody's engine waits for it with a number that failed."""
+
+    async def main() -> None:
+        async with fleet_and_manager(patience=60.0) as (gpu, there, _):
+            engine = Engine("measure")
+            following = asyncio.create_task(engine.follow(gpu))
+            await asyncio.sleep(16.0)
+            assert engine.batch == 96
+            there.deaf = True
+            await asyncio.sleep(10.0)
+            assert engine.batch == 32
+            assert there.desk.state.rollouts.done == {}
+            there.deaf = False
+            with pytest.raises(OSError, match="died"):
+                await following
+            assert there.desk.state.rollouts.done == {"rolled_back": 1}
+
+    run(main())
+
+
 def test_nothing_is_tried_that_the_worker_did_not_agree_to() -> None:
     """It may look at what is recommended."""
 

@@ -51,9 +51,10 @@ def tuned(outcome: Any) -> advice.Tuned:
     return advice.Tuned.model_validate({**outcome.reply, "fence": f"1.1.1.{MAC}"})
 
 
-def tune(desk: Desk, batch: int = 256, replicas: int = 1, **curve: Any) -> advice.Tuned:
+def tune(desk: Desk, batch: int = 256, replicas: int = 1, another: int | None = None, **curve: Any) -> advice.Tuned:
     found = advice.Curve(runs=RUNS, **curve)
-    return tuned(desk.ask(advice.Tune(id=desk.new_id(), curve=found, batch=batch, replicas=replicas), "ann"))
+    body = advice.Tune(id=desk.new_id(), curve=found, batch=batch, replicas=replicas, another=another)
+    return tuned(desk.ask(body, "ann"))
 
 
 def said(desk: Desk) -> list[str]:
@@ -263,3 +264,25 @@ def test_nothing_is_recommended_without_what_it_rests_on(missing: int) -> None:
     body = advice.Tune(id="t-1", curve=advice.Curve(runs=runs), batch=256)
     found = tuned(Desk().ask(body, "ann"))
     assert (found.recommendation is not None) == (missing == 96)
+
+
+def test_a_second_engine_is_tried_where_there_is_room_and_time() -> None:
+    """Beside one whose batch is right, before anything was measured with two: what it then does decides."""
+    desk = Desk("h1=24GiB")
+    bounds = {"epsilon": 200, "bound": 4_000}
+    assert tune(desk, 96, another=8 * GIB, **bounds).step is None
+    lease = desk.granted(10 * GIB, "ann")["lease"]
+    assert tune(desk, 96, **bounds).step is None
+    assert tune(desk, 96, another=14 * GIB, **bounds).step is None
+    assert tune(desk, 96, another=8 * GIB).step is None
+    assert tune(desk, 96, 2, another=8 * GIB, **bounds).step is None
+    assert tune(desk, 96, another=8 * GIB, setups=SET_UPS[:1], **bounds).step is None
+    found = tune(desk, 96, another=8 * GIB, **bounds).recommendation
+    assert found is not None
+    assert (found.kind, found.now, found.then, found.promised) == ("replicas", 1, 2, 1_050)
+    tuned(step(desk, "agreed"))
+    tuned(window(desk, 9_000_000, 13_900))
+    tuned(step(desk, "applied"))
+    assert tuned(window(desk, 12_000_000, 19_000, 1)).step == "rolled_back"
+    desk.release(lease, "ann")
+    desk.check()

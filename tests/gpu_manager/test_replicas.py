@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bursar_gpu_manager.batching import REFERENCE, Run
-from bursar_gpu_manager.estimates import Engine, estimate
-from bursar_gpu_manager.known_models import KNOWN
-from bursar_gpu_manager.replicas import (
-    Setup,
-    best_setup,
-    gain,
-    holds,
-    keeps,
-    replicas_within,
-    worth_trying,
-)
+from bursar_gpu_manager.batching import REFERENCE
+from bursar_gpu_manager.replicas import SLOWING, best_setup, gain, holds, worth_trying
 from tests.gpu_manager.recorded_curves import CURVES, SETUPS
 
-GIB = 1 << 30
 MOST = {"opt-1.3b": (768, 10_967.56), "opt-2.7b": (384, 7_428.02)}
 ITL32 = {model: next(run.itl for run in CURVES[model] if run.batch == REFERENCE) for model in SETUPS}
 
@@ -95,24 +84,12 @@ def test_nothing_within_the_bound_is_no_advice() -> None:
     assert len(found.over) == len(SETUPS["opt-1.3b"])
 
 
-def test_each_replica_needs_its_own_context() -> None:
-    """Four engines that count only what their budget knows would overrun the card by three gigabytes."""
-    need = estimate(KNOWN["opt-1.3b"], Engine(max_num_sequences=96))
-    each = need.total(60_000)
-    assert replicas_within(4 * each, need, 60_000) == 4
-    assert replicas_within(4 * (each - need.outside), need, 60_000) == 3
-
-
-@pytest.mark.parametrize(
-    ("batch", "bound", "memory", "reason"),
-    [(96, 4.0, 60, "worth_a_trial"), (96, 2.0, 60, "too_slow"), (256, 4.0, 60, "too_slow"), (96, 4.0, 3, "no_memory")],
-)
-def test_a_trial_is_foretold_by_recorded_scaling(batch: int, bound: float, memory: int, reason: str) -> None:
+@pytest.mark.parametrize(("batch", "bound", "worth"), [(96, 4.0, True), (96, 2.0, False), (256, 4.0, False)])
+def test_a_trial_is_foretold_by_recorded_scaling(batch: int, bound: float, worth: bool) -> None:
     """Time between tokens may grow by half: 96 keeps a bound of 4 then, 256 does not, and a bound of 2 nobody."""
-    need = estimate(KNOWN["opt-1.3b"], Engine(max_num_sequences=batch))
     [run] = [run for run in CURVES["opt-1.3b"] if run.batch == batch]
-    trial = worth_trying(run, ITL32["opt-1.3b"], bound, memory * GIB, need, 40_000)
-    assert (trial.reason, trial.worth) == (reason, reason == "worth_a_trial")
+    assert worth_trying(run, ITL32["opt-1.3b"], bound) is worth
+    assert not worth_trying(run._replace(preemptions=1), ITL32["opt-1.3b"], bound)
 
 
 def test_recorded_scaling_is_never_worse_than_expected() -> None:
@@ -122,13 +99,4 @@ def test_recorded_scaling_is_never_worse_than_expected() -> None:
         for two in setups:
             if two.replicas == 2 and not two.preemptions and two.batch in one:
                 assert two.throughput / one[two.batch].throughput >= 1.25
-                assert two.itl / one[two.batch].itl <= 1.51
-
-
-def test_a_replica_stays_for_five_percent() -> None:
-    """And only within the bound, without preemption."""
-    before = Run(96, 1_000.0, 10.0)
-    assert keeps(before, Setup(96, 2, 1_050.0, 40.0), 10.0, 4.0)
-    assert not keeps(before, Setup(96, 2, 1_049.0, 40.0), 10.0, 4.0)
-    assert not keeps(before, Setup(96, 2, 2_000.0, 40.1), 10.0, 4.0)
-    assert not keeps(before, Setup(96, 2, 2_000.0, 40.0, 1), 10.0, 4.0)
+                assert two.itl / one[two.batch].itl <= SLOWING

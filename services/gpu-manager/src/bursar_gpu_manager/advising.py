@@ -4,7 +4,8 @@
 it runs with now: a better batch, or, where setups were measured, a better number of replicas, is recommended to it,
 durably and on a subject that everybody may read; `rollout` says what follows. A smaller batch is recommended although
 it costs throughput, because the memory that it frees is worth more elsewhere: what it may cost is what the curve says,
-with five percent to spare. A larger number of engines has to bring five percent.
+with five percent to spare. A larger number of engines has to bring five percent; where nothing was measured with two
+yet, a second one is worth a trial if it is expected to keep the bound and a card of the worker has room for it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from bursar_gpu_manager.batching import Curve as Line
 from bursar_gpu_manager.contention import window_of_engine
 from bursar_gpu_manager.correcting import expect
 from bursar_gpu_manager.estimates import estimate
+from bursar_gpu_manager.fitting import is_usable, room_of
 from bursar_gpu_manager.holding import not_held
 from bursar_gpu_manager.hybrid import Dispatch, Half, Layer, dispatch, threshold
-from bursar_gpu_manager.replicas import WORTH, Setup, SetupAdvice, best_setup
+from bursar_gpu_manager.replicas import WORTH, Setup, SetupAdvice, best_setup, worth_trying
 from bursar_gpu_manager.rollout import Kind, Measured, Recommendation, Told, Windowed
 from bursar_gpu_manager.startup import Granted, candle_vllm, numactl, vllm
 from bursar_gpu_manager.state import State
@@ -187,7 +189,7 @@ def _told_setup(setup: Setup) -> dict[str, int]:
 def decide_tune(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: advice.Tune = command.body
     _tell_load(state, body, command.principal)
-    better = _better(body, command.principal)
+    better = _better(body, command.principal) or _second(state, body, command.principal, now)
     told = [] if better is None else state.rollouts.recommend(better, now)
     if not told:
         return Refuse(_where(state, command.principal, now))
@@ -228,6 +230,24 @@ def _better(body: advice.Tune, worker: str) -> Recommendation | None:
     expected = runs[best.batch].throughput / present.throughput * (1 - SPARE)
     because = f"{best.batch} is the largest batch within the bounds"
     return Recommendation(worker, "batch", body.batch, best.batch, int(1_000 * expected), limit, because)
+
+
+def _second(state: State, body: advice.Tune, worker: str, now: int) -> Recommendation | None:
+    """A second engine beside one whose batch is right, on a card of the worker that has room for it."""
+    runs = {run.batch: run for run in _runs(body.curve)}
+    reference, present, bound = runs.get(REFERENCE), runs.get(body.batch), body.curve.bound / 1_000
+    if body.another is None or body.replicas != 1 or body.curve.setups or reference is None or present is None:
+        return None
+    if not worth_trying(present, reference.itl, bound) or not _has_room(state, worker, body.another, now):
+        return None
+    because = "a second engine has room, and is expected to keep the bound"
+    return Recommendation(worker, "replicas", 1, 2, int(1_000 * (1 + WORTH)), int(reference.itl * bound), because)
+
+
+def _has_room(state: State, worker: str, memory: int, now: int) -> bool:
+    names = dict.fromkeys(name for one in state.leases.values() if one.principal == worker for name, _ in one.devices)
+    cards = [state.devices[name] for name in names if name in state.devices]
+    return any(is_usable(state, card, now) and (room_of(state, card) or 0) >= memory for card in cards)
 
 
 def _towards(body: advice.Tune, worker: str, aim: Setup, limit: int) -> Recommendation | None:

@@ -69,7 +69,10 @@ def decide_want(state: State, command: Command, now: int, fence: Fence) -> Outco
     if body.ahead:
         answer = model_cache.ahead(state.cache, ask, now) or model_cache.Answer("refused", ())
     else:
-        answer = model_cache.want(state.cache, ask, now)
+        try:
+            answer = model_cache.want(state.cache, ask, now)
+        except CallerError as error:
+            return Reject(error.code, error.text, dict(error.facts))
         state.foretelling.see(ask)
         if answer.what in HELD:
             state.users_heard[_key(body), command.principal] = now

@@ -46,6 +46,9 @@ LOAD_MS: Final = 600_000
 MOST: Final = 65_536
 """Copies in all."""
 
+MOST_USES: Final = 256
+"""Uses of one copy by one principal, or waits for it, at a time: who never leaves must not fill the ledger."""
+
 BANDWIDTH: Final[Mapping[str, int]] = {
     "peer": 20 << 20,
     "ram": 10 << 20,
@@ -82,11 +85,13 @@ class Answer(NamedTuple):
 
 
 def want(state: CacheState, ask: Want, now: int) -> Answer:
-    """Raises `CallerError` (bad_request) when the size is none."""
+    """Raises `CallerError`: ``bad_request`` when the size is none, ``too_many_uses`` when it has `MOST_USES`."""
     if ask.size <= 0:
         raise CallerError("bad_request", "weights have a size")
     key = key_of(ask.model, ask.place, ask.tier)
     entry = state.entries.get(key)
+    if entry is not None and max(entry.users.get(ask.who, 0), entry.waiting.get(ask.who, 0)) >= MOST_USES:
+        raise CallerError("too_many_uses", f"{ask.who} uses these weights {MOST_USES} times already", count=MOST_USES)
     if entry is not None and entry.phase == "ready":
         return Answer("hit", (Took(key, ask.who, now),))
     if entry is not None and entry.phase == "loading":

@@ -53,13 +53,14 @@ class GpuMoves:
         """The lease may be moved. ``cost``: seconds of work that an interruption costs beside loading; ``hosts``: only
         to these. ``reload`` must return in five minutes."""
         before = self._allowed.get(lease.id)
-        self._allowed[lease.id] = Allowed(lease, reload, cost, tuple(hosts))  # the manager may ask before it answers
+        mine = self._allowed[lease.id] = Allowed(lease, reload, cost, tuple(hosts))  # asked, maybe, before the answer
         try:
             await self._say(lease, cost_ms=int(cost * 1_000), hosts=list(hosts))
         except BaseException:
-            self._allowed.pop(lease.id)
-            if before is not None:
-                self._allowed[lease.id] = before
+            if self._allowed.get(lease.id) is mine:  # unless it was forbidden, moved, or allowed otherwise meanwhile
+                del self._allowed[lease.id]
+                if before is not None:
+                    self._allowed[lease.id] = before
             raise
 
     async def forbid(self, lease: GpuLease) -> None:
@@ -90,10 +91,10 @@ class GpuMoves:
         """How many requests should run at a time, after this window."""
         return await query(self._gpu, "pace", Paced, cpu_us=cpu_us, gpu_us=gpu_us, steps=steps, most=most)
 
-    async def tune(self, curve: dict[str, Any], batch: int, replicas: int = 1) -> Tuned:
-        """Tell what this worker measured and what it runs with; a better number may be recommended. See
-        `bursar.contracts.gpu_advice.Tune`."""
-        return await self._change("tune", curve=curve, batch=batch, replicas=replicas)
+    async def tune(self, curve: dict[str, Any], batch: int, replicas: int = 1, *, another: int | None = None) -> Tuned:
+        """Tell what this worker measured and what it runs with; a better number may be recommended. ``another``: bytes
+        that one more engine would take. See `bursar.contracts.gpu_advice.Tune`."""
+        return await self._change("tune", curve=curve, batch=batch, replicas=replicas, another=another)
 
     async def tune_step(self, step: Literal["agreed", "declined", "applied"]) -> Tuned:
         """Agree to what was recommended, decline it, or say that it is applied as a canary."""
@@ -112,13 +113,15 @@ class GpuMoves:
         apply: Apply,
         measure: Measure,
         replicas: int = 1,
+        another: int | None = None,
         agree: Callable[[Recommendation], bool] | None = None,
     ) -> Outcome:
         """Tell the curve and try what is then recommended: ``apply`` it as a canary, ``measure`` windows, and take it
         back unless it proves good. Returns ``nothing`` (all is well as it is, or a change is open already),
         ``declined`` (``agree`` said no), ``kept`` or ``rolled_back``; what ``apply`` and ``measure`` raise comes out
         after the engine has its old number again."""
-        return await follow(self, await self.tune(curve, batch, replicas), apply, measure, agree)
+        told = await self.tune(curve, batch, replicas, another=another)
+        return await follow(self, told, apply, measure, agree)
 
     def pacer(self, most: int) -> Pacer:
         """For ``async with``: lets as many requests run at a time as the manager says, at most so many."""

@@ -91,9 +91,10 @@ async def _window(moves: GpuMoves, window: Window) -> AdviceStep | None:
 
 
 async def _take_back(moves: GpuMoves, what: Recommendation, apply: Apply) -> None:
+    """The engine first: what the manager is told has happened then, and the engine does not wait for its answer."""
+    await apply(what.kind, what.now)
     with contextlib.suppress(BursarError):  # without it the change ends by its time
         await moves.tune_step("declined")
-    await apply(what.kind, what.now)
 
 
 class Pacer:

@@ -181,11 +181,15 @@ class Paced(Message):
 
 class Tune(Request):
     """A worker tells its curve and what it runs with; where another batch, or number of replicas, is better, it is
-    recommended: in the answer, and to everybody at ``bursar.evt.gpu-manager.advice.<worker>``."""
+    recommended: in the answer, and to everybody at ``bursar.evt.gpu-manager.advice.<worker>``. ``another``: bytes that
+    one more engine would take, with its own weights and context; None: it wants none. While nothing was measured with
+    two, a second one is recommended where a card that it leases has room, and where it is expected to keep the bound;
+    what it then does decides."""
 
     curve: Curve
     batch: Batch
     replicas: Replicas = 1
+    another: Annotated[int, Field(ge=1, le=2**50)] | None = None
 
 
 class TuneStep(Request):

@@ -44,7 +44,8 @@ class CacheAnswer(Message):
     and report with the number ``load``. ``room``: ask again when the copies ``evict`` are gone. ``refused``: what is
     there is used, pinned, or was used a moment ago. ``next``: what the one who asks will probably want there after
     this, with ``next_size`` bytes, for which room is free; None: nothing is foretold. ``keep_ms``: whoever uses the
-    copy, waits for it, or loads it says so again (`CacheKeep`) before so long has passed, or has left it."""
+    copy, waits for it, or loads it says so again (`CacheKeep`) before so long has passed, or has left it. Who has 256
+    uses of one copy, or waits so often for it, gets the error ``too_many_uses``."""
 
     ok: Literal[True] = True
     what: Literal["hit", "wait", "load", "room", "refused"]

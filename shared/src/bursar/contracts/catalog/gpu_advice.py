@@ -144,6 +144,7 @@ WORDS: Final = {
     "most": Word("Requests that may run at a time at all.", "requests"),
     "limit": Word("Requests that should run at a time now.", "requests"),
     "throttled": Word("Whether that is fewer than may."),
+    "another": Word("That one more engine would take; null: none is wanted.", "bytes"),
     "TuneStep.step": Word("What the worker does."),
     "Tuned.step": Word("How far the change is; null: there is none."),
     "AdviceTold.step": Word("How far the change is."),

@@ -29,7 +29,7 @@ OPERATIONS: Final = (
         cache.CacheWant,
         "Weights are wanted at a place: use them, wait for who loads them, or load them.",
         replies=(cache.CacheAnswer,),
-        errors=("unknown_device", "unknown_host"),
+        errors=("unknown_device", "unknown_host", "too_many_uses"),
         example={**_NAME, "size": _SIZE},
     ),
     Operation(
