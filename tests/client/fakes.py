@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,6 +133,15 @@ def plain(amounts: BaseModel) -> dict[str, int]:
     """Amounts as a map; of what is told only where it is not zero, that."""
     told: dict[str, int] = amounts.model_dump(exclude={"v"})
     return {name: amount for name, amount in told.items() if amount or name not in ("total_tokens", "network_bytes")}
+
+
+def without_bytes(settled: Iterable[tuple[str, dict[str, int] | None]]) -> list[tuple[str, dict[str, int] | None]]:
+    """How calls were settled, but for their bytes on the network, which differ with every header."""
+
+    def kept(usage: dict[str, int]) -> dict[str, int]:
+        return {name: amount for name, amount in usage.items() if name != "network_bytes"}
+
+    return [(outcome, None if usage is None else kept(usage)) for outcome, usage in settled]
 
 
 REQUESTS: dict[str, type[BaseModel]] = {

@@ -14,7 +14,7 @@ import pytest
 from bursar.client.errors import LimiterUnavailable, Refused
 from bursar.client.fleet import Fleet
 from bursar.client.headers import RateLimitHeaders
-from tests.client.fakes import FakeBus, FakeLimiter, plain
+from tests.client.fakes import FakeBus, FakeLimiter, plain, without_bytes
 from tests.client.virtual import LoopClock, run
 
 URL = "https://api.example/v1/chat/completions"
@@ -39,7 +39,7 @@ class World:
 
     async def settled(self) -> list[tuple[str, dict[str, int] | None]]:
         await self.fleet.limiter.background.drain(1.0)
-        return list(self.there.settled.values())
+        return without_bytes(self.there.settled.values())
 
 
 @asynccontextmanager
@@ -83,7 +83,9 @@ def test_a_call_reserves_its_guess_and_settles_what_was_used() -> None:
             assert response.json()["usage"] == USAGE
             reserved = next(r for verb, r in w.there.heard if verb == "reserve")
             assert reserved.budget == "team/gpt"
-            assert plain(reserved.amounts) == {
+            amounts = plain(reserved.amounts)
+            assert amounts.pop("network_bytes") > len(json.dumps(BODY))
+            assert amounts == {
                 "requests": 1, "input_tokens": 104, "output_tokens": 50, "concurrent": 1, "usd_micros": 0,
             }  # fmt: skip
             used = {"requests": 1, "input_tokens": 93, "output_tokens": 7, "usd_micros": 0}
@@ -100,7 +102,7 @@ def test_a_call_reserves_its_guess_and_settles_what_was_used() -> None:
         (503, ("used", {"requests": 1, "input_tokens": 0, "output_tokens": 0, "usd_micros": 0})),
         (529, ("used", {"requests": 1, "input_tokens": 0, "output_tokens": 0, "usd_micros": 0})),
         (500, ("used", {"requests": 1, "input_tokens": 104, "output_tokens": 0, "usd_micros": 0})),
-        (200, ("used", None)),
+        (200, ("used", {"requests": 1, "input_tokens": 104, "output_tokens": 50, "usd_micros": 0})),
     ],
 )
 def test_what_tells_no_usage_is_charged_by_how_it_ended(status: int, expected: Any) -> None:

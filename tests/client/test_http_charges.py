@@ -94,7 +94,10 @@ def test_failed_calls_count_as_the_charge_model_says_and_an_own_table_goes_befor
     async def main() -> None:
         async with world() as w, w.client(answer(500), charge_model="openai") as client:
             await client.post(URL, json=BODY)
-            assert await w.settled() == [("used", None)]
+            ((_, used),) = await w.settled()
+            assert used == {
+                "requests": 1, "input_tokens": 104, "output_tokens": 50, "usd_micros": 0, "total_tokens": 104,
+            }  # fmt: skip
         async with world() as w, w.client(answer(500), charge_model="openai", charges={500: "nothing"}) as client:
             await client.post(URL, json=BODY)
             assert await w.settled() == [("cancelled", None)]

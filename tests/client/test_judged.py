@@ -15,7 +15,7 @@ import pytest
 from bursar.client.fleet import Fleet
 from bursar.demo.provider.app import Judge
 from bursar.demo.provider.settings import Episode, Limits, Settings
-from tests.client.fakes import FakeBus, FakeLimiter
+from tests.client.fakes import FakeBus, FakeLimiter, without_bytes
 from tests.client.virtual import LoopClock
 
 MESSAGES: Any = [{"role": "user", "content": "tell me " * 50}]
@@ -38,7 +38,7 @@ class World:
 
     async def settled(self) -> list[tuple[str, dict[str, int] | None]]:
         await self.fleet.limiter.background.drain(2.0)
-        return list(self.there.settled.values())
+        return without_bytes(self.there.settled.values())
 
 
 @asynccontextmanager
@@ -93,7 +93,8 @@ async def test_openai_streams_without_usage_count_in_full() -> None:
         )
         async for _ in stream:
             pass
-        assert await w.settled() == [("used", None)]
+        full = {"requests": 1, "input_tokens": 104, "output_tokens": 50, "usd_micros": 0}
+        assert await w.settled() == [("used", full)]
 
 
 async def test_anthropic_is_reserved_and_settled() -> None:

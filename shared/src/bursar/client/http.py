@@ -4,7 +4,7 @@
 
     openai = AsyncOpenAI(http_client=fleet.http_client(budget="openai/gpt"))
 
-For each request: guess what it will use (`bursar.client.http_plan`), reserve that (standing in line up to ``wait``),
+For each request: guess what it will use (`bursar.client.http_plan`; bytes on the network too), reserve that (standing in line up to ``wait``),
 and when the connection is ready, right before the first byte leaves, look at the permit's deadline once more: one that
 is void by then is given back and another is reserved. Then read the usage from the answer while it passes by, and
 settle when the answer's body is finished or closed. Until then the permit covers one concurrent call. Settling goes on
@@ -36,12 +36,12 @@ from typing import Any, Final, Literal
 import httpx2
 
 from bursar.client import headers as rate_limits
+from bursar.client import http_bytes
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport, Reroute
 from bursar.client.charge_model import ChargeModel
 from bursar.client.charges import Charges, charge_of, settle
 from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
-from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
 from bursar.client.http_plan import DEFAULT_TTL, DEFAULT_WAIT, Budget, Estimator, Options, Plan, Planner, Price
 from bursar.client.limiter import Limiter
@@ -58,17 +58,23 @@ LEAVING: Final = "send_request_headers.started"
 
 
 class _Flight:
-    """One request on its way: from its permit to the settlement. ``sent_at``: local ms at which it left."""
+    """One request on its way: from its permit to the settlement. ``sent_at``: local ms at which it left. ``moved``:
+    bytes that have gone over the network, both ways."""
 
-    __slots__ = ("_estimates", "_options", "permit", "plan", "sent_at", "status")
+    __slots__ = ("_limiter", "_options", "moved", "permit", "plan", "sent_at", "status")
 
-    def __init__(self, permit: Permit, plan: Plan, options: Options, estimates: Estimates) -> None:
+    def __init__(self, permit: Permit, plan: Plan, options: Options, limiter: Limiter) -> None:
         self.permit = permit
         self.plan = plan
         self.status: int | None = None
         self.sent_at: float | None = None
+        self.moved = plan.sent
         self._options = options
-        self._estimates = estimates
+        self._limiter = limiter
+
+    def pass_by(self, size: int) -> None:
+        """So many bytes more."""
+        self.moved += size
 
     def leave(self, now: float) -> None:
         """The next thing that happens is that bytes go out. Raises `PermitVoid`."""
@@ -83,9 +89,10 @@ class _Flight:
         if self.sent_at is None:
             self.permit.cancel_soon()
             return
+        self.plan.weigh(self.permit, self.moved, self.status, self._limiter.sizes)
         if reader is not None:
             reader.end()
-            if self.plan.record(self.permit, reader.usage, self._options.price, self._estimates):
+            if self.plan.record(self.permit, reader.usage, self._options.price, self._limiter.estimates):
                 self.permit.settle_soon()
                 return
         charges = {**self.plan.counts.charges, **self._options.charges}
@@ -101,7 +108,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         self._limiter = limiter
         self._inner = inner
         self._options = options or Options()
-        self._planner = Planner(budget, self._options, limiter.estimates, limiter.principal)
+        self._planner = Planner(budget, self._options, limiter.estimates, limiter.sizes, limiter.principal)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         plan = self._planner.plan(request)
@@ -116,7 +123,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
                 if self._options.on_refused == "raise":
                     raise
                 return self._answer(request, refused)
-            flight = _Flight(permit, plan, self._options, self._limiter.estimates)
+            flight = _Flight(permit, plan, self._options, self._limiter)
             try:
                 return await self._send(request, flight)
             except BudgetFrozen as frozen:
@@ -136,6 +143,9 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         def leave() -> None:
             flight.leave(clock.now())
 
+        if http_bytes.is_counted(request):
+            assert isinstance(request.stream, httpx2.AsyncByteStream)
+            request.stream = http_bytes.Counted(request.stream, flight.pass_by)
         request.extensions = {**given, "trace": _watch(leave, given.get("trace")), LEAVE: leave}
         try:
             if not isinstance(self._inner, httpx2.AsyncHTTPTransport | BreakerTransport):
@@ -152,6 +162,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
             flight.end()
             return response
         flight.status = response.status_code
+        flight.pass_by(http_bytes.head(response))
         self._observe(response, flight)
         _meter(response, flight)
         return response
@@ -193,6 +204,7 @@ def _meter(response: httpx2.Response, flight: _Flight) -> None:
     if response.is_closed:
         reader = reader_for(kind, "")
         reader.feed(response.content)
+        flight.pass_by(len(response.content))
         flight.end(reader)
         return
     assert isinstance(response.stream, httpx2.AsyncByteStream)
@@ -208,8 +220,9 @@ class _Metered(httpx2.AsyncByteStream):
         self._reader = reader
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        feed = self._reader.feed
+        feed, pass_by = self._reader.feed, self._flight.pass_by
         async for part in self._inner:
+            pass_by(len(part))
             feed(part)
             yield part
         self._flight.end(self._reader)

@@ -16,6 +16,7 @@ from bursar.client.charges import Charges
 from bursar.client.estimate import Estimate, answers_wanted, estimate_input, read_body, stated_output
 from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
+from bursar.client.http_bytes import kind_of, sent
 from bursar.client.permit import Ask, Permit
 from bursar.client.usage import CallUsage
 
@@ -55,13 +56,16 @@ class Options:
 
 
 class Plan(NamedTuple):
-    """One call: what to ask the limiter for, whose it is, and how it counts. ``answers``: so many are wanted."""
+    """One call: what to ask the limiter for, whose it is, and how it counts. ``answers``: so many are wanted.
+    ``sent``: bytes of the request; ``kind``: of answers that are about as large."""
 
     ask: Ask
     agent: str
     model: str
     answers: int
     counts: ChargeModel
+    sent: int
+    kind: str
 
     def record(self, permit: Permit, usage: CallUsage, price: Price | None, estimates: Estimates) -> bool:
         """Record on the permit what the call counts as, and learn from it; False when its answer told nothing."""
@@ -82,14 +86,24 @@ class Plan(NamedTuple):
             permit.used(usd_micros=max(0, price(self.model, tokens_in, produced)))
         return True
 
+    def weigh(self, permit: Permit, moved: int, status: int | None, sizes: Estimates) -> None:
+        """Record on the permit how many bytes went over the network, and learn from it. Of a call that was lost or
+        broken off (``status`` None) those that were reserved may be on their way still."""
+        reserved = self.ask.amounts["network_bytes"]
+        if status is not None or moved > reserved:
+            permit.used(network_bytes=moved)
+        if status is not None and status < 300:
+            sizes.learn(self.agent, self.kind, moved - self.sent, reserved - self.sent)
+
 
 class Planner:
     """Plans the calls of one transport. ``agent``: who calls, where neither options nor request say more."""
 
-    def __init__(self, budget: Budget, options: Options, estimates: Estimates, agent: str) -> None:
+    def __init__(self, budget: Budget, options: Options, estimates: Estimates, sizes: Estimates, agent: str) -> None:
         self._budget = budget
         self._options = options
         self._estimates = estimates
+        self._sizes = sizes
         self._agent = options.agent or agent
         self._counts = None if options.charge_model is None else charge_model(options.charge_model)
 
@@ -111,12 +125,13 @@ class Planner:
             budget = budget.replace(POOL, counts.pool_of(model, guess.input_tokens))
         wait = _seconds(own.get("wait"), self._options.wait)
         pool = request.extensions.get("timeout", {}).get("pool")
-        amounts = _amounts(guess, counts)
+        size, kind = sent(request), kind_of(body)
+        amounts = _amounts(guess, counts, size + self._sizes.guess(agent, kind).tokens)
         host = re.sub(r"[^a-z0-9_-]+", "-", request.url.host.lower()).strip("-_")[:63]
         also = tuple(name.replace(HOST, host) for name in self._options.also)
         wait = wait if pool is None else min(wait, pool)
         ask = Ask(budget, amounts, wait, self._options.ttl, None, also, self._options.priority)
-        return Plan(ask, agent, model, wanted, counts)
+        return Plan(ask, agent, model, wanted, counts, size, kind)
 
     def _estimate(
         self, body: dict[str, Any], own: dict[str, str], counts: ChargeModel, agent: str, wanted: int
@@ -142,13 +157,14 @@ class Planner:
         return self._estimates.reserve(agent, model, most, quantile)
 
 
-def _amounts(guess: Estimate, counts: ChargeModel) -> dict[str, int]:
+def _amounts(guess: Estimate, counts: ChargeModel, size: int) -> dict[str, int]:
     amounts = {
         "requests": 1,
         "input_tokens": guess.input_tokens,
         "output_tokens": guess.output_tokens,
         "concurrent": 1,
         "usd_micros": guess.usd_micros,
+        "network_bytes": size,
     }
     if counts.total != "sum":
         amounts["total_tokens"] = counts.total_tokens(guess.input_tokens, guess.output_tokens)

@@ -31,6 +31,7 @@ from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
 from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
+from bursar.client.http_bytes import FIRST_GUESS
 from bursar.client.lease_away import Away
 from bursar.client.lease_keeper import Keeper
 from bursar.client.limited import F, Usage, limited
@@ -59,9 +60,10 @@ TOO_LATE: Final = 5
 
 class Limiter:
     """Made by `bursar.connect`. ``observed``: the provider's rate-limit headers last seen, by budget. ``freezes``: what
-    the provider has stopped. ``estimates``: the lengths of answers, and how well they were guessed. ``keeper``: the
-    leases. ``away``: what goes on without the limiter. ``leases``: whether to ask for any; ``paced``: whether to spend
-    them evenly; ``threads``: permits are taken and ended in other threads, too."""
+    the provider has stopped. ``estimates``: the lengths of answers, and how well they were guessed; ``sizes``: the
+    same in bytes on the network. ``keeper``: the leases. ``away``: what goes on without the limiter. ``leases``:
+    whether to ask for any; ``paced``: whether to spend them evenly; ``threads``: permits are taken and ended in other
+    threads, too."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Limiter:
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, lost_data=self._data_was_lost)
         self.estimates = Estimates()
+        self.sizes = Estimates(default=FIRST_GUESS)
         self.freezes = Freezes(self.clock)
         self.observer = Observer(bus, self.clock, self.caller, self.background, self.freezes)
         self.ear = FreezeEar(bus, self.freezes, trust)
