@@ -4,11 +4,11 @@
 
     openai = AsyncOpenAI(http_client=fleet.http_client(budget="openai/gpt"))
 
-For each request: guess what it will use (`bursar.client.http_plan`; bytes on the network too), reserve that (standing in line up to ``wait``),
-and when the connection is ready, right before the first byte leaves, look at the permit's deadline once more: one that
-is void by then is given back and another is reserved. Then read the usage from the answer while it passes by, and
-settle when the answer's body is finished or closed. Until then the permit covers one concurrent call. Settling goes on
-in the background; it is finished before the fleet closes.
+For each request: guess what it will use (`bursar.client.http_plan`; bytes on the network, too), reserve that (standing
+in line up to ``wait``), and when the connection is ready, right before the first byte leaves, look at the permit's
+deadline once more: one that is void by then is given back and another is reserved. Then read the usage from the answer
+while it passes by, and settle when the answer's body is finished or closed. Until then the permit covers one concurrent
+call. Settling goes on in the background; it is finished before the fleet closes.
 
 A retry by the SDK is a new request here, with a permit of its own. The time in line counts against the request's
 ``pool`` time-out, which is httpx2's name for waiting until one may send.
