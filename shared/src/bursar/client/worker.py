@@ -11,8 +11,9 @@
 
     await worker.run()          # until SIGTERM, or worker.stop()
 
-Coroutine functions run in the event loop, others in threads. What is returned is the result; what is raised is a
-failure, tried again as the task's submitter said (`TaskRefused`: not again). Leases are kept by heartbeats in the
+Coroutine functions run in the event loop, others in threads, and with ``run="process"`` in processes of their own
+(`bursar.client.worker_run`). What is returned is the result; what is raised is a failure, tried again as the task's
+submitter said (`TaskRefused`: not again). Leases are kept by heartbeats in the
 background; an attempt that is void (its lease was lost, the task was cancelled) is cancelled.
 
 A worker is known by its principal, so that each process needs credentials of its own (role ``worker``). A second
@@ -37,7 +38,10 @@ from bursar.client.background import Background
 from bursar.client.caller import Caller
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.worker_attempt import Attempt
+from bursar.client.worker_process import KILL_AFTER
+from bursar.client.worker_run import Run, Way, run_of
 from bursar.client.worker_task import WorkerTask
+from bursar.client.worker_threads import Lane, ThreadPool, shared_pool
 from bursar.contracts.base import observation_subject, work_subject
 from bursar.contracts.scheduler import MAX_SLOTS, SERVICE
 from bursar.errors import BursarError, CallerError
@@ -62,7 +66,8 @@ Function = TypeVar("Function", bound=Callable[[WorkerTask], Any])
 class Worker:
     """See the module's text. ``name``: what operators see beside the principal, which is what the scheduler knows the
     worker by. ``slots``: tasks at a time (1 to 256). ``kind``: gpu, cpu or remote. ``labels``: what
-    tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the worker ends."""
+    tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the worker ends.
+    ``threads``: the pool for functions that are no coroutines (None: one that all workers of the process share)."""
 
     def __init__(
         self,
@@ -74,13 +79,14 @@ class Worker:
         labels: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
         grace: float = GRACE,
+        threads: ThreadPool | None = None,
     ) -> None:
         if not 1 <= slots <= MAX_SLOTS:
             raise CallerError("bad_request", f"a worker has 1 to {MAX_SLOTS} slots", slots=slots)
         self.name = name
         self.slots = slots
         self.session = secrets.token_hex(8)
-        self.functions: dict[str, Callable[[WorkerTask], Any]] = {}
+        self.runs: dict[str, Run] = {}
         self.is_draining = False
         self.places = asyncio.Semaphore(slots)
         self._fleet = fleet
@@ -89,6 +95,8 @@ class Worker:
             "labels": dict(labels or {}), "versions": {**({} if name is None else {"name": name}), **(versions or {})},
         }  # fmt: skip
         self._grace = grace
+        self._threads = threads
+        self._lane: Lane | None = None
         self._attempts: dict[str, Attempt] = {}
         self._stopped: deque[str] = deque(maxlen=LISTED)
         self._ending = asyncio.Event()
@@ -102,14 +110,25 @@ class Worker:
 
     # ---- use
 
-    def task(self, task_class: str) -> Callable[[Function], Function]:
-        """Decorates the function that does the tasks of a class."""
+    def task(
+        self, task_class: str, *, run: Way = "auto", kill_after: float = KILL_AFTER
+    ) -> Callable[[Function], Function]:
+        """Decorates the function that does the tasks of a class.
+
+        ``run``: ``coroutine``, ``thread`` or ``process`` (auto: a coroutine if it is one, else a thread).
+        ``kill_after``: seconds that a function in a process has to stop by itself.
+        """
 
         def register(function: Function) -> Function:
-            self.functions[task_class] = function
+            self.runs[task_class] = run_of(function, run, self._own_lane, kill_after)
             return function
 
         return register
+
+    def _own_lane(self) -> Lane:
+        if self._lane is None:
+            self._lane = (self._threads or shared_pool()).lane()
+        return self._lane
 
     def stop(self) -> None:
         """Take nothing new, finish or hand back what runs, and end `run`. May be called from a signal handler of the
@@ -134,7 +153,7 @@ class Worker:
     async def run(self, *, signals: bool = True) -> None:
         """Work until `stop`, or with ``signals`` until SIGTERM or SIGINT. Raises what makes working impossible, such as
         credentials that do not allow it."""
-        if not self.functions:
+        if not self.runs:
             raise CallerError("bad_request", "a worker needs at least one function: @worker.task(...)")
         scheduler = self._fleet.scheduler
         self._caller = Caller(
@@ -153,6 +172,14 @@ class Worker:
             for what, hear in hearing:
                 scheduler.notices.ignore(what, hear)
             await self._caller.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        for run in self.runs.values():
+            await run.close()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.close()
 
     async def _work(self) -> None:
         beating = asyncio.get_running_loop().create_task(self._beat())
@@ -213,7 +240,7 @@ class Worker:
     async def _register(self) -> None:
         """Until it is answered; and stop what is void."""
         self._registered.clear()
-        fields = {**self._offer, "classes": sorted(self.functions), "running": self.running[:LISTED]}
+        fields = {**self._offer, "classes": sorted(self.runs), "running": self.running[:LISTED]}
         reply: dict[str, Any] = {}
         while not reply:
             try:
@@ -256,7 +283,7 @@ class Worker:
         token = notice["token"]
         if notice["session"] != self.session or token in self._attempts:
             return
-        if notice["task_class"] in self.functions:
+        if notice["task_class"] in self.runs:
             self._attempts[token] = Attempt(self, notice)
 
     def go_on(self, begun: dict[str, Any], gate: str) -> None:

@@ -1,8 +1,8 @@
 """One attempt in a worker: ask to start, run the function, tell the end until it is heard.
 
 The attempt is over, for the scheduler, when one of these was answered: finish, fail, or release. Until then it is
-listed in the heartbeats, and its slot is taken on both sides. A function in a thread cannot be cancelled; it is waited
-for.
+listed in the heartbeats, and its slot is taken on both sides. A function that cannot be stopped at once is waited for
+(`bursar.client.worker_run`).
 
 The answer to an end may bring the next attempt, begun: then there is nothing to ask, unless the answer took so long
 that the lease may have been lost meanwhile; then a sign of life tells whether it still counts.
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.scheduler_values import pack_value
-from bursar.client.worker_task import TaskRefused, WorkerTask
+from bursar.client.worker_run import Run
+from bursar.client.worker_task import TaskRefused, WorkerTask, in_words
 from bursar.errors import BursarError, CallerError
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ log = logging.getLogger("bursar.client")
 
 TELL_FOR: Final = 3_600_000.0
 """Milliseconds for which an end is told again and again; a void attempt ends that before."""
-
-MAX_ERROR: Final = 500
-"""Characters of an exception that the submitter gets to see."""
 
 LATE: Final = 1_000.0
 """Milliseconds after which an answer that brings an attempt may be too old to go by."""
@@ -48,15 +44,18 @@ class Attempt:
         self._gate = gate
         self.token: str = notice["token"]
         self.lease_ms: int = notice["lease_ms"]
-        self.work = WorkerTask(notice, self._progress)
+        self.work = WorkerTask(notice, self._progress, self._progress_soon)
         self._stopping = False
         self._running: asyncio.Task[Any] | None = None
-        self._process = asyncio.get_running_loop().create_task(self._run())
+        self._said: tuple[float | None, str | None] | None = None
+        self._saying: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._process = self._loop.create_task(self._run())
 
     def stop(self) -> None:
         """The attempt is void: cancel what runs, tell nothing but that the slot is free."""
         if not self.work.is_void:
-            self.work.is_void = True
+            self.work.stop(is_void=True)
             self._process.cancel()
 
     def hand_back(self) -> None:
@@ -81,6 +80,8 @@ class Attempt:
         except BursarError as error:
             log.warning("attempt_not_told", extra={"code": error.code})
         finally:
+            if self._saying is not None:
+                self._saying.cancel()
             if release:
                 await self._release()
             self.worker.is_over(self)
@@ -90,9 +91,8 @@ class Attempt:
         await self.worker.registered()
         if not await self._may_run():
             return True
-        function = self.worker.functions[self.work.task_class]
         try:
-            verb, fields = await self._outcome(function)
+            verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
         finally:
             await self._until_stopped()
         await self._end(verb, fields)
@@ -110,9 +110,9 @@ class Attempt:
             return False
         return True
 
-    async def _outcome(self, function: Callable[[WorkerTask], Any]) -> tuple[str, dict[str, Any]]:
+    async def _outcome(self, run: Run) -> tuple[str, dict[str, Any]]:
         """Run the function; what has to be told."""
-        self._running = asyncio.ensure_future(_call(function, self.work))
+        self._running = asyncio.ensure_future(run(self.work))
         try:
             result = await asyncio.shield(self._running)
         except asyncio.CancelledError:
@@ -120,9 +120,9 @@ class Attempt:
                 raise
             return "fail", {"error": "the task cancelled itself", "retryable": True}
         except TaskRefused as error:
-            return "fail", {"error": _in_words(error), "retryable": False}
+            return "fail", {"error": in_words(error), "retryable": False}
         except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
-            return "fail", {"error": _in_words(error), "retryable": True}
+            return "fail", {"error": in_words(error), "retryable": True}
         try:
             return "finish", {"result": pack_value(result)}
         except CallerError as error:
@@ -173,37 +173,17 @@ class Attempt:
         except SchedulerUnavailable:
             log.info("progress_not_told", extra={"task": self.work.id})
 
+    def _progress_soon(self, part: float | None, note: str | None) -> None:
+        """From any thread; what has not been told yet is replaced."""
+        self._said = (part, note)
+        with contextlib.suppress(RuntimeError):  # the worker has ended, and its loop with it
+            self._loop.call_soon_threadsafe(self._say_soon)
 
-class TaskExited(Exception):
-    """The function called `sys.exit`: that ends the task and not the worker with all that it runs."""
+    def _say_soon(self) -> None:
+        if (self._saying is None or self._saying.done()) and not self._process.done():
+            self._saying = self._loop.create_task(self._say())
 
-
-async def _call(function: Callable[[WorkerTask], Any], work: WorkerTask) -> Any:
-    """A coroutine function here, any other in a thread."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        with _exits_are_failures():
-            return await function(work)
-    thread = asyncio.ensure_future(asyncio.to_thread(_in_thread, function, work))
-    while not thread.done():
-        try:
-            await asyncio.wait([thread])
-        except asyncio.CancelledError:
-            work.is_void = True  # the thread cannot be cancelled, but it can look
-    return thread.result()
-
-
-def _in_thread(function: Callable[[WorkerTask], Any], work: WorkerTask) -> Any:
-    with _exits_are_failures():
-        return function(work)
-
-
-@contextlib.contextmanager
-def _exits_are_failures() -> Iterator[None]:
-    try:
-        yield
-    except SystemExit as error:
-        raise TaskExited(f"with status {error.code!r}") from error
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:MAX_ERROR]
+    async def _say(self) -> None:
+        while (said := self._said) is not None:
+            self._said = None
+            await self._progress(*said)
