@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,9 +113,15 @@ class Away:
             self._background.spawn(self._until_back())
 
     def forget(self) -> None:
-        """This process is a copy of the one whose slices these are."""
+        """This process is a copy of the one whose slices these are. Permits that it was copied with end here as ever,
+        and do not wait for the copy of a lock that a thread held which is not here."""
         self._is_closing = True
+        for lease in self._leases.values():
+            lease.book.lock = self._lock(lease.book)
         self._leases.clear()
+
+    def _lock(self, book: Book) -> AbstractContextManager[Any]:
+        return RLock() if self._threads else book.lock
 
     async def close(self, timeout: float = 5.0) -> None:
         self._is_closing = True
@@ -164,7 +171,7 @@ class Away:
         if type(lease) is not kind:
             book = IslandBook(budget) if kind is IslandLease else Book(budget)
             book.freezes = self._freezes
-            book.lock = RLock() if self._threads else book.lock
+            book.lock = self._lock(book)
             lease = self._leases[budget] = kind(book, self._clock_ns)
         return lease
 
