@@ -126,6 +126,7 @@ async def test_a_process_ends_with_its_worker() -> None:
         running = asyncio.ensure_future(run(work))
         pid = await said(work)
         (child,) = run._busy
+        assert child._process.stdin is not None
         child._process.stdin.close()
         with pytest.raises(ProcessDied, match="ended with status 1"):
             await running
