@@ -71,6 +71,24 @@ async def test_a_permit_that_nobody_ends_holds_its_place_and_the_lease_for_its_t
     assert (places(there), holder(limiter).is_held) == (0, False)
 
 
+@history(*budgets(ttl_ms=5_000))
+async def test_a_permit_that_nobody_ends_is_over_when_the_budget_says_so(
+    there: DecidedLimiter, limiter: Limiter
+) -> None:
+    """Not when its holder would have given it up, however long the lease goes on."""
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(12))
+    await until(lambda: calls.local > 50)
+    permit: object = await limiter.reserve("b", input_tokens=20).__aenter__()
+    assert isinstance(permit, LocalPermit)
+    book = limiter.held("b").book
+    await asyncio.sleep(4)
+    assert book.timed_out == 0
+    await asyncio.sleep(2.5)
+    assert (book.timed_out, book.opened()[CONCURRENT] < 10) == (1, True)
+    await going
+
+
 @pytest.mark.parametrize("seconds", [0.7, 3, 300])
 def test_places_come_back_however_long_the_limiter_was_away(seconds: float) -> None:
     """Also when that is longer than any call: its clock stood still meanwhile, so nothing has timed out there."""

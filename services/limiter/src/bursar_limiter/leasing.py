@@ -85,7 +85,7 @@ def decide_lease(state: State, command: Command, now: int, fence: Fence) -> Outc
         events.LENT, now, key, path.leaf.name, command.principal, ttl, times, limited, held, grant.add, grant.rates,
         demand, path.also, body.period,
     )  # fmt: skip
-    return Accept([event], _leased(key, path, now, limited, held, grant))
+    return Accept([event], _leased(key, path, now, ttl, limited, held, grant))
 
 
 def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -103,7 +103,7 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
     else:
         grant, times = _allot(state, path, now, record, after, want, demand), _times(now, length, record.ttl)
     event = _reported(record, body, now, times, spent, after, grant, demand)
-    reply = _leased(record.key, path, now, record.limited, record.held, grant)
+    reply = _leased(record.key, path, now, record.ttl, record.limited, record.held, grant)
     return Accept([event], reply | {"over": over})
 
 
@@ -290,7 +290,7 @@ def _times(now: int, length: int, ttl: int) -> list[int]:
     return [until, ends_at, until + drift_ms(length) + ttl]
 
 
-def _leased(key: str, path: Path, now: int, limited: int, held: int, grant: Grant) -> dict[str, Any]:
+def _leased(key: str, path: Path, now: int, ttl: int, limited: int, held: int, grant: Grant) -> dict[str, Any]:
     length = path.leaf.lease_ms
     return {
         "ok": True,
@@ -299,6 +299,7 @@ def _leased(key: str, path: Path, now: int, limited: int, held: int, grant: Gran
         "length_ms": length,
         "renew_in_ms": length // 2,
         "good_for_ms": path.good_for,
+        "ttl_ms": ttl,
         "limited": limited,
         "held": held,
         "rates": grant.rates,

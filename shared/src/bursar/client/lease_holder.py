@@ -143,6 +143,7 @@ class Holder:
         self._is_over, self._idle = False, 0
         with self.lease.book.lock:
             self.lease.book.restart(self.lease, reply.body["limited"], reply.body["held"])
+            self.lease.book.ttl = min(self.ttl_ms, int(reply.body["ttl_ms"])) * MS
             self._take_in(reply)
 
     async def _keep(self) -> None:

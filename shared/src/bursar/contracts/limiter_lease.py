@@ -59,10 +59,11 @@ class Lease(Request):
 
 class Advance(Message):
     """What a lease brings: `Leased`, `Renewed`. It is good for ``length_ms`` from the moment at which the request was
-    sent; ``renew_in_ms`` is when to renew it. ``limited`` and ``held``: bit d for dimension d, whether an object limits
-    it, and whether it counts until calls end. ``rates`` and ``bursts``: the pace to keep, for a holder that wants to be
-    even; no objects' leases together have rates above its own. ``excess``: what to give up of the hand as soon as it is
-    free."""
+    sent; ``renew_in_ms`` is when to renew it; ``ttl_ms``: after so long a call that has not ended counts as used in
+    full (the budget may allow less than was asked for). ``limited`` and ``held``: bit d for dimension d, whether an
+    object limits it, and whether it counts until calls end. ``rates`` and ``bursts``: the pace to keep, for a holder
+    that wants to be even; no objects' leases together have rates above its own. ``excess``: what to give up of the hand
+    as soon as it is free."""
 
     ok: Literal[True] = True
     lease: ReservationId
@@ -70,6 +71,7 @@ class Advance(Message):
     length_ms: int
     renew_in_ms: int
     good_for_ms: int
+    ttl_ms: int
     limited: int
     held: int
     rates: Amounts7
