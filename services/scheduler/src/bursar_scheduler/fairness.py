@@ -1,0 +1,231 @@
+"""How much each team, agent and program has had: the ledger that the order of waiting tasks is made from.
+
+Service is slot time in milliseconds times the rate of the worker. What runs is counted while it runs: from its
+assignment on with the expected run time, and once it takes longer with the time that it has really taken. At its end
+the true amount replaces that. So nobody gains by starting much at once, and nobody pays for a bad estimate for long.
+
+* Teams, and agents within a team, share by *weight*: virtual time = service / weight, the lowest goes first (start-time
+  fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996). Who was idle goes on at the virtual time of whoever was served
+  last, so that idleness saves nothing up and costs nothing.
+* Programs of one agent go by *attained service* (Autellix, arXiv 2502.13965): the sum over their calls (``plas``), or
+  the longest path of calls that waited for each other (``atlas``). In both the service falls into levels whose width
+  doubles, and within a level first come, first served.
+* A *quota* gives a team or an agent slots of its own. What it does not use it lends, up to ``lend`` of them; beyond its
+  own it borrows, up to ``borrow`` more, as long as the rest can still be given to those whose it is.
+
+A function of the scheduler's events alone: integers, no clock, and equal histories give equal ledgers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from bursar_scheduler.accounts import FREE, Account, Group, Quota, Run, Who
+
+QUANTUM_MS: Final = 2_000
+"""Service within the first level of a program; each further level is twice as wide as the one before."""
+
+STARVED_RATIO: Final = 8
+STARVED_MS: Final = 5_000
+"""A program whose calls have waited for eight times their service, and this call for 5 s, goes to the first level."""
+
+MAX_IDLE: Final = 20_000
+"""Accounts of agents and of programs without tasks that are kept, each."""
+
+
+class Ledger:
+    """All accounts. ``rule``: ``plas`` or ``atlas``."""
+
+    def __init__(self, rule: str = "plas") -> None:
+        self.rule = rule
+        self.runs: dict[str, Run] = {}
+        self.quotas: dict[tuple[str, str], Quota] = {}
+        self.top = Group()
+        self.teams: dict[str, Account] = {}
+        self.groups: dict[str, Group] = {}
+        self.agents: dict[tuple[str, str], Account] = {}
+        self.programs: dict[tuple[str, str], Account] = {}
+
+    # ---- accounts
+
+    def team(self, who: Who) -> Account:
+        account = self.teams.get(who.team)
+        if account is None:
+            account = self.teams[who.team] = Account(self.top, self.quotas.get((who.team, ""), FREE))
+            self.groups[who.team] = Group()
+            self.groups[who.team].capacity = account.quota.slots or self.top.capacity
+        return account
+
+    def agent(self, who: Who) -> Account:
+        account = self.agents.get(who[:2])
+        if account is None:
+            self.team(who)
+            account = self.agents[who[:2]] = Account(self.groups[who.team], self.quotas.get(who[:2], FREE))
+        return account
+
+    def program(self, who: Who) -> Account:
+        account = self.programs.get(who[1:])
+        if account is None:
+            account = self.programs[who[1:]] = Account()
+        return account
+
+    def _of(self, who: Who) -> tuple[Account, Account, Account]:
+        return self.team(who), self.agent(who), self.program(who)
+
+    # ---- what happens
+
+    def admit(self, who: Who) -> int:
+        """A task of theirs is there from now on. Returns the longest path of calls of its program so far, which is the
+        new call's own path unless the caller knows its parents."""
+        for account in self._of(who):
+            if not account.live:
+                account.catch_up()
+            account.live += 1
+        return self.programs[who[1:]].critical
+
+    def retire(self, who: Who) -> None:
+        """A task of theirs is gone; it must not run any more."""
+        for account in self._of(who):
+            account.live -= 1
+        self._forget(self.programs)
+        self._forget(self.agents)
+
+    def begin(self, who: Who, token: str, now: int, charge: int, rate: int = 1, path: int = 0, waited: int = 0) -> None:
+        """An attempt has been assigned. ``charge``: its expected service; ``waited``: how long it has waited, in ms."""
+        run = Run(who, now, max(1, charge), rate, path)
+        self.runs[token] = run
+        for account in self._of(who):
+            if account.group is not None:
+                account.group.virtual = max(account.group.virtual, account.virtual(now))
+            account.add(run, 1)
+        program = self.programs[who[1:]]
+        program.waited += waited
+        heappush(program.paths, (now - path, token))
+
+    def end(self, token: str, now: int) -> int:
+        """Its slot is free again; the service that it is charged in the end. Unknown tokens are nothing."""
+        run = self.runs.pop(token, None)
+        if run is None:
+            return 0
+        service = max(1, run.rate * (now - run.since))
+        accounts = self._of(run.who)
+        for account in accounts:
+            account.add(run, -1)
+            account.settled += service
+        program = accounts[2]
+        program.critical = max(program.critical, run.path + max(1, now - run.since))
+        self._drop_paths(program)
+        for account in accounts:
+            account.tell()
+            if account.group is not None:
+                account.group.wake()
+        return service
+
+    def _drop_paths(self, program: Account) -> None:
+        """The earliest of the paths is one that still runs."""
+        while program.paths and program.paths[0][1] not in self.runs:
+            heappop(program.paths)
+
+    # ---- rules
+
+    def set_quota(self, team: str, agent: str, quota: Quota) -> None:
+        """Give a team (agent "") or an agent other rules; from now on, with what runs counted."""
+        self.quotas[team, agent] = quota
+        who = Who(team, agent, "")
+        account = self.agent(who) if agent else self.team(who)
+        account.set_quota(quota)
+        self.set_capacity(self.top.capacity)
+
+    def set_capacity(self, slots: int) -> None:
+        """Slots of all workers together."""
+        self.top.capacity = slots
+        for name, group in self.groups.items():
+            group.capacity = self.teams[name].quota.slots or slots
+        for account in [*self.teams.values(), *self.agents.values()]:
+            account.tell()
+        for group in (self.top, *self.groups.values()):
+            group.wake()
+
+    def held(self, who: Who) -> bool:
+        """Whether a quota keeps their tasks from free slots."""
+        return not (self.team(who).has_right() and self.agent(who).has_right())
+
+    # ---- programs
+
+    def attained(self, who: Who, now: int) -> int:
+        """What the program has had, as the rule counts it."""
+        program = self.program(who)
+        if self.rule == "plas":
+            return program.service(now)
+        self._drop_paths(program)
+        return (
+            max(program.critical, self.runs[program.paths[0][1]].rate * now - program.paths[0][0])
+            if program.paths
+            else program.critical
+        )
+
+    def level(self, who: Who, now: int) -> int:
+        """0 for programs that have had little, and one more each time that the service doubles."""
+        return level_of(self.attained(who, now))
+
+    def starves_at(self, who: Who, since: int, now: int) -> int:
+        """When a call that waits since then has starved: waiting is so many times the service of its program."""
+        program = self.program(who)
+        return since + max(STARVED_MS, STARVED_RATIO * self.attained(who, now) - program.waited)
+
+    # ---- keeping
+
+    def _forget(self, accounts: dict[tuple[str, str], Account]) -> None:
+        """Bound the idle ones: the older half goes. (An idle agent's virtual time is nearly that of its group.)"""
+        if len(accounts) < 2 * MAX_IDLE:
+            return
+        idle = [name for name, account in accounts.items() if not (account.live or account.running or account.changed)]
+        for name in idle[: len(idle) // 2]:
+            account = accounts.pop(name)
+            if account.group is not None:
+                account.group.reserved -= account.unlent
+
+    def dump(self) -> Any:
+        return {
+            "quotas": [[*name, *quota] for name, quota in self.quotas.items()],
+            "capacity": self.top.capacity,
+            "groups": [[name, group.virtual] for name, group in self._groups()],
+            "teams": [[name, account.live, account.settled] for name, account in self.teams.items()],
+            "agents": [[*name, account.live, account.settled] for name, account in self.agents.items()],
+            "programs": [
+                [*name, account.live, account.settled, account.waited, account.critical]
+                for name, account in self.programs.items()
+            ],
+            "runs": [[token, *run.who, *run[1:]] for token, run in self.runs.items()],
+        }
+
+    def _groups(self) -> Iterator[tuple[str, Group]]:
+        yield "", self.top
+        yield from ((f"team {name}", group) for name, group in self.groups.items())
+
+    @classmethod
+    def load(cls, value: Any, rule: str = "plas") -> Ledger:
+        ledger = cls(rule)
+        for team, agent, *quota in value["quotas"]:
+            ledger.quotas[team, agent] = Quota(*quota)
+        for team, live, settled in value["teams"]:
+            account = ledger.team(Who(team, "", ""))
+            account.live, account.settled = live, settled
+        for team, agent, live, settled in value["agents"]:
+            account = ledger.agent(Who(team, agent, ""))
+            account.live, account.settled = live, settled
+        for agent, program, live, settled, waited, critical in value["programs"]:
+            account = ledger.program(Who("", agent, program))
+            account.live, account.settled, account.waited, account.critical = live, settled, waited, critical
+        for token, team, agent, program, since, charge, rate, path in value["runs"]:
+            ledger.begin(Who(team, agent, program), token, since, charge, rate, path)
+        for (_, group), (_, virtual) in zip(ledger._groups(), value["groups"], strict=True):
+            group.virtual = virtual
+        ledger.set_capacity(value["capacity"])
+        return ledger
+
+
+def level_of(service: int) -> int:
+    return (service // QUANTUM_MS).bit_length()
