@@ -55,7 +55,8 @@ VERBS: dict[str, type[Any]] = {
 
 
 class Manager:
-    """``deaf``: hears nothing; ``lose_answers``: decides, and says nothing; ``tells``: whether notices arrive."""
+    """``deaf``: hears nothing; ``lose_answers``: decides, and says nothing; ``tells``: whether notices arrive;
+    ``says``: what every answer is instead."""
 
     def __init__(self, bus: FakeBus, *hosts: str) -> None:
         self.desk = Desk(*(hosts or ("h1=1x16GiB",)))
@@ -63,6 +64,7 @@ class Manager:
         self.deaf = False
         self.lose_answers = False
         self.tells = True
+        self.says: dict[str, Any] | None = None
         self.silent: tuple[str, ...] = ()
         self.heard: list[tuple[str, Any]] = []
         self._answered: dict[str, Outcome] = {}
@@ -131,6 +133,8 @@ class Manager:
             body = {"v": 1, **outcome.reply, "fence": f"{outcome.reply.get('lease') or self.fence()[:-17]}.{MAC}"}
             if outcome.reply.get("expires_at_ms") is None:
                 body["fence"] = self.fence()
+        if self.says is not None:
+            body = {**self.says, "fence": self.fence()}
         self.bus.answer(Message(reply, "", msgpack.packb(body)))
 
     def fence(self) -> str:

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from bursar.client.errors import BadReply
 from bursar.client.gpu import Gpu
+from bursar.client.gpu_errors import LeaseLost
 from bursar.client.gpu_kv import KvEngine
-from bursar.contracts.gpu_kv import KvJoin, KvPages
+from bursar.contracts.gpu_kv import KvJoin, KvPages, KvReply, KvStatus
 from bursar.errors import CallerError, ServiceError
 from bursar.kernel.decider import Accept, Refuse
-from tests.client.gpu_manager import fleet_and_manager
+from tests.client.gpu_manager import Manager, fleet_and_manager
 from tests.client.virtual import run
-from tests.gpu_manager.desk import Desk
+from tests.gpu_manager.desk import MAC, Desk
 
 MIB = 1 << 20
 
@@ -22,7 +24,7 @@ MIB = 1 << 20
 async def pool(gpu: Gpu) -> str:
     """100 pages."""
     lease = await gpu.lease(6400 * MIB, purpose="kv_cache", ttl=60.0)
-    assert await gpu.kv.open(lease, page=64 * MIB) == 100
+    assert await gpu.kv.open(lease, page=64 * MIB, engines=["other"]) == 100
     return lease.id
 
 
@@ -52,6 +54,13 @@ def test_an_engine_takes_pages_and_is_asked_for_what_it_was_lent() -> None:
             assert (await gpu.kv.status(lease)).free == 60
 
     run(main())
+
+
+async def there_status(there: Manager, lease: str) -> KvReply:
+    """As the manager sees it, whatever the network does."""
+    outcome = there.desk.ask(KvStatus(lease=lease), "ops")
+    assert isinstance(outcome, Refuse)
+    return KvReply.model_validate({**outcome.reply, "fence": f"1.1.1.{MAC}"})
 
 
 class KvOther:
@@ -86,16 +95,71 @@ def test_an_engine_stays_while_it_is_there_and_knows_when_it_is_not() -> None:
             await asyncio.sleep(30.0)
             [row] = (await gpu.kv.status(lease)).engines
             assert (row.pages, row.blocks, engine.lost.is_set()) == (5, 10, False)
-            there.deaf = True
+            engine.check()
+            there.deaf, cut = True, there.now
+            assert await asyncio.wait_for(engine.lost.wait(), 10) == "out_of_reach"
+            assert 3_500 < there.now - cut < 6_000
+            with pytest.raises(LeaseLost):
+                engine.check()
+            with pytest.raises(LeaseLost):
+                await engine.tell(10)
+            [row] = (await there_status(there, lease)).engines
+            assert row.pages == 5
             await asyncio.sleep(10.0)
             there.deaf = False
-            await asyncio.wait_for(engine.lost.wait(), 10)
             again = await gpu.kv.join(lease, promised=20, limit=90, per_page=10)
             assert isinstance(again, KvEngine)
             with pytest.raises(ServiceError) as error:
                 await gpu.kv.join(await pool(gpu), promised=101, limit=101, per_page=10)
             assert error.value.code == "no_pages"
             gpu.kv.hear({"what": "kv_wanted"})
+
+    run(main())
+
+
+def test_pages_are_lost_here_before_they_are_lent_to_others() -> None:
+    """By the engine's own clock, though it is cut off while it waits for an answer, or its answer comes too late; and
+    with the lease, when its holder is gone."""
+
+    async def main() -> None:
+        async with fleet_and_manager(patience=60.0) as (gpu, there, _):
+            there.desk.configure(cache_use_ms=6_000)
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=0, limit=90, per_page=10)
+            assert (await engine.tell(0, take=90)).taken
+            other = KvOther(there.desk, lease)
+            other.join(0, 90)
+            there.deaf = True
+            waiting = asyncio.create_task(engine.tell(300))
+            lent_at = None
+            while lent_at is None:
+                await asyncio.sleep(0.05)
+                assert other.ask(KvPages(id="o-0", lease=lease, blocks=0))["ok"]
+                if other.takes(20):
+                    lent_at = there.now
+                    assert engine.lost
+            there.deaf = False
+            with pytest.raises(CallerError):
+                await waiting
+            assert not engine.held
+
+    run(main())
+
+
+def test_an_answer_that_cannot_be_read_has_its_own_error() -> None:
+    """Whatever another version says: nothing but `BadReply`, and no engine."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, there, _):
+            lease = await gpu.lease(6400 * MIB, purpose="kv_cache", ttl=60.0)
+            for body in ({}, {"ok": True}, {"ok": False}, {"ok": True, "pages": "many"}, {"ok": None, "lendable": 1}):
+                there.says = body
+                with pytest.raises(BadReply):
+                    await gpu.kv.open(lease, page=64 * MIB)
+                with pytest.raises(BadReply):
+                    await gpu.kv.join(lease.id, promised=0, limit=1, per_page=1)
+            there.says = None
+            assert await gpu.kv.open(lease, page=64 * MIB) == 100
 
     run(main())
 

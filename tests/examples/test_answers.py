@@ -199,7 +199,7 @@ async def pages(talker: Talker, sequence: Iterator[int]) -> None:
 
     held = await talker.until("a pool", lease, lambda answer: bool(answer["ok"]))
     pool = {"lease": held["lease"]}
-    await talker.ask("gpu-manager", "kv-open", **pool, fence=held["fence"], page=GiB // 8)
+    await talker.ask("gpu-manager", "kv-open", **pool, fence=held["fence"], page=GiB // 8, engines=["agent-1"])
     async with Talker(talker.installation) as other:
         await other.ask("gpu-manager", "kv-join", **pool, promised=0, limit=8, per_page=4)
         await other.ask("gpu-manager", "kv-pages", **pool, blocks=0, take=8)

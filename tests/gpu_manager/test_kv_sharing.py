@@ -17,10 +17,11 @@ FENCE = f"1.1.1.{MAC}"
 
 
 class PoolDesk(Desk):
-    """One card, a lease of 100 pages of 64 MiB that ``ann`` has opened."""
+    """One card, a lease of 100 pages of 64 MiB that ``ann`` has opened for ``engines``."""
 
     def __init__(self, *engines: str) -> None:
         super().__init__("h1=24GiB")
+        engines = engines or ("a", "b", "c", "d", "dead")
         self.pool = self.granted(6400 * MIB, "ann", purpose="kv_cache", ttl_ms=60_000)["lease"]
         assert isinstance(self.open(engines=engines), Accept)
 
@@ -29,8 +30,11 @@ class PoolDesk(Desk):
         fields = {"lease": lease, "fence": f"{lease}.{MAC}", "page": 64 * MIB, **more}
         return self.ask(wire.KvOpen.model_validate({"id": self.new_id(), **fields}), who)
 
-    def join(self, who: str, promised: int, limit: int, per_page: int = 10, holding: int | None = None) -> Outcome:
-        fields = {"promised": promised, "limit": limit, "per_page": per_page, "holding": holding}
+    def join(self, who: str, promised: int, limit: int, per_page: int = 10, **holding: Any) -> Outcome:
+        """``holding`` with a ``fence``; that of the last answer before a loss if it is not given."""
+        fields = {"promised": promised, "limit": limit, "per_page": per_page, **holding}
+        if "holding" in holding:
+            fields.setdefault("fence", f"{self.incarnation - 1}.1.{self.number}.{MAC}")
         return self.ask(wire.KvJoin.model_validate({"id": self.new_id(), "lease": self.pool, **fields}), who)
 
     def pages(self, who: str, blocks: int = 0, **more: Any) -> wire.KvHeld:
@@ -121,9 +125,14 @@ def test_waste_is_what_is_held_and_not_used() -> None:
 
 
 def test_an_engine_that_says_nothing_any_more_has_left() -> None:
-    """Its pages are free again; a take-over gives everybody his whole time."""
+    """Its pages are free again; a take-over gives everybody his whole time, which is that of when the pool was
+    opened."""
     desk = PoolDesk()
     desk.configure(cache_use_ms=10_000)
+    desk.release(desk.pool, "ann")
+    desk.pool = desk.granted(6400 * MIB, "ann", purpose="kv_cache", ttl_ms=60_000)["lease"]
+    desk.open(engines=("a", "dead"))
+    desk.configure(cache_use_ms=100)
     desk.join("a", 40, 40)
     desk.join("dead", 60, 60)
     desk.pages("dead", take=60)
@@ -133,7 +142,9 @@ def test_an_engine_that_says_nothing_any_more_has_left() -> None:
     desk.live(9_000)
     desk.pages("a", blocks=1)
     assert [row.engine for row in desk.look().engines] == ["a", "dead"]
-    desk.live(2_000)
+    desk.live(1_000)
+    assert [row.engine for row in desk.look().engines] == ["a", "dead"]
+    desk.live(1_000)
     assert [row.engine for row in desk.look().engines] == ["a"]
     assert desk.look().free == 60
     assert code(desk.tell("dead")) == "conflict"
@@ -141,8 +152,75 @@ def test_an_engine_that_says_nothing_any_more_has_left() -> None:
     desk.check()
 
 
+def test_a_pool_that_names_nobody_is_its_holders() -> None:
+    """Who happens to know the lease has nothing to do with it."""
+    desk = PoolDesk()
+    desk.release(desk.pool, "ann")
+    desk.pool = desk.granted(6400 * MIB, "ann", purpose="kv_cache", ttl_ms=60_000)["lease"]
+    assert isinstance(desk.open(), Accept)
+    assert code(desk.join("a", 1, 1)) == "not_yours"
+    assert code(desk.tell("a", take=1)) == "not_yours"
+    assert isinstance(desk.join("ann", 1, 1), Accept)
+    desk.check()
+
+
+def test_nobody_is_asked_any_more_for_what_is_not_wanted_any_more() -> None:
+    """Ten seconds after it was wanted last; a take-over counts as having wanted it."""
+    desk = PoolDesk()
+    desk.join("a", 20, 100)
+    desk.join("b", 30, 80)
+    desk.pages("a", take=60)
+    assert desk.pages("b", take=60).asked == 20
+    for _ in range(3):
+        desk.live(6_000)
+        assert desk.pages("a").wanted == 20
+        desk.pages("b", take=60)
+    desk.take_over()
+    desk.live(9_500)
+    assert desk.pages("a").wanted == 20
+    desk.live(1_000)
+    assert desk.pages("a").wanted == 0
+    assert desk.wanted() == [("a", 20)]
+    desk.live(30_000)
+    desk.pages("b", take=60)
+    assert desk.wanted() == [("a", 20)]
+    desk.check()
+
+
+def test_an_engine_has_pages_no_longer_than_the_lease_has_its_holder() -> None:
+    """Nor longer than a lease may live at all, whatever the setting; past its end nothing more is lent."""
+    desk = PoolDesk()
+    desk.configure(cache_use_ms=600_000)
+    desk.release(desk.pool, "ann")
+    desk.pool = desk.granted(6400 * MIB, "ann", purpose="kv_cache", ttl_ms=8_000)["lease"]
+    desk.open(engines=("a",))
+    assert keep_of(desk.join("a", 40, 40)) == 8_000
+    desk.live(5_000)
+    assert desk.pages("a").keep_ms == 3_000
+    desk.renew(desk.pool, "ann", ttl_ms=60_000)
+    assert desk.pages("a").keep_ms == 60_000
+    desk.live(20_000)
+    assert desk.pages("a").keep_ms == 40_000
+    desk.live(39_900)
+    desk.configure(margin_ms=10_000)
+    desk.advance(200)
+    assert code(desk.tell("a", take=1)) == "lease_ended"
+    desk.check()
+
+
+def test_a_loss_is_over_when_engines_that_nobody_hears_must_have_stopped() -> None:
+    """Also where the longest time to live was made shorter after the pool was opened."""
+    desk = PoolDesk()
+    desk.join("a", 0, 100)
+    desk.pages("a", take=60)
+    desk.configure(max_ttl_ms=5_000)
+    desk.lose_log()
+    assert desk.state.recovering_until == desk.now + 60_000 + 500
+    desk.check()
+
+
 def test_a_pool_is_opened_by_its_holder_and_ends_with_its_lease() -> None:
-    """Only a lease for kv_cache on one device can be one; only who is named may join."""
+    """Only a lease for kv_cache on one device can be one; only the holder and who is named may join."""
     desk = PoolDesk("a")
     assert code(desk.open("bob")) == "not_yours"
     assert isinstance(desk.open(engines=("a",)), Refuse)
@@ -151,6 +229,7 @@ def test_a_pool_is_opened_by_its_holder_and_ends_with_its_lease() -> None:
     assert code(desk.join("b", 1, 1)) == "not_yours"
     assert code(desk.join("a", 2, 1)) == "bad_request"
     assert isinstance(desk.join("a", 1, 1), Accept)
+    assert isinstance(desk.join("ann", 1, 1), Accept)
     assert code(desk.join("a", 1, 2)) == "conflict"
     other = desk.granted(GIB, "ann")["lease"]
     assert code(desk.open(lease=other)) == "conflict"
@@ -199,7 +278,8 @@ def test_pages_are_never_there_twice() -> None:
 
 
 def test_after_a_loss_engines_join_again_with_what_they_hold_and_nobody_else_does() -> None:
-    """A page that another has said first is not given twice; what was lost of a pool's changes is put right."""
+    """A page that another has said first is not given twice; what was lost of a pool's changes is put right. Who shows
+    no fence of then has nothing."""
     desk = PoolDesk()
     desk.join("a", 20, 100)
     desk.join("b", 10, 100)
@@ -209,6 +289,9 @@ def test_after_a_loss_engines_join_again_with_what_they_hold_and_nobody_else_doe
     assert code_of(desk.join("c", 1, 1)) == "recovering"
     assert not desk.pages("b", take=1).taken
     assert desk.wanted() == []
+    for fence in (None, f"2.1.{desk.number}.{MAC}", f"{desk.pool}.{MAC}", f"1.1.1.{MAC}"):
+        assert code(desk.join("b", 10, 100, holding=45, fence=fence)) == "bad_fence"
+        assert code(desk.join("c", 0, 100, holding=45, fence=fence)) == "bad_fence"
     assert held(desk.join("b", 10, 100, holding=45)) == 40
     assert held(desk.join("a", 20, 100, holding=55)) == 55
     assert held(desk.join("b", 10, 100, holding=45)) == 45
@@ -216,6 +299,7 @@ def test_after_a_loss_engines_join_again_with_what_they_hold_and_nobody_else_doe
     desk.live(30_000)
     desk.renew(desk.pool, "ann", ttl_ms=60_000)
     desk.live(31_000)
+    assert code(desk.join("d", 0, 1, holding=1, fence=None)) == "bad_fence"
     assert held(desk.join("d", 0, 1)) == 0
     desk.check()
 
@@ -226,5 +310,13 @@ def code_of(outcome: Outcome) -> str:
 
 
 def held(outcome: Outcome) -> int:
+    return told(outcome).pages
+
+
+def keep_of(outcome: Outcome) -> int:
+    return told(outcome).keep_ms
+
+
+def told(outcome: Outcome) -> wire.KvHeld:
     assert isinstance(outcome, Accept | Refuse)
-    return wire.KvHeld.model_validate({**outcome.reply, "fence": FENCE}).pages
+    return wire.KvHeld.model_validate({**outcome.reply, "fence": FENCE})

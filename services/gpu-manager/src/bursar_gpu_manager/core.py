@@ -61,7 +61,7 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 6
+    version = 7
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

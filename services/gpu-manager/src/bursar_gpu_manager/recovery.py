@@ -3,7 +3,8 @@
 Leases may have been lost, and renewals of known ones. But nobody may believe in a lease for longer than the longest
 time to live after he asked, which was before now. So:
 
-- Nothing is granted until the longest time to live and the margin have passed (`recovering`).
+- Nothing is granted until the longest time to live and the margin have passed (`recovering`), nor while an engine may
+  go on with pages of a pool that it said something of before.
 - Known leases count until then at least, since a renewal of theirs may be among what was lost.
 - Whoever holds a lease that was lost declares it again, with the fence that it was given; it is adopted and counts.
 
@@ -26,7 +27,8 @@ from bursar_gpu_manager.state import State
 
 def recover(state: State, now: int) -> list[Event]:
     """The event that makes the state safe after a loss."""
-    return [(events.LOST, now, safe_at(state, now))]
+    kept = max((pool.keep_ms for pool in state.pools.values()), default=0)
+    return [(events.LOST, now, max(safe_at(state, now), now + kept + state.settings.margin_ms))]
 
 
 def safe_at(state: State, since: int) -> int:

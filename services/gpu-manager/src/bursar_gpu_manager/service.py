@@ -42,7 +42,7 @@ SPEC = ServiceSpec(
         "cache-gone": Verb(cache.CacheGone),
         "cache-where": Verb(cache.CacheWhere, query=True),
         "kv-open": Verb(kv.KvOpen, genuine=("fence",)),
-        "kv-join": Verb(kv.KvJoin),
+        "kv-join": Verb(kv.KvJoin, genuine=("fence",)),
         "kv-pages": Verb(kv.KvPages),
         "kv-leave": Verb(kv.KvLeave),
         "kv-status": Verb(kv.KvStatus, query=True),

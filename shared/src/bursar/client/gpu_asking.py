@@ -21,6 +21,13 @@ async def request(gpu: Gpu, verb: str, /, **fields: Any) -> dict[str, Any]:
     return (await gpu.caller.ask(verb, fields, _deadline(gpu))).body
 
 
+async def ask(gpu: Gpu, verb: str, kind: type[M], /, **fields: Any) -> tuple[M, float]:
+    """The same, read; and when it was sent (local ms). Raises a `BursarError`."""
+    await gpu.start()
+    reply = await gpu.caller.ask(verb, fields, _deadline(gpu))
+    return read(kind, reply.body), reply.sent
+
+
 async def query(gpu: Gpu, verb: str, kind: type[M], /, **fields: Any) -> M:
     """The answer to a question that changes nothing. Raises a `BursarError`."""
     await gpu.start()

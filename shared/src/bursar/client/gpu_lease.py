@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from bursar.client.caller import FenceKey
 from bursar.client.gpu_errors import LeaseLost
@@ -46,8 +46,18 @@ class Ask(NamedTuple):
     wait: float
 
 
+class Lapsing(Protocol):
+    """What is held until a deadline: ``left`` seconds; ``ended``: it was given back."""
+
+    ended: bool
+
+    @property
+    def left(self) -> float: ...
+
+
 class Lost:
-    """Whether a lease is lost: true or false as itself, to be awaited by `wait`, with the ``reason``.
+    """Whether a lease, or the pages of an engine, are lost: true or false as itself, to be awaited by `wait`, with the
+    ``reason``.
 
     Reasons: ``device_lost``, ``dropped`` (by an operator), ``out_of_reach`` (it could not be renewed in time), or the
     manager's word for it, such as ``expired`` or ``crowded_out``.
@@ -55,7 +65,7 @@ class Lost:
 
     __slots__ = ("_event", "_lease", "_reason")
 
-    def __init__(self, lease: GpuLease) -> None:
+    def __init__(self, lease: Lapsing) -> None:
         self._lease = lease
         self._event = asyncio.Event()
         self._reason = ""

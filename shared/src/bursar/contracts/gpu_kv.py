@@ -22,7 +22,7 @@ Blocks = Annotated[int, Field(ge=0, le=2**40)]
 
 
 class KvOpen(Request):
-    """The lease is a pool from now on. ``page``: bytes of a page; ``engines``: who may join; empty: anybody."""
+    """The lease is a pool from now on. ``page``: bytes of a page; ``engines``: who may join beside its holder."""
 
     lease: LeaseId
     fence: Fence
@@ -42,13 +42,15 @@ class KvOpened(Message):
 class KvJoin(Request):
     """An engine joins a pool: ``promised`` pages it can always have, ``limit`` at most. ``per_page``: its blocks in a
     page. ``holding``: pages that it has already, when the manager has lost data; it is given as many of them as are not
-    others'. Until the manager is safe again nobody joins who has none."""
+    others'. ``fence``: of the last answer that it had of this pool before that, which proves that it was there; without
+    it nobody has any (``bad_fence``). Until the manager is safe again nobody else joins."""
 
     lease: LeaseId
     promised: Pages
     limit: Pages
     per_page: Annotated[int, Field(ge=1, le=2**31)]
     holding: Pages | None = None
+    fence: Fence | None = None
 
 
 class KvPage(Message):
@@ -63,8 +65,7 @@ class KvPage(Message):
 
 class KvPages(Request):
     """What an engine has: it uses ``blocks`` now, gives so many pages back, wants so many more. ``held``: its pages, at
-    best those with fewest blocks, so that it can be told which to empty. An engine that says nothing for as long as
-    ``keep_ms`` has left."""
+    best those with fewest blocks, so that it can be told which to empty."""
 
     lease: LeaseId
     blocks: Blocks
@@ -75,9 +76,13 @@ class KvPages(Request):
 
 class KvHeld(Message):
     """``taken``: whether it got the pages that it wanted (all or none); others are asked for ``asked`` pages instead,
-    so it should ask again. ``wanted``: pages that others want back from this engine, and ``empty``: which of ``held``
-    to empty for that, for the fewest blocks lost. ``lendable``: pages that it may take now. ``waste``: part of what it
-    holds that it does not use; ``packed``: the fewest pages that hold its blocks."""
+    so it should ask again, within ten seconds, or they are asked no more. ``wanted``: pages that others want back from
+    this engine, and ``empty``: which of ``held`` to empty for that, for the fewest blocks lost. ``lendable``: pages
+    that it may take now. ``waste``: part of what it holds that it does not use; ``packed``: the fewest pages that hold
+    its blocks.
+
+    The pages are the engine's for ``keep_ms`` after it *sent* what this answers, by its own clock: not longer than the
+    lease is its holder's. Who has said nothing more by then must not use them: they are lent to others."""
 
     ok: Literal[True] = True
     lease: LeaseId
