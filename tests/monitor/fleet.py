@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bursar.contracts.base import Message, Request
-from bursar.contracts.monitor import CpuSample, DiskSample, GpuSample, HostSample, MemorySample, NetworkSample, Rule
+from bursar.contracts.monitor import CpuSample, DiskSample, GpuSample, HostSample, MemorySample, NetworkSample
 from bursar.contracts.monitor_picture import InstanceRow, Status, StatusReply
+from bursar.contracts.monitor_policy import Policy, Rule
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Refuse, Reject
 from bursar_monitor.core import MonitorDecider
 from bursar_monitor.observing import Polled, Swept
@@ -41,7 +42,7 @@ class Desk:
         self.journal: list[Event] = []
         self.told: list[dict[str, Any]] = []
         if rules:
-            self.observe(LoadRules(rules=rules), "ops")
+            self.observe(LoadRules(policy=Policy(rules=rules)), "ops")
 
     # ---- decisions
 

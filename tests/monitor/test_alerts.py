@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import AlertChanged, Forget, GpuSample, Rule, SetRules, Silence
+from bursar.contracts.monitor import AlertChanged, Forget, GpuSample, SetRules, Silence
 from bursar.contracts.monitor_picture import BudgetRow, CircuitRow, DeviceRow, QueueRow
+from bursar.contracts.monitor_policy import Rule
 from bursar.kernel.decider import Refuse
 from bursar_monitor import alerting
 from bursar_monitor.observing import MAX_HOSTS

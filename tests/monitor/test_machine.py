@@ -12,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bursar.contracts.monitor import Acknowledge, Forget, Rule, SetRules, Silence, Unsilence
+from bursar.contracts.monitor import Acknowledge, Forget, SetRules, Silence, Unsilence
 from bursar.contracts.monitor_picture import CircuitRow
+from bursar.contracts.monitor_policy import Rule
 from tests.monitor.fleet import BUSY, GONE, OPEN, OWNERLESS, SILENT, Desk, instance
 
 pytestmark = pytest.mark.property

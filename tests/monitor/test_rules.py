@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from bursar_monitor.rules import BadRules, rules_of
+from bursar.contracts.monitor_policy import Grouping, Inhibition, Policy, Signal
+from bursar_monitor.rules import BadRules, policy_of
 from bursar_monitor.service import start
 from bursar_monitor.settings import DEFAULT_RULES, MonitorSettings, read_rules
 from tests.monitor.fleet import Desk
@@ -15,9 +16,11 @@ from tests.monitor.fleet import Desk
 
 def test_the_rules_that_come_with_the_monitor_are_good() -> None:
     """They look at every signal there is."""
-    rules = read_rules(DEFAULT_RULES)
-    assert len({rule.signal for rule in rules}) == 11
-    assert all(rule.clears_below <= rule.at_least for rule in rules)
+    policy = read_rules(DEFAULT_RULES)
+    looked_at = {rule.signal for rule in policy.rules} | {slo.signal for slo in policy.slos}
+    assert looked_at == set(get_args(Signal))
+    assert [slo.objective_ppm for slo in policy.slos] == [950_000] * 6 + [999_000]
+    assert policy.grouping == Grouping(wait_ms=5_000, interval_ms=300_000, repeat_ms=14_400_000)
 
 
 def test_units_are_those_that_people_write() -> None:
@@ -27,11 +30,28 @@ def test_units_are_those_that_people_write() -> None:
         "b": {"signal": "cpu_permille", "at_least": "92.5%", "clear_below": "90%", "severity": "info"},
         "c": {"signal": "queue_growth", "at_least": "40", "subjects": "reactive*"},
     }
-    a, b, c = rules_of({"rules": table}, "f")
+    a, b, c = policy_of({"rules": table}, "f").rules
     assert (a.at_least, a.hold_ms, a.clear_ms, a.clears_below) == (1_500, 120_000, 250, 1_500)
     assert (b.at_least, b.clears_below, b.severity) == (925, 900, "info")
     assert (c.at_least, c.subjects) == (40, "reactive*")
-    assert rules_of({}, "f") == ()
+    assert policy_of({}, "f") == Policy()
+
+
+def test_objectives_inhibitions_and_grouping_stand_in_the_same_file() -> None:
+    """Bands in the unit of the signal, objectives as percentages, burn rates as multiples, times as times."""
+    policy = policy_of(
+        {
+            "rules": {"fast": {"signal": "burn_1h", "at_least": "14.4x"}},
+            "slos": {"up": {"signal": "owner_missing", "high": 0, "objective": "99.95%", "each": True}},
+            "inhibitions": [{"source": "fast", "target": "*", "equal": "any"}],
+            "grouping": {"wait": "1s", "repeat": "1d"},
+        },
+        "f",
+    )
+    assert policy.rules[0].at_least == 14_400
+    assert (policy.slos[0].objective_ppm, policy.slos[0].high, policy.slos[0].each) == (999_500, 0, True)
+    assert policy.inhibitions == (Inhibition(source="fast", target="*", equal="any"),)
+    assert policy.grouping == Grouping(wait_ms=1_000, repeat_ms=86_400_000)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +66,22 @@ def test_units_are_those_that_people_write() -> None:
         ({"rules": {"a": {"signal": "host_silence_ms", "at_least": True}}}, "must be a time"),
         ({"rules": {"a": {"signal": "nonsense", "at_least": 1}}}, "signal:"),
         ({"rules": {"A b": {"signal": "gpu_lost", "at_least": 1}}}, "name:"),
-        ({"rules": {"a": {"signal": "gpu_lost", "at_least": 1, "clear_below": 2}}}, "clear_below is above"),
+        ({"rules": {"a": {"signal": "gpu_lost", "at_least": 1, "clear_below": 2}}}, "would clear above"),
         ({"rules": {"a": {"signal": "gpu_lost", "at_least": 1, "hold": "soon"}}}, "hold = 'soon' must be a time"),
+        ({"slos": {"a": {"signal": "gpu_lost", "objective": "99%"}}}, "has no bound"),
+        ({"slos": {"a": {"signal": "gpu_lost", "objective": "100%", "high": 0}}}, "objective_ppm"),
+        ({"slos": {"a": {"signal": "gpu_lost", "objective": "9%", "high": 0, "low": 1}}}, "upside down"),
+        ({"slos": {"a": {"signal": "burn_1h", "objective": "9%", "high": "2"}}}, "must be a rate"),
+        ({"inhibitions": {}}, "[[inhibitions]]"),
+        ({"inhibitions": [{"source": "a", "target": "a"}]}, "inhibit itself"),
+        ({"inhibitions": [{"source": "a", "target": "b", "equal": "x"}]}, "[[inhibitions]] number 1: equal"),
+        ({"grouping": {"wait": "long"}}, "[grouping]: wait = 'long' must be a time"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(document: dict[str, Any], says: str) -> None:
     """File, table, key, and what would be right."""
     with pytest.raises(BadRules) as caught:
-        rules_of(document, "rules.toml")
+        policy_of(document, "rules.toml")
     assert says in str(caught.value)
     assert str(caught.value).startswith("rules.toml")
 

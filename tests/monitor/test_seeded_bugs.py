@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from bursar.contracts.monitor import Silence
+from bursar.contracts.monitor import SetRules, Silence
+from bursar.contracts.monitor_policy import Slo
 from bursar.kernel import bugs
 from bursar_monitor.bugs import NAMES
+from bursar_monitor.burn import MINUTE, Series, burn_milli
 from tests.monitor.fleet import BUSY, SILENT, Desk, sample
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.simulator import Violation
@@ -76,6 +78,23 @@ def who_was_told_is_told_the_end() -> None:
     desk.samples(5, cpu=950)
     desk.samples(6, cpu=10)
     assert [state for state, _, _ in desk.stories()] == ["firing", "resolved"]
+
+
+def an_idle_host_is_good_while_nobody_waits() -> None:
+    """A fleet without work burns no error budget."""
+    desk = Desk()
+    slo = Slo(name="cpu", signal="cpu_permille", low=700, objective_ppm=950_000)
+    desk.must(SetRules(id=desk.id(), rules=(), slos=(slo,)))
+    desk.samples(3, cpu=10)
+    assert list(desk.state.fresh.values()) == [[3, 0]]
+
+
+def a_burn_alert_ends_soon_after_its_cause() -> None:
+    """The short window is good five minutes later, and the long one is not."""
+    series = Series()
+    for minute in range(60):
+        series.add(minute * MINUTE, int(minute > 50), int(minute <= 50))
+    assert burn_milli(series, "burn_1h", 60 * MINUTE, 999_000, 1) == 0
 
 
 def is_caught(bug: str, check: Callable[[], None]) -> bool:
@@ -147,6 +166,16 @@ def test_seeded_bug_monitor_stale_shown_as_fresh_is_caught() -> None:
 def test_seeded_bug_monitor_end_not_told_is_caught() -> None:
     """An end must be told to whom the beginning was told."""
     assert is_caught("monitor_end_not_told", who_was_told_is_told_the_end)
+
+
+def test_seeded_bug_monitor_idle_is_bad_is_caught() -> None:
+    """Below the band must count only while somebody waits."""
+    assert is_caught("monitor_idle_is_bad", an_idle_host_is_good_while_nobody_waits)
+
+
+def test_seeded_bug_monitor_long_window_only_is_caught() -> None:
+    """A burn rate must be that of both windows."""
+    assert is_caught("monitor_long_window_only", a_burn_alert_ends_soon_after_its_cause)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bursar.contracts.monitor import Rule
+from bursar.contracts.monitor_policy import Rule
 from bursar_monitor.track import FORGET_MS, GAP_MS, Track
 
 RULE = Rule(name="r", signal="cpu_permille", at_least=90, clear_below=80, hold_ms=2_000, clear_ms=3_000)

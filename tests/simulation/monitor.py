@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar.contracts.monitor import Acknowledge, CpuSample, HostSample, Rule, Silence, Unsilence
+from bursar.contracts.monitor import Acknowledge, CpuSample, HostSample, Silence, Unsilence
 from bursar.contracts.monitor_picture import Status
+from bursar.contracts.monitor_policy import Policy, Rule
 from bursar.kernel.decider import Broadcast, Command, Decider, Fence, Notice
 from bursar.kernel.desk import Request
 from bursar_monitor import events
@@ -60,7 +61,7 @@ class MonitorWorkload:
         return MonitorDecider()
 
     def start(self) -> list[Any]:
-        return [LoadRules(rules=tuple(RULES.values()))]
+        return [LoadRules(policy=Policy(rules=tuple(RULES.values())))]
 
     # ---- hosts and their probes
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bursar.contracts.monitor import ALERT_KIND
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Refuse
-from bursar_monitor import events, observing
+from bursar_monitor import events, objectives, observing
 from bursar_monitor.bugs import END_NOT_TOLD, SILENCE_IGNORED, seeded
 from bursar_monitor.lifecycle import CLEARED, FORGOTTEN, RULE_REMOVED
 from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN, TELL_AGAIN, TOLD, UNTOLD, Alert, Key, State
@@ -65,6 +65,9 @@ def due(state: State, now: int) -> Command | None:
     for name, silence in state.silences.items():
         if silence.until <= now:
             return _own(EndSilence(name))
+    if now >= state.count_at:
+        state.count_at = now + objectives.COUNT_MS
+        return _own(objectives.Count())
     if state.news:
         kind, name = next(iter(state.news))
         del state.news[kind, name]
@@ -88,7 +91,7 @@ def _own(body: Any) -> Command:
 def wake_at(state: State) -> int:
     if state.look or state.news or state.tell:
         return state.at
-    return min([state.tick_at, *(silence.until for silence in state.silences.values())])
+    return min([state.tick_at, state.count_at, *(silence.until for silence in state.silences.values())])
 
 
 def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outcome:

@@ -13,6 +13,8 @@ HOLD_IGNORED: Final = "monitor_hold_ignored"
 SILENCE_IGNORED: Final = "monitor_silence_ignored"
 STALE_SHOWN_AS_FRESH: Final = "monitor_stale_shown_as_fresh"
 END_NOT_TOLD: Final = "monitor_end_not_told"
+IDLE_IS_BAD: Final = "monitor_idle_is_bad"
+LONG_WINDOW_ONLY: Final = "monitor_long_window_only"
 
 NAMES: Final = (
     SAMPLE_COUNTED_TWICE,
@@ -22,6 +24,8 @@ NAMES: Final = (
     SILENCE_IGNORED,
     STALE_SHOWN_AS_FRESH,
     END_NOT_TOLD,
+    IDLE_IS_BAD,
+    LONG_WINDOW_ONLY,
 )
 
 declare(*NAMES)
@@ -30,6 +34,8 @@ __all__ = [
     "END_NOT_TOLD",
     "FLAPPING_ALERT",
     "HOLD_IGNORED",
+    "IDLE_IS_BAD",
+    "LONG_WINDOW_ONLY",
     "NAMES",
     "REPLAY_REVIVES_HOST",
     "SAMPLE_COUNTED_TWICE",

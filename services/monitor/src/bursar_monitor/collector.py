@@ -22,6 +22,10 @@ from bursar.kernel.roles import Role
 from bursar_monitor.health import Health
 from bursar_monitor.metrics import Exposition
 from bursar_monitor.observing import Polled, Swept
+from bursar_monitor.page import Page
+from bursar_monitor.page_asking import Asker
+from bursar_monitor.page_door import Door, token_of
+from bursar_monitor.page_feed import Feed
 from bursar_monitor.settings import MonitorSettings
 from bursar_monitor.web import serve_http
 
@@ -42,11 +46,12 @@ class Collector:
         self._watch = FleetWatch(host.service.bus)
         self.health = Health(self._clock.monotonic_ms())
         self.exposition = Exposition(self.health, self._clock)
+        self.feed = Feed(self._clock)
 
     async def run(self) -> None:
         """Until cancelled."""
         host = self._settings.metrics_host
-        server = serve_http(host, self._settings.metrics_port, self.exposition)
+        server = serve_http(host, self._settings.metrics_port, self.exposition, self._page)
         where = "off" if server is None else f"http://{host}:{server.server_port}/metrics"
         self._host.service.metadata["metrics"] = where
         try:
@@ -57,9 +62,23 @@ class Collector:
                 for service in SOURCES:
                     group.create_task(self._poll_for_ever(service))
         finally:
+            self.feed.close()
             if server is not None:
                 server.shutdown()
                 server.server_close()
+
+    def _page(self, port: int) -> Page | None:
+        """The page for a port; None when there is no token that somebody could know."""
+        try:
+            token = token_of(self._settings.keys_dir, self._settings.page_token)
+        except OSError as error:
+            log.warning("page_off", extra={"error": type(error).__name__})
+            return None
+        if not token:
+            log.info("page_off")
+            return None
+        service = self._host.service
+        return Page(service.id, Door(token, port), self.feed, Asker(asyncio.get_running_loop(), service.bus, self._clock))
 
     async def _start_watch(self) -> None:
         while True:
@@ -81,13 +100,25 @@ class Collector:
             if self._is_owner:
                 instances = await self._watch.sweep(min(0.3, self._settings.sweep_ms / 2000))
                 if instances is not None:
-                    self._observe(Swept(instances, draw=self._settings.metrics_port > 0))
+                    draw = self._settings.metrics_port > 0
+                    self._observe(Swept(instances, draw, await self._round_trip()))
             await asyncio.sleep(self._settings.sweep_ms * 0.7 / 1000)
+
+    async def _round_trip(self) -> int | None:
+        """To the server and back, ms; None without a connection."""
+        asked = self._clock.monotonic_ms()
+        try:
+            await self._host.service.bus.flush()
+        except BusError:
+            return None
+        return self._clock.monotonic_ms() - asked
 
     async def _poll_for_ever(self, service: str) -> None:
         while True:
             if self._is_owner and self._host.service.bus.is_connected:
-                self._observe(Polled(service, await self._watch.rows(service)))
+                asked = self._clock.monotonic_ms()
+                rows = await self._watch.rows(service)
+                self._observe(Polled(service, rows, self._clock.monotonic_ms() - asked))
             await asyncio.sleep(self._settings.poll_ms / 1000)
 
     async def _look_at_self(self) -> None:
@@ -95,5 +126,7 @@ class Collector:
         while True:
             replica, bus = self._host.runner.replica, self._host.service.bus
             self.health.note(self._clock.monotonic_ms(), str(replica.role), bus.is_connected, replica.head.sequence)
-            self.exposition.show(replica.folded.state.drawn if self._is_owner else None)
+            drawn = replica.folded.state.drawn if self._is_owner else None
+            self.exposition.show(drawn)
+            self.feed.show(drawn)
             await asyncio.sleep(LOOK_SECONDS)

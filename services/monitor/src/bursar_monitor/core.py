@@ -24,7 +24,7 @@ from typing import Any
 from bursar.contracts import monitor as wire
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_monitor import alerting, events, evolve, observing, operating, picture
+from bursar_monitor import alerting, events, evolve, objectives, observing, operating, picture
 from bursar_monitor.state import State, dump, load
 
 
@@ -32,7 +32,7 @@ class MonitorDecider:
     """The `bursar.kernel.decider.Decider` of the monitor."""
 
     name = "monitor"
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -44,6 +44,8 @@ class MonitorDecider:
             alerting.EndSilence: alerting.decide_end_silence,
             alerting.Expect: alerting.decide_expect,
             alerting.Drop: alerting.decide_drop,
+            objectives.Count: objectives.decide_count,
+            wire.Took: observing.decide_took,
             wire.Silence: operating.decide_silence,
             wire.Unsilence: operating.decide_unsilence,
             wire.Acknowledge: operating.decide_acknowledge,

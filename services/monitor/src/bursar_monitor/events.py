@@ -10,7 +10,8 @@
 | ``u`` | silence, why | a silence is over: "expired" or "lifted" |
 | ``n`` | kind, name | a host, service or instance is known, and expected from now on |
 | ``d`` | kind, name | no longer expected |
-| ``c`` | digest of the file or "", list of rules as maps | the set of rules replaced |
+| ``c`` | digest of the file or "", `Policy` as a map | rules, objectives, inhibitions, grouping replaced |
+| ``b`` | list of (objective, subject or "", good, bad) | readings of objectives since the last of these |
 | ``x`` | | acknowledged entries were lost: all that fires is told again |
 """
 
@@ -28,6 +29,7 @@ KNOWN = "n"
 DROPPED = "d"
 RULES = "c"
 LOST = "x"
+COUNTED = "b"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -69,9 +71,15 @@ def _dropped(kind: str, name: str) -> str:
     return f"{kind} {name} is no longer expected"
 
 
-def _rules(source: str, rules: list[dict[str, Any]]) -> str:
+def _rules(source: str, policy: dict[str, Any]) -> str:
     origin = f" from file {source}" if source else ""
-    return f"rules replaced{origin}: {', '.join(rule['name'] for rule in rules) or 'none'}"
+    names = [item["name"] for item in (*policy["rules"], *policy["slos"])]
+    return f"rules replaced{origin}: {', '.join(names) or 'none'}"
+
+
+def _counted(counted: list[tuple[str, str, int, int]]) -> str:
+    parts = (f"{slo}{subject and ' of '}{subject} {good}/{good + bad}" for slo, subject, good, bad in counted)
+    return f"good readings: {', '.join(parts)}"
 
 
 def _lost() -> str:
@@ -89,4 +97,5 @@ _WORDS: dict[str, Any] = {
     DROPPED: _dropped,
     RULES: _rules,
     LOST: _lost,
+    COUNTED: _counted,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bursar.contracts.monitor import Rule
+from bursar.contracts.monitor_policy import Policy
 from bursar.kernel.decider import Event
 from bursar_monitor import events
+from bursar_monitor.burn import Series
 from bursar_monitor.state import TELL_AGAIN, TOLD, Alert, Ended, Silence, State
 
 
@@ -56,9 +57,12 @@ def _dropped(state: State, now: int, kind: str, name: str) -> None:
         state.instances.pop((service, instance), None)
 
 
-def _rules(state: State, now: int, source: str, rules: list[dict[str, Any]]) -> None:
+def _rules(state: State, now: int, source: str, policy: dict[str, Any]) -> None:
     state.source = source or state.source
-    state.set_rules([Rule.model_validate(rule) for rule in rules])
+    state.set_policy(Policy.model_validate(policy, strict=False))
+    kept = {(slo.name, slo.each) for slo in state.policy.slos}
+    state.series = {key: series for key, series in state.series.items() if (key[0], key[1] != "") in kept}
+    state.fresh = {key: counts for key, counts in state.fresh.items() if (key[0], key[1] != "") in kept}
     state.tracks.clear()
     for key in state.firing:
         if key[0] not in state.rules:
@@ -73,6 +77,14 @@ def _lost(state: State, now: int) -> None:
     state.tell = True
 
 
+def _counted(state: State, now: int, counted: list[tuple[str, str, int, int]]) -> None:
+    for slo, subject, good, bad in counted:
+        series = state.series.get((slo, subject))
+        if series is None:
+            series = state.series[slo, subject] = Series()
+        series.add(now, good, bad)
+
+
 APPLY: dict[str, Callable[..., None]] = {
     events.FIRED: _fired,
     events.RESOLVED: _resolved,
@@ -84,6 +96,7 @@ APPLY: dict[str, Callable[..., None]] = {
     events.DROPPED: _dropped,
     events.RULES: _rules,
     events.LOST: _lost,
+    events.COUNTED: _counted,
 }
 
 

@@ -70,6 +70,17 @@ GAUGES: Final[tuple[Gauge, ...]] = (
         ("utilization_ratio", "Share of time in which a kernel ran", "busy_permille", 0.001),
         ("temperature_celsius", "Temperature", "temperature_c"),
     ),
+    *(
+        Gauge("slos", f"bursar_slo_{name}", text, field, ("slo", "subject"), scale)
+        for name, text, field, scale in (
+            ("objective_ratio", "Share of readings that is to be good", "objective_ppm", 1e-6),
+            ("error_budget_left_ratio", "What is left of the error budget of 30 days", "left_permille", 0.001),
+            ("burn_rate_1h", "Burn rate of the last hour and 5 minutes, the smaller one", "burn_1h", 0.001),
+            ("burn_rate_6h", "Burn rate of the last 6 hours and 30 minutes, the smaller one", "burn_6h", 0.001),
+            ("burn_rate_1d", "Burn rate of the last day and 2 hours, the smaller one", "burn_1d", 0.001),
+            ("burn_rate_3d", "Burn rate of the last 3 days and 6 hours, the smaller one", "burn_3d", 0.001),
+        )
+    ),
     *_all(
         "budgets", "bursar_budget", ("budget", "dimension"),
         ("limit", "Limit, in the dimension's unit per window", "limit"),

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import FLEET, HostSample
+from bursar.contracts.monitor import FLEET, HostSample, Took
 from bursar.contracts.monitor_picture import InstanceRow
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_monitor import signals
+from bursar_monitor.objectives import BURN_MS, burns, judge
 from bursar_monitor.picture import draw
 from bursar_monitor.samples import HostView
 from bursar_monitor.state import MAX_KNOWN, MAX_TRACKS, Key, Page, State, matches
@@ -31,17 +32,20 @@ NOTHING = Refuse({})
 
 
 class Swept(NamedTuple):
-    """The instances that answered a question to all. ``draw``: somebody wants to look at the whole picture."""
+    """The instances that answered a question to all. ``draw``: somebody wants to look at the whole picture.
+    ``rtt_ms``: a round trip to the NATS server."""
 
     instances: Sequence[InstanceRow]
     draw: bool = False
+    rtt_ms: int | None = None
 
 
 class Polled(NamedTuple):
-    """A service's own status as rows by section; None when it did not answer."""
+    """A service's own status as rows by section, None when it did not answer; ``took_ms``: within which time."""
 
     service: str
     rows: Mapping[str, Sequence[Message]] | None
+    took_ms: int | None = None
 
 
 def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -66,6 +70,8 @@ def decide_swept(state: State, command: Command, now: int, fence: Fence) -> Outc
             expect(state, "service", row.service)
             expect(state, "instance", f"{row.service}/{row.instance}")
     see(state, _presence(state, now), now)
+    if command.body.rtt_ms is not None:
+        see(state, [("nats_rtt_ms", "nats", command.body.rtt_ms)], now)
     if command.body.draw:
         draw(state, now)
     return NOTHING
@@ -88,6 +94,8 @@ def _presence(state: State, now: int) -> Iterable[signals.Reading]:
 def decide_polled(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Polled = command.body
     before = state.pages.get(body.service)
+    if body.took_ms is not None:
+        see(state, [("coordination_ms", body.service, body.took_ms)], now)
     if body.rows is None:
         state.pages[body.service] = Page(before.at if before else None, False, before.rows if before else {})
         return NOTHING
@@ -99,6 +107,12 @@ def decide_polled(state: State, command: Command, now: int, fence: Fence) -> Out
     return NOTHING
 
 
+def decide_took(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    body: Took = command.body
+    see(state, ((f"{body.what}_ms", command.principal, ms) for ms in body.ms), now)
+    return NOTHING
+
+
 def expect(state: State, kind: str, name: str) -> None:
     """Note something that is heard; it is missed from now on (once that is in the journal)."""
     key = (kind, name)
@@ -107,8 +121,9 @@ def expect(state: State, kind: str, name: str) -> None:
 
 
 def see(state: State, readings: Iterable[signals.Reading], now: int) -> None:
-    """Give the readings to the rules that look at their signals."""
+    """Give the readings to the objectives and the rules that look at their signals."""
     for signal, subject, value in readings:
+        judge(state, signal, subject, value, now)
         for rule in state.by_signal.get(signal, ()):
             if not matches(rule.subjects, subject):
                 continue
@@ -126,6 +141,9 @@ def see(state: State, readings: Iterable[signals.Reading], now: int) -> None:
 def tick(state: State, now: int) -> list[Key]:
     """Once a second: silence is a reading too. What has been silent for so long that it is no longer expected."""
     state.tick_at = now + TICK_MS
+    if now >= state.burn_at:
+        state.burn_at = now + BURN_MS
+        see(state, burns(state, now), now)
     gone = _silences(state, now)
     for key in state.firing:
         track = state.tracks.get(key)

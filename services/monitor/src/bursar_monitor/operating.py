@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import Acknowledge, Forget, Rule, SetRules, Silence, Unsilence
+from bursar.contracts.monitor import Acknowledge, Forget, SetRules, Silence, Unsilence
+from bursar.contracts.monitor_policy import Policy, Rule, Slo
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_monitor import events
 from bursar_monitor.alerting import changed
@@ -17,10 +17,10 @@ from bursar_monitor.state import Silence as Kept
 
 
 class LoadRules(Message):
-    """Internal, at the start: the rules of the file, unless this content of it was loaded before (so that a restart
-    does not undo what an operator has set since)."""
+    """Internal, at the start: what the file of rules says, unless this content of it was loaded before (so that a
+    restart does not undo what an operator has set since)."""
 
-    rules: tuple[Rule, ...]
+    policy: Policy
 
 
 def decide_silence(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -72,34 +72,60 @@ def _is_about(subject: str, body: Forget) -> bool:
 
 def decide_set_rules(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: SetRules = command.body
-    return _replace(state, body.rules, "", now)
+    given = {name: value for name in ("slos", "inhibitions", "grouping") if (value := getattr(body, name)) is not None}
+    return _replace(state, state.policy.model_copy(update={"rules": body.rules, **given}), "", now)
 
 
 def decide_load_rules(state: State, command: Command, now: int, fence: Fence) -> Outcome:
-    rules = command.body.rules
-    source = digest(rules)
+    policy: Policy = command.body.policy
+    source = digest(policy)
     if source == state.source:
         return Refuse({"ok": True, "added": [], "changed": [], "removed": []})
-    return _replace(state, rules, source, now)
+    return _replace(state, policy, source, now)
 
 
-def _replace(state: State, rules: Sequence[Rule], source: str, now: int) -> Outcome:
-    wanted = {rule.name: rule for rule in rules}
-    if len(wanted) < len(rules):
-        return Reject("bad_request", "Two rules have the same name.", {})
-    for rule in rules:
-        if rule.clears_below > rule.at_least:
-            return Reject("bad_request", f"Rule {rule.name} would clear above its limit.", {"rule": rule.name})
+def _replace(state: State, policy: Policy, source: str, now: int) -> Outcome:
+    fault = fault_of(policy)
+    if fault is not None:
+        return Reject("bad_request", fault[1], {"name": fault[0]})
+    wanted, before = _named(policy), _named(state.policy)
     reply = {
         "ok": True,
-        "added": [name for name in wanted if name not in state.rules],
-        "changed": [name for name, rule in wanted.items() if name in state.rules and state.rules[name] != rule],
-        "removed": [name for name in state.rules if name not in wanted],
+        "added": [name for name in wanted if name not in before],
+        "changed": [name for name, item in wanted.items() if name in before and before[name] != item],
+        "removed": [name for name in before if name not in wanted],
     }
-    return Accept([(events.RULES, now, source, [rule.model_dump(mode="json") for rule in rules])], reply)
+    return Accept([(events.RULES, now, source, policy.model_dump(mode="json"))], reply)
 
 
-def digest(rules: Sequence[Rule]) -> str:
+def _named(policy: Policy) -> dict[str, Rule | Slo]:
+    """Rules and objectives by name."""
+    return {**{rule.name: rule for rule in policy.rules}, **{slo.name: slo for slo in policy.slos}}
+
+
+def fault_of(policy: Policy) -> tuple[str, str] | None:
+    """The name of what cannot be, and why; None when everything can."""
+    items: list[Rule | Slo] = [*policy.rules, *policy.slos]
+    seen: set[str] = set()
+    for item in items:
+        if item.name in seen:
+            return item.name, f"Two rules or objectives have the name {item.name}."
+        seen.add(item.name)
+    for rule in policy.rules:
+        if rule.clears_below > rule.at_least:
+            return rule.name, f"Rule {rule.name} would clear above its limit."
+    for slo in policy.slos:
+        if slo.low is None and slo.high is None:
+            return slo.name, f"Objective {slo.name} has no bound."
+        if slo.low is not None and slo.high is not None and slo.low > slo.high:
+            return slo.name, f"The band of objective {slo.name} is upside down."
+    for one in policy.inhibitions:
+        if one.source == one.target:
+            return one.source, f"Rule {one.source} would inhibit itself."
+    return None
+
+
+def digest(policy: Policy) -> str:
     """Names the content of a file of rules."""
-    text = json.dumps([rule.model_dump(mode="json") for rule in rules], sort_keys=True)
+    text = json.dumps(policy.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

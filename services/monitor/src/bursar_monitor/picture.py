@@ -14,6 +14,7 @@ from bursar.contracts.monitor import FLEET
 from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
+from bursar_monitor.burn import MONTH, WINDOWS, burn_milli, left_permille
 from bursar_monitor.samples import HostView
 from bursar_monitor.state import Drawn, Page, State
 from bursar_monitor.words import sentence
@@ -111,6 +112,28 @@ def _silences(state: State, now: int) -> Iterator[Row]:
             "left_ms": max(0, silence.until - now),
             "by": silence.by,
             "reason": silence.reason,
+        }
+
+
+def _slos(state: State, now: int) -> Iterator[Row]:
+    for (name, subject), series in state.series.items():
+        slo = state.policy.slo(name)
+        if slo is None:
+            continue
+        good, bad = series.within(now, MONTH)
+        burn = {at: burn_milli(series, at, now, slo.objective_ppm, slo.at_least_readings) for at in WINDOWS}
+        yield {
+            "v": 1,
+            "slo": name,
+            "subject": subject,
+            "signal": slo.signal,
+            "objective_ppm": slo.objective_ppm,
+            "low": slo.low,
+            "high": slo.high,
+            "good": good,
+            "bad": bad,
+            "left_permille": left_permille(series, now, slo.objective_ppm),
+            **burn,
         }
 
 
@@ -245,6 +268,7 @@ def _rules(state: State, now: int) -> Iterator[Row]:
 
 SECTIONS: Final[Mapping[str, Callable[[State, int], Iterator[Row]]]] = {
     "alerts": _alerts,
+    "slos": _slos,
     "services": _services,
     "budgets": _rows_of("budgets"),
     "circuits": _rows_of("circuits"),

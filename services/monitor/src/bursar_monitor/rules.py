@@ -1,13 +1,27 @@
-"""Rules from a TOML file, in units that people write.
+"""Rules, objectives, inhibitions and the grouping of alerts from a TOML file, in units that people write.
 
     [rules.cpu-high]
     signal = "cpu_permille"
-    at_least = "85%"        # a time ("5s"), a percentage, or a count: as the signal's name ends
+    at_least = "85%"        # a time ("5s"), a percentage, a rate ("14.4x") or a count: as the signal's name says
     clear_below = "80%"
     hold = "60s"
     clear = "15s"
     severity = "warning"
     subjects = "gpu-host-*"
+
+    [slos.cpu]
+    signal = "cpu_permille"
+    low = "70%"
+    high = "85%"
+    objective = "95%"
+
+    [[inhibitions]]
+    source = "host-silent"
+    target = "gpu-lost"
+    equal = "head"
+
+    [grouping]
+    wait = "5s"
 
 Every error names the file, the table and the key.
 """
@@ -15,17 +29,19 @@ Every error names the file, the table and the key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from bursar.contracts.monitor import Rule
+from bursar.contracts.base import Message
+from bursar.contracts.monitor_policy import Grouping, Inhibition, Policy, Rule, Slo
+from bursar_monitor.operating import fault_of
 
-_TIMES = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-_FIELDS: dict[str, str] = {"hold": "hold_ms", "clear": "clear_ms"}
-_KEYS = ("signal", "at_least", "clear_below", "hold", "clear", "severity", "subjects")
+_TIMES = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+Made = TypeVar("Made", bound=Message)
 
 
 class BadRules(Exception):
@@ -33,8 +49,8 @@ class BadRules(Exception):
 
 
 def duration(value: Any) -> int:
-    """Milliseconds: "500ms", "20s", "1m"; or a whole number of ms."""
-    return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h)", 'a time such as "500ms", "20s" or "1m"')
+    """Milliseconds: "500ms", "20s", "1m", "4h", "1d"; or a whole number of ms."""
+    return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)", 'a time such as "500ms", "20s" or "1m"')
 
 
 def percentage(value: Any) -> int:
@@ -42,17 +58,27 @@ def percentage(value: Any) -> int:
     return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(%)", 'a percentage such as "85%"')
 
 
+def share(value: Any) -> int:
+    """Millionths: "99.9%"."""
+    return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(%)", 'a percentage such as "99.9%"', 10_000)
+
+
+def rate(value: Any) -> int:
+    """Thousandths: "14.4x"."""
+    return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(x)", 'a rate such as "14.4x"')
+
+
 def count(value: Any) -> int:
     return _scaled(value, r"([0-9]+)()", "a whole number")
 
 
-def _scaled(value: Any, pattern: str, what: str) -> int:
+def _scaled(value: Any, pattern: str, what: str, percent: int = 10) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = re.fullmatch(pattern, value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"must be {what}")
-    exact = Fraction(match[1]) * {**_TIMES, "%": 10, "": 1}[str(match[2])]
+    exact = Fraction(match[1]) * {**_TIMES, "%": percent, "x": 1000, "": 1}[str(match[2])]
     if exact != int(exact):
         raise ValueError(f"must be {what}, and come out whole")
     return int(exact)
@@ -62,43 +88,95 @@ def limit_of(signal: str, value: Any) -> int:
     """A limit in the unit of its signal."""
     if signal.endswith("_ms"):
         return duration(value)
+    if signal.startswith("burn_"):
+        return rate(value)
     return percentage(value) if signal.endswith("_permille") else count(value)
 
 
-def rules_of(document: Mapping[str, Any], origin: str) -> tuple[Rule, ...]:
-    """The rules of a TOML document; ``origin`` (the file's name) is for errors. Raises `BadRules`."""
-    unknown = sorted(document.keys() - {"rules"})
-    tables = document.get("rules", {})
+class _Kind(NamedTuple):
+    """One kind of table: its keys, the fields of those that are called otherwise, and how they are read. ``limits``
+    are in the unit of the signal of the table."""
+
+    keys: tuple[str, ...]
+    fields: Mapping[str, str] = {}
+    limits: tuple[str, ...] = ()
+    readers: Mapping[str, Callable[[Any], int]] = {}
+
+
+_RULE: Final = _Kind(
+    ("signal", "at_least", "clear_below", "hold", "clear", "severity", "subjects"),
+    {"hold": "hold_ms", "clear": "clear_ms"},
+    ("at_least", "clear_below"),
+    {"hold": duration, "clear": duration},
+)
+_SLO: Final = _Kind(
+    ("signal", "objective", "low", "high", "each", "subjects", "at_least_readings"),
+    {"objective": "objective_ppm"},
+    ("low", "high"),
+    {"objective": share},
+)
+_INHIBITION: Final = _Kind(("source", "target", "equal"))
+_GROUPING: Final = _Kind(
+    ("wait", "interval", "repeat", "together"),
+    {name: f"{name}_ms" for name in ("wait", "interval", "repeat", "together")},
+    (),
+    dict.fromkeys(("wait", "interval", "repeat", "together"), duration),
+)
+
+
+def policy_of(document: Mapping[str, Any], origin: str) -> Policy:
+    """What a TOML document says; ``origin`` (the file's name) is for errors. Raises `BadRules`."""
+    tables = ("rules", "slos", "inhibitions", "grouping")
+    unknown = sorted(document.keys() - set(tables))
     if unknown:
-        raise BadRules(f"{origin}: unknown key {unknown[0]!r}; rules stand in tables [rules.NAME]")
+        raise BadRules(f"{origin}: unknown key {unknown[0]!r}; there are {', '.join(tables)}")
+    rules, slos, grouping = (_tables(document, name, origin) for name in ("rules", "slos", "grouping"))
+    inhibitions = document.get("inhibitions", [])
+    if not isinstance(inhibitions, list):
+        raise BadRules(f"{origin}: inhibitions stand in tables [[inhibitions]]")
+    policy = Policy(
+        rules=tuple(_made(Rule, _RULE, rules[name], f"{origin}: [rules.{name}]", name) for name in rules),
+        slos=tuple(_made(Slo, _SLO, slos[name], f"{origin}: [slos.{name}]", name) for name in slos),
+        inhibitions=tuple(
+            _made(Inhibition, _INHIBITION, table, f"{origin}: [[inhibitions]] number {number}")
+            for number, table in enumerate(inhibitions, 1)
+        ),
+        grouping=_made(Grouping, _GROUPING, grouping, f"{origin}: [grouping]"),
+    )
+    fault = fault_of(policy)
+    if fault is not None:
+        raise BadRules(f"{origin}: {fault[1]}")
+    return policy
+
+
+def _tables(document: Mapping[str, Any], name: str, origin: str) -> Mapping[str, Any]:
+    tables = document.get(name, {})
     if not isinstance(tables, dict):
-        raise BadRules(f"{origin}: rules stand in tables [rules.NAME]")
-    return tuple(_rule(name, table, f"{origin}: [rules.{name}]") for name, table in tables.items())
+        raise BadRules(f"{origin}: {name} stand in tables [{name}.NAME]")
+    return tables
 
 
-def _rule(name: str, table: Any, where: str) -> Rule:
+def _made(kind: type[Made], how: _Kind, table: Any, where: str, name: str | None = None) -> Made:
     if not isinstance(table, dict):
         raise BadRules(f"{where}: must be a table")
-    unknown = [key for key in table if key not in _KEYS]
+    unknown = [key for key in table if key not in how.keys]
     if unknown:
-        raise BadRules(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)}")
-    fields: dict[str, Any] = {"name": name}
+        raise BadRules(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(how.keys)}")
+    fields: dict[str, Any] = {} if name is None else {"name": name}
     for key, value in table.items():
         try:
-            fields[_FIELDS.get(key) or key] = _value(table, key, value)
+            fields[how.fields.get(key, key)] = _read(how, table, key, value)
         except ValueError as error:
             raise BadRules(f"{where}: {key} = {value!r} {error}") from None
     try:
-        rule = Rule.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadRules(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if rule.clears_below > rule.at_least:
-        raise BadRules(f"{where}: clear_below is above at_least")
-    return rule
 
 
-def _value(table: Mapping[str, Any], key: str, value: Any) -> Any:
-    if key in {"at_least", "clear_below"}:
+def _read(how: _Kind, table: Mapping[str, Any], key: str, value: Any) -> Any:
+    if key in how.limits:
         return limit_of(str(table.get("signal", "")), value)
-    return duration(value) if key in {"hold", "clear"} else value
+    reader = how.readers.get(key)
+    return value if reader is None else reader(value)

@@ -6,7 +6,17 @@ import logging
 from collections.abc import Sequence
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import SAMPLE_KIND, SERVICE, Acknowledge, Forget, HostSample, SetRules, Silence, Unsilence
+from bursar.contracts.monitor import (
+    SAMPLE_KIND,
+    SERVICE,
+    Acknowledge,
+    Forget,
+    HostSample,
+    SetRules,
+    Silence,
+    Took,
+    Unsilence,
+)
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_monitor.core import MonitorDecider
@@ -21,11 +31,11 @@ log = logging.getLogger("bursar.monitor")
 def start(settings: MonitorSettings, state: State) -> Sequence[Message]:
     """The rules of the file, unless this content of it was applied before; none when the file is wrong by now."""
     try:
-        rules = read_rules(settings.rules)
+        policy = read_rules(settings.rules)
     except BadRules as error:
         log.warning("rules_not_loaded", extra={"why": str(error)})
         return []
-    return [] if digest(rules) == state.source else [LoadRules(rules=rules)]
+    return [] if digest(policy) == state.source else [LoadRules(policy=policy)]
 
 
 SPEC = ServiceSpec(
@@ -41,6 +51,7 @@ SPEC = ServiceSpec(
         "forget": Verb(Forget),
         "set-rules": Verb(SetRules, large=True),
     },
+    observations={"took": Verb(Took)},
     nodes={SAMPLE_KIND: Verb(HostSample)},
     start=start,
 )

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bursar.contracts.monitor import Rule
+from bursar.contracts.monitor_policy import Policy
 from bursar.kernel.settings import ServiceSettings
-from bursar_monitor.rules import BadRules, rules_of
+from bursar_monitor.rules import BadRules, policy_of
 
 DEFAULT_RULES = Path(__file__).with_name("rules.toml")
 """The rules that are used when no file is named."""
@@ -26,18 +26,21 @@ class MonitorSettings(ServiceSettings):
     """Address of the HTTP port for ``/metrics``, ``/healthz`` and ``/readyz``. They need no password."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9464
     """That port; when it is taken, the next free one of `bursar_monitor.web.TRIES`. 0: none."""
+    page_token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{20,128})?$")] = ""
+    """The token of the page on that port. Empty: that of the file ``page.token`` in the directory of keys, which is
+    made when there is none; without such a directory there is no page."""
     sweep_ms: Annotated[int, Field(ge=100, le=5_000)] = 1_000
     """Time between two questions to all instances of all services (``$SRV.STATS``)."""
     poll_ms: Annotated[int, Field(ge=100, le=5_000)] = 2_000
     """Time between two questions to each service for its own status."""
 
 
-def read_rules(path: Path) -> tuple[Rule, ...]:
-    """The rules of a file. Raises `BadRules`."""
+def read_rules(path: Path) -> Policy:
+    """What a file of rules says. Raises `BadRules`."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadRules(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise BadRules(f"{path}: {error}") from error
-    return rules_of(document, str(path))
+    return policy_of(document, str(path))

@@ -4,13 +4,18 @@
 |---|---|---|
 | ``host_silence_ms`` | host | ms since its last new sample |
 | ``cpu_permille`` ``memory_permille`` ``disk_permille`` | host | thousandths in use; memory of what is there |
+| ``allocatable_permille`` | host | thousandths in use of the memory that is handed out: four fifths of all |
 | ``gpu_lost`` | host/device | 1 when a device that was there does not answer, or its ledger calls it lost |
 | ``instance_missing`` | service/instance | 1 when an instance that is expected does not answer |
 | ``owner_missing`` | service | 1 when no instance of it takes requests |
+| ``coordination_ms`` | service | how long its answer to a question took |
+| ``nats_rtt_ms`` | ``nats`` | a round trip from the monitor to the NATS server |
 | ``budget_permille`` | budget/dimension | thousandths of the limit that count now |
 | ``foreign_permille`` | budget/dimension | thousandths of the limit that others use of the same key |
 | ``circuit_open`` | target | 1 while it is open or being tried |
 | ``queue_growth`` | queue | how many more tasks wait than a minute ago |
+| ``spawn_ms`` ``completion_ms`` | who says so | how long a start of a worker, or a task, took (`Took`) |
+| ``burn_1h`` ``burn_6h`` ``burn_1d`` ``burn_3d`` | objective(/subject) | burn rate in thousandths (`burn`) |
 """
 
 from __future__ import annotations
@@ -27,6 +32,9 @@ from bursar_monitor.samples import HostView
 GROWTH_MS: Final = 60_000
 MAX_QUEUES: Final = 256
 
+ALLOCATABLE_PERMILLE: Final = 800
+"""Of a host's memory; the rest is its buffer."""
+
 OPEN_STATES: Final = frozenset({"open", "half_open", "forced_open"})
 
 Reading = tuple[str, str, int]
@@ -41,6 +49,7 @@ def of_host(view: HostView, sample: HostSample, now: int) -> Iterator[Reading]:
     if sample.memory is not None and sample.memory.total_bytes:
         used = max(0, sample.memory.total_bytes - sample.memory.available_bytes)
         yield "memory_permille", name, used * 1000 // sample.memory.total_bytes
+        yield "allocatable_permille", name, used * 1_000_000 // (sample.memory.total_bytes * ALLOCATABLE_PERMILLE)
     if sample.disk is not None and sample.disk.total_bytes:
         yield "disk_permille", name, sample.disk.used_bytes * 1000 // sample.disk.total_bytes
     for gpu, answered_at in view.gpus.items():

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor import HostSample, Rule
+from bursar.contracts.monitor import HostSample
 from bursar.contracts.monitor_picture import InstanceRow
+from bursar.contracts.monitor_policy import Policy, Rule, Slo
+from bursar_monitor.burn import Series
 from bursar_monitor.samples import HostView
 from bursar_monitor.track import Track
 
@@ -22,6 +24,8 @@ MAX_SILENCES: Final = 1_000
 MAX_KNOWN: Final = 4_096
 """Hosts, services and instances that are expected; more are shown while they are heard, and not missed."""
 MAX_TRACKS: Final = 20_000
+MAX_SERIES: Final = 256
+"""Error budgets; readings of more subjects are not counted."""
 RECENT: Final = 100
 """Alerts that are over and still remembered."""
 
@@ -86,24 +90,32 @@ class Drawn(NamedTuple):
 
 
 class State:
-    """Durable: ``at`` (time of the last event) to ``ended``. ``firing``: (rule, subject) -> alert. The rest is
-    volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet)."""
+    """Durable: ``at`` (time of the last event) to ``series`` (error budgets: (objective, subject) -> counts).
+    ``firing``: (rule, subject) -> alert. The rest is volatile: ``look`` (what an evidence has changed for), ``news``
+    (what is not known yet), ``fresh`` (readings that have not become durable)."""
 
     __slots__ = (
-        "alerts", "at", "by_signal", "drawn", "ended", "firing", "heard", "hosts", "instances", "known", "look", "news",
-        "overflow", "pages", "queues", "rules", "silences", "source", "swept_at", "tell", "tick_at", "tracks",
+        "alerts", "at", "burn_at", "by_signal", "count_at", "drawn", "ended", "firing", "fresh", "heard", "hosts",
+        "instances", "known", "look", "news", "overflow", "pages", "policy", "queues", "rules", "series", "silences",
+        "slos_of", "source", "swept_at", "tell", "tick_at", "tracks",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
         self.source = ""
-        self.rules: dict[str, Rule] = {}
+        self.policy = Policy()
         self.known: dict[Key, int] = {}
         self.alerts: dict[str, Alert] = {}
         self.silences: dict[str, Silence] = {}
         self.ended: deque[Ended] = deque(maxlen=RECENT)
+        self.series: dict[Key, Series] = {}
+        self.rules: dict[str, Rule] = {}
         self.firing: dict[Key, str] = {}
         self.by_signal: dict[str, list[Rule]] = {}
+        self.slos_of: dict[str, list[Slo]] = {}
+        self.fresh: dict[Key, list[int]] = {}
+        self.count_at = 0
+        self.burn_at = 0
         self.hosts: dict[str, HostView] = {}
         self.instances: dict[Key, tuple[InstanceRow, int]] = {}
         self.heard: dict[Key, int] = {}
@@ -118,11 +130,14 @@ class State:
         self.tick_at = 0
         self.overflow = 0
 
-    def set_rules(self, rules: Sequence[Rule]) -> None:
-        self.rules = {rule.name: rule for rule in rules}
-        self.by_signal = {}
-        for rule in rules:
+    def set_policy(self, policy: Policy) -> None:
+        self.policy = policy
+        self.rules = {rule.name: rule for rule in policy.rules}
+        self.by_signal, self.slos_of = {}, {}
+        for rule in policy.rules:
             self.by_signal.setdefault(rule.signal, []).append(rule)
+        for slo in policy.slos:
+            self.slos_of.setdefault(slo.signal, []).append(slo)
 
     def silenced_by(self, rule: str, subject: str, now: int) -> str | None:
         """The silence that covers an alert now; None when nobody silenced it."""
@@ -141,23 +156,25 @@ def dump(state: State) -> dict[str, Any]:
     return {
         "at": state.at,
         "source": state.source,
-        "rules": [rule.model_dump(mode="json") for rule in state.rules.values()],
+        "policy": state.policy.model_dump(mode="json"),
         "known": [[kind, name, at] for (kind, name), at in state.known.items()],
         "alerts": [[key, *alert] for key, alert in state.alerts.items()],
         "silences": [[key, *silence] for key, silence in state.silences.items()],
         "ended": [list(ended) for ended in state.ended],
+        "series": [[*key, series.dump()] for key, series in state.series.items()],
     }
 
 
 def load(value: Any) -> State:
     state = State()
     state.at, state.source = value["at"], value["source"]
-    state.set_rules([Rule.model_validate(rule) for rule in value["rules"]])
+    state.set_policy(Policy.model_validate(value["policy"], strict=False))
     state.known = {(kind, name): at for kind, name, at in value["known"]}
     state.alerts = {key: Alert(*fields) for key, *fields in value["alerts"]}
     state.firing = {(alert.rule, alert.subject): key for key, alert in state.alerts.items()}
     state.silences = {key: Silence(*fields) for key, *fields in value["silences"]}
     state.ended.extend(Ended(*fields) for fields in value["ended"])
+    state.series = {(slo, subject): Series.load(tiers) for slo, subject, tiers in value["series"]}
     return state
 
 
@@ -170,6 +187,8 @@ def validate(state: State) -> None:
     assert len(state.silences) <= MAX_SILENCES
     assert len(state.known) <= MAX_KNOWN
     assert len(state.tracks) <= MAX_TRACKS
+    assert len(state.series.keys() | state.fresh.keys()) <= MAX_SERIES
+    assert {name for name, _ in state.series} <= {slo.name for slo in state.policy.slos}
     assert sorted(rule.name for rules in state.by_signal.values() for rule in rules) == sorted(state.rules)
     for alert in state.alerts.values():
         assert alert.since <= alert.fired_at <= state.at, "an alert fires before its evidence"

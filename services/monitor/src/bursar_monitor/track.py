@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bursar.contracts.monitor import Rule
+from bursar.contracts.monitor_policy import Rule
 from bursar_monitor.bugs import FLAPPING_ALERT, HOLD_IGNORED, seeded
 
 GAP_MS: Final = 10_000

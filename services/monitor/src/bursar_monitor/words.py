@@ -15,6 +15,15 @@ _SENTENCES: Final = {
     "budget_permille": "{percent} of budget {subject} is used (limit of this alert: {limit_percent}).",
     "foreign_permille": "Somebody else uses {percent} of budget {subject} with the same key.",
     "circuit_open": "The circuit to {subject} is open.",
+    "allocatable_permille": "Host {subject} uses {percent} of the memory it may hand out (limit {limit_percent}).",
+    "coordination_ms": "{subject} takes {value} ms to answer (limit {at_least} ms).",
+    "nats_rtt_ms": "A round trip to the NATS server takes {value} ms (limit {at_least} ms).",
+    "spawn_ms": "A worker of {subject} took {value} ms to start (limit {at_least} ms).",
+    "completion_ms": "A task of {subject} took {value} ms (limit {at_least} ms).",
+    "burn_1h": "Objective {subject} uses up its error budget {ratio} times too fast (over an hour).",
+    "burn_6h": "Objective {subject} uses up its error budget {ratio} times too fast (over six hours).",
+    "burn_1d": "Objective {subject} uses up its error budget {ratio} times too fast (over a day).",
+    "burn_3d": "Objective {subject} uses up its error budget {ratio} times too fast (over three days).",
     "queue_growth": "Queue {subject} has grown by {value} tasks in a minute.",
 }
 
@@ -24,6 +33,8 @@ def sentence(signal: str, subject: str, value: int, at_least: int) -> str:
     return _SENTENCES.get(signal, "{subject}: {value}.").format(
         subject=subject,
         value=value,
+        at_least=at_least,
+        ratio=f"{value / 1000:.1f}",
         seconds=value // 1000,
         percent=f"{value / 10:.0f} %",
         limit_percent=f"{at_least / 10:.0f} %",

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Amount, Message, Request
+from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, RuleName, Severity, Slo, SubjectPattern
 
 SERVICE = "monitor"
 
@@ -25,32 +26,14 @@ SAMPLE_KIND = "host"
 """Last token of the subject of a host's samples."""
 ALERT_KIND = "alert"
 """Kind of the broadcasts about alerts."""
+INCIDENT_KIND = "incident"
+"""Kind of the broadcasts about incidents: what people are notified of."""
 
 Permille = Annotated[int, Field(ge=0, le=1000)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", max_length=64)]
 Label = Annotated[str, Field(max_length=96)]
-RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,47}$", max_length=48)]
-SubjectPattern = Annotated[str, Field(pattern=r"^[ -~]{1,320}$", max_length=320)]
-"""What an alert is about; a ``*`` at the end stands for anything."""
 Boot = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 AlertId = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
-
-Signal = Literal[
-    "host_silence_ms",
-    "cpu_permille",
-    "memory_permille",
-    "disk_permille",
-    "gpu_lost",
-    "instance_missing",
-    "owner_missing",
-    "budget_permille",
-    "foreign_permille",
-    "circuit_open",
-    "queue_growth",
-]
-"""What a rule may look at; `bursar_monitor.signals` says how each is made and what its subjects are."""
-
-Severity = Literal["info", "warning", "critical"]
 
 
 # ---- samples of hosts
@@ -136,25 +119,15 @@ class HostSample(Message):
     probe: ProbeCost | None = None
 
 
-# ---- rules and alerts
+class Took(Message):
+    """How long things took that only who did them knows: from the order to start a worker until it was ready
+    (``spawn``), from the submission of a task to its result (``completion``)."""
+
+    what: Literal["spawn", "completion"]
+    ms: Annotated[tuple[Annotated[int, Field(ge=0, le=86_400_000)], ...], Field(min_length=1, max_length=64)]
 
 
-class Rule(Message):
-    """When to alert: the signal is at ``at_least`` or above for ``hold_ms``; over when it has been below
-    ``clear_below`` (``at_least`` unless given) for ``clear_ms``. ``subjects``: which ones, ``*`` at the end for any."""
-
-    name: RuleName
-    signal: Signal
-    at_least: Annotated[int, Field(ge=1, le=2**53 - 1)]
-    clear_below: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
-    hold_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
-    clear_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 5_000
-    severity: Severity = "warning"
-    subjects: SubjectPattern = "*"
-
-    @property
-    def clears_below(self) -> int:
-        return self.at_least if self.clear_below is None else self.clear_below
+# ---- alerts
 
 
 class AlertChanged(Message):
@@ -245,9 +218,13 @@ class Forgotten(Message):
 
 
 class SetRules(Request):
-    """Replace the set of rules. What fires by a rule that is no longer there is over."""
+    """Replace the set of rules; of the objectives, inhibitions and the grouping, those that are given (None: they stay
+    as they are). What fires by a rule that is no longer there is over."""
 
     rules: Annotated[tuple[Rule, ...], Field(max_length=128)]
+    slos: Annotated[tuple[Slo, ...], Field(max_length=32)] | None = None
+    inhibitions: Annotated[tuple[Inhibition, ...], Field(max_length=64)] | None = None
+    grouping: Grouping | None = None
 
 
 class RulesSet(Message):

@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Query
-from bursar.contracts.monitor import Severity
+from bursar.contracts.monitor_policy import Severity
 
 MAX_STATUS_BYTES = 60_000
 """A status answer is smaller than this, in whatever encoding; what does not fit is counted in ``left_out``."""
 
 Section = Literal[
-    "alerts", "silences", "services", "instances", "budgets", "circuits", "devices", "queues", "workers", "hosts",
-    "rules",
+    "alerts", "slos", "silences", "services", "instances", "budgets", "circuits", "devices", "queues", "workers",
+    "hosts", "rules",
 ]  # fmt: skip
 
 
@@ -41,6 +41,26 @@ class AlertRow(Message):
     acknowledged_by: str
     age_ms: int | None
     text: str
+
+
+class SloRow(Message):
+    """One error budget. ``subject`` "": that of all subjects together. ``good``, ``bad``: readings of the last 30 days;
+    ``left_permille``: what is left of the budget, negative when it is overdrawn. Burn rates in thousandths (1000: the
+    budget of a month lasts a month), of the slower of the two windows; None: too few readings."""
+
+    slo: str
+    subject: str
+    signal: str
+    objective_ppm: int
+    low: int | None
+    high: int | None
+    good: int
+    bad: int
+    left_permille: int | None
+    burn_1h: int | None
+    burn_6h: int | None
+    burn_1d: int | None
+    burn_3d: int | None
 
 
 class SilenceRow(Message):
@@ -194,6 +214,7 @@ class StatusReply(Message):
     now_ms: int
     sources: dict[str, int | None]
     alerts: list[AlertRow]
+    slos: list[SloRow]
     silences: list[SilenceRow]
     services: list[ServiceRow]
     instances: list[InstanceRow]
