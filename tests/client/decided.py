@@ -39,15 +39,15 @@ VERBS: dict[str, type[BaseModel]] = {
 
 
 class DecidedLimiter:
-    """Several agents' buses lead to it. ``deaf``: nothing is heard; ``loses``: the part of messages that are lost, each
-    way; ``late``: so many seconds after its decision at most an answer leaves, whoever is the owner then; ``says``: by
-    verb, what to say instead of an answer; ``ignores``: verbs that are not heard; ``heard``: how often each verb was
-    decided."""
+    """Several agents' buses lead to it. ``deaf``: nothing is heard; ``mute``: no answer arrives; ``loses``: the part of
+    messages that are lost, each way; ``late``: so many seconds after its decision at most an answer leaves, whoever is
+    the owner then; ``says``: by verb, what to say instead of an answer; ``ignores``: verbs that are not heard;
+    ``heard``: how often each verb was decided."""
 
     def __init__(self, *budgets: wire.BudgetSpec, seed: int = 1) -> None:
         self.decider = LimiterDecider()
         self.state = self.decider.initial()
-        self.deaf = False
+        self.deaf = self.mute = False
         self.loses = self.late = 0.0
         self.says: dict[str, Any] = {}
         self.ignores: set[str] = set()
@@ -154,7 +154,7 @@ class DecidedLimiter:
         return {**body, "fence": f"1.{self._epoch}.{self._number}.{'0' * 16}"}
 
     def _say(self, bus: FakeBus, reply: str, body: dict[str, Any]) -> None:
-        if self._random.random() < self.loses:
+        if self._random.random() < self.loses or self.mute:
             return
         message = Message(reply, "", msgpack.packb(body))
         if self.late:

@@ -13,7 +13,7 @@ from bursar.client.errors import Refused
 from bursar.client.limiter import Limiter
 from bursar.contracts.limiter import BudgetSpec, LimitSpec
 from bursar.contracts.limiter_lease import Lease
-from tests.client.decided import DecidedLimiter
+from tests.client.decided import DecidedLimiter, until
 from tests.client.leased import history, holder
 
 LIMITS: Any = {"concurrent": LimitSpec(limit=4, window_ms=0)}
@@ -42,6 +42,36 @@ async def test_what_a_copy_of_a_refused_request_is_granted_goes_back(there: Deci
         assert there.used("b", "concurrent") == (0, 0)
     assert refused > 0
     assert limiter.caller.late > 0
+
+
+class Always(random.Random):
+    """What is late is as late as it can be."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.7])
+def test_what_a_copy_is_granted_goes_back_although_its_answer_is_lost(wait: float) -> None:
+    """The request is asked once more, and its answer is remembered."""
+
+    @history(BudgetSpec(name="b", limits=LIMITS, max_ttl_ms=120_000))
+    async def story(there: DecidedLimiter, limiter: Limiter) -> None:
+        permits = [await limiter.acquire("b") for _ in range(4)]
+        there._random, there.late = Always(), 1.0
+        asking = asyncio.ensure_future(limiter.acquire("b", wait=wait))
+        await asyncio.sleep(wait + 0.1)
+        there.check()  # by now it is refused, and told so in a second; its copies arrive meanwhile
+        there.mute = True
+        for permit in permits:
+            permit.cancel_soon()
+        with pytest.raises(Refused):
+            await asking
+        assert there.used("b", "concurrent")[0] == 1
+        there.mute, there.late = False, 0.0
+        await until(lambda: there.used("b", "concurrent")[0] == 0, within=5)
+
+    story()
 
 
 @history(BudgetSpec(name="b", limits=LIMITS, max_ttl_ms=120_000))

@@ -42,7 +42,7 @@ RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "journal_full", "int
 """Error codes that a later attempt may not meet."""
 
 STRAYS: Final = 1_024
-"""Requests that were sent more than once and not accepted, of which a copy may still be."""
+"""Requests that were not accepted, of which a copy may still be."""
 
 FenceKey = tuple[int, int, int]
 _pack = msgpack.Packer().pack
@@ -65,7 +65,7 @@ class Call:
     """One request and its attempts."""
 
     __slots__ = (
-        "_answered", "_key", "_number", "_payload", "_problem", "_refused", "_send_at", "_sent", "_silent",
+        "_answered", "_heard", "_key", "_number", "_payload", "_problem", "_refused", "_send_at", "_sent", "_silent",
         "_subject", "_wake",
     )  # fmt: skip
 
@@ -80,6 +80,7 @@ class Call:
         self._wake: asyncio.Future[None] | None = None
         self._send_at = float("-inf")
         self._silent = 0
+        self._heard = 0
         self._refused = 0
 
     @property
@@ -91,6 +92,18 @@ class Call:
     def was_sent(self) -> bool:
         """Whether the service may have heard of it."""
         return self._sent >= 0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a copy of it that nobody has answered may yet be accepted, or has been."""
+        return self._number != 0 and self._heard < self._silent and not _is_accepted(self._answered)
+
+    def again(self) -> Call:
+        """The same request, to be answered elsewhere, so that what comes there is no answer to an earlier copy; this
+        one has ended."""
+        made = Call(self._key + "x", self._number, self._subject, self._payload)
+        self._number = 0
+        return made
 
     def wake(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -123,7 +136,7 @@ class Caller:
         self._random = spread or random.Random()
         self.lost_data = lost_data
         self.stray: Callable[[dict[str, Any]], None] | None = None
-        self._strays: dict[str, None] = {}
+        self._strays: dict[str, Call] = {}
         self.offsets = Offsets()
         self.seen: FenceKey = (0, 0, 0)
         self._seen_text: str | None = None
@@ -182,7 +195,8 @@ class Caller:
         what was sent before.
 
         Raises `LimiterUnavailable` at the deadline, or the service's error. Unless it is answered the request stays
-        open: run it again, or `give_up`.
+        open: run it again, or `give_up`. So does one that was refused and `Call.is_doubtful`, where there is somebody
+        who looks after strays.
         """
         self._open[call._key] = call
         if not repeats:
@@ -196,7 +210,10 @@ class Caller:
         answered = call._answered
         if answered is None:
             raise self._unavailable(f"{self._service} did not answer in time: {call._problem}", last=call._problem)
-        self.give_up(call)
+        if self.stray is None or not call.is_doubtful:
+            self.give_up(call)
+        else:
+            self._watch(call)
         if isinstance(answered, Exception):
             raise answered
         return answered
@@ -213,12 +230,16 @@ class Caller:
     def give_up(self, call: Call) -> None:
         """This request will not be sent again: its place in the watermark is free."""
         if call._number:
+            if self.stray is not None and call.is_doubtful:
+                self._watch(call)
             self._session.end(call._number)
             call._number = 0
-            if self.stray is not None and call._silent > 1 and not _is_accepted(call._answered):
-                self._strays[call._key] = None
-                if len(self._strays) > STRAYS:
-                    del self._strays[next(iter(self._strays))]
+
+    def _watch(self, call: Call) -> None:
+        """Hear what late answers to its copies say."""
+        self._strays[call._key] = call
+        if len(self._strays) > STRAYS:
+            del self._strays[next(iter(self._strays))]
 
     async def _until_answered(self, call: Call, deadline: float) -> None:
         while call._answered is None:
@@ -277,8 +298,9 @@ class Caller:
         if call is None or call._answered is not None:
             self.late += 1
             if key in self._strays:
-                self._take_stray(key, msg)
+                self._take_stray(self._strays[key], msg)
             return
+        call._heard += 1
         headers = msg.headers
         if headers is not None and headers.get("Status") == "503" and not msg.data:
             self._try_again(call, "nobody listens")
@@ -289,14 +311,17 @@ class Caller:
             call._answered = error
         call.wake()
 
-    def _take_stray(self, key: str, msg: Msg) -> None:
-        """A refusal is not remembered, so another copy of the same request may have been accepted after it."""
+    def _take_stray(self, call: Call, msg: Msg) -> None:
+        """A refusal is not remembered, so another copy of the same request may have been accepted after it. That is
+        remembered: all further copies get the same answer."""
+        call._heard += 1
         try:
             body = _read(msg.data)
         except BadReply:
             return
         if body.get("ok") is True and self.stray is not None:
-            del self._strays[key]
+            del self._strays[call._key]
+            call._heard = call._silent
             self.stray(body)
 
     def _take(self, call: Call, body: dict[str, Any]) -> None:

@@ -291,6 +291,7 @@ class Limiter:
             self._reaper.abandon(call, ask)
             raise
         if reply.body.get("ok") is not True:
+            self._reaper.doubt(call, ask)
             raise self._refused(reply)
         permit = self.permit_of(ask, reply)
         if reply.is_lost:

@@ -1,7 +1,13 @@
-"""Requests that nobody waits for any more: the place in line is given up, and a grant goes back."""
+"""Requests that nobody waits for any more: the place in line is given up, and a grant goes back.
+
+That includes requests that were refused, when copies of them are unanswered: a refusal is not remembered, so a copy
+that arrives after it may stand in line, or be granted. Mostly the answers come a little later. When they do not, the
+request is withdrawn and asked once more, which comes after all of its copies: the answer says what was granted to any.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.caller import Call
@@ -16,6 +22,9 @@ if TYPE_CHECKING:
 
 REAP: Final = 30_000.0
 """Milliseconds in which the fate of an abandoned request is still looked for."""
+
+LATE: Final = 0.5
+"""Seconds in which answers to the copies of a refused request may come of themselves."""
 
 
 class Reaper:
@@ -32,12 +41,29 @@ class Reaper:
         else:
             self._limiter.caller.give_up(call)
 
+    def doubt(self, call: Call, ask: Ask) -> None:
+        """It was refused, but a copy of it may have been granted."""
+        if call.is_doubtful:
+            self._limiter.background.spawn(self._look_after(call, ask))
+
+    async def _look_after(self, call: Call, ask: Ask) -> None:
+        try:
+            await asyncio.sleep(LATE)
+            if call.is_doubtful:
+                await self._reap(call.again(), ask)
+        finally:
+            self._limiter.caller.give_up(call)
+
     async def _reap(self, call: Call, ask: Ask) -> None:
         caller = self._limiter.caller
+        until = self._limiter.clock.now() + ask.wait * 1000.0 + REAP
         try:
             if ask.wait > 0 and await self._withdraw(call, ask) != "unknown":
                 return
-            reply = await caller.run(call, self._limiter.clock.now() + ask.wait * 1000.0 + REAP)
+            reply = await caller.run(call, until)
+            while call.is_doubtful:
+                call = call.again()
+                reply = await caller.run(call, until)
         except BursarError:
             return
         finally:
