@@ -316,6 +316,15 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
         await talker.ask("scheduler", "list-all", "adm", dead=True)
         await talker.ask("scheduler", "requeue", "adm", task=dead["task"])
 
+        items = [{"name": "a"}, {"name": "b", "after": ["a"]}]
+        await talker.ask("scheduler", "graph", name="g", template={"task_class": "echo"}, items=items)
+        for name in ("a", "b"):
+            told = await talker.notice(f"{name} is assigned", lambda b, name=name: b.get("task") == f"agent-1.g:{name}")
+            part = {"task": told["task"], "token": told["token"]}
+            await talker.ask("scheduler", "start", "work", **part)
+            await talker.ask("scheduler", "inputs", "work", **part)
+            await talker.ask("scheduler", "finish", "work", **part)
+
         stopped = await take("stopped")
         await talker.ask("scheduler", "start", "work", **stopped)
         await talker.ask("scheduler", "cancel", task=stopped["task"])

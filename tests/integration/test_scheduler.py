@@ -218,7 +218,7 @@ async def test_a_draining_worker_hands_back_what_it_cannot_finish(rig: Rig) -> N
             long = await fleet.scheduler.submit("nap", {"s": 60}, retries=0)
             await when(fleet, "running", 2)
         assert (await quick.result(5))["who"] == "w1"
-        assert (await long.status()).state == "waiting"
+        assert (await long.status()).state == "ready"
         told = await fleet.scheduler.status()
         assert (told.workers, told.counts.get("lost", 0), told.counts["workers_left"]) == ([], 0, 1)
         async with workers(rig, "w2"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from bursar.kernel.decider import Event
 from bursar_scheduler import events
@@ -15,26 +16,58 @@ from tests.scheduler.truth import Key, key_of
 ROUNDS = 400
 
 
-def follow(states: dict[str, str], event: Event) -> None:
-    """Move a task along the table; KeyError when there is no such move."""
-    kind = event[0]
-    if kind == events.ACCEPTED:
-        states[event[2]] = "waiting"
-    elif kind == events.SET_ASIDE:
-        states[event[2]] = "dead"
-    elif kind == events.LOST:
-        states.update({name: "dead" for name, where in states.items() if where in LIVE})
-    else:
-        what = {events.ASSIGNED: "assign", events.STARTED: "start", events.REQUEUED: "requeue"}.get(kind)
-        what = event[3] if kind in {events.WAITS, events.DEAD} else event[6] if kind == events.ENDED else what
-        if what is not None:
-            states[event[2]] = TRANSITIONS[states[event[2]], what]
+class Lives:
+    """Where each task stands, as the events tell: ``states``; ``unmet``: what it still waits for."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.after: dict[str, dict[str, Any]] = {}
+        self.unmet: dict[str, set[str]] = {}
+
+    def follow(self, event: Event) -> None:
+        """Move a task along the table; KeyError when there is no such move."""
+        kind, name, states = event[0], event[2] if len(event) > 2 else "", self.states
+        if kind in {events.ACCEPTED, events.SET_ASIDE}:
+            self.after[name] = rest = event[15]
+            self.unmet[name] = set(rest.get("unmet", ()))
+            states[name] = "dead" if kind == events.SET_ASIDE else "submitted" if self.unmet[name] else "ready"
+        elif kind == events.LOST:
+            states.update({name: "dead" for name, where in states.items() if where in LIVE})
+        elif kind == events.MET:
+            self.met(name, event[3])
+        else:
+            what = self.what_of(event)
+            if what is not None:
+                states[name] = TRANSITIONS[states[name], what]
+            if kind == events.ASSIGNED:
+                assert not self.unmet[name], f"{name} was assigned before {self.unmet[name]}"
+
+    def met(self, name: str, other: str) -> None:
+        """What it comes after is over, and was done unless it is to run all the same."""
+        end = self.states.get(other)
+        assert end == "done" or self.after[name].get("runs_anyway"), f"{name} runs though {other} is {end}"
+        assert end not in LIVE, f"{name} does not wait for {other}, which is {end}"
+        self.unmet[name].remove(other)
+        if not self.unmet[name]:
+            self.states[name] = TRANSITIONS[self.states[name], "the tasks before it have ended"]
+
+    def what_of(self, event: Event) -> str | None:
+        kind = event[0]
+        if kind == events.REQUEUED:
+            return "requeue, after other tasks" if self.unmet[event[2]] else "requeue"
+        if kind in {events.WAITS, events.DEAD}:
+            return str(event[3])
+        return str(event[6]) if kind == events.ENDED else _WHAT.get(kind)
+
+
+_WHAT = {events.ASSIGNED: "assign", events.STARTED: "start"}
 
 
 def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:
     """Every task follows the table and is accepted once, tokens grow, pauses are kept, each message of the inbox is
     decided once and in order (``posted``: so many at the end, with no gap). Returns where each task stands."""
-    states: dict[str, str] = {}
+    lives = Lives()
+    states = lives.states
     tokens: dict[str, Key] = {}
     pauses: dict[str, int] = {}
     position = 0
@@ -54,7 +87,7 @@ def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:
         elif kind == events.WAITS:
             pauses[event[2]] = event[5]
         try:
-            follow(states, event)
+            lives.follow(event)
         except KeyError as error:
             raise AssertionError(f"{event} is not in the table: {error}") from error
     assert position >= posted, f"{posted - position} messages of the inbox are not decided"
@@ -68,9 +101,8 @@ def finish_everything(state: State, now: int) -> None:
     desk.incarnation, desk.number = 1_000_000, 0  # above every token
     for name in ("fresh1", "fresh2"):
         desk.register(name, 4, classes=("work", "other"))
-    waits = {name for name, task in desk.state.tasks.items() if not serves(task)}
     for _ in range(ROUNDS):
-        if not desk.state.tasks.keys() - waits:
+        if all(is_stuck(desk.state, task) for task in desk.state.tasks.values()):
             return
         desk.advance(500)
         for name in ("fresh1", "fresh2"):
@@ -87,6 +119,12 @@ def serves(task: Task) -> bool:
     """Whether the fresh workers may have a task."""
     task_class, kind, labels = task.lane
     return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels
+
+
+def is_stuck(state: State, task: Task) -> bool:
+    """Whether nobody serves it, or something that it comes after; or that waits for an operator."""
+    before = [state.tasks[name] for name in task.unmet if name in state.tasks]
+    return not serves(task) or any(name in state.dead for name in task.unmet) or any(is_stuck(state, t) for t in before)
 
 
 def accepted_ends(happened: Iterable[Event]) -> dict[str, int]:

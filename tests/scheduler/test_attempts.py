@@ -119,12 +119,12 @@ def test_a_failure_is_tried_again_after_a_pause_that_doubles() -> None:
     for doubled in (1_000, 2_000, 4_000):
         desk.start(task)
         reply = desk.fail(task, "boom")
-        assert reply["state"] == "waiting"
+        assert reply["state"] == "ready"
         assert doubled * 0.8 <= reply["retry_in_ms"] <= doubled * 1.2
         for _ in range(reply["retry_in_ms"] // 500):
             desk.advance(500)
             desk.beat("w1")
-        desk.now -= 1 if desk.where(task) == "waiting" else 0
+        desk.now -= 1 if desk.where(task) == "ready" else 0
         desk.advance(reply["retry_in_ms"] % 500 + 1)
         assert desk.where(task) == "assigned"
     desk.start(task)
@@ -140,7 +140,7 @@ def test_a_task_does_not_run_before_its_pause_is_over() -> None:
     desk.start(task)
     pause = desk.fail(task)["retry_in_ms"]
     desk.advance(pause - 1)
-    assert desk.where(task) == "waiting"
+    assert desk.where(task) == "ready"
     desk.advance(1)
     assert desk.where(task) == "assigned"
 
@@ -221,7 +221,7 @@ def test_a_cancelled_task_is_stopped_and_its_slot_stays_taken_until_then() -> No
     token = desk.start(task)
     desk.cancel(task)
     assert desk.notices("w1", "stop")[0]["token"] == token
-    assert desk.where(other) == "waiting", "the slot is not free yet"
+    assert desk.where(other) == "ready", "the slot is not free yet"
     assert desk.code(finish(task, token), "w1") == "stale_attempt"
     assert desk.where(other) == "assigned", "the worker has ended it, though in vain"
     desk.check()

@@ -91,7 +91,7 @@ def test_a_worker_gets_what_it_serves(needs: dict[str, Any], offer: dict[str, An
         task = desk.submit(needs=needs)
         if not worker_first:
             desk.register(**offer)
-        assert desk.where(task) == ("assigned" if fits else "waiting")
+        assert desk.where(task) == ("assigned" if fits else "ready")
         desk.check()
 
 
@@ -135,9 +135,9 @@ def test_nobody_new_overtakes_who_is_about_to_be_served() -> None:
     desk.decide(Command("w1", "r-1", wire.Release(id="r-1", task=first, token=token)))
     outcome = desk.decide(Command("ann", "t-9", wire.Submit(id="t-9", task_class="work")))
     assert isinstance(outcome, Accept)
-    assert outcome.reply["state"] == "waiting"
+    assert outcome.reply["state"] == "ready"
     desk.settle()
-    assert (desk.where(first), desk.where(second)) == ("assigned", "waiting")
+    assert (desk.where(first), desk.where(second)) == ("assigned", "ready")
 
 
 # ---- policies

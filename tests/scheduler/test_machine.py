@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_graph import Graph
 from bursar.kernel.decider import Accept, Refuse, Reject
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import events
 from bursar_scheduler.lifecycle import ENDS, LIVE
 from bursar_scheduler.validate import is_conserving, validate
 from tests.scheduler.desk import Desk
-from tests.scheduler.history import check_history, follow
+from tests.scheduler.history import Lives, check_history
 from tests.scheduler.truth import Truth
 
 pytestmark = pytest.mark.property
@@ -60,7 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.heard = 0
         self.lossy = self.may_lose = False
         self.checked = 0
-        self.states: dict[str, str] = {}
+        self.lives = Lives()
         self.signs: dict[str, int] = {}
         self.began = self.last_beat = 0
 
@@ -73,10 +74,17 @@ class Machine(RuleBasedStateMachine):
 
     # ---- agents
 
-    @rule(fields=task_fields, who=st.sampled_from(["ann", "bob"]), key=st.sampled_from([None, None, "k1", "k2"]))
-    def submit(self, fields: dict[str, Any], who: str, key: str | None) -> None:
+    @rule(
+        fields=task_fields,
+        who=st.sampled_from(["ann", "bob"]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        data=st.data(),
+        number=st.sampled_from([0, 0, 1, 2]),
+    )
+    def submit(self, fields: dict[str, Any], who: str, key: str | None, data: st.DataObject, number: int) -> None:
         desk = self.desk
         seen = f"{desk.incarnation}.1.1.0123456789abcdef"
+        fields = {**fields, **self.links(who, data, number)}
         body = wire.Submit.model_validate({"id": desk.new_id(), "key": key, "seen": seen, **fields})
         before = desk.dump()
         desk.settle()
@@ -88,6 +96,34 @@ class Machine(RuleBasedStateMachine):
             assert outcome.reply["task"] in self.truth.accepted, "known, and was never accepted"
         else:
             assert desk.dump() == before or isinstance(outcome, Refuse | Reject)
+        self.note()
+
+    def links(self, who: str, data: st.DataObject, number: int) -> dict[str, Any]:
+        """So many own tasks that it comes after, whatever has become of them."""
+        own = sorted(task for task in self.truth.accepted if task.startswith(who))
+        if not own or not number:
+            return {}
+        after = tuple(data.draw(st.sampled_from(own[-6:])) for _ in range(number))
+        return {"after": after, "after_failure": data.draw(st.sampled_from(["cancel", "cancel", "run"]))}
+
+    @rule(
+        fields=task_fields,
+        name=st.sampled_from(["g1", "g2", "g3", "g4"]),
+        shape=st.sampled_from([((), ("i0",)), ((), ("i0",), ("i1",), ("i0", "i2")), ((), (), ("i0", "i1"))]),
+        data=st.data(),
+    )
+    def graph(self, fields: dict[str, Any], name: str, shape: tuple[tuple[str, ...], ...], data: st.DataObject) -> None:
+        """Several tasks at once: chains, a diamond, a gather; all or none."""
+        desk = self.desk
+        seen = f"{desk.incarnation}.1.1.0123456789abcdef"
+        items = [{"name": f"i{number}", "after": after} for number, after in enumerate(shape)]
+        items[0] |= {"after": self.links("ann", data, 1).get("after", ())}
+        body = {"id": desk.new_id(), "name": name, "seen": seen, "template": fields, "items": tuple(items)}
+        before = self.truth.accepted.copy()
+        outcome = desk.ask(Graph.model_validate(body), "ann")
+        if isinstance(outcome, Accept):
+            self.truth.accepted.update(outcome.reply["tasks"])
+            assert len(self.truth.accepted) - len(before) == len(shape) - outcome.reply["known"] or self.lossy
         self.note()
 
     @rule(fields=task_fields, name=st.sampled_from(["p1", "p2", "p3"]), gap=st.integers(1, 2))
@@ -264,7 +300,7 @@ class Machine(RuleBasedStateMachine):
         desk = self.desk
         desk.lose(sum(desk.sizes[len(desk.sizes) - decisions :]) if decisions else 0)
         self.lossy = True
-        self.states, self.checked = {}, 0
+        self.lives, self.checked = Lives(), 0
         self.heard = len(desk.told)
         desk.settle()
         self.note()
@@ -279,6 +315,8 @@ class Machine(RuleBasedStateMachine):
                 self.notices.append({**notice.body, "worker": notice.principal})
             elif notice.body["what"] == "ended" and notice.body["state"] == "expired":
                 self.truth.ended(notice.body["task"], "expired")
+            elif notice.body["what"] == "ended" and notice.body["reason"] == "dependency failed":
+                self.truth.ended(notice.body["task"], "cancelled")
         self.heard = len(self.desk.told)
 
     @invariant()
@@ -303,10 +341,10 @@ class Machine(RuleBasedStateMachine):
         """The events, replayed by the names of what happened, follow the life of a task."""
         journal = self.desk.journal
         for event in journal[self.checked :]:
-            follow(self.states, event)
+            self.lives.follow(event)
         self.checked = len(journal)
         live = {name: task.state for name, task in self.desk.state.tasks.items()}
-        assert {name: where for name, where in self.states.items() if where in LIVE} == live
+        assert {name: where for name, where in self.lives.states.items() if where in LIVE} == live
 
     @invariant()
     def no_attempt_outlives_its_lease(self) -> None:

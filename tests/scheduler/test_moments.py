@@ -10,11 +10,11 @@ from bursar.contracts import scheduler as wire
 from tests.scheduler.desk import Desk
 
 
-@pytest.mark.parametrize("state", ["waiting", "assigned", "running"])
+@pytest.mark.parametrize("state", ["ready", "assigned", "running"])
 def test_a_deadline_ends_a_task_wherever_it_stands(state: str) -> None:
     """At its millisecond; the worker is told to stop and the submitter why."""
     desk = Desk()
-    if state != "waiting":
+    if state != "ready":
         desk.register()
     task = desk.submit(deadline_ms=1_500)
     token = desk.start(task) if state == "running" else ""

@@ -89,7 +89,7 @@ def test_a_post_from_before_the_loss_is_set_aside() -> None:
     assert desk.where("ann.p1") == "dead"
     assert desk.notices("ann", "ended")[-1]["reason"] == "posted, not accepted: in_doubt"
     assert isinstance(desk.deliver(2, wire.Post(name="p2", task_class="work", seen=NEW)), Accept)
-    assert desk.where("ann.p2") == "waiting"
+    assert desk.where("ann.p2") == "ready"
     assert isinstance(desk.deliver(2, wire.Post(name="p2", task_class="work", seen=NEW)), Refuse)
     desk.check()
 

@@ -12,6 +12,7 @@ from bursar_scheduler import bugs
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import check_history
 from tests.scheduler.test_machine import Machine
+from tests.scheduler.truth import Truth
 
 pytestmark = pytest.mark.property
 
@@ -32,6 +33,36 @@ def objection(bug: str) -> str:
     with switched_on(bug), pytest.raises((AssertionError, KeyError)) as caught:
         run_state_machine_as_test(Machine, settings=QUICK)
     return str(caught.value)
+
+
+def played(task: dict[str, int], ms: int) -> Machine:
+    """The state machine with one task that runs, and then so much time without a heartbeat that lists it."""
+    machine = Machine()
+    machine.begin(may_lose=False)
+    machine.truth.accepted.add(machine.desk.submit(**task))
+    machine.note()
+    machine.start()
+    for _ in range(ms // 500):
+        machine.desk.advance(500)
+        for worker in machine.sessions:
+            machine.beat(worker, hides=True)
+    return machine
+
+
+def silent_attempt() -> None:
+    played({"lease_ms": 1_000}, 3_000).no_attempt_outlives_its_lease()
+
+
+def cancelled_and_still_running() -> None:
+    """A worker with one slot runs a task that is cancelled, and whatever it is given next."""
+    desk, truth = Desk(), Truth(slots={"w1": 1})
+    desk.register()
+    first = desk.submit()
+    truth.started("w1", desk.start(first), first)
+    desk.cancel(first)
+    second = desk.submit()
+    if desk.where(second) == "assigned":
+        truth.started("w1", desk.start(second), second)
 
 
 def failed_once() -> Desk:
@@ -55,7 +86,9 @@ def test_seeded_bug_scheduler_stale_token_finishes_is_caught() -> None:
 
 def test_seeded_bug_scheduler_lease_expiry_keeps_attempt_is_caught() -> None:
     """A task must not stay with a worker of which nothing is heard."""
-    assert "runs on without a sign of life" in objection(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT)
+    silent_attempt()
+    with switched_on(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT), pytest.raises(AssertionError, match="without a sign of life"):
+        silent_attempt()
 
 
 def test_seeded_bug_scheduler_double_assign_is_caught() -> None:
@@ -65,7 +98,9 @@ def test_seeded_bug_scheduler_double_assign_is_caught() -> None:
 
 def test_seeded_bug_scheduler_slots_exceeded_is_caught() -> None:
     """A cancelled attempt runs until its worker has stopped it."""
-    assert "slots" in objection(bugs.SLOTS_EXCEEDED)
+    cancelled_and_still_running()
+    with switched_on(bugs.SLOTS_EXCEEDED), pytest.raises(AssertionError, match="1 slots"):
+        cancelled_and_still_running()
 
 
 def test_seeded_bug_scheduler_backoff_ignored_is_caught() -> None:
@@ -93,7 +128,28 @@ def test_seeded_bug_scheduler_ended_id_forgotten_is_caught() -> None:
 def test_seeded_bug_scheduler_loss_runs_again_is_caught() -> None:
     """After a loss of entries a task that may have ended does not run."""
     said = objection(bugs.LOSS_RUNS_AGAIN)
-    assert "second end" in said or "worked on" in said or "waiting" in said
+    assert "second end" in said or "worked on" in said or "ready" in said or "waits for" in said
+
+
+def chain_with_a_failure() -> Desk:
+    """The first of two is cancelled."""
+    desk = Desk()
+    first = desk.submit()
+    desk.submit(after=(first,))
+    desk.cancel(first)
+    return desk
+
+
+def test_seeded_bug_scheduler_failed_dependency_runs_is_caught() -> None:
+    """What a task comes after must be done."""
+    check_history(chain_with_a_failure().journal)
+    with switched_on(bugs.FAILED_DEPENDENCY_RUNS), pytest.raises(AssertionError, match="runs though"):
+        check_history(chain_with_a_failure().journal)
+
+
+def test_seeded_bug_scheduler_runs_before_its_dependencies_is_caught() -> None:
+    """A task that comes after others is not ready before they have ended."""
+    assert "waits for" in objection(bugs.RUNS_BEFORE_ITS_DEPENDENCIES)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -20,8 +20,8 @@ def test_a_submitted_task_waits_for_a_worker() -> None:
     """It is named by its submitter and the id of the request."""
     desk = Desk()
     reply = desk.must(submit(1, payload=b"x"))
-    assert reply == {"ok": True, "task": "ann.t-1", "state": "waiting", "known": False}
-    assert desk.where("ann.t-1") == "waiting"
+    assert reply == {"ok": True, "task": "ann.t-1", "state": "ready", "known": False}
+    assert desk.where("ann.t-1") == "ready"
     desk.check()
 
 
@@ -30,7 +30,7 @@ def test_the_same_name_and_content_is_the_same_task() -> None:
     desk = Desk()
     first = desk.submit(key="daily", payload={"day": 3})
     again = desk.hears(submit(90, key="daily", payload={"day": 3}))
-    assert (again["task"], again["known"], again["state"]) == (first, True, "waiting")
+    assert (again["task"], again["known"], again["state"]) == (first, True, "ready")
     desk.register()
     desk.run(first)
     assert desk.hears(submit(91, key="daily", payload={"day": 3}))["state"] == "done"
@@ -153,7 +153,7 @@ def test_a_posted_task_is_accepted_once() -> None:
     """Delivered again, or posted again, it is the same task; the position moves with each message."""
     desk = Desk()
     task = desk.post("p1", payload=b"x")
-    assert desk.where(task) == "waiting"
+    assert desk.where(task) == "ready"
     message = wire.Post(name="p1", task_class="work", payload=b"x")
     assert isinstance(desk.deliver(1, message), Refuse), "delivered twice"
     assert desk.state.position == 1
@@ -189,5 +189,5 @@ def test_a_post_that_finds_no_room_is_a_dead_letter() -> None:
     assert desk.where(task) == "dead"
     assert desk.notices("ann", "ended")[-1]["reason"] == "posted, not accepted: queue_full"
     desk.must(wire.Requeue(id="o-1", task=task), "ops")
-    assert desk.where(task) == "waiting"
+    assert desk.where(task) == "ready"
     desk.check()

@@ -63,7 +63,7 @@ def test_when_all_are_silent_it_is_rather_the_network() -> None:
     assert set(desk.state.workers) == {"w1", "w2"}
     desk.advance(9_900)
     assert not desk.state.workers, "they are gone in the end"
-    assert [desk.where(task) for task in tasks] == ["waiting", "waiting"]
+    assert [desk.where(task) for task in tasks] == ["ready", "ready"]
     desk.check()
 
 
@@ -221,7 +221,7 @@ def test_what_is_declared_and_void_takes_a_slot_until_it_is_released() -> None:
     desk = Desk()
     desk.register(running=("5.5.5",))
     task = desk.submit()
-    assert desk.where(task) == "waiting"
+    assert desk.where(task) == "ready"
     desk.release("ann.none", "5.5.5", "w1")
     assert desk.where(task) == "assigned"
 
@@ -248,7 +248,7 @@ def test_a_draining_worker_gets_nothing_new() -> None:
     desk.must(wire.Drain(id="d-1", session="sw1"), "w1")
     other = desk.submit()
     desk.run(task)
-    assert desk.where(other) == "waiting"
+    assert desk.where(other) == "ready"
     desk.register(slots=2)
     assert desk.where(other) == "assigned"
     desk.check()
@@ -284,7 +284,7 @@ def test_fewer_slots_than_attempts_get_nothing_until_there_is_room() -> None:
     tokens = [desk.start(task) for task in tasks[:3]]
     desk.register(slots=2, running=tuple(tokens))
     desk.finish(tasks[0])
-    assert desk.where(tasks[3]) == "waiting"
+    assert desk.where(tasks[3]) == "ready"
     desk.finish(tasks[1])
     assert desk.where(tasks[3]) == "assigned"
     desk.check()

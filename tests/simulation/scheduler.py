@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_graph import Graph, Item
 from bursar.kernel.decider import Broadcast, Command, Decider, Fence, Notice, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import events
@@ -120,7 +121,7 @@ class SchedulerWorkload:
         return wire.Register, fields, False
 
     def _ask(self, client: Client, number: int) -> tuple[Any, dict[str, Any], bool]:
-        fields = {
+        fields: dict[str, Any] = {
             "task_class": "other" if number % 5 == 0 else "work",
             "payload": b"x" * (number % 7),
             "priority": wire.BANDS[number % 3],
@@ -136,6 +137,12 @@ class SchedulerWorkload:
             return wire.Status, {}, True
         if number % 13 == 4 and self.mine.get(client.name):
             return wire.Cancel, {"task": self.mine[client.name].pop(0)}, False
+        if number % 17 == 5:
+            items = tuple(Item(name=f"i{n}", after=(f"i{n - 1}",) if n else ()) for n in range(3))
+            return Graph, {"name": f"g{number}", "template": wire.Task(**fields), "items": items}, False
+        if number % 4 == 1 and self.mine.get(client.name):
+            fields["after"] = tuple(self.mine[client.name][-2:])
+            fields["after_failure"] = "run" if number % 3 == 0 else "cancel"
         return wire.Submit, fields, False
 
     def last(self) -> tuple[Any, dict[str, Any]]:
@@ -195,6 +202,8 @@ class SchedulerWorkload:
         if isinstance(body, wire.Submit):
             self.truth.accepted.add(reply["task"])
             self.mine.setdefault(client.name, []).append(reply["task"])
+        elif isinstance(body, Graph):
+            self.truth.accepted.update(reply["tasks"])
         elif isinstance(body, wire.Cancel):
             self._ended(body.task, "cancelled")
         elif isinstance(body, wire.Register) and body.session == hand.session:

@@ -29,10 +29,10 @@ from bursar_scheduler.lifecycle import (
     FAIL_LAST,
     FAILED,
     FINISH,
+    READY,
     RELEASE,
     TIME_OUT,
     TIME_OUT_LAST,
-    WAITING,
     next_state,
 )
 from bursar_scheduler.state import State
@@ -51,7 +51,7 @@ class Free(NamedTuple):
 
 def decide_start(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Start = command.body
-    task = _current(state, command, BEGIN, now)
+    task = current(state, command, BEGIN, now)
     if isinstance(task, Reject):
         return task
     reply = {"ok": True, "task": task.id, "token": body.token, "lease_ms": task.lease_ms}
@@ -60,7 +60,7 @@ def decide_start(state: State, command: Command, now: int, fence: Fence) -> Outc
 
 def decide_progress(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Progress = command.body
-    task = _current(state, command, FINISH, now)
+    task = current(state, command, FINISH, now)
     if isinstance(task, Reject):
         return task
     task.heard_until = max(task.heard_until, now + task.lease_ms)
@@ -71,7 +71,7 @@ def decide_progress(state: State, command: Command, now: int, fence: Fence) -> O
 
 def decide_finish(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Finish = command.body
-    task = _current(state, command, FINISH, now, ends=True)
+    task = current(state, command, FINISH, now, ends=True)
     if isinstance(task, Reject):
         return task
     size = size_of(body.result)
@@ -82,7 +82,7 @@ def decide_finish(state: State, command: Command, now: int, fence: Fence) -> Out
 
 def decide_fail(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Fail = command.body
-    task = _current(state, command, FAIL, now, ends=True)
+    task = current(state, command, FAIL, now, ends=True)
     if isinstance(task, Reject):
         return task
     if not body.retryable:
@@ -94,7 +94,7 @@ def decide_fail(state: State, command: Command, now: int, fence: Fence) -> Outco
         told = telling.ended(task.id, DEAD, FAIL_LAST, body.error)
         return _then_next(state, task, (event, told), _reply(task, DEAD), body.next, now, fence)
     not_before: int = event[5]
-    return Accept([event], _reply(task, WAITING, not_before - now))
+    return Accept([event], _reply(task, READY, not_before - now))
 
 
 def failure(task: Task, error: str, now: int, why: str = TIME_OUT, last: str = TIME_OUT_LAST) -> Event:
@@ -115,7 +115,7 @@ def decide_release(state: State, command: Command, now: int, fence: Fence) -> Ou
         return Refuse(reply)
     task = state.tasks.get(name)
     if task is not None and task.token == body.token:
-        return Accept([(events.WAITS, now, task.id, RELEASE, "", 0)], _reply(task, WAITING, 0))
+        return Accept([(events.WAITS, now, task.id, RELEASE, "", 0)], _reply(task, READY, 0))
     return Accept([(events.FREED, now, worker.name, body.token)], reply)
 
 
@@ -135,7 +135,7 @@ def decide_free(state: State, command: Command, now: int, fence: Fence) -> Outco
     return Accept([(events.FREED, now, worker.name, body.token)], {})
 
 
-def _current(state: State, command: Command, what: str, now: int, *, ends: bool = False) -> Task | Reject:
+def current(state: State, command: Command, what: str, now: int, *, ends: bool = False) -> Task | Reject:
     """The task whose current attempt speaks, in a state in which it may do that; or why it is not heard."""
     name, token, principal = command.body.task, command.body.token, command.principal
     task = state.tasks.get(name)

@@ -18,7 +18,7 @@ from typing import Final
 
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
-from bursar_scheduler.lifecycle import ASSIGNED, RUNNING, WAITING
+from bursar_scheduler.lifecycle import ASSIGNED, READY, RUNNING
 from bursar_scheduler.pool import Pool
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
 
@@ -65,10 +65,12 @@ class Lane:
 class Board:
     """See the module's text. ``heard``: when each worker gave its last sign of life, the longest silence first;
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
-    sent heartbeats without being registered, and when that was noted."""
+    sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
+    after them."""
 
     __slots__ = (
-        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "strangers", "tasks", "tell", "workers",
+        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "settled", "strangers", "tasks",
+        "tell", "workers",
     )  # fmt: skip
 
     def __init__(self, config: Config, tasks: dict[str, Task], workers: dict[str, Worker]) -> None:
@@ -83,6 +85,7 @@ class Board:
         self.tell: dict[str, dict[str, str]] = {}
         self.free: dict[tuple[str, str], None] = {}
         self.strangers: dict[str, int] = {}
+        self.settled: dict[str, None] = {}
 
     @classmethod
     def of(cls, config: Config, tasks: dict[str, Task], workers: dict[str, Worker], now: int) -> Board:
@@ -103,7 +106,7 @@ class Board:
 
     def place(self, task: Task, now: int) -> None:
         """A task is new here or in another state: into its lane or out of it, and into the agenda."""
-        waits = task.state == WAITING and (task.not_before <= now or seeded(bugs.BACKOFF_IGNORED))
+        waits = task.state == READY and (task.not_before <= now or seeded(bugs.BACKOFF_IGNORED))
         if waits != task.listed:
             lane = self.lane(task.lane)
             if waits:
@@ -241,7 +244,7 @@ def _by_rank(entry: Entry) -> tuple[int, int]:
 def next_moment(task: Task, config: Config) -> int:
     """When something has to be looked at if nothing happens before; 0: never."""
     moments = [task.deadline_at] if task.deadline_at else []
-    if task.state == WAITING:
+    if task.state == READY:
         if task.not_before and not task.listed:
             moments.append(task.not_before)
     elif task.state == ASSIGNED:

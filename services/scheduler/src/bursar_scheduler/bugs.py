@@ -13,6 +13,8 @@ INBOX_POSITION_LOST = "scheduler_inbox_position_lost"
 CANCELLED_TASK_RUNS = "scheduler_cancelled_task_runs"
 ENDED_ID_FORGOTTEN = "scheduler_ended_id_forgotten"
 LOSS_RUNS_AGAIN = "scheduler_loss_runs_again"
+FAILED_DEPENDENCY_RUNS = "scheduler_failed_dependency_runs"
+RUNS_BEFORE_ITS_DEPENDENCIES = "scheduler_runs_before_its_dependencies"
 
 NAMES = (
     STALE_TOKEN_FINISHES,
@@ -24,6 +26,8 @@ NAMES = (
     CANCELLED_TASK_RUNS,
     ENDED_ID_FORGOTTEN,
     LOSS_RUNS_AGAIN,
+    FAILED_DEPENDENCY_RUNS,
+    RUNS_BEFORE_ITS_DEPENDENCIES,
 )
 
 declare(*NAMES)

@@ -6,7 +6,8 @@ from bursar.contracts.scheduler import Cancel, Requeue
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Reject
 from bursar_scheduler import bugs, events, telling
-from bursar_scheduler.lifecycle import CANCEL, CANCELLED, ENDS, WAITING
+from bursar_scheduler.evolve import first_state
+from bursar_scheduler.lifecycle import CANCEL, CANCELLED, ENDS
 from bursar_scheduler.state import State
 
 
@@ -30,7 +31,8 @@ def decide_requeue(state: State, command: Command, now: int, fence: Fence) -> Ou
         if body.task in state.tasks:
             return Reject("conflict", "the task is not a dead letter", {"task": body.task})
         return gone(state, body.task)
-    return Accept([(events.REQUEUED, now, body.task)], {"ok": True, "task": body.task, "state": WAITING})
+    where = first_state(state.dead[body.task])
+    return Accept([(events.REQUEUED, now, body.task)], {"ok": True, "task": body.task, "state": where})
 
 
 def gone(state: State, name: str) -> Reject:

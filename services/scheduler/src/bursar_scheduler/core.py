@@ -25,14 +25,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_graph import Graph, Inputs
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import (
     attempts,
     cancelling,
     configuring,
+    depending,
     dispatch,
     events,
+    graphs,
     moments,
     recovery,
     status,
@@ -47,11 +50,14 @@ class SchedulerDecider:
     """The `bursar.kernel.decider.Decider` of the scheduler."""
 
     name = "scheduler"
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
             wire.Submit: submitting.decide_submit,
+            Graph: graphs.decide_graph,
+            depending.Settle: depending.decide_settle,
+            Inputs: depending.decide_inputs,
             Delivered: submitting.decide_delivered,
             wire.Start: attempts.decide_start,
             wire.Progress: attempts.decide_progress,
@@ -88,12 +94,14 @@ class SchedulerDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: silent workers, moments of tasks, slots that are free, notices, tasks with a worker."""
+        """In this order: silent workers, moments of tasks, slots that are free, what comes after a task that is over,
+        notices, tasks with a worker."""
         board = state.awake(now)
         body: Any = (
             workers.next_gone(state, board, now)
             or moments.next_moment(state, now)
             or attempts.next_free(board)
+            or depending.next_settled(state, now)
             or workers.next_tell(board)
             or dispatch.next_dispatch(state, now)
         )

@@ -2,9 +2,10 @@
 
 | kind | then | means |
 |---|---|---|
-| ``s`` | task, class, kind, labels, band, payload, size, digest, then the times and counts of `task` | accepted |
+| ``s`` | task, class, kind, labels, band, payload, size, digest, numbers as in `task`, a map of the rest | accepted |
 | ``o`` | as ``s``, and why | posted, but not accepted: set aside as a dead letter |
 | ``p`` | sequence, what became of it | a message of the inbox has been dealt with; what follows stands beside |
+| ``m`` | task, another | what it comes after has ended (met); it is ready after the last |
 | ``a`` | task, worker, token | assigned |
 | ``b`` | task | started (begun) |
 | ``w`` | task, why, error, not before | the attempt is over, the task waits again |
@@ -26,6 +27,7 @@ from typing import Any
 ACCEPTED = "s"
 SET_ASIDE = "o"
 POSTED = "p"
+MET = "m"
 ASSIGNED = "a"
 STARTED = "b"
 WAITS = "w"
@@ -63,6 +65,7 @@ _WORDS: dict[str, Any] = {
     ACCEPTED: _accepted,
     SET_ASIDE: lambda task, *rest: f"set aside {task} ({rest[-1]})",
     POSTED: lambda sequence, what: f"inbox message {sequence}: {what}",
+    MET: lambda task, other: f"{task} need not wait for {other} any more",
     ASSIGNED: lambda task, worker, token: f"assigned {task} to {worker} as {token}",
     STARTED: lambda task: f"started {task}",
     WAITS: _waits,

@@ -21,9 +21,10 @@ from bursar_scheduler.lifecycle import (
     LOG_LOST,
     LOSSES,
     POST_REFUSED,
+    READY,
     RELEASE,
     RUNNING,
-    WAITING,
+    SUBMITTED,
     WORKER_GONE,
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
@@ -51,19 +52,45 @@ def apply_accepted(state: State, event: Event) -> None:
         lease,
         timeout,
         deadline,
+        more,
     ) = event
     task = Task()
     task.id, task.lane = name, (task_class, kind, tuple((key, value) for key, value in labels))
     task.band, task.payload, task.size, task.digest = band, payload, size, bytes(digest)
     task.retries, task.backoff_ms, task.lease_ms = retries, backoff, lease
     task.timeout_ms, task.deadline_at = timeout, deadline
+    task.after, task.unmet = tuple(more.get("after", ())), tuple(more.get("unmet", ()))
+    task.runs_anyway = more.get("runs_anyway", False)
+    task.state = first_state(task)
     task.order, task.submitted_at = state.order, now
     state.at = now
     state.order += 1
     state.counts["accepted"] += 1
+    state.links.need(task)
+    _enter(state, task)
+
+
+def _enter(state: State, task: Task) -> None:
+    """It is live from now on."""
     state.add(task)
     if state.board is not None:
-        state.board.place(task, now)
+        state.board.place(task, state.at)
+        state.board.settled.update(dict.fromkeys(name for name in task.unmet if state.find(name) is None))
+
+
+def first_state(task: Task) -> str:
+    return SUBMITTED if task.unmet and not seeded(bugs.RUNS_BEFORE_ITS_DEPENDENCIES) else READY
+
+
+def apply_met(state: State, event: Event) -> None:
+    _, now, name, other = event
+    task = state.tasks[name]
+    state.at = now
+    state.links.met(task, other)
+    if not task.unmet:
+        state.move(task, READY)
+        if state.board is not None:
+            state.board.place(task, now)
 
 
 def apply_posted(state: State, event: Event) -> None:
@@ -111,7 +138,7 @@ def apply_waits(state: State, event: Event) -> None:
     _hold_against(state, task, why)
     task.reason, task.error = why, error
     task.not_before = not_before
-    state.move(task, WAITING)
+    state.move(task, READY)
     state.counts["retried" if why in COUNTED else "returned"] += 1
     if state.board is not None:
         state.board.place(task, now)
@@ -144,6 +171,7 @@ def apply_ended(state: State, event: Event) -> None:
     text = error or ("" if why in VOLUNTARY else task.error)
     ended = Ended(end, now, task.digest, task.lane[0], token, worker, task.attempts, result, why, text, size)
     state.keep(name, ended)
+    state.settle(task)
 
 
 def _end_attempt(state: State, task: Task, why: str) -> None:
@@ -184,12 +212,10 @@ def apply_requeued(state: State, event: Event) -> None:
     _, now, name = event
     task = state.unbury(name)
     state.at = now
-    task.state, task.not_before, task.failures, task.losses, task.deadline_at = WAITING, 0, 0, 0, 0
+    task.state, task.not_before, task.failures, task.losses, task.deadline_at = first_state(task), 0, 0, 0, 0
     task.reason = task.error = ""
     state.counts["requeued"] += 1
-    state.add(task)
-    if state.board is not None:
-        state.board.place(task, now)
+    _enter(state, task)
 
 
 def apply_registered(state: State, event: Event) -> None:
@@ -255,7 +281,7 @@ def apply_lost(state: State, event: Event) -> None:
     if seeded(bugs.LOSS_RUNS_AGAIN):
         for task in state.tasks.values():
             task.token = task.worker = ""
-            state.move(task, WAITING)
+            state.move(task, READY)
     else:
         for task in list(state.tasks.values()):
             _bury(state, task, LOG_LOST, "")
@@ -276,6 +302,7 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.ACCEPTED: apply_accepted,
     events.SET_ASIDE: buried_post,
     events.POSTED: apply_posted,
+    events.MET: apply_met,
     events.ASSIGNED: apply_assigned,
     events.STARTED: apply_started,
     events.WAITS: apply_waits,

@@ -9,7 +9,8 @@ from typing import Final
 
 from bursar.kernel.mermaid import START, arrows_of, state_diagram
 
-WAITING: Final = "waiting"
+SUBMITTED: Final = "submitted"
+READY: Final = "ready"
 ASSIGNED: Final = "assigned"
 RUNNING: Final = "running"
 DEAD: Final = "dead"
@@ -18,10 +19,13 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 EXPIRED: Final = "expired"
 
-LIVE: Final = frozenset({WAITING, ASSIGNED, RUNNING})
+LIVE: Final = frozenset({SUBMITTED, READY, ASSIGNED, RUNNING})
 ENDS: Final = frozenset({DONE, FAILED, CANCELLED, EXPIRED})
 
 SUBMIT: Final = "submit"
+SUBMIT_AFTER: Final = "submit, after other tasks"
+AFTER_ENDED: Final = "the tasks before it have ended"
+DEPENDENCY_FAILED: Final = "dependency failed"
 ASSIGN: Final = "assign"
 BEGIN: Final = "start"
 FINISH: Final = "finish"
@@ -38,49 +42,58 @@ LOST_TOO_OFTEN: Final = "lost too often"
 CANCEL: Final = "cancel"
 DEADLINE: Final = "deadline passes"
 REQUEUE: Final = "requeue"
+REQUEUE_AFTER: Final = "requeue, after other tasks"
 LOG_LOST: Final = "log lost"
 POST_REFUSED: Final = "posted, not accepted"
 
 TRANSITIONS: Final[dict[tuple[str, str], str]] = {
-    (START, SUBMIT): WAITING,
+    (START, SUBMIT): READY,
+    (START, SUBMIT_AFTER): SUBMITTED,
     (START, POST_REFUSED): DEAD,
-    (WAITING, ASSIGN): ASSIGNED,
+    (SUBMITTED, AFTER_ENDED): READY,
+    (SUBMITTED, DEPENDENCY_FAILED): CANCELLED,
+    (READY, ASSIGN): ASSIGNED,
     (ASSIGNED, BEGIN): RUNNING,
-    (ASSIGNED, NOT_STARTED): WAITING,
-    (ASSIGNED, RELEASE): WAITING,
-    (ASSIGNED, WORKER_GONE): WAITING,
+    (ASSIGNED, NOT_STARTED): READY,
+    (ASSIGNED, RELEASE): READY,
+    (ASSIGNED, WORKER_GONE): READY,
     (RUNNING, FINISH): DONE,
-    (RUNNING, FAIL): WAITING,
+    (RUNNING, FAIL): READY,
     (RUNNING, FAIL_LAST): DEAD,
     (RUNNING, FAIL_FOR_GOOD): FAILED,
-    (RUNNING, TIME_OUT): WAITING,
+    (RUNNING, TIME_OUT): READY,
     (RUNNING, TIME_OUT_LAST): DEAD,
-    (RUNNING, RELEASE): WAITING,
-    (RUNNING, LEASE_LOST): WAITING,
-    (RUNNING, WORKER_GONE): WAITING,
+    (RUNNING, RELEASE): READY,
+    (RUNNING, LEASE_LOST): READY,
+    (RUNNING, WORKER_GONE): READY,
     (RUNNING, LOST_TOO_OFTEN): DEAD,
-    (WAITING, CANCEL): CANCELLED,
+    (SUBMITTED, CANCEL): CANCELLED,
+    (READY, CANCEL): CANCELLED,
     (ASSIGNED, CANCEL): CANCELLED,
     (RUNNING, CANCEL): CANCELLED,
     (DEAD, CANCEL): CANCELLED,
-    (WAITING, DEADLINE): EXPIRED,
+    (SUBMITTED, DEADLINE): EXPIRED,
+    (READY, DEADLINE): EXPIRED,
     (ASSIGNED, DEADLINE): EXPIRED,
     (RUNNING, DEADLINE): EXPIRED,
-    (DEAD, REQUEUE): WAITING,
-    (WAITING, LOG_LOST): DEAD,
+    (DEAD, REQUEUE): READY,
+    (DEAD, REQUEUE_AFTER): SUBMITTED,
+    (SUBMITTED, LOG_LOST): DEAD,
+    (READY, LOG_LOST): DEAD,
     (ASSIGNED, LOG_LOST): DEAD,
     (RUNNING, LOG_LOST): DEAD,
 }
 """(state, what happens) -> next state. What is not in the table is refused and changes nothing."""
 
 NOTES: Final = {
-    WAITING: "for a worker, or for the end of a pause",
+    SUBMITTED: "waits for other tasks",
+    READY: "waits for a worker, or for the end of a pause",
     ASSIGNED: "a worker has been told, with a token",
     RUNNING: "the worker has started; its lease is kept by heartbeats",
     DEAD: "a dead letter: an operator decides",
     DONE: "the one accepted end",
     FAILED: "the worker said that trying again is in vain",
-    CANCELLED: "by its submitter",
+    CANCELLED: "by its submitter, or what it comes after has failed",
     EXPIRED: "its deadline has passed",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Message
+from bursar.contracts.scheduler_graph import Graph, Inputs
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider
@@ -31,6 +32,7 @@ SPEC = ServiceSpec(
     decider=SchedulerDecider,
     verbs={
         "submit": Verb(wire.Submit, strings=wire.MAX_VALUE_BYTES),
+        "graph": Verb(Graph, strings=wire.MAX_VALUE_BYTES),
         "cancel": Verb(wire.Cancel),
         "find": Verb(wire.Find, query=True),
         "ended": Verb(wire.Ended, query=True),
@@ -45,6 +47,7 @@ SPEC = ServiceSpec(
     work={
         "register": Verb(wire.Register),
         "start": Verb(wire.Start),
+        "inputs": Verb(Inputs, query=True),
         "progress": Verb(wire.Progress, query=True),
         "finish": Verb(wire.Finish, strings=wire.MAX_VALUE_BYTES),
         "fail": Verb(wire.Fail),

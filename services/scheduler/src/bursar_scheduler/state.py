@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Any, Final
 
 from bursar_scheduler.board import Board
+from bursar_scheduler.dependants import Dependants
 from bursar_scheduler.task import Config, Ended, LaneKey, Task, Worker
 
 KEEP_COUNT: Final = 50_000
@@ -41,13 +42,14 @@ class State:
     """Durable: ``at`` (time of the last event), ``config`` and ``source`` (what settings it came from), ``tasks`` that
     are live, ``dead`` letters, ``ended`` with results, ``names`` of ended ones (two generations), ``workers``,
     ``position`` in the inbox, ``order`` (of the next task), ``ordinal`` (of the next worker), ``drawn`` (assignments so
-    far), ``lost_at`` (-1: nothing was ever lost), ``counts``. Derived: ``owners``, ``bytes``, ``dead_bytes``,
-    ``kept_bytes``, ``census``. Volatile: ``board``, ``refused``.
+    far), ``lost_at`` (-1: nothing was ever lost), ``counts``, and in ``links.held`` results that others need. Derived:
+    ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, the rest of ``links`` (who comes after whom).
+    Volatile: ``board``, ``refused``.
     """
 
     __slots__ = (
         "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drawn", "ended", "kept_bytes",
-        "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position", "refused",
+        "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position", "refused",
         "source", "tasks", "workers",
     )  # fmt: skip
 
@@ -73,6 +75,7 @@ class State:
         self.dead_bytes = 0
         self.kept_bytes = 0
         self.census: Counter[tuple[str, int, str]] = Counter()
+        self.links = Dependants()
         self.board: Board | None = None
         self.refused = 0
 
@@ -82,18 +85,24 @@ class State:
         """The board; made now if this instance has just become owner."""
         if self.board is None:
             self.board = Board.of(self.config, self.tasks, self.workers, now)
+            over = (name for name in self.links.waiting if self.find(name) is None)
+            self.board.settled = dict.fromkeys(over)
         return self.board
 
     def find(self, task: str) -> Task | None:
         """A task that has not ended: live, or a dead letter."""
         return self.tasks.get(task) or self.dead.get(task)
 
+    def how_it_ended(self, task: str) -> Ended | None:
+        """The end of a task, while its result is kept; for those after it too."""
+        return self.ended.get(task) or self.links.held.get(task)
+
     def known(self, task: str) -> tuple[bytes, str] | None:
         """The digest of what was submitted under this name, and where it stands; None when it is not known."""
         there = self.find(task)
         if there is not None:
             return there.digest, there.state
-        ended = self.ended.get(task)
+        ended = self.how_it_ended(task)
         if ended is not None:
             return ended.digest, ended.state
         return self.names.get(task) or self.names_before.get(task)
@@ -108,6 +117,7 @@ class State:
         owner.needs[task.lane] += 1
         self.bytes += task.size
         self.census[task.lane[0], task.band, task.state] += 1
+        self.links.wait(task)
 
     def remove(self, task: Task) -> None:
         """It is live no more."""
@@ -123,6 +133,7 @@ class State:
             del self.owners[name]
         self.bytes -= task.size
         self._uncount(task)
+        self.links.wait_no_more(task)
 
     def move(self, task: Task, state: str) -> None:
         """It is in another state, live before and after."""
@@ -144,12 +155,19 @@ class State:
         while len(self.dead) > MAX_DEAD or self.dead_bytes > MAX_DEAD_BYTES:
             oldest = self.unbury(next(iter(self.dead)))
             self.remember(oldest.id, oldest.digest, "failed", self.at)
+            self.settle(oldest)
 
     def unbury(self, task: str) -> Task:
         """It is a dead letter no more."""
         found = self.dead.pop(task)
         self.dead_bytes -= found.size
         return found
+
+    def settle(self, task: Task) -> None:
+        """It is over: it needs no results any more, and those after it can go on."""
+        self.links.forget(task)
+        if self.board is not None and task.id in self.links.waiting:
+            self.board.settled[task.id] = None
 
     def keep(self, task: str, ended: Ended) -> None:
         """Keep how it ended, and forget what is too old or too much."""
@@ -163,6 +181,7 @@ class State:
                 return
             del self.ended[first]
             self.kept_bytes -= old.size
+            self.links.hold(first, old)
             self.remember(first, old.digest, old.state, ended.at)
 
     def remember(self, task: str, digest: bytes, state: str, now: int) -> None:
@@ -182,6 +201,7 @@ def dump(state: State) -> dict[str, Any]:
         "names": [[name, *known] for name, known in state.names.items()],
         "names_before": [[name, *known] for name, known in state.names_before.items()],
         "names_since": state.names_since,
+        "held": [[name, *ended] for name, ended in state.links.held.items()],
         "workers": [worker.dump() for worker in state.workers.values()],
         "position": state.position,
         "order": state.order,
@@ -203,6 +223,10 @@ def load(value: Any) -> State:
         task = Task.load(row)
         state.dead[task.id] = task
         state.dead_bytes += task.size
+    for task in (*state.tasks.values(), *state.dead.values()):
+        state.links.need(task)
+    for name, end, at, digest, *rest in value["held"]:
+        state.links.hold(name, Ended(end, at, bytes(digest), *rest))
     for name, end, at, digest, *rest in value["ended"]:
         ended = Ended(end, at, bytes(digest), *rest)
         state.ended[name] = ended

@@ -8,7 +8,7 @@ from typing import Any, Final
 from bursar.contracts.base import MAX_INT
 from bursar.contracts.scheduler import BANDS, Ended, Find, List
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
-from bursar_scheduler.lifecycle import ASSIGNED, RUNNING, WAITING
+from bursar_scheduler.lifecycle import ASSIGNED, READY, RUNNING, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -25,7 +25,7 @@ def decide_find(state: State, command: Command, now: int, fence: Fence) -> Outco
     task = state.find(name)
     if task is not None:
         return Refuse(_found(task))
-    ended = state.ended.get(name)
+    ended = state.how_it_ended(name)
     if ended is not None:
         known = {
             "task_class": ended.task_class, "state": ended.state, "kept": True, "result": ended.result,
@@ -112,10 +112,10 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
     board = state.awake(now)
     bands: dict[str, dict[str, int]] = {band: {"waiting": 0, "running": 0} for band in BANDS}
     classes: dict[str, dict[str, int]] = {}
-    states = dict.fromkeys((WAITING, ASSIGNED, RUNNING), 0)
+    states = dict.fromkeys((SUBMITTED, READY, ASSIGNED, RUNNING), 0)
     for (task_class, band, where), count in state.census.items():
         states[where] += count
-        column = "waiting" if where == WAITING else "running"
+        column = "waiting" if where in {SUBMITTED, READY} else "running"
         bands[BANDS[band]][column] += count
         if task_class in classes or len(classes) < MAX_CLASSES:
             classes.setdefault(task_class, {"waiting": 0, "running": 0})[column] += count
@@ -125,8 +125,9 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
     return Refuse(
         {
             "ok": True, "now_ms": now, "policy": state.config.policy, "waiting": listed,
-            "delayed": states[WAITING] - listed, "assigned": states[ASSIGNED], "running": states[RUNNING],
-            "dead": len(state.dead), "bytes": min(MAX_INT, state.bytes), "bands": bands, "classes": classes,
+            "delayed": states[READY] - listed, "blocked": states[SUBMITTED], "assigned": states[ASSIGNED],
+            "running": states[RUNNING], "dead": len(state.dead), "bytes": min(MAX_INT, state.bytes),
+            "bands": bands, "classes": classes,
             "workers": workers, "more_workers": len(state.workers) - len(workers),
             "counts": dict(sorted(state.counts.items())) | {"refused": state.refused},
         }

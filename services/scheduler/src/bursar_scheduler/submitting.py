@@ -19,8 +19,8 @@ from bursar.contracts.scheduler import Task as Told
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar.kernel.inbox import Delivered
-from bursar_scheduler import bugs, dispatch, events, telling
-from bursar_scheduler.lifecycle import DEAD, ENDS, POST_REFUSED
+from bursar_scheduler import bugs, depending, dispatch, events, telling
+from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import LaneKey, Task
 
@@ -44,24 +44,35 @@ def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Out
     body: Submit = command.body
     name = f"{command.principal}.{body.key or command.request_id}"
     task = draft(name, body, now)
-    known = _known(state, name)
+    known = known_as(state, name)
     if known is not None:
         return _again(name, known, task.digest)
+    wrong = depending.link(state, task, body.after)
+    if wrong is not None:
+        return wrong
     if is_doubtful(state, body.seen, now, fence, named=body.key is not None):
-        state.refused += 1
-        return Refuse(_in_doubt())
-    full = what_is_full(state, command.principal, task)
+        return in_doubt(state)
+    full = what_is_full(state, command.principal, [task])
     if full is not None:
-        state.refused += 1
-        return Refuse(_full(full))
-    found: list[Event] = [accepted(task, now)]
-    notices: list[Notice] = []
-    made = dispatch.at_once(state, task, now, fence)
-    if made is not None:
-        found.append(made[0])
-        notices.append(made[1])
-    where = "waiting" if made is None else "assigned"
+        return refused(state, full)
+    found, notices, where = begin(state, task, now, fence)
     return Accept(found, {"ok": True, "task": name, "state": where, "known": False}, notices)
+
+
+def begin(state: State, task: Task, now: int, fence: Fence) -> tuple[list[Event], list[Notice], str]:
+    """A task is accepted: it waits for others, is cancelled because one has failed, is ready, or is assigned at once.
+    Events, notices, and its state after them."""
+    if task.unmet:
+        return [accepted(task, now)], [], SUBMITTED
+    failed = depending.failed_already(state, task)
+    if failed:
+        event, notice = depending.cancelled(task, failed, depending.how(state, task, failed), now)
+        task.unmet = (failed,)
+        return [accepted(task, now), event], [notice], CANCELLED
+    made = dispatch.at_once(state, task, now, fence)
+    if made is None:
+        return [accepted(task, now)], [], READY
+    return [accepted(task, now), made[0]], [made[1]], ASSIGNED
 
 
 def decide_delivered(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -77,22 +88,27 @@ def decide_delivered(state: State, command: Command, now: int, fence: Fence) -> 
 def _post(state: State, principal: str, sequence: int, post: Post, now: int, fence: Fence) -> Outcome:
     name = f"{principal}.{post.name}"
     task = draft(name, post, now)
-    known = _known(state, name)
+    known = known_as(state, name)
     if known is not None:
         what = "repeated" if known[0] == task.digest else "name_reused"
         return Accept([(events.POSTED, now, sequence, what)], {})
-    full = what_is_full(state, principal, task)
-    doubt = is_doubtful(state, post.seen, now, fence, named=post.seen is None)
-    if full is not None or doubt:
-        why = "in_doubt" if doubt else "queue_full"
+    why = _why_not(state, principal, post, task, now, fence)
+    if why:
         aside = (*accepted(task, now), why)
         told = telling.ended(name, DEAD, f"{POST_REFUSED}: {why}")
         return Accept([(events.POSTED, now, sequence, why), (events.SET_ASIDE, *aside[1:])], {}, [told])
-    found: list[Event] = [(events.POSTED, now, sequence, "accepted"), accepted(task, now)]
-    made = dispatch.at_once(state, task, now, fence)
-    if made is None:
-        return Accept(found, {})
-    return Accept([*found, made[0]], {}, [made[1]])
+    found, notices, _ = begin(state, task, now, fence)
+    return Accept([(events.POSTED, now, sequence, "accepted"), *found], {}, notices)
+
+
+def _why_not(state: State, principal: str, post: Post, task: Task, now: int, fence: Fence) -> str:
+    """Why a posted task is not accepted; "": it is."""
+    wrong = depending.link(state, task, post.after)
+    if is_doubtful(state, post.seen, now, fence, named=post.seen is None):
+        return "in_doubt"
+    if wrong is not None:
+        return wrong.code
+    return "" if what_is_full(state, principal, [task]) is None else "queue_full"
 
 
 def draft(name: str, told: Told, now: int) -> Task:
@@ -106,8 +122,9 @@ def draft(name: str, told: Told, now: int) -> Task:
     task.retries, task.backoff_ms, task.lease_ms = told.retries, told.backoff_ms, told.lease_ms
     task.timeout_ms = told.timeout_ms or 0
     task.deadline_at = now + told.deadline_ms if told.deadline_ms else 0
+    task.runs_anyway = told.after_failure == "run"
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
-               told.lease_ms, told.timeout_ms, needs.kind, task.lane[2]]  # fmt: skip
+               told.lease_ms, told.timeout_ms, needs.kind, task.lane[2], told.after, told.after_failure]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
@@ -120,8 +137,14 @@ def accepted(task: Task, now: int) -> Event:
     task_class, kind, labels = task.lane
     return (
         events.ACCEPTED, now, task.id, task_class, kind, labels, task.band, task.payload, task.size, task.digest,
-        task.retries, task.backoff_ms, task.lease_ms, task.timeout_ms, task.deadline_at,
+        task.retries, task.backoff_ms, task.lease_ms, task.timeout_ms, task.deadline_at, besides(task),
     )  # fmt: skip
+
+
+def besides(task: Task) -> dict[str, Any]:
+    """What only some tasks have."""
+    rest = {"after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway}
+    return {name: value for name, value in rest.items() if value}
 
 
 def is_doubtful(state: State, seen: str | None, now: int, fence: Fence, *, named: bool) -> bool:
@@ -133,23 +156,28 @@ def is_doubtful(state: State, seen: str | None, now: int, fence: Fence, *, named
     return (seen is None or named) and now < state.lost_at + DOUBT_MS
 
 
-def _known(state: State, name: str) -> tuple[bytes, str] | None:
+def known_as(state: State, name: str) -> tuple[bytes, str] | None:
     known = state.known(name)
     return None if known is not None and known[1] in ENDS and seeded(bugs.ENDED_ID_FORGOTTEN) else known
 
 
-def what_is_full(state: State, principal: str, task: Task) -> Full | None:
+def what_is_full(state: State, principal: str, tasks: list[Task]) -> Full | None:
+    """What leaves no room for these tasks, which are accepted together or not at all."""
     config, owner = state.config, state.owners.get(principal)
-    if len(state.tasks) >= config.max_tasks:
+    if len(state.tasks) + len(tasks) > config.max_tasks:
         return Full("tasks", "all", config.max_tasks, len(state.tasks))
-    if state.bytes + task.size > config.max_bytes:
-        return Full("bytes", "all", config.max_bytes, state.bytes)
-    if owner is None:
+    there = state.bytes + state.links.held_bytes
+    if there + sum(task.size for task in tasks) > config.max_bytes:
+        return Full("bytes", "all", config.max_bytes, there)
+    mine = 0 if owner is None else len(owner.tasks)
+    if mine + len(tasks) > config.max_tasks_per_principal:
+        return Full("tasks", "principal", config.max_tasks_per_principal, mine)
+    if owner is None and len(tasks) == 1:
         return None
-    if len(owner.tasks) >= config.max_tasks_per_principal:
-        return Full("tasks", "principal", config.max_tasks_per_principal, len(owner.tasks))
-    if len(owner.needs) >= MAX_NEEDS and task.lane not in owner.needs:
-        return Full("needs", "principal", MAX_NEEDS, len(owner.needs))
+    needs = {} if owner is None else owner.needs
+    new = {task.lane for task in tasks if task.lane not in needs}
+    if len(needs) + len(new) > MAX_NEEDS:
+        return Full("needs", "principal", MAX_NEEDS, len(needs))
     return None
 
 
@@ -159,13 +187,15 @@ def _again(name: str, known: tuple[bytes, str], digest: bytes) -> Outcome:
     return Refuse({"ok": True, "task": name, "state": known[1], "known": True})
 
 
-def _full(full: Full) -> dict[str, Any]:
+def refused(state: State, full: Full) -> Refuse:
+    state.refused += 1
     whose = "there are" if full.scope == "all" else "you have"
     text = f"the queue is full: {whose} {full.level} of at most {full.limit} ({full.dimension})"
-    return {"ok": False, "reason": "queue_full", **full._asdict(), "retry_in_ms": RETRY_MS, "text": text}
+    return Refuse({"ok": False, "reason": "queue_full", **full._asdict(), "retry_in_ms": RETRY_MS, "text": text})
 
 
-def _in_doubt() -> dict[str, Any]:
+def in_doubt(state: State) -> Refuse:
+    state.refused += 1
     text = "the journal has lost entries, maybe this task with them; if it may run twice, submit it anew"
     nothing = dict.fromkeys(("dimension", "scope", "limit", "level", "retry_in_ms"))
-    return {"ok": False, "reason": "in_doubt", **nothing, "text": text}
+    return Refuse({"ok": False, "reason": "in_doubt", **nothing, "text": text})

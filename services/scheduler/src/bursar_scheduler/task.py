@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import BANDS
-from bursar_scheduler.lifecycle import WAITING
+from bursar_scheduler.lifecycle import READY
 
 LaneKey = tuple[str, str, tuple[tuple[str, str], ...]]
 """(class, kind or "", sorted labels): what decides which workers may have a task."""
@@ -16,7 +16,7 @@ HEAD_START: Final = (0, 60_000, 300_000)
 _SAVED: Final = (
     "id", "lane", "band", "payload", "size", "digest", "retries", "backoff_ms", "lease_ms", "timeout_ms",
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
-    "worker", "since", "reason", "error",
+    "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
 )  # fmt: skip
 
 
@@ -26,7 +26,8 @@ class Task:
     Durable: the fields of `_SAVED`. ``band`` counts from 0; times are absolute ms; 0 stands for "none" in
     ``timeout_ms`` and ``deadline_at``. ``order`` grows with every task. ``not_before``: the end of its pause.
     ``attempts`` counts assignments, ``failures`` and ``losses`` what is held against it. ``token`` and ``worker`` are
-    those of the present attempt, "" when there is none; ``since``: when it was assigned, or started.
+    those of the present attempt, "" when there is none; ``since``: when it was assigned, or started. ``after``: the
+    tasks that it comes after; ``unmet``: those of them that have not ended; ``runs_anyway``: though one fails.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
     ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``permille`` and ``note``.
@@ -48,7 +49,7 @@ class Task:
         self.deadline_at = 0
         self.order = 0
         self.submitted_at = 0
-        self.state = WAITING
+        self.state = READY
         self.not_before = 0
         self.attempts = 0
         self.failures = 0
@@ -58,6 +59,9 @@ class Task:
         self.since = 0
         self.reason = ""
         self.error = ""
+        self.after: tuple[str, ...] = ()
+        self.unmet: tuple[str, ...] = ()
+        self.runs_anyway = False
         self.alarm = 0
         self.heard_until = 0
         self.told_at = 0
@@ -89,6 +93,7 @@ class Task:
         task_class, kind, labels = task.lane
         task.lane = (task_class, kind, tuple((name, value) for name, value in labels))
         task.digest = bytes(task.digest)
+        task.after, task.unmet = tuple(task.after), tuple(task.unmet)
         return task
 
 

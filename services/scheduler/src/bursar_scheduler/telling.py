@@ -15,7 +15,7 @@ from typing import Any, Final
 from bursar.kernel.decider import Notice
 from bursar_scheduler.task import Config, Task, Worker
 
-_NEXT: Final = ("task", "token", "task_class", "payload", "attempt", "lease_ms", "deadline_in_ms")
+_NEXT: Final = ("task", "token", "task_class", "payload", "attempt", "lease_ms", "deadline_in_ms", "after")
 
 
 def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config, now: int) -> Notice:
@@ -31,6 +31,7 @@ def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config,
         "lease_ms": task.lease_ms,
         "start_within_ms": config.start_within_ms,
         "deadline_in_ms": task.deadline_at - now if task.deadline_at else None,
+        "after": list(task.after),
     }
     return Notice(worker.name, body)
 

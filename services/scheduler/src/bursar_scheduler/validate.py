@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bursar_scheduler.board import Board
-from bursar_scheduler.lifecycle import ASSIGNED, DEAD, ENDS, LIVE, RUNNING, WAITING
+from bursar_scheduler.lifecycle import ASSIGNED, DEAD, ENDS, LIVE, READY, RUNNING, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task
 
@@ -25,6 +25,7 @@ def validate(state: State, now: int) -> None:
     assert state.dead_bytes == sum(task.size for task in state.dead.values()), "bytes of dead letters"
     assert state.kept_bytes == sum(ended.size for ended in state.ended.values()), "bytes of results"
     _owners(state)
+    _links(state)
     if state.board is not None:
         _board(state, state.board, now)
 
@@ -37,6 +38,7 @@ def _names(state: State) -> None:
 
 def _task(state: State, task: Task) -> None:
     assert task.state in LIVE, f"{task.id} is {task.state}"
+    assert bool(task.unmet) == (task.state == SUBMITTED), f"{task.id} is {task.state} and waits for {task.unmet}"
     has_attempt = task.state in (ASSIGNED, RUNNING)
     assert bool(task.token) == bool(task.worker) == has_attempt, f"{task.id}: {task.state} with token {task.token!r}"
     if has_attempt:
@@ -52,14 +54,28 @@ def _owners(state: State) -> None:
         assert owner.needs == Counter(state.tasks[task].lane for task in owner.tasks), f"needs of {name}"
 
 
+def _links(state: State) -> None:
+    """Who comes after whom."""
+    there = (*state.tasks.values(), *state.dead.values())
+    links = state.links
+    assert links.needed == Counter(name for task in there for name in task.after), "who is needed"
+    waiting = {(name, task.id) for task in state.tasks.values() for name in task.unmet}
+    assert {(name, other) for name, others in links.waiting.items() for other in others} == waiting, "who waits"
+    assert links.held.keys() <= links.needed.keys(), "an end is held for nobody"
+    assert links.held_bytes == sum(ended.size for ended in links.held.values()), "bytes that are held"
+    settled = links.waiting if state.board is None else state.board.settled
+    for name in links.waiting:
+        assert state.find(name) is not None or name in settled, f"nothing will settle what waits for {name}"
+
+
 def _board(state: State, board: Board, now: int) -> None:
     assert board.tasks is state.tasks
     assert board.heard.keys() == state.workers.keys(), "who is heard"
     for task in state.tasks.values():
-        waits = task.state == WAITING and task.not_before <= now
-        assert task.listed <= (task.state == WAITING), f"{task.id}: listed and {task.state}"
+        waits = task.state == READY and task.not_before <= now
+        assert task.listed <= (task.state == READY), f"{task.id}: listed and {task.state}"
         assert task.listed or not waits or task.alarm, f"{task.id} waits nowhere"
-        assert task.state == WAITING or task.alarm, f"{task.id} is {task.state} and nothing will look at it"
+        assert task.state in {SUBMITTED, READY} or task.alarm, f"{task.id} is {task.state} and nothing will look at it"
     for lane in board.lanes.values():
         members = [task for task in state.tasks.values() if task.listed and task.lane == lane.key]
         assert lane.count == len(members), f"{lane.key}: count"
@@ -71,6 +87,6 @@ def _board(state: State, board: Board, now: int) -> None:
 
 def is_conserving(state: State) -> bool:
     """Whether no task waits for which there is a worker with a free slot."""
-    waiting = [task for task in state.tasks.values() if task.state == WAITING and task.not_before <= state.at]
+    waiting = [task for task in state.tasks.values() if task.state == READY and task.not_before <= state.at]
     free = [worker for worker in state.workers.values() if worker.has_room]
     return not any(worker.serves(task.lane) for task in waiting for worker in free)

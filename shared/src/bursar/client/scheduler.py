@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
@@ -27,8 +27,9 @@ from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.notices import Notices
 from bursar.client.scheduler_errors import QueueFull, SchedulerUnavailable, TaskForgotten, TaskInDoubt
+from bursar.client.scheduler_graph import Mapped, Node, Pipeline, Stage, submit_graph, submit_map
 from bursar.client.scheduler_handle import Handle
-from bursar.client.scheduler_values import pack_value
+from bursar.client.scheduler_options import TaskOptions, fields_of
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.base import Message, inbox_subject
@@ -114,43 +115,63 @@ class Scheduler:
         task_class: str,
         payload: Any = None,
         *,
-        priority: str = "standard",
-        deadline: float | None = None,
-        retries: int = 2,
-        backoff: float = 1.0,
-        lease: float = 10.0,
-        timeout: float | None = None,
-        needs: Mapping[str, Any] | None = None,
         key: str | None = None,
         wait: float = 0.0,
+        **options: Unpack[TaskOptions],
     ) -> Handle:
         """Have a task done; returns when it is durable.
 
-        ``payload``: whatever msgpack can hold, up to 32 KB packed. ``priority``: reactive, standard or proactive.
-        Seconds: ``deadline`` from now, after which it ends as expired; ``backoff``, the first pause after a failure
-        (doubling); ``lease``, how long an attempt is kept without a sign of life; ``timeout`` of one attempt; ``wait``,
-        how long to go on asking while the queue is full. ``retries``: further attempts after failures. ``needs``:
-        ``{"kind": "gpu", "labels": {"zone": "a"}}``. ``key``: an idempotency key; the same key and content again is the
-        same task.
+        ``payload``: whatever msgpack can hold, up to 32 KB packed. ``key``: an idempotency key; the same key and
+        content again is the same task. ``wait``: seconds for which to go on asking while the queue is full.
+        ``options``: see `bursar.client.scheduler_options.TaskOptions`.
 
         Raises `QueueFull`, `TaskInDoubt` (after a loss of data: it may have been accepted before),
         `SchedulerUnavailable`, or another `bursar.errors.BursarError`.
         """
-        fields = _fields(task_class, payload, priority, deadline, retries, backoff, lease, timeout, needs)
+        fields = {**fields_of(task_class, payload, options), "key": key}
+        body, incarnation = await self.accept("submit", fields, f"{self.bus.principal}.{key}" if key else "", wait)
+        return self.made(str(body["task"]), incarnation)
+
+    async def graph(
+        self, name: str, nodes: Sequence[Node], task_class: str = "task", *, wait: float = 0.0,
+        **options: Unpack[TaskOptions],
+    ) -> dict[str, Handle]:  # fmt: skip
+        """Several tasks, each after others of them or after tasks that are there; all are accepted, or none. The same
+        ``name`` and content again are the same tasks. Handles by the names of the nodes; errors as `submit`."""
+        return await submit_graph(self, name, nodes, fields_of(task_class, None, options), wait)
+
+    async def map(
+        self, task_class: str, items: Iterable[Any], *, name: str | None = None, gather: str | None = None,
+        wait: float = 0.0, **options: Unpack[TaskOptions],
+    ) -> Mapped:  # fmt: skip
+        """One task for each item. ``gather``: the class of a task after all of them, of which there are 255 at most
+        then. With a ``name`` of your own it may be asked again. Errors as `submit`; those that were accepted before
+        an error go on."""
+        return await submit_map(self, items, fields_of(task_class, None, options), name, gather, wait)
+
+    def pipeline(
+        self, name: str, stages: Sequence[Stage], *, window: int = 32, **options: Unpack[TaskOptions]
+    ) -> Pipeline:
+        """A line of stages that items stream through; nothing is sent yet."""
+        return Pipeline(self, name, stages, window, options)
+
+    async def accept(self, verb: str, fields: dict[str, Any], task: str, wait: float) -> tuple[dict[str, Any], int]:
+        """Ask until it is accepted, while the queue is full at most so many seconds: the answer, and the incarnation
+        of the journal that has it. ``task``: names it in errors; "": the id of the request does."""
         await self.open()
         until = self.clock.now() + wait * 1000.0
         while True:
             try:
-                return await self._submit({**fields, "key": key}, key)
+                return await self._accept_once(verb, fields, task)
             except QueueFull as full:
                 left = until - self.clock.now()
                 if left <= 0:
                     raise
                 await asyncio.sleep(min(full.retry_in * self._random.uniform(0.8, 1.2), left / 1000.0))
 
-    async def _submit(self, fields: dict[str, Any], key: str | None) -> Handle:
-        call = self.caller.request("submit", fields)
-        name = f"{self.bus.principal}.{key or self._session.id_of(call.number)}"
+    async def _accept_once(self, verb: str, fields: dict[str, Any], task: str) -> tuple[dict[str, Any], int]:
+        call = self.caller.request(verb, fields)
+        name = task or f"{self.bus.principal}.{self._session.id_of(call.number)}"
         try:
             reply = await self.caller.run(call, self._deadline())
         except SchedulerUnavailable as error:
@@ -158,24 +179,17 @@ class Scheduler:
             raise
         finally:
             self.caller.give_up(call)
-        body = reply.body
-        if body.get("ok") is not True:
-            raise _refused(name, body)
-        return self._handle(str(body.get("task", name)), is_patient=False, incarnation=reply.fence[0])
+        if reply.body.get("ok") is not True:
+            raise _refused(name, reply.body)
+        return reply.body, reply.fence[0]
 
     async def post(
         self,
         task_class: str,
         payload: Any = None,
         *,
-        priority: str = "standard",
-        deadline: float | None = None,
-        retries: int = 2,
-        backoff: float = 1.0,
-        lease: float = 10.0,
-        timeout: float | None = None,
-        needs: Mapping[str, Any] | None = None,
         name: str | None = None,
+        **options: Unpack[TaskOptions],
     ) -> str:
         """Put a task into the scheduler's durable inbox, which works while the scheduler is away; returns its id.
 
@@ -186,7 +200,7 @@ class Scheduler:
         Raises `bursar.bus.base.NotConnected` (nothing was sent) or another network error; and `CallerError` for what
         the scheduler would not take, since nobody would say so later.
         """
-        fields = _fields(task_class, payload, priority, deadline, retries, backoff, lease, timeout, needs)
+        fields = fields_of(task_class, payload, options)
         if name is None:
             self._posts += 1
             name = f"{self._session.name}:{self._posts}"
@@ -202,6 +216,10 @@ class Scheduler:
     def handle(self, task: str) -> Handle:
         """A handle for the id of an own task, posted ones above all: it waits also for one that is not known yet."""
         return self._handle(task, is_patient=True, incarnation=self.caller.seen[0])
+
+    def made(self, task: str, incarnation: int) -> Handle:
+        """The handle of a task that was accepted."""
+        return self._handle(task, is_patient=False, incarnation=incarnation)
 
     def _handle(self, task: str, *, is_patient: bool, incarnation: int) -> Handle:
         handle = self._handles.get(task)
@@ -290,31 +308,6 @@ class Scheduler:
             if handle is not None and not handle.is_patient:
                 doubt = reply.fence[0] > handle.incarnation
                 handle.lost((TaskInDoubt if doubt else TaskForgotten)(task, "unknown", "the scheduler has not got it"))
-
-
-def _fields(
-    task_class: str, payload: Any, priority: str, deadline: float | None, retries: int, backoff: float, lease: float,
-    timeout: float | None, needs: Mapping[str, Any] | None,
-) -> dict[str, Any]:  # fmt: skip
-    """The task as it goes over the wire."""
-    return {
-        "task_class": task_class,
-        "payload": None if payload is None else pack_value(payload),
-        "priority": priority,
-        "deadline_ms": None if deadline is None else max(1, _ms("deadline", deadline)),
-        "retries": retries,
-        "backoff_ms": _ms("backoff", backoff),
-        "lease_ms": _ms("lease", lease),
-        "timeout_ms": None if timeout is None else max(1, _ms("timeout", timeout)),
-        "needs": {"v": 1, **(needs or {})},
-    }
-
-
-def _ms(name: str, seconds: float) -> int:
-    try:
-        return round(seconds * 1000.0)
-    except (TypeError, ValueError, OverflowError):
-        raise CallerError("bad_request", f"{name} is a number of seconds, not {seconds!r:.40}") from None
 
 
 def _refused(name: str, body: dict[str, Any]) -> BursarError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bursar.client.scheduler_errors import TaskError, TaskForgotten, error_of
 from bursar.client.scheduler_values import unpack_value
-from bursar.contracts.scheduler import Found
+from bursar.contracts.scheduler import LIVE, Found
 
 if TYPE_CHECKING:
     from bursar.client.scheduler import Scheduler
@@ -45,17 +47,36 @@ class Handle:
         Raises `TaskFailed`, `TaskInDoubt`, `TaskExpired`, `TaskCancelled`, `TaskForgotten`; or `TimeoutError`, which
         says nothing about the task: it goes on.
         """
-        if not self._over.is_set():
-            self._waiting += 1
-            self._scheduler.watch(self)
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._over.wait()
-            finally:
-                self._waiting -= 1
+        await self.over(timeout)
         if self._error is not None:
             raise self._error
         return self._result
+
+    async def over(self, timeout: float | None = None) -> None:
+        """Wait until it has ended, well or not; `TimeoutError` as in `result`."""
+        if self._over.is_set():
+            return
+        self._waiting += 1
+        self._scheduler.watch(self)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._over.wait()
+        finally:
+            self._waiting -= 1
+
+    async def progress(self, every: float = 1.0) -> AsyncIterator[Found]:
+        """Where it stands and what its worker has told, whenever that has changed; asks so often, until it is over."""
+        last: Found | None = None
+        while True:
+            found = await self.status()
+            if last is None or _telling(found) != _telling(last):
+                last = found
+                yield found
+            if found.state not in LIVE:
+                self.found(found)
+                return
+            with suppress(TimeoutError):
+                await self.over(every)
 
     async def cancel(self) -> bool:
         """End the task, wherever it stands; False when it had ended already."""
@@ -83,9 +104,13 @@ class Handle:
 
     def found(self, found: Found) -> None:
         """What a question has brought."""
-        if found.state in {"waiting", "assigned", "running"}:
+        if found.state in LIVE:
             return
         if found.state == "done" and not found.kept:
             self.lost(TaskForgotten(self.id, found.state, "its result is not kept any more"))
         else:
             self.ended(found.state, found.result, found.reason, found.error)
+
+
+def _telling(found: Found) -> tuple[object, ...]:
+    return found.state, found.attempts, found.progress_permille, found.note

@@ -25,8 +25,10 @@ from bursar.contracts.base import Fence, Message, Query, Request
 from bursar.contracts.scheduler_words import (
     BANDS,
     LIVE,
+    MAX_AFTER,
     MAX_SLOTS,
     MAX_VALUE_BYTES,
+    AfterFailure,
     Band,
     Label,
     Labels,
@@ -37,6 +39,7 @@ from bursar.contracts.scheduler_words import (
     TaskClass,
     TaskId,
     TaskName,
+    TaskRef,
     TaskState,
     Token,
     Value,
@@ -145,6 +148,10 @@ class Task(Message):
     ``backoff_ms``, doubled each time up to five minutes, with a jitter of 20 %. (An attempt that is lost with its
     worker does not count as one: see ``max_losses`` of `Configure`.) ``lease_ms``: how long an attempt is kept without
     a sign of life from its worker. ``timeout_ms``: the longest that one attempt may run.
+
+    ``after``: own tasks that have to end before it is ready; they must be known, so there are no cycles.
+    ``after_failure``: what becomes of it when one of them ends other than ``done``: it is cancelled (and so are those
+    after it), or it runs all the same. A dead letter has not ended: an operator may requeue it.
     """
 
     task_class: TaskClass
@@ -156,6 +163,8 @@ class Task(Message):
     lease_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 10_000
     timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
     needs: Needs = Needs()
+    after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
+    after_failure: AfterFailure = "cancel"
 
 
 class Submit(Task, Request):
@@ -202,7 +211,8 @@ class Refused(Message):
 
 
 class Cancel(Request):
-    """End an own task, wherever it stands; answered by `Cancelled`, or the error ``already_ended``."""
+    """End an own task, wherever it stands; answered by `Cancelled`, or the error ``already_ended``. Those that come
+    after it are cancelled too, unless they are to run after a failure."""
 
     task: TaskId
 
@@ -302,7 +312,8 @@ class WorkerStatus(Message):
 
 
 class StatusReply(Message):
-    """``waiting``, ``delayed`` (after a failure), ``assigned``, ``running``, ``dead``: tasks that are there now.
+    """``waiting`` (for a worker), ``delayed`` (after a failure), ``blocked`` (by tasks that they come after),
+    ``assigned``, ``running``, ``dead``: tasks that are there now.
     ``bands``, ``classes``: waiting and running by band and class (at most 64). ``counts``: since the first start."""
 
     ok: Literal[True] = True
@@ -310,6 +321,7 @@ class StatusReply(Message):
     policy: PolicyName
     waiting: int
     delayed: int
+    blocked: int
     assigned: int
     running: int
     dead: int
@@ -349,7 +361,7 @@ class Configured(Message):
 
 
 class Requeue(Request):
-    """Administration: a dead letter waits for a worker again, with all of its retries."""
+    """Administration: a dead letter waits again, with all of its retries."""
 
     task: TaskId
 
@@ -357,5 +369,5 @@ class Requeue(Request):
 class Requeued(Message):
     ok: Literal[True] = True
     task: TaskId
-    state: Literal["waiting"] = "waiting"
+    state: Literal["ready", "submitted"]
     fence: str

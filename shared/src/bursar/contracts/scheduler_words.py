@@ -16,14 +16,19 @@ Band = Literal["reactive", "standard", "proactive"]
 BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
 WorkerKind = Literal["gpu", "cpu", "remote"]
 PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
-TaskState = Literal["waiting", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
-LIVE: Final = ("waiting", "assigned", "running")
+TaskState = Literal["submitted", "ready", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
+LIVE: Final = ("submitted", "ready", "assigned", "running")
 """States of a task that somebody still works on; ``dead`` waits for an operator; the others are ends."""
 
 _KEY = r"[A-Za-z0-9_][A-Za-z0-9_:/-]{0,79}"
 TaskClass = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_/-]{0,63}$", max_length=64)]
 TaskName = Annotated[str, Field(pattern=f"^{_KEY}$", max_length=80)]
 TaskId = Annotated[str, Field(pattern=rf"^[a-z0-9][a-z0-9-]{{0,63}}\.{_KEY}$", max_length=145)]
+TaskRef = Annotated[str, Field(pattern=rf"^([a-z0-9][a-z0-9-]{{0,63}}\.)?{_KEY}$", max_length=145)]
+"""An own task, by its id or by its name alone."""
+MAX_AFTER: Final = 256
+"""Tasks that one may come after."""
+AfterFailure = Literal["cancel", "run"]
 Token = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$", max_length=48)]
 Principal = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)]
 SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$", max_length=40)]

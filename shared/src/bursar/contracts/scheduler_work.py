@@ -126,6 +126,7 @@ class Next(Message):
     attempt: int
     lease_ms: Amount
     deadline_in_ms: int | None
+    after: list[TaskId] = Field(default_factory=list)
 
 
 class AttemptEnded(Message):
@@ -163,7 +164,8 @@ class WorkerReply(Message):
 
 
 class Assign(Message):
-    """To a worker: start this. ``start_within_ms``: after so long it is given to another."""
+    """To a worker: start this. ``start_within_ms``: after so long it is given to another. ``after``: the tasks that
+    have ended before it; `Inputs` asks for their results."""
 
     what: Literal["assign"] = "assign"
     session: SessionName
@@ -175,6 +177,7 @@ class Assign(Message):
     lease_ms: Amount
     start_within_ms: Amount
     deadline_in_ms: int | None
+    after: list[TaskId] = Field(default_factory=list)
     fence: str
 
 

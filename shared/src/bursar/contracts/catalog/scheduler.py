@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.catalog import scheduler_graph as graph
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Telling, Word
 
 _TASK = "writer.report-2026"
@@ -19,6 +20,7 @@ OPERATIONS: Final = (
         wire.Submit,
         "Accept a task durably. How it ended is told on bursar.assign.<principal>, and by find.",
         replies=(wire.Submitted, wire.Refused),
+        errors=("unknown_task", "not_yours"),
         example={"key": "report-2026", "task_class": "summarise", "payload": {"url": "s3://papers/1"}, "retries": 2},
     ),
     Operation(
@@ -198,11 +200,12 @@ WORDS: Final = {
     "kind": Word("Kind of worker."),
     "Needs.kind": Word("Kind of worker; null: any."),
     "labels": Word("Labels of the worker; in a task those that it must have."),
+    "after_failure": Word("When one of them ends other than done: cancel this one too, or run it all the same."),
     "key": Word("Idempotency key of the caller's own; null: the id of the request names the task."),
     "name": Word("Name of the task, made by the sender; never used again for other content."),
     "WorkerStatus.name": Word("Name of the worker."),
     "state": Word("Where the task stands now."),
-    "Requeued.state": Word("Where the task stands now: it waits."),
+    "Requeued.state": Word("Where the task stands now: it waits, for a worker or for other tasks."),
     "Cancelled.state": Word("Where the task stands now: it is cancelled."),
     "known": Word("Whether the task was there before."),
     "reason": Word("Stable word for why."),
@@ -228,7 +231,10 @@ WORDS: Final = {
     "dead": Word("Dead letters: tasks that wait for an operator.", "tasks"),
     "List.dead": Word("Whether to list dead letters."),
     "principal": Word("Whose tasks; null: one's own, or for operators those of all."),
-    "after": Word("The last task of the page before; null: the first page."),
+    "after": Word("Tasks that have to end before it: own ones, by id or name."),
+    "Assign.after": Word("The tasks before it, which have ended."),
+    "Next.after": Word("The tasks before it, which have ended."),
+    "List.after": Word("The last task of the page before; null: the first page."),
     "limit": Word("At most so many.", "tasks"),
     "age_ms": Word("Time since it was accepted.", "ms"),
     "more": Word("Whether there are more after these."),
@@ -237,6 +243,7 @@ WORDS: Final = {
     "policy": Word("How a worker is chosen."),
     "waiting": Word("Tasks that wait for a worker.", "tasks"),
     "delayed": Word("Tasks that wait for their next try.", "tasks"),
+    "blocked": Word("Tasks that wait for other tasks.", "tasks"),
     "assigned": Word("Tasks that were assigned and not started.", "tasks"),
     "running": Word("Tokens of the attempts that the worker is working on."),
     "StatusReply.running": Word("Tasks that run.", "tasks"),
@@ -286,7 +293,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
-    operations=OPERATIONS,
-    words=WORDS,
+    operations=(*OPERATIONS, *graph.OPERATIONS),
+    words={**WORDS, **graph.WORDS},
     tellings=TELLINGS,
 )

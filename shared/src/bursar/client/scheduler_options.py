@@ -1,0 +1,69 @@
+"""What may be said of a task beside its class and payload: the same in `submit`, `post`, graphs and pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from bursar.client.scheduler_values import pack_value
+from bursar.errors import CallerError
+
+if TYPE_CHECKING:
+    from bursar.client.scheduler_handle import Handle
+
+
+class TaskOptions(TypedDict, total=False):
+    """All may be left out. Times are seconds.
+
+    ``priority``: reactive, standard (default) or proactive. ``deadline``: from now, after which the task ends as
+    expired. ``retries``: further attempts after failures (2); ``backoff``: the first pause after one (1, doubling).
+    ``lease``: how long an attempt is kept without a sign of life (10); ``timeout`` of one attempt. ``needs``:
+    ``{"kind": "gpu", "labels": {"zone": "a"}}``. ``after``: own tasks, or their handles, that have to end before;
+    ``after_failure``: "cancel" (default) or "run", when one of them does not end well.
+    """
+
+    priority: str
+    deadline: float | None
+    retries: int
+    backoff: float
+    lease: float
+    timeout: float | None
+    needs: Mapping[str, Any] | None
+    after: Iterable[str | Handle]
+    after_failure: str
+
+
+_PLAIN = ("priority", "retries", "after_failure")
+_SPANS = {"deadline": "deadline_ms", "backoff": "backoff_ms", "lease": "lease_ms", "timeout": "timeout_ms"}
+
+
+def fields_of(task_class: str, payload: Any, options: TaskOptions) -> dict[str, Any]:
+    """The task as it goes over the wire. Raises `CallerError` for what cannot be sent, TypeError for an option that
+    there is not."""
+    unknown = options.keys() - TaskOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    fields: dict[str, Any] = {"task_class": task_class, "payload": None if payload is None else pack_value(payload)}
+    fields |= {name: given[name] for name in _PLAIN if name in given}
+    for name, wire_name in _SPANS.items():
+        if name in given:
+            ms = span_ms(name, given[name])
+            fields[wire_name] = max(1, ms) if name in {"deadline", "timeout"} else ms
+    if "needs" in given:
+        fields["needs"] = {"v": 1, **given["needs"]}
+    if "after" in given:
+        fields["after"] = refs_of(given["after"])
+    return fields
+
+
+def refs_of(after: Iterable[Any]) -> list[str]:
+    """Ids of tasks, or names, as they go over the wire."""
+    return [one if isinstance(one, str) else one.id for one in after]
+
+
+def span_ms(name: str, seconds: float) -> int:
+    try:
+        return round(seconds * 1000.0)
+    except (TypeError, ValueError, OverflowError):
+        raise CallerError("bad_request", f"{name} is a number of seconds, not {seconds!r:.40}") from None
