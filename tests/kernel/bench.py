@@ -64,13 +64,23 @@ class Bench:
     # ---- carrying it out
 
     def settle(self) -> list[Effect]:
-        """Carry out everything with the store, until nothing is left to do; returns what needs no store."""
+        """Carry out everything with the store, until nothing is left to do; returns what needs no store. The moment
+        passes after which a recovering owner looks again."""
         left: list[Effect] = []
-        while self.replica.effects:
+        while self.replica.effects or self._looks_again():
             effect = self.replica.effects.pop(0)
             if not self._do(effect):
                 left.append(effect)
         return left
+
+    def _looks_again(self) -> bool:
+        moment = self.replica.options.takeover_ms // 2
+        if self.role() is not Role.RECOVERING:
+            return False
+        self.replica.tick(self.mono + moment)
+        if self.replica.effects:
+            self.mono += moment
+        return bool(self.replica.effects)
 
     def _do(self, effect: Effect) -> bool:
         match effect:

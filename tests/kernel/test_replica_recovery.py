@@ -60,6 +60,27 @@ def test_owner_recovers_with_all_that_it_knows(loss: Callable[[MemoryStore], Non
     assert follower.folded.dump() == alice.replica.folded.dump()
 
 
+def test_loss_that_a_second_look_does_not_find_is_none() -> None:
+    """An old leader of the stream answered the first: no new incarnation, no caution, the state is what is stored."""
+    alice = with_payments(2)
+    alice.ask(pay("s-3"))
+    append = alice.take(Append)
+    alice.replica.refused(append.token, 10164, alice.mono)
+    inspect = alice.take(Inspect)
+    behind = alice.store.inspect(0, inspect.sequence)
+    alice.replica.inspected(inspect.token, behind._replace(at=None), alice.mono)
+    assert alice.role() is Role.RECOVERING
+    alice.wait(499)
+    assert not alice.wants(Inspect)
+    alice.settle()
+    assert alice.role() is Role.STANDBY
+    alice.wait(1_000).settle()
+    assert alice.role() is Role.OWNER
+    assert alice.replica.fence[0] == 1
+    assert alice.replica.folded.state.accounts["ada"] == 20
+    assert alice.replica.folded.state.frozen_until == 0
+
+
 def test_unanswered_requests_learn_that_the_service_failed_closed() -> None:
     """Nothing that was decided on the lost journal is answered; who only waited is told to ask again."""
     alice = with_payments()
@@ -255,6 +276,7 @@ def test_recovery_is_repeated_until_it_lands() -> None:
     alice.append(alice.take(Append))
     inspect = alice.take(Inspect)
     alice.replica.inspected(inspect.token, alice.store.inspect(0, inspect.sequence), alice.mono)
+    alice.wait(500)
     lost = alice.take(Inspect)
     alice.replica.unknown(lost.token, alice.mono)
     alice.wait(50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bursar.kernel.journal.memory import MemoryStore
 from bursar.kernel.snapshot import decode_manifest
@@ -13,6 +13,16 @@ from bursar.kernel.snapshot import decode_manifest
 if TYPE_CHECKING:
     from tests.simulation.process import Process
     from tests.simulation.world import World
+
+
+BETWEEN_ELECTIONS_MS = 1_500
+
+
+class OldLeader(NamedTuple):
+    """Knows the entries up to ``last``; answers ``until`` (ms)."""
+
+    last: int
+    until: int
 
 
 class Disasters:
@@ -31,6 +41,7 @@ class Disasters:
         self._plan(faults.regress_every, self._regress)
         self._plan(faults.regress_every, self._keep_copy)
         self._plan(faults.full_every, self._fill)
+        self._plan(faults.old_leader_every, self._replace_leader)
 
     def _plan(self, every: int, strike: Callable[[], None]) -> None:
         if every:
@@ -97,6 +108,17 @@ class Disasters:
         store.max_bytes = store.size + self.simulator.random.choice((0, 0, 1_000))
         self.simulator.log("journal full at", store.max_bytes)
         self.simulator.at(self.simulator.between(100, 6_000), self.world.give_room)
+
+    def _replace_leader(self) -> None:
+        """The server that led the stream goes on answering reads out of what it has, as one does that was paused (seen
+        for 140 ms); new entries are known to its successor only, and so are the last ones before. Elections are not
+        that close to one another."""
+        world, now = self.world, self.simulator.now
+        if world.old_leader is not None and now < world.old_leader.until + BETWEEN_ELECTIONS_MS:
+            return
+        missing = self.simulator.between(0, 3)
+        world.old_leader = OldLeader(max(0, world.store.last_sequence - missing), now + self.simulator.between(20, 200))
+        self.simulator.log("an old leader answers without the last", missing)
 
     # ---- loss of acknowledged entries
 

@@ -42,6 +42,8 @@ class Faults(NamedTuple):
     suspend_every: int = 0
     corrupt_every: int = 0
     regress_every: int = 0
+    old_leader_every: int = 0
+    "A leader of the stream that was replaced answers reads for a moment."
     full_every: int = 0
     "The journal has no room for a while."
 
@@ -84,4 +86,5 @@ def draw(rng: random.Random, regressions: bool) -> Faults:
         corrupt_every=every(3_000, 6_000),
         regress_every=rng.choice((4_000, 8_000)) if regressions else 0,
         full_every=every(4_000, 8_000),
+        old_leader_every=every(2_000, 5_000),
     )

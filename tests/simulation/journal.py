@@ -7,6 +7,7 @@ answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -36,18 +37,28 @@ class SimulatedJournal:
         raise NotImplementedError("appends go through the network")
 
     async def inspect(self, sequence: int) -> Inspection:
-        """As over JetStream: several reads, between which the store may change."""
+        """As over JetStream: several reads, between which the store may change, and each of which an old leader may
+        answer."""
         shard, store = self._world.shard, self._world.store
         await self._travel()
         created = store.created
-        found = store.entries.get(sequence)
+        found = store.entries.get(sequence) if sequence <= self._known() else None
         at = found[1] if found and found[0] == shard else None
         await SUSPEND
-        following = next(store.after(shard, sequence), None)
+        known = self._known()
+        following = next((row for row in store.after(shard, sequence) if row[0] <= known), None)
         await SUSPEND
-        last = store.last(shard)
+        known = self._known()
+        last = next((row for row in reversed(list(store.after(shard, 0))) if row[0] <= known), None)
         await self._travel()
         return Inspection(created, at, following, last)
+
+    def _known(self) -> float:
+        """The last entry that the server which answers this read knows of."""
+        leader, simulator = self._world.old_leader, self._world.simulator
+        if leader is None or simulator.now >= leader.until or simulator.chance(0.5):
+            return math.inf
+        return leader.last
 
     async def read(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
         """What exists when the reading begins, a few entries at a time."""

@@ -16,7 +16,7 @@ from bursar.kernel.journal.memory import CONFLICT_R1, CONFLICT_R3, MemoryJournal
 from bursar.kernel.roles import Role
 from bursar.kernel.snapshot import decode_manifest
 from tests.simulation.checks import Checker, is_beyond
-from tests.simulation.disasters import Disasters
+from tests.simulation.disasters import Disasters, OldLeader
 from tests.simulation.faults import CALM, Faults, draw
 from tests.simulation.network import Network
 from tests.simulation.process import Process
@@ -51,6 +51,7 @@ class World:
         self.is_healed = False
         self._lives = 0
         self._last: list[Question] = []
+        self.old_leader: OldLeader | None = None
         self.processes: dict[str, Process | None] = dict.fromkeys("ABC"[:instances])
         for name in self.processes:
             simulator.at(simulator.between(0, 1_500), self.start, name)
@@ -125,6 +126,7 @@ class World:
         simulator.log("healed")
         self.is_healed = True
         self.faults = CALM
+        self.old_leader = None
         self.give_room()
         self.clients.is_asking = False
         for name, process in self.processes.items():
