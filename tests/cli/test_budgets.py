@@ -60,6 +60,17 @@ def test_deployments_become_budgets_by_key_and_pool() -> None:
     assert '# [budgets."ollama/llama3"] has no limits there.' in text
 
 
+def test_figures_stand_where_litellm_looks_for_them() -> None:
+    """Beside the parameters, in them, or in what is told of the model, in this order."""
+    text = """
+model_list:
+  - { model_name: m, litellm_params: { model: openai/gpt-5, tpm: 20 }, model_info: { tpm: 30, rpm: 3 }, tpm: 10 }
+"""
+    (found,) = budgets(import_litellm(text, "config.yaml")).values()
+    assert found.limits["total_tokens"] == LimitSpec(limit=10, window_ms=60_000)
+    assert found.limits["requests"] == LimitSpec(limit=3, window_ms=60_000)
+
+
 def test_no_key_is_ever_written_down() -> None:
     """Nor what else somebody has put into a name."""
     assert "secret" not in import_litellm(CONFIG, "config.yaml")

@@ -11,6 +11,8 @@ Where their figures differ the smaller one is taken, and a comment says so. What
 | ``itpm``, ``otpm`` | ``limits.input_tokens``, ``limits.output_tokens`` per minute |
 | ``max_parallel_requests`` | ``limits.concurrent`` |
 
+They stand in ``litellm_params``, in ``model_info``, or beside both, which goes before.
+
 Keys are never written down: a key is named after its variable of the environment, or numbered.
 """
 
@@ -108,7 +110,7 @@ def _deployment(entry: Any, where: str) -> Deployment:
         raise BadConfig(f"{where}: litellm_params has no model")
     provider, model = _provider(model, params.get("custom_llm_provider"))
     info = entry.get("model_info")
-    told = {**(info if isinstance(info, dict) else {}), **params}
+    told = {**(info if isinstance(info, dict) else {}), **params, **{key: entry[key] for key in _LIMITS if key in entry}}
     limits = {key: _number(told[key], f"{where}: {key}") for key in _LIMITS if told.get(key) is not None}
     return Deployment(where, name, provider, model, _text(params, "api_key"), _text(params, "api_base"), limits)
 
