@@ -110,7 +110,7 @@ def _deployment(entry: Any, where: str) -> Deployment:
         raise BadConfig(f"{where}: litellm_params has no model")
     provider, model = _provider(model, params.get("custom_llm_provider"))
     info = entry.get("model_info")
-    told = {**(info if isinstance(info, dict) else {}), **params, **{key: entry[key] for key in _LIMITS if key in entry}}
+    told = {**(info if isinstance(info, dict) else {}), **params, **entry}
     limits = {key: _number(told[key], f"{where}: {key}") for key in _LIMITS if told.get(key) is not None}
     return Deployment(where, name, provider, model, _text(params, "api_key"), _text(params, "api_base"), limits)
 
