@@ -43,6 +43,10 @@ SERVICE_SHELL = (
     "guard.py",  # answers processes of its host, and ends some
     "metrics.py",  # speaks to the Prometheus library, in threads
     "node.py",  # the probe's process
+    "page.py",  # answers HTTP, in threads
+    "page_asking.py",  # asks the other services for a page
+    "page_door.py",  # a small file, and what browsers send
+    "page_feed.py",  # threads wait for it
     "nvml.py",  # asks the driver
     "probe.py",  # asks the operating system
     "web.py",  # serves HTTP

@@ -78,7 +78,8 @@ class Collector:
             log.info("page_off")
             return None
         service = self._host.service
-        return Page(service.id, Door(token, port), self.feed, Asker(asyncio.get_running_loop(), service.bus, self._clock))
+        asker = Asker(asyncio.get_running_loop(), service.bus, self._clock)
+        return Page(service.id, Door(token, port), self.feed, asker)
 
     async def _start_watch(self) -> None:
         while True:
