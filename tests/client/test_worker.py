@@ -108,7 +108,7 @@ def test_a_failure_is_told_with_its_words() -> None:
                 raise ValueError("not yet")
             return task.attempt
 
-        site.worker._on_register({})
+        site.worker.link.register_soon()
         await asyncio.sleep(0.1)
         submit = site.agent.scheduler.submit
         assert await (await submit("odd", backoff=0.1)).result(10) == 3
@@ -131,7 +131,7 @@ def test_a_function_that_exits_ends_its_task_and_not_the_worker() -> None:
         async def leave(_: WorkerTask) -> None:
             raise SystemExit(3)
 
-        site.worker._on_register({})
+        site.worker.link.register_soon()
         await asyncio.sleep(0.1)
         beside = await site.agent.scheduler.submit("work", 2)
         with pytest.raises(TaskFailed, match="TaskExited: with status 3"):
@@ -151,7 +151,7 @@ def test_an_object_with_an_asynchronous_call_is_a_function_too() -> None:
 
     async def test(site: Site) -> None:
         site.worker.task("double")(Doubles())
-        site.worker._on_register({})
+        site.worker.link.register_soon()
         await asyncio.sleep(0.1)
         assert await (await site.agent.scheduler.submit("double", 4)).result(10) == 8
 
@@ -168,7 +168,7 @@ def test_progress_is_seen_by_the_submitter() -> None:
             await task.progress(0.25, "a quarter")
             await asyncio.sleep(5)
 
-        site.worker._on_register({})
+        site.worker.link.register_soon()
         await asyncio.sleep(0.1)
         handle = await site.agent.scheduler.submit("slow", deadline=60)
         await asyncio.sleep(1)
@@ -286,7 +286,7 @@ def test_a_second_process_takes_over() -> None:
     async def test(site: Site) -> None:
         await site.agent.scheduler.submit("work", 60)
         await asyncio.sleep(1)
-        await site.worker.tell("register", Register(id="x", session="other", classes=("none",)).model_dump(
+        await site.worker.link.tell("register", Register(id="x", session="other", classes=("none",)).model_dump(
             exclude={"id", "acked", "seen", "v"}, exclude_none=True), 1_000)  # fmt: skip
         await asyncio.sleep(1.5)
         assert site.log == ["begins 60", "cancelled 60"]
@@ -309,7 +309,7 @@ def test_draining_finishes_what_is_short_and_hands_back_what_is_long() -> None:
             assert await quick.result(10) == 3
             await asyncio.sleep(10)
             assert made.log == ["begins 3", "begins 60", "ends 3", "cancelled 60"]
-            assert [(await h.status()).state for h in (long, late)] == ["waiting", "waiting"]
+            assert [(await h.status()).state for h in (long, late)] == ["ready", "ready"]
             assert made.there.state.workers == {}
             assert made.there.state.counts["lost"] == 0
 
@@ -344,7 +344,7 @@ def test_a_worker_needs_functions_and_slots() -> None:
             with pytest.raises(CallerError, match="at least one function"):
                 await Worker(fleet).run()
             with pytest.raises(CallerError, match="does not run"):
-                await Worker(fleet).tell("drain", {}, 1.0)
+                await Worker(fleet).link.tell("drain", {}, 1.0)
 
     run(main())
 
@@ -384,7 +384,7 @@ async def test_a_function_in_a_thread_is_waited_for() -> None:
         def leave(_: WorkerTask) -> None:
             raise SystemExit("enough")
 
-        worker._on_register({})
+        worker.link.register_soon()
         with pytest.raises(TaskFailed, match="TaskExited: with status 'enough'"):
             await (await fleet.scheduler.submit("leave", retries=0)).result(10)
         worker.stop()

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from bursar.client.sync import SyncFleet, connect_sync
     from bursar.client.worker import Worker
+    from bursar.client.worker_slots import SlotRule
     from bursar.client.worker_task import TaskRefused, WorkerTask
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
 
@@ -81,6 +82,7 @@ _MODULES = {
     "LocalPermit": "bursar.client.local_permit",
     "SyncFleet": "bursar.client.sync",
     "connect_sync": "bursar.client.sync",
+    "SlotRule": "bursar.client.worker_slots",
     "Worker": "bursar.client.worker",
 }
 """Names that are not loaded with `bursar.client`, and where they are."""
@@ -115,6 +117,7 @@ __all__ = [
     "RetryDenied",
     "SchedulerUnavailable",
     "ServiceError",
+    "SlotRule",
     "SyncFleet",
     "TaskCancelled",
     "TaskError",

@@ -11,10 +11,15 @@
 
     await worker.run()          # until SIGTERM, or worker.stop()
 
+A worker may also be made without a fleet, at the top of a module, and run by ``bursar worker run module:worker``.
 Coroutine functions run in the event loop, others in threads, and with ``run="process"`` in processes of their own
 (`bursar.client.worker_run`). What is returned is the result; what is raised is a failure, tried again as the task's
 submitter said (`TaskRefused`: not again). Leases are kept by heartbeats in the
 background; an attempt that is void (its lease was lost, the task was cancelled) is cancelled.
+
+``slots`` is a number, or a `SlotRule`: then it follows the load of the host (`bursar.client.worker_slots`). At its end
+a worker takes nothing new, asks what runs to stop early (``task.should_stop``), lets it finish for ``grace`` seconds,
+and hands back what is left then; with `reclaim`, for a host that is taken away, all that before the host goes.
 
 A worker is known by its principal, so that each process needs credentials of its own (role ``worker``). A second
 process with the same credentials takes over from the first.
@@ -24,89 +29,81 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import os
 import secrets
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgpack  # type: ignore[import-untyped]
-
-from bursar.bus.base import BusError
+from bursar.batching import DEFAULTS, BatchRule
 from bursar.client.background import Background
-from bursar.client.caller import Caller
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.worker_attempt import Attempt
+from bursar.client.worker_batch import Batch
+from bursar.client.worker_end import Ending, ends_by_signal
+from bursar.client.worker_link import LISTED, PATIENCE, Link
+from bursar.client.worker_load import Load
+from bursar.client.worker_meter import Meter
+from bursar.client.worker_places import Places
 from bursar.client.worker_process import KILL_AFTER
 from bursar.client.worker_run import Run, Way, run_of
+from bursar.client.worker_slots import SlotRule
 from bursar.client.worker_task import WorkerTask
 from bursar.client.worker_threads import Lane, ThreadPool, shared_pool
-from bursar.contracts.base import observation_subject, work_subject
-from bursar.contracts.scheduler import MAX_SLOTS, SERVICE
-from bursar.errors import BursarError, CallerError
+from bursar.contracts.scheduler import MAX_SLOTS
+from bursar.errors import CallerError
 
 if TYPE_CHECKING:
     from bursar.client.fleet import Fleet
 
-log = logging.getLogger("bursar.client")
-
 GRACE: Final = 30.0
 """Seconds that a worker which ends gives to what it runs."""
 
-PATIENCE: Final = 10_000.0
-"""Milliseconds without an answer after which a registration is asked anew, and a warning logged."""
-
-LISTED: Final = MAX_SLOTS
-"""Tokens in one heartbeat, at most."""
-
 Function = TypeVar("Function", bound=Callable[[WorkerTask], Any])
+BatchFunction = TypeVar("BatchFunction", bound=Callable[[list[WorkerTask]], Any])
 
 
 class Worker:
     """See the module's text. ``name``: what operators see beside the principal, which is what the scheduler knows the
-    worker by. ``slots``: tasks at a time (1 to 256). ``kind``: gpu, cpu or remote. ``labels``: what
-    tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the worker ends.
-    ``threads``: the pool for functions that are no coroutines (None: one that all workers of the process share)."""
+    worker by. ``slots``: tasks at a time (1 to 256), or the rule for their number. ``kind``: gpu, cpu or remote.
+    ``labels``: what tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the
+    worker ends. ``threads``: the pool for functions that are no coroutines (None: one that all workers of the process
+    share). ``reclaim_notice``: returns when the host is going to be taken away, with the seconds left until then.
+    ``meter``: measures the host (None: by psutil)."""
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: Fleet | None = None,
         name: str | None = None,
         *,
-        slots: int = 1,
+        slots: int | SlotRule = 1,
         kind: str = "cpu",
         labels: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
         grace: float = GRACE,
         threads: ThreadPool | None = None,
+        reclaim_notice: Callable[[], Awaitable[float]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        if not 1 <= slots <= MAX_SLOTS:
-            raise CallerError("bad_request", f"a worker has 1 to {MAX_SLOTS} slots", slots=slots)
         self.name = name
-        self.slots = slots
         self.session = secrets.token_hex(8)
         self.runs: dict[str, Run] = {}
-        self.is_draining = False
-        self.places = asyncio.Semaphore(slots)
+        self.places = Places(_first_slots(slots))
         self._fleet = fleet
+        self._rule = slots if isinstance(slots, SlotRule) else None
         self._offer = {
-            "session": self.session, "kind": kind, "slots": slots,
-            "labels": dict(labels or {}), "versions": {**({} if name is None else {"name": name}), **(versions or {})},
+            "session": self.session, "kind": kind, "labels": dict(labels or {}),
+            "versions": {**({} if name is None else {"name": name}), **(versions or {})},
         }  # fmt: skip
-        self._grace = grace
         self._threads = threads
         self._lane: Lane | None = None
+        self._reclaim_notice = reclaim_notice
+        self._meter = meter
         self._attempts: dict[str, Attempt] = {}
         self._stopped: deque[str] = deque(maxlen=LISTED)
-        self._ending = asyncio.Event()
-        self._registering: asyncio.Task[None] | None = None
-        self._registered = asyncio.Event()
+        self._ending = Ending(grace, self.now)
         self._releases = Background()
-        self._beat_every = 1.0
-        self._is_registered = False
-        self._ttl_ms = 3_000
-        self._caller: Caller | None = None
+        self._link: Link | None = None
 
     # ---- use
 
@@ -125,53 +122,80 @@ class Worker:
 
         return register
 
-    def _own_lane(self) -> Lane:
-        if self._lane is None:
-            self._lane = (self._threads or shared_pool()).lane()
-        return self._lane
+    def batch(
+        self,
+        task_class: str,
+        *,
+        like: str = "model",
+        size: int | None = None,
+        wait: float | None = None,
+        target: float | None = None,
+    ) -> Callable[[BatchFunction], BatchFunction]:
+        """Decorates a function that does many tasks of a class at once (`bursar.client.worker_batch`).
+
+        ``like``: what it works with, for size and time-out: ``model`` (10 tasks, 0.1 s), ``database`` (50, 0.05 s),
+        ``file`` (20, 0.2 s), ``network`` (15, 0.15 s). ``size``, ``wait`` (seconds): others. ``target``: seconds that
+        the 95th percentile of a task's time is steered to, by making both larger and smaller.
+        """
+        if like not in DEFAULTS:
+            raise CallerError("bad_request", f"a batch is like one of {', '.join(DEFAULTS)}", like=like[:40])
+        base = DEFAULTS[like]
+        try:
+            rule = BatchRule(size or base.size, base.wait_ms if wait is None else wait * 1000.0)
+        except ValueError as error:
+            raise CallerError("bad_request", str(error)) from None
+
+        def register(function: BatchFunction) -> BatchFunction:
+            run = run_of(function, "auto", self._own_lane, KILL_AFTER)
+            target_ms = None if target is None else target * 1000.0
+            self.runs[task_class] = Batch(run, rule, target_ms, self.now, lambda: self.places.limit)
+            return function
+
+        return register
 
     def stop(self) -> None:
         """Take nothing new, finish or hand back what runs, and end `run`. May be called from a signal handler of the
         event loop."""
-        self._ending.set()
+        self._ending.begin()
+
+    def reclaim(self, seconds: float) -> None:
+        """The host is taken away in so many seconds: end before that, with time to tell what was handed back."""
+        self._ending.reclaim(seconds)
 
     @property
     def principal(self) -> str:
         """Who the worker is, as its credentials say."""
-        return self._fleet.principal
+        return self._open_fleet.principal
+
+    @property
+    def slots(self) -> int:
+        """Tasks at a time, now."""
+        return self.places.limit
 
     @property
     def is_registered(self) -> bool:
         """Whether the scheduler has answered a registration of this worker."""
-        return self._is_registered
+        return self._link is not None and self._link.is_registered
 
     @property
     def running(self) -> list[str]:
         """The tokens of the attempts that are not over, oldest first."""
         return list(self._attempts)
 
-    async def run(self, *, signals: bool = True) -> None:
+    async def run(self, fleet: Fleet | None = None, *, signals: bool = True) -> None:
         """Work until `stop`, or with ``signals`` until SIGTERM or SIGINT. Raises what makes working impossible, such as
-        credentials that do not allow it."""
+        credentials that do not allow it. ``fleet``: for a worker that was made without one."""
         if not self.runs:
             raise CallerError("bad_request", "a worker needs at least one function: @worker.task(...)")
-        scheduler = self._fleet.scheduler
-        self._caller = Caller(
-            scheduler.bus, SERVICE, scheduler.clock, subject=work_subject, unavailable=SchedulerUnavailable,
-            lost_data=self._data_was_lost,
-        )  # fmt: skip
-        hearing = (("assign", self._on_assign), ("stop", self._on_stop), ("register", self._on_register))
-        await scheduler.open()
-        await self._caller.start()
-        for what, hear in hearing:
-            scheduler.notices.listen(what, hear)
+        self._fleet = fleet or self._fleet
+        load = Load(self._rule, self.places, self._meter, self.now)
+        self._link = Link(self, self._open_fleet.scheduler, {"assign": self._on_assign, "stop": self._on_stop})
         try:
-            with _signals(self.stop) if signals else contextlib.nullcontext():
-                await self._work()
+            await self._link.open()
+            with ends_by_signal(self.stop) if signals else contextlib.nullcontext():
+                await self._work(self._link, load)
         finally:
-            for what, hear in hearing:
-                scheduler.notices.ignore(what, hear)
-            await self._caller.close()
+            await self._link.close()
             await self._close()
 
     async def _close(self) -> None:
@@ -181,110 +205,76 @@ class Worker:
         if lane is not None:
             lane.close()
 
-    async def _work(self) -> None:
-        beating = asyncio.get_running_loop().create_task(self._beat())
+    async def _work(self, link: Link, load: Load) -> None:
+        def look() -> None:
+            if load.look():
+                link.register_soon()
+            link.load_permille = load.permille
+
+        beside = [asyncio.ensure_future(link.beat(look)), asyncio.ensure_future(self._await_reclaim())]
         try:
-            await self._until_ending(asyncio.get_running_loop().create_task(self._register()))
+            await self._ending.before(asyncio.ensure_future(link.first_registration()))
             await self._ending.wait()
-            await self._drain()
+            await self._ending.drain(link, self.session, self._attempts)
         finally:
-            beating.cancel()
+            for work in beside:
+                work.cancel()
             await self._releases.drain(1.0)
             for attempt in list(self._attempts.values()):
                 attempt.hand_back()
-            await asyncio.gather(beating, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
 
-    async def _until_ending(self, work: asyncio.Task[None]) -> None:
-        """Wait for some work, unless the worker is to end before."""
-        ending = asyncio.get_running_loop().create_task(self._wait_for_end())
-        await asyncio.wait([work, ending], return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        if not work.done():
-            work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+    async def _await_reclaim(self) -> None:
+        if self._reclaim_notice is not None:
+            self.reclaim(await self._reclaim_notice())
 
-    async def _wait_for_end(self) -> None:
-        await self._ending.wait()
+    def _own_lane(self) -> Lane:
+        if self._lane is None:
+            self._lane = (self._threads or shared_pool()).lane()
+        return self._lane
 
-    # ---- the scheduler
-
-    async def tell(self, verb: str, fields: dict[str, Any], patience: float) -> dict[str, Any]:
-        """A request that may change something, repeated for so many ms until it is answered."""
-        caller = self._open_caller
-        call = caller.request(verb, fields)
-        try:
-            return (await caller.run(call, self.now() + patience)).body
-        finally:
-            caller.give_up(call)
-
-    async def ask(self, verb: str, fields: dict[str, Any], patience: float) -> dict[str, Any]:
-        """A request that is not remembered."""
-        caller = self._open_caller
-        return (await caller.run(caller.query(verb, fields), self.now() + patience)).body
+    # ---- what attempts and the line to the scheduler need
 
     @property
-    def _open_caller(self) -> Caller:
-        if self._caller is None:
+    def link(self) -> Link:
+        """The line to the scheduler."""
+        if self._link is None:
             raise CallerError("not_connected", "the worker does not run")
-        return self._caller
+        return self._link
+
+    @property
+    def _open_fleet(self) -> Fleet:
+        if self._fleet is None:
+            raise CallerError("not_connected", "give the worker a fleet: Worker(fleet) or worker.run(fleet)")
+        return self._fleet
+
+    @property
+    def is_draining(self) -> bool:
+        """Nothing new is begun."""
+        return self._ending.is_draining
 
     def now(self) -> float:
         """Milliseconds of the worker's clock."""
-        return self._fleet.scheduler.clock.now()
+        return self._open_fleet.scheduler.clock.now()
 
-    async def registered(self) -> None:
-        """Return when no registration is under way: it says what runs here, so nothing is started meanwhile."""
-        await self._registered.wait()
+    def offer(self) -> dict[str, Any]:
+        """What the worker says of itself when it registers."""
+        return {**self._offer, "slots": self.slots, "classes": sorted(self.runs)}
 
-    async def _register(self) -> None:
-        """Until it is answered; and stop what is void."""
-        self._registered.clear()
-        fields = {**self._offer, "classes": sorted(self.runs), "running": self.running[:LISTED]}
-        reply: dict[str, Any] = {}
-        while not reply:
-            try:
-                reply = await self.tell("register", fields, PATIENCE)
-            except SchedulerUnavailable as error:
-                log.warning("not_registered_yet", extra={"worker": self.principal, "why": error.text})
-        self._is_registered = True
-        self._ttl_ms = int(reply["ttl_ms"])
-        self._beat_every = reply["heartbeat_ms"] / 1000.0
-        for token in reply["void"]:
-            self._stop(token)
-        self._registered.set()
-        log.info("registered", extra={"worker": self.principal, "void": len(reply["void"])})
+    def heard(self, silent_ms: float) -> None:
+        """So long nobody can have heard of the worker: attempts whose lease must be lost by then are stopped."""
+        for attempt in list(self._attempts.values()):
+            if silent_ms > max(attempt.lease_ms, 1.1 * self.link.ttl_ms):
+                attempt.stop()
 
-    async def _beat(self) -> None:
-        """Heartbeats; and when they cannot be sent for so long that a lease must be lost, its attempt is stopped."""
-        heard = self.now()
-        while True:
-            now = self.now()
-            if self._send_beat():
-                heard = now
-            for attempt in list(self._attempts.values()):
-                if now - heard > max(attempt.lease_ms, 1.1 * self._ttl_ms):
-                    attempt.stop()
-            await asyncio.sleep(self._beat_every)
+    def data_was_lost(self) -> None:
+        """No attempt of before counts any more."""
+        for attempt in list(self._attempts.values()):
+            attempt.stop()
 
-    def _send_beat(self) -> bool:
-        """One heartbeat; False when it could not be sent."""
-        bus = self._fleet.scheduler.bus
-        body = {"v": 1, "session": self.session, "running": self.running[:LISTED]}
-        try:
-            bus.publish(observation_subject(SERVICE, "heartbeat", bus.principal), msgpack.packb(body))
-        except BusError:
-            return False
-        return bus.is_connected
-
-    # ---- what the scheduler tells
-
-    def _on_assign(self, notice: dict[str, Any]) -> None:
-        token = notice["token"]
-        if notice["session"] != self.session or token in self._attempts:
-            return
-        if notice["task_class"] in self.runs:
-            self._attempts[token] = Attempt(self, notice)
+    def is_over(self, attempt: Attempt) -> None:
+        """An attempt has ended and the scheduler knows it, or will never."""
+        self._attempts.pop(attempt.token, None)
 
     def go_on(self, begun: dict[str, Any], gate: str) -> None:
         """The answer to the end of an attempt has brought the next one; ``gate``: see `Attempt`."""
@@ -292,10 +282,7 @@ class Worker:
         if token not in self._stopped:
             self._attempts[token] = Attempt(self, begun, gate)
 
-    def _on_stop(self, notice: dict[str, Any]) -> None:
-        self._stop(notice["token"])
-
-    def _stop(self, token: str) -> None:
+    def stop_token(self, token: str) -> None:
         """Stop an attempt; of one that is not there (any more), say that its slot is free."""
         attempt = self._attempts.get(token)
         if attempt is not None:
@@ -306,54 +293,22 @@ class Worker:
 
     async def _release(self, token: str) -> None:
         with contextlib.suppress(SchedulerUnavailable):
-            await self.tell("release", {"token": token}, PATIENCE)
+            await self.link.tell("release", {"token": token}, PATIENCE)
 
-    def _on_register(self, _: dict[str, Any]) -> None:
-        """The scheduler does not know this worker (any more)."""
-        if not self._ending.is_set() and (self._registering is None or self._registering.done()):
-            self._registering = asyncio.get_running_loop().create_task(self._register())
+    def _on_assign(self, notice: dict[str, Any]) -> None:
+        token = notice["token"]
+        if notice["session"] != self.session or token in self._attempts:
+            return
+        if notice["task_class"] in self.runs:
+            self._attempts[token] = Attempt(self, notice)
 
-    def _data_was_lost(self) -> None:
-        """No attempt of before counts any more."""
-        for attempt in list(self._attempts.values()):
-            attempt.stop()
-
-    def is_over(self, attempt: Attempt) -> None:
-        """An attempt has ended and the scheduler knows it, or will never."""
-        self._attempts.pop(attempt.token, None)
-
-    # ---- the end
-
-    async def _drain(self) -> None:
-        """Nothing new; what runs has its grace, and is handed back after it; then leave."""
-        self.is_draining = True
-        with contextlib.suppress(BursarError):
-            await self.tell("drain", {"session": self.session}, 2_000.0)
-        await self._wait_for_attempts(self._grace)
-        for attempt in list(self._attempts.values()):
-            attempt.hand_back()
-        await self._wait_for_attempts(5.0)
-        with contextlib.suppress(BursarError):
-            await self.tell("leave", {"session": self.session}, 2_000.0)
-
-    async def _wait_for_attempts(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._attempts:
-                    await next(iter(self._attempts.values())).wait()
+    def _on_stop(self, notice: dict[str, Any]) -> None:
+        self.stop_token(notice["token"])
 
 
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT stop the worker, where the platform and the thread allow that."""
-    loop = asyncio.get_running_loop()
-    caught = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, stop)
-            caught.append(number)
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)
+def _first_slots(slots: int | SlotRule) -> int:
+    if isinstance(slots, SlotRule):
+        return max(slots.least, min(slots.most, os.cpu_count() or 1))
+    if not 1 <= slots <= MAX_SLOTS:
+        raise CallerError("bad_request", f"a worker has 1 to {MAX_SLOTS} slots", slots=slots)
+    return slots

@@ -58,13 +58,18 @@ class Attempt:
             self.work.stop(is_void=True)
             self._process.cancel()
 
+    def ask_to_stop(self) -> None:
+        """The worker has to end soon: whoever looks at ``should_stop`` stops early."""
+        self.work.stop(is_void=False)
+
     def hand_back(self) -> None:
         """The worker ends: stop, and give the task back."""
         self._stopping = True
         self._process.cancel()
 
-    async def wait(self) -> None:
-        await asyncio.wait([self._process])
+    async def wait(self, seconds: float) -> None:
+        """Until it is over, or so long."""
+        await asyncio.wait([self._process], timeout=seconds)
 
     # ---- the way of an attempt
 
@@ -88,7 +93,7 @@ class Attempt:
 
     async def _start_and_work(self) -> bool:
         """True when nothing has to be released any more."""
-        await self.worker.registered()
+        await self.worker.link.registered()
         if not await self._may_run():
             return True
         try:
@@ -103,7 +108,7 @@ class Attempt:
             if self._gate == "start":
                 await self._tell("start", {})
             elif self._gate:
-                await self.worker.ask(self._gate, {"task": self.work.id, "token": self.token}, TELL_FOR)
+                await self.worker.link.ask(self._gate, {"task": self.work.id, "token": self.token}, TELL_FOR)
         except CallerError as error:
             if error.code not in GONE:
                 raise
@@ -152,12 +157,12 @@ class Attempt:
 
     async def _tell(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One request, repeated with the same id until it is answered."""
-        return await self.worker.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
+        return await self.worker.link.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
 
     async def _release(self) -> None:
         """The slot is free: nothing of this attempt runs any more."""
         try:
-            await self.worker.tell("release", {"task": self.work.id, "token": self.token}, 10_000.0)
+            await self.worker.link.tell("release", {"task": self.work.id, "token": self.token}, 10_000.0)
         except (BursarError, asyncio.CancelledError) as error:
             log.info("not_released", extra={"task": self.work.id, "why": type(error).__name__})
 
@@ -165,7 +170,7 @@ class Attempt:
         permille = None if part is None else max(0, min(1000, round(part * 1000)))
         fields = {"task": self.work.id, "token": self.token, "permille": permille, "note": note and note[:200]}
         try:
-            await self.worker.ask("progress", fields, 2_000.0)
+            await self.worker.link.ask("progress", fields, 2_000.0)
         except CallerError as error:
             if error.code in GONE:
                 self.stop()

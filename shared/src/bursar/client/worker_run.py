@@ -16,19 +16,27 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, Protocol
 
-from bursar.client.worker_task import TaskExited, WorkerTask
+from bursar.client.worker_task import TaskExited
 from bursar.client.worker_threads import Lane
 from bursar.errors import CallerError
 
-Function = Callable[[WorkerTask], Any]
+Function = Callable[[Any], Any]
 Way = Literal["auto", "coroutine", "thread", "process"]
 WAYS: Final = ("auto", "coroutine", "thread", "process")
+
+
+class Stoppable(Protocol):
+    """What a function is given: a task, or several (`bursar.client.worker_batch`)."""
+
+    def stop(self, *, is_void: bool) -> None:
+        """Ask the function to stop."""
+        ...
 
 
 class Run(Protocol):
     """One way to run one function."""
 
-    async def __call__(self, task: WorkerTask, /) -> Any:
+    async def __call__(self, task: Any, /) -> Any:
         """What the function returned; raises what it raised."""
         ...
 
@@ -43,7 +51,7 @@ class Coroutine:
     def __init__(self, function: Function) -> None:
         self._function = function
 
-    async def __call__(self, task: WorkerTask) -> Any:
+    async def __call__(self, task: Stoppable) -> Any:
         with exits_are_failures():
             return await self._function(task)
 
@@ -58,7 +66,7 @@ class Thread:
         self._function = function
         self._lane = lane
 
-    async def __call__(self, task: WorkerTask) -> Any:
+    async def __call__(self, task: Stoppable) -> Any:
         job = self._lane().submit(self._work, task)
         done = asyncio.wrap_future(job)
         while not done.done():
@@ -73,7 +81,7 @@ class Thread:
     async def close(self) -> None:
         """Its lane is the worker's."""
 
-    def _work(self, task: WorkerTask) -> Any:
+    def _work(self, task: Stoppable) -> Any:
         with exits_are_failures():
             return self._function(task)
 
