@@ -41,7 +41,7 @@ def test_under_a_backlog_the_slots_of_a_worker_bring_its_host_into_the_band() ->
         site.worker.task("work")(host.work)
         await site.work()
         handles = [await site.agent.scheduler.submit("work", n) for n in range(400)]
-        await asyncio.sleep(20)
+        await asyncio.sleep(25)
         for _ in range(10):
             await asyncio.sleep(1)
             assert site.known.slots == site.worker.slots
@@ -63,7 +63,7 @@ def test_a_smaller_number_of_slots_waits_for_what_runs() -> None:
         await site.work()
         for n in range(300):
             await site.agent.scheduler.submit("work", n)
-        await asyncio.sleep(20)
+        await asyncio.sleep(25)
         assert site.worker.slots in (7, 8)
         host.share = 0.5
         await asyncio.sleep(20)

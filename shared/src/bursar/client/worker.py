@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -308,7 +307,7 @@ class Worker:
 
 def _first_slots(slots: int | SlotRule) -> int:
     if isinstance(slots, SlotRule):
-        return max(slots.least, min(slots.most, os.cpu_count() or 1))
+        return slots.least
     if not 1 <= slots <= MAX_SLOTS:
         raise CallerError("bad_request", f"a worker has 1 to {MAX_SLOTS} slots", slots=slots)
     return slots
