@@ -129,6 +129,11 @@ class Manager:
         named = (wire.Process(pid=child.pid, started=child.started),)
         return self.ask(wire.Lease(id=f"r-{self.number}", memory=memory, ttl_ms=60_000, processes=named))
 
+    def release(self, granted: Outcome) -> None:
+        if isinstance(granted, Accept):
+            key = granted.reply["lease"]
+            self.ask(wire.Release(id=f"r-{self.number}", lease=key, fence=f"{key}.{'0' * 16}"))
+
     def phases(self) -> dict[str, str]:
         told = self.ask(wire.Status())
         assert isinstance(told, Refuse)
@@ -264,6 +269,7 @@ class Bench:
         first.kill()
         second.kill()
         self.until(lambda: self.used() <= total // 20)
+        self.manager.release(granted)
         self.look()
         reason = refused.reply.get("reason") if isinstance(refused, Refuse) else None
         return {"bytes": most, "granted": isinstance(granted, Accept), "given": given, "refused": reason,

@@ -46,6 +46,19 @@ def test_a_named_process_of_a_lease_that_is_held_may_load() -> None:
     assert {"bad_fence", "stale_fence", "not_known", "ending", "not_named"} == set(WORDS)
 
 
+def test_who_was_there_before_the_lease_is_spared_unless_it_has_shown_it() -> None:
+    """It may be a stranger whom the holder has named: neither the end of the lease nor an order ends it."""
+    gate = Gate(1_000)
+    spared = [wire.Process(pid=pid, started=pid * 10) for pid in (7, 8)]
+    gate.hear(told("1.1.9", holding("1.1.5", (7, 70), (8, 80), (9, 90)).model_copy(update={"spared": spared})))
+    assert enter(gate, "1.1.5", (7, 70)) == ""
+    kill = order("1.1.10", "1.1.5", (7, 70), (8, 80), (9, 90)).model_copy(update={"spared": spared})
+    assert gate.order(kill) == [(7, 70), (9, 90)]
+    gate.hear(told("1.1.11"))
+    gate.tick(1_000)
+    assert gate.overdue([(7, 70), (8, 80), (9, 90)]) == [(7, 70), (9, 90)]
+
+
 def test_where_not_all_leases_are_told_none_ends_by_not_being_told_of() -> None:
     """Nobody's process is ended for it, nor let in; when all are told again, what is missing has ended."""
     gate = Gate(1_000)

@@ -17,6 +17,7 @@ from tests.gpu_manager import (
     test_ageing,
     test_alarming,
     test_caching,
+    test_claiming,
     test_gate,
     test_kv_sharing,
     test_observing,
@@ -158,6 +159,19 @@ def test_seeded_bug_gpu_promised_pages_are_lent_is_caught() -> None:
 def test_seeded_bug_gpu_held_up_reports_are_fresh_is_caught() -> None:
     """What a card had free before it was cut off is no reason to grant."""
     is_caught("gpu_held_up_reports_are_fresh", test_ageing.test_reports_that_were_held_up_grant_nothing)
+
+
+def test_seeded_bug_gpu_named_strangers_are_hidden_is_caught() -> None:
+    """To name a process does not make its memory somebody's."""
+    is_caught(
+        "gpu_named_strangers_are_hidden",
+        lambda: test_claiming.test_what_was_there_before_a_lease_is_not_hidden_by_it("later"),
+    )
+
+
+def test_seeded_bug_gpu_others_processes_are_named_is_caught() -> None:
+    """A process has one owner."""
+    is_caught("gpu_others_processes_are_named", test_claiming.test_a_process_is_his_who_named_it_first)
 
 
 def is_caught(bug: str, test: Callable[[], None]) -> None:

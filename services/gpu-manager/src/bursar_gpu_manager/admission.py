@@ -15,35 +15,46 @@ which refuses more and never grants too much. What was released but is still on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar_gpu_manager.device import Pid
 
+NOTHING: Final[Mapping[Pid, int]] = {}
+
 
 class Claim(NamedTuple):
-    """A lease on one device: its bytes and who allocates them."""
+    """A lease on one device: its bytes and who allocates them; ``before``: bytes of processes that are not its own
+    whoever names them (`claiming`)."""
 
     lease: str
     granted: int
     processes: tuple[Pid, ...]
+    before: Mapping[Pid, int] = NOTHING
 
 
-def attribute(claims: Iterable[Claim], seen: Mapping[Pid, int]) -> dict[str, int]:
-    """Bytes observed of each lease. A process with several leases fills them in their order; what it uses beyond all
-    of them counts with the first, so that together they count max(sum of grants, observed)."""
+def attribute(claims: Iterable[Claim], seen: Mapping[Pid, int]) -> tuple[dict[str, int], dict[Pid, int]]:
+    """Bytes observed of each lease, and by process what is no lease's. A process with several leases fills them in
+    their order; what it uses beyond all of them counts with the first, so that together they count max(sum of grants,
+    observed)."""
     left = dict(seen)
     claims = [claim for claim in claims if any(pid in left for pid in claim.processes)]
     observed = dict.fromkeys((claim.lease for claim in claims), 0)
     for claim in claims:
         for pid in claim.processes:
-            taken = min(left.get(pid, 0), claim.granted - observed[claim.lease])
+            taken = min(_own(claim, pid, left), claim.granted - observed[claim.lease])
             observed[claim.lease] += taken
             left[pid] = left.get(pid, 0) - taken
     for claim in claims:
         for pid in claim.processes:
-            observed[claim.lease] += left.pop(pid, 0)
-    return observed
+            beyond = _own(claim, pid, left)
+            observed[claim.lease] += beyond
+            left[pid] = left.get(pid, 0) - beyond
+    return observed, left
+
+
+def _own(claim: Claim, pid: Pid, left: Mapping[Pid, int]) -> int:
+    return max(0, left.get(pid, 0) - claim.before.get(pid, 0))
 
 
 def charge(claims: Iterable[Claim], observed: Mapping[str, int]) -> int:

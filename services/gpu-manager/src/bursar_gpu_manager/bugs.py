@@ -22,6 +22,8 @@ NAMES = (
     "gpu_dead_users_hold_weights",
     "gpu_promised_pages_are_lent",
     "gpu_held_up_reports_are_fresh",
+    "gpu_named_strangers_are_hidden",
+    "gpu_others_processes_are_named",
 )
 
 declare(*NAMES)

@@ -61,7 +61,7 @@ class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 7
+    version = 8
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

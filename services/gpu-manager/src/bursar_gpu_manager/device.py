@@ -10,6 +10,9 @@ from bursar.contracts.gpu import DeviceReport
 Pid = tuple[int, int]
 """(pid, ticks at which it started)."""
 
+Before = tuple[str, int, int, int]
+"""Device, pid, start, and the bytes that it had there before a lease was granted: see `claiming`."""
+
 
 class Choice(NamedTuple):
     """What of a request holds for where its lease is moved to as well."""
@@ -30,7 +33,7 @@ class Choice(NamedTuple):
 class Lease(NamedTuple):
     """``devices``: bytes by name of the device; ``emergency``: granted from the reserve; ``taken``: why it was taken
     away, "" while it is held; ``adopted``: it had been lost with the journal and its holder declared it; ``choice``:
-    what it asked for of its devices, () where any would do."""
+    what it asked for of its devices, () where any would do; ``before``: see `claiming`."""
 
     principal: str
     ttl: int
@@ -44,6 +47,7 @@ class Lease(NamedTuple):
     choice: Choice | tuple[()] = ()
     taken: str = ""
     adopted: bool = False
+    before: tuple[Before, ...] = ()
 
 
 class View(NamedTuple):

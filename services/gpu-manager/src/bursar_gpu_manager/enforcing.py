@@ -7,11 +7,13 @@ is not it any more. An order is a notice to the host's principal, and has a fenc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Command, Fence, Notice, Outcome, Refuse
-from bursar_gpu_manager.device import Lease
+from bursar_gpu_manager.claiming import hosts_of
+from bursar_gpu_manager.device import Lease, Pid
 from bursar_gpu_manager.state import State
 
 TOLD: Final = 1_024
@@ -33,18 +35,26 @@ def _holding(host: str, key: str, lease: Lease, now: int) -> dict[str, Any]:
         "purpose": lease.purpose,
         "devices": [uuid for uuid, _ in here],
         "memory": here[0][1],
-        "processes": _processes(lease),
+        "processes": _told(lease.processes),
+        "spared": _told(spared(lease, host)),
         "ending": bool(lease.taken),
         "expires_in_ms": max(0, lease.expires_at - now),
     }
 
 
-def _processes(lease: Lease) -> list[dict[str, int]]:
-    return [{"pid": pid, "started": started} for pid, started in lease.processes]
+def spared(lease: Lease, host: str) -> list[Pid]:
+    """Those of its processes that had memory on a card of the host before it was granted (`claiming`)."""
+    there = {(pid, started) for name, pid, started, _ in lease.before if name.startswith(f"{host}/")}
+    return [pid for pid in lease.processes if pid in there]
+
+
+def _told(processes: Iterable[Pid]) -> list[dict[str, int]]:
+    return [{"pid": pid, "started": started} for pid, started in processes]
 
 
 def orders(lease: Lease, key: str) -> list[Notice]:
     """To the probes of its hosts: end the processes of a lease that was taken away."""
-    body = {"v": 1, "service": wire.SERVICE, "what": "end_processes", "lease": key, "processes": _processes(lease)}
-    hosts = dict.fromkeys(name.partition("/")[0] for name, _ in lease.devices)
-    return [Notice(host, body) for host in hosts] if lease.processes else []
+    body = {"v": 1, "service": wire.SERVICE, "what": "end_processes", "lease": key, "processes": _told(lease.processes)}
+    if not lease.processes:
+        return []
+    return [Notice(host, body | {"spared": _told(spared(lease, host))}) for host in hosts_of(lease.devices)]

@@ -6,7 +6,7 @@
 | ``l`` | device, why | a device is lost, and its capacity with it |
 | ``f`` | device | a lost device is forgotten |
 | ``g`` | lease, principal, ttl, expires, [device, bytes]s, [pid, started]s, purpose, note, urgent?, group, \
-[labels as pairs, apart, strictly?] or [] | granted |
+[labels as pairs, apart, strictly?] or [], rows as in `claiming` | granted |
 | ``n`` | lease, ttl, expires, pairs [pid, started] or nil, purpose or nil | renewed |
 | ``r`` | lease | released by its holder |
 | ``x`` | lease | expired: ttl and margin have passed |

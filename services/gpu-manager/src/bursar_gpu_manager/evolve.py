@@ -75,9 +75,9 @@ def apply_adopted(state: State, event: Event) -> None:
 
 def _lease(principal: str, ttl: int, expires_at: int, devices: Event, processes: Event, *more: Any) -> Lease:
     shares = tuple((name, memory) for name, memory in devices)
-    purpose, note, emergency, group, choice = more
+    purpose, note, emergency, group, choice, there = more
     own = (purpose, note, emergency, group, Choice.of_row(choice))
-    return Lease(principal, ttl, expires_at, shares, _pids(processes), *own)
+    return Lease(principal, ttl, expires_at, shares, _pids(processes), *own, before=tuple(map(tuple, there)))
 
 
 def _pids(processes: Event) -> tuple[tuple[int, int], ...]:
@@ -86,7 +86,7 @@ def _pids(processes: Event) -> tuple[tuple[int, int], ...]:
 
 def _hold(state: State, now: int, key: str, lease: Lease) -> None:
     state.at = now
-    state.leases[key] = lease
+    state.hold(key, lease)
     for name, memory in lease.devices:
         if name in state.devices:
             state.devices[name].leases[key] = memory
@@ -102,7 +102,9 @@ def apply_renewed(state: State, event: Event) -> None:
         lease = lease._replace(purpose=purpose)
         state.line.changed = True
     if processes is not None:
+        state.claims.remove(lease)
         lease = lease._replace(processes=_pids(processes))
+        state.claims.add(lease)
         state.touch(lease)
     state.leases[key] = lease
     state.schedule(key, lease)
@@ -129,6 +131,8 @@ def apply_expired(state: State, event: Event) -> None:
 def _end(state: State, now: int, key: str, outcome: str) -> None:
     state.at = now
     lease = state.leases.pop(key)
+    state.claims.remove(lease)
+    state.floors.pop(key, None)
     for name, _ in lease.devices:
         if name in state.devices:
             state.devices[name].leases.pop(key, None)

@@ -8,14 +8,17 @@ from typing import Final, NamedTuple
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.bugs import seeded
-from bursar_gpu_manager.admission import Claim, attribute, charge, foreign, room
-from bursar_gpu_manager.device import Device
+from bursar_gpu_manager.admission import NOTHING, Claim, attribute, charge, foreign, room
+from bursar_gpu_manager.claiming import Floors, before
+from bursar_gpu_manager.device import Before, Device, Pid
 from bursar_gpu_manager.fleet import Ask, role_for
 from bursar_gpu_manager.sheet import Row, Sheet
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Thermometer
 
 LOADING: Final = "loading"
+
+NO_FLOORS: Final[Floors] = {}
 
 MAX_LEASES: Final = 1_024
 """Leases on one device at a time, so that the end of a device fits into one decision."""
@@ -33,11 +36,24 @@ class Charge(NamedTuple):
 
 def observed_of(state: State, device: Device) -> dict[str, int]:
     """Bytes observed of each lease on the device, as far as its processes were named and can be told."""
+    return _attributed(state, device)[0]
+
+
+def before_of(state: State, name: str) -> list[Before]:
+    """What a lease that is granted on the device now remembers of processes that are there already."""
+    return before(name, _attributed(state, state.devices[name])[1])
+
+
+def _attributed(state: State, device: Device) -> tuple[dict[str, int], dict[Pid, int]]:
     view = state.view(device)
     if view is None or not view.processes:
-        return {}
-    return attribute((Claim(key, memory, state.leases[key].processes) for key, memory in device.leases.items()),
-                     view.processes)  # fmt: skip
+        return {}, {}
+    floors: dict[str, Floors] = {} if seeded("gpu_named_strangers_are_hidden") else state.floors
+    claims = [
+        Claim(key, memory, state.leases[key].processes, floors.get(key, NO_FLOORS).get(device.name, NOTHING))
+        for key, memory in device.leases.items()
+    ]
+    return attribute(claims, view.processes)
 
 
 def charge_of(state: State, device: Device) -> Charge:

@@ -10,7 +10,8 @@ fence that grows with every decision. From then on
   before the newest answer and is not in it has ended: its fence is stale;
 - a process that was named for a lease which has ended, and which still has memory on a card, must end after a while
   (`overdue`), or at once when the manager orders it (`order`). It never must while another lease that is held names it,
-  and never is anybody else's: pid and start together say which process is meant.
+  and never is anybody else's: pid and start together say which process is meant. One that had memory on the card before
+  the lease was granted may be a stranger's whom somebody has named: it is spared unless it has shown the lease here.
 
 Where a host has more leases than one answer holds, none ends by not being told of; nor is it let in.
 
@@ -23,7 +24,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from bursar.contracts.gpu import HoldingsReply, Kill
+from bursar.contracts.gpu import HoldingsReply, Kill, Process
 from bursar.kernel.bugs import seeded
 
 Pid = tuple[int, int]
@@ -42,10 +43,11 @@ WORDS: Final = {
 
 
 class Known(NamedTuple):
-    """A lease of this host."""
+    """A lease of this host. ``spared``: those that were there before it."""
 
     processes: frozenset[Pid]
     ending: bool
+    spared: frozenset[Pid] = frozenset()
 
 
 class Counts(NamedTuple):
@@ -63,6 +65,10 @@ def numbers_of(fence: str) -> Numbers:
     return (int(first), int(second), int(third))
 
 
+def pids_of(processes: Iterable[Process]) -> frozenset[Pid]:
+    return frozenset((process.pid, process.started) for process in processes)
+
+
 class Gate:
     """``grace_ms``: how long a process may outlive its lease. Time is what the caller says has passed (`tick`)."""
 
@@ -72,6 +78,7 @@ class Gate:
         self.leases: dict[str, Known] = {}
         self.complete = True
         self._unsure: dict[str, Known] = {}
+        self._entered: dict[str, set[Pid]] = {}
         self.counts = Counts()
         self._ordered: Numbers = (0, 0, 0)
         self._ended: dict[str, tuple[int, frozenset[Pid]]] = {}
@@ -90,15 +97,13 @@ class Gate:
             return False
         self.fence = numbers
         before, self.complete = self._unsure | self.leases, told.complete
-        self.leases = {
-            one.lease: Known(frozenset((process.pid, process.started) for process in one.processes), one.ending)
-            for one in told.leases
-        }
+        self.leases = {one.lease: Known(pids_of(one.processes), one.ending, pids_of(one.spared)) for one in told.leases}
         missing = {lease: known for lease, known in before.items() if lease not in self.leases}
         self._unsure = {} if told.complete else dict(islice(missing.items(), REMEMBERED))
         for lease, known in missing.items():
             if told.complete:
-                self._has_ended(lease, known.processes)
+                self._has_ended(lease, known.processes - self._spared(lease, known.spared))
+                self._entered.pop(lease, None)
         return True
 
     def order(self, told: Kill) -> list[Pid]:
@@ -108,7 +113,7 @@ class Gate:
             self._count(stale=1)
             return []
         self._ordered = numbers
-        meant = {(process.pid, process.started) for process in told.processes}
+        meant = pids_of(told.processes) - self._spared(told.lease, pids_of(told.spared))
         return sorted(meant - self._protected(told.lease))
 
     # ---- what processes want
@@ -116,6 +121,8 @@ class Gate:
     def enter(self, lease: str, fence: str, process: Pid) -> str:
         """ "" when the process may load; otherwise why not, one of `WORDS`."""
         why = self._why_not(lease, fence, process)
+        if not why:
+            self._entered.setdefault(lease, set()).add(process)
         self._count(refused=bool(why), admitted=not why)
         return why
 
@@ -143,6 +150,9 @@ class Gate:
 
     def note_ended(self, count: int) -> None:
         self._count(ended=count)
+
+    def _spared(self, lease: str, spared: frozenset[Pid]) -> frozenset[Pid]:
+        return spared - self._entered.get(lease, set())
 
     def _has_ended(self, lease: str, processes: frozenset[Pid]) -> None:
         if processes:

@@ -9,6 +9,7 @@ from bursar.contracts import gpu as wire
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
+from bursar_gpu_manager.claiming import own
 from bursar_gpu_manager.device import Lease
 from bursar_gpu_manager.fitting import LOADING, loading_on
 from bursar_gpu_manager.lifecycle import RELEASED
@@ -42,7 +43,8 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
         return Reject("conflict", f"Lease {other} is loading there.", {"lease": body.lease, "loading": other})
     processes = None
     if body.processes is not None:
-        processes = [(process.pid, process.started) for process in body.processes]
+        named = ((process.pid, process.started) for process in body.processes)
+        processes = own(state, command.principal, lease.devices, named)
     reply = {
         "ok": True,
         "lease": body.lease,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse
 from bursar_gpu_manager import events
+from bursar_gpu_manager.claiming import own
 from bursar_gpu_manager.device import Choice
-from bursar_gpu_manager.fitting import is_urgent, matching, place
+from bursar_gpu_manager.fitting import before_of, is_urgent, matching, place
 from bursar_gpu_manager.refusal import Obstacle, obstacle, refused
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.waiting import Waiter
@@ -56,14 +57,15 @@ def grant(state: State, command: Command, chosen: tuple[str, ...], now: int, fen
     ttl = min(body.ttl_ms, state.settings.max_ttl_ms)
     expires_at = now + ttl
     shares = [(name, body.memory) for name in chosen]
-    processes = [(process.pid, process.started) for process in body.processes]
+    processes = own(state, command.principal, shares, ((process.pid, process.started) for process in body.processes))
+    there = [row for name in chosen for row in before_of(state, name)]
     held = [
         {"device": name, "host": device.host, "uuid": device.uuid, "index": device.index, "memory": body.memory}
         for name in chosen
         for device in (state.devices[name],)
     ]
     reply = {"ok": True, "lease": lease, "devices": held, "ttl_ms": ttl, "expires_at_ms": expires_at}
-    more = (body.purpose, body.note, is_urgent(body), body.group, _choice(body))
+    more = (body.purpose, body.note, is_urgent(body), body.group, _choice(body), there)
     return Accept([(events.GRANTED, now, lease, command.principal, ttl, expires_at, shares, processes, *more)], reply)
 
 

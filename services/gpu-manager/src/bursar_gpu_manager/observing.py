@@ -19,6 +19,7 @@ from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Noti
 from bursar_gpu_manager import events
 from bursar_gpu_manager.ageing import Lag, heard, made_at
 from bursar_gpu_manager.alarming import suspect
+from bursar_gpu_manager.claiming import lower
 from bursar_gpu_manager.device import View, view_of
 from bursar_gpu_manager.lifecycle import DEVICE_LOST
 from bursar_gpu_manager.state import Sight, State
@@ -63,8 +64,10 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     views = _views(state, host, body)
     state.sights[host] = Sight(body.boot, body.seq, at, _past(before, body.boot), views, body.gate, lag)
     state.heard[host] = now
-    for device in state.of_host(host).values():
+    for name, device in state.of_host(host).items():
         state.mark(device)
+        if state.floors and name in views:
+            lower(state, device, views[name])
     state.changed.pop(host, None)
     if _differs(state, host, body.labels):
         state.changed[host] = body.labels

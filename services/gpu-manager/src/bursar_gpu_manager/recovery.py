@@ -20,6 +20,7 @@ from __future__ import annotations
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
+from bursar_gpu_manager.claiming import own
 from bursar_gpu_manager.fitting import MAX_LEASES
 from bursar_gpu_manager.holding import MAC, not_yours, unknown_lease
 from bursar_gpu_manager.state import State
@@ -66,8 +67,8 @@ def decide_redeclare(state: State, command: Command, now: int, fence: Fence) -> 
         return Reject("not_plausible", "No such lease can have been granted.", {"lease": key})
     ttl = min(body.ttl_ms, state.settings.max_ttl_ms)
     shares = [(share.device, share.memory) for share in body.devices]
-    processes = [(process.pid, process.started) for process in body.processes]
-    more = (body.purpose, body.note, False, body.group, ())
+    processes = own(state, command.principal, shares, ((process.pid, process.started) for process in body.processes))
+    more = (body.purpose, body.note, False, body.group, (), ())
     event = (events.ADOPTED, now, key, command.principal, ttl, now + ttl, shares, processes, *more)
     return Accept([event], _reply(key, ttl, held=True, adopted=True))
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from bursar.contracts.gpu import GateReport, Settings
 from bursar_gpu_manager.ageing import Lag
 from bursar_gpu_manager.cache_state import CacheState
+from bursar_gpu_manager.claiming import Claims, Floors, floors_of
 from bursar_gpu_manager.device import Choice, Device, Lease, View
 from bursar_gpu_manager.estimates import Corrections
 from bursar_gpu_manager.foretelling import Foretelling
@@ -59,7 +60,8 @@ class State:
     lease) and ``moving`` (the plan that is carried out), ``rollouts`` (changes that workers
     try), ``pools`` (of KV pages, by lease); the rest is volatile (``planned_at``: when moves were looked for;
     ``kv_look_at``: when pools are), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the
-    devices by host).
+    devices by host; ``claims``: who has named which process; ``floors``: what leases remember of before them, which
+    reports lower).
     ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
     ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one;
     ``users_heard``: when who uses, waits for, or loads cached weights was heard last."""
@@ -73,6 +75,7 @@ class State:
         "cache_changed",
         "cache_wake",
         "changed",
+        "claims",
         "copies",
         "cordoned",
         "corrections",
@@ -81,6 +84,7 @@ class State:
         "ended",
         "ended_before",
         "expected",
+        "floors",
         "foretelling",
         "heard",
         "hosts",
@@ -133,6 +137,8 @@ class State:
         self.kv_look_at = 0
         self.planned_at = NEVER
         self.agenda: list[tuple[int, str]] = []
+        self.claims = Claims()
+        self.floors: dict[str, Floors] = {}
         self.hosts: dict[str, dict[str, Device]] = {}
         self.sights: dict[str, Sight] = {}
         self.heard: dict[str, int] = {}
@@ -175,6 +181,12 @@ class State:
 
     def is_cordoned(self, device: Device) -> bool:
         return bool(self.cordoned) and (device.host in self.cordoned or device.name in self.cordoned)
+
+    def hold(self, key: str, lease: Lease) -> None:
+        self.leases[key] = lease
+        self.claims.add(lease)
+        if lease.before:
+            self.floors[key] = floors_of(lease.before)
 
     def schedule(self, key: str, lease: Lease) -> None:
         heappush(self.agenda, (lease.expires_at, key))
@@ -242,9 +254,9 @@ def load(value: Any) -> State:
     for key, principal, ttl, expires_at, devices, processes, *rest in value["leases"]:
         shares = tuple((name, memory) for name, memory in devices)
         pids = tuple((pid, started) for pid, started in processes)
-        purpose, note, emergency, group, choice, *more = rest
-        own = (purpose, note, emergency, group, Choice.of_row(choice), *more)
-        state.leases[key] = Lease(principal, ttl, expires_at, shares, pids, *own)
+        purpose, note, emergency, group, choice, taken, adopted, there = rest
+        own = (purpose, note, emergency, group, Choice.of_row(choice), taken, adopted, tuple(map(tuple, there)))
+        state.hold(key, Lease(principal, ttl, expires_at, shares, pids, *own))
         for name, memory in shares:
             if name in state.devices:
                 state.devices[name].leases[key] = memory

@@ -87,7 +87,7 @@ class Lease(Wanted, Request):
     """Ask for memory; answered by `Leased` or `Refused`.
 
     ``ttl_ms``: how long it holds unless it is renewed. ``wait_ms``: how long to stand in line instead of being refused
-    at once. ``processes``: who will allocate. ``note``: for people."""
+    at once. ``processes``: who will allocate; one that another's lease names stays that one's. ``note``: for people."""
 
     ttl_ms: TtlMs = DEFAULT_TTL_MS
     wait_ms: Annotated[int, Field(ge=0, le=600_000)] = 0

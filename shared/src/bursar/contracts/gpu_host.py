@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from bursar.contracts.base import Message, Query
 from bursar.contracts.gpu_words import LeaseId, Process, Purpose
 
@@ -18,8 +20,10 @@ class Holdings(Query):
 
 
 class Holding(Message):
-    """One lease. ``devices``: uuids of the cards of this host; ``memory``: bytes on each. ``ending``: it cannot be
-    renewed any more."""
+    """One lease. ``devices``: uuids of the cards of this host; ``memory``: bytes on each. ``processes``: that its
+    holder has named; ``spared``: those of them that had memory there before the lease. Nobody can know that these are
+    the holder's until they show the lease at the gate: else they do not end with it. ``ending``: it cannot be renewed
+    any more."""
 
     lease: LeaseId
     principal: str
@@ -27,6 +31,7 @@ class Holding(Message):
     devices: list[str]
     memory: int
     processes: list[Process]
+    spared: list[Process] = Field(default_factory=list)
     ending: bool
     expires_in_ms: int
 
@@ -42,10 +47,12 @@ class HoldingsReply(Message):
 
 
 class Kill(Message):
-    """What a probe is told at ``bursar.assign.<host>``: end these processes of a lease that was taken away."""
+    """What a probe is told at ``bursar.assign.<host>``: end these processes of a lease that was taken away; ``spared``
+    as in `Holding`."""
 
     service: Literal["gpu-manager"] = "gpu-manager"
     what: Literal["end_processes"] = "end_processes"
     lease: LeaseId
     processes: list[Process]
+    spared: list[Process] = Field(default_factory=list)
     fence: str

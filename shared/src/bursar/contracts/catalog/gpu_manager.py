@@ -270,6 +270,7 @@ WORDS: Final = {
     "complete": Word("Whether these are all: then one that is not told of has ended."),
     "HoldingsReply.leases": Word("The leases on the cards of this host."),
     "ending": Word("Whether it cannot be renewed any more."),
+    "spared": Word("Of these, those that had memory there before the lease: only if they have shown it at the gate."),
     "Kill.service": Word("Who tells."),
     "Kill.what": Word("What is told."),
     "pid": Word("Process id on the host, as the driver sees it."),
