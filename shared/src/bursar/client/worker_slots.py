@@ -1,11 +1,12 @@
 """How many tasks at a time: as many as keep the host's CPU busy, and no more than its memory holds.
 
 A feedback controller. It begins with the least. Each reading tells what part of the CPU and of the memory is in use,
-and how many slots are taken. Between ``cpu_low`` and ``cpu_high`` nothing changes. Outside, the number of slots is set in proportion, as the
-autoscaler of Kubernetes does it: what uses c of the CPU in n slots would use the middle of the band in n·middle/c; by
-a factor of two at most in one step, since not all of the load need come from these slots. It grows only under a
-backlog, that is when all slots are taken: with idle slots a low load says nothing. Above ``memory_high`` a quarter of
-the slots goes; growth stops where the memory that each slot seems to need would reach that bound.
+and how many slots are taken. Between ``cpu_low`` and ``cpu_high`` nothing changes. Outside, the number of slots is set
+in proportion, as the autoscaler of Kubernetes does it: what uses c of the CPU in n slots would use the middle of the
+band in n·middle/c; by a factor of two at most in one step, since not all of the load need come from these slots. It
+grows only under a backlog, that is when all slots are taken: with idle slots a low load says nothing. Above
+``memory_high`` a quarter of the slots goes; growth stops where the memory that each slot seems to need would reach that
+bound.
 
 Work that is coarser than the band (one task takes half the machine) would make it swing. So a number of slots that was
 too many is not tried again for `HOLD` readings. After a change the next `SETTLE` readings are passed over: tasks begin
