@@ -23,12 +23,14 @@ class Lives:
         self.states: dict[str, str] = {}
         self.after: dict[str, dict[str, Any]] = {}
         self.unmet: dict[str, set[str]] = {}
+        self.lanes: dict[str, Any] = {}
 
     def follow(self, event: Event) -> None:
         """Move a task along the table; KeyError when there is no such move."""
         kind, name, states = event[0], event[2] if len(event) > 2 else "", self.states
         if kind in {events.ACCEPTED, events.SET_ASIDE}:
             self.after[name] = rest = event[15]
+            self.lanes[name] = rest.get("demands", ())
             self.unmet[name] = set(rest.get("unmet", ()))
             states[name] = "dead" if kind == events.SET_ASIDE else "submitted" if self.unmet[name] else "ready"
         elif kind == events.LOST:
@@ -117,8 +119,8 @@ def finish_everything(state: State, now: int) -> None:
 
 def serves(task: Task) -> bool:
     """Whether the fresh workers may have a task."""
-    task_class, kind, labels = task.lane
-    return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels
+    task_class, kind, labels, demands = task.lane
+    return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels and not demands
 
 
 def is_stuck(state: State, task: Task) -> bool:

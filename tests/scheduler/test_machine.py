@@ -34,6 +34,8 @@ RULES = {
     "max_losses": 3,
 }
 workers = st.sampled_from(sorted(WORKERS))
+needs: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"labels": {"zone": "a"}}, {"ram_mib": 600}])
+RAM = 1_000
 labels: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"zone": "a"}])
 task_fields = st.fixed_dictionaries(
     {
@@ -45,7 +47,7 @@ task_fields = st.fixed_dictionaries(
         "lease_ms": st.sampled_from([1_000, 5_000]),
         "deadline_ms": st.sampled_from([None, None, 3_000]),
         "timeout_ms": st.sampled_from([None, None, 1_200]),
-        "needs": labels.map(lambda chosen: {"labels": chosen}),
+        "needs": needs,
     }
 )
 
@@ -185,7 +187,13 @@ class Machine(RuleBasedStateMachine):
         running = tuple(self.truth.running.get(worker, ()))
         self.last_beat = self.desk.now
         reply = self.desk.register(
-            worker, WORKERS[worker], session=self.sessions[worker], classes=classes, labels=zone, running=running
+            worker,
+            WORKERS[worker],
+            session=self.sessions[worker],
+            classes=classes,
+            labels=zone,
+            running=running,
+            ram_mib=RAM,
         )
         assert set(reply["void"]) <= set(running)
         self.note()
@@ -335,6 +343,13 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def parts_agree(self) -> None:
         validate(self.desk.state, self.desk.now)
+
+    @invariant()
+    def resources_are_not_exceeded(self) -> None:
+        """Whatever truly runs on a worker."""
+        for worker, attempts in self.truth.running.items():
+            lanes = [self.lives.lanes[task] for task in attempts.values() if task in self.lives.lanes]
+            assert sum(dict(lane).get("ram_mib", 0) for lane in lanes) <= RAM, f"{worker} runs more than fits"
 
     @invariant()
     def every_change_stands_in_the_table(self) -> None:

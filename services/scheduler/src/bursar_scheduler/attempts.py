@@ -176,7 +176,7 @@ def _then_next(
     wants that one in the answer, started."""
     event, told = end
     worker = state.workers.get(task.worker)
-    made = None if worker is None else dispatch.next_in_line(state, worker, now, fence)
+    made = None if worker is None else dispatch.next_in_line(state, worker, task.token, now, fence)
     if made is None:
         return Accept([event], reply, [told])
     assigned, notice = made

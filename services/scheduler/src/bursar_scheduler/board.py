@@ -150,7 +150,7 @@ class Board:
             for worker in self.workers.values():
                 if worker.serves(key):
                     worker.lanes.append(lane)
-                    if worker.free:
+                    if worker.fits(key):
                         lane.pool.enter(worker)
         return lane
 
@@ -173,27 +173,22 @@ class Board:
 
     def unseat(self, worker: Worker) -> None:
         """It gets nothing any more."""
-        if worker.free:
-            worker.free = False
-            for lane in worker.lanes:
-                lane.pool.leave(worker)
+        for lane in worker.lanes:
+            lane.pool.leave(worker)
         worker.lanes = []
 
     def note(self, worker: Worker) -> None:
-        """The number of its free slots has changed."""
-        has_room = worker.has_room
-        if has_room and not worker.free:
-            for lane in worker.lanes:
-                lane.pool.enter(worker)
+        """What it has free has changed."""
+        for lane in worker.lanes:
+            pool = lane.pool
+            if not worker.fits(lane.key):
+                pool.leave(worker)
+            elif worker in pool:
+                pool.touch(worker)
+            else:
+                pool.enter(worker)
                 if lane.count:
                     self.hot[lane.key] = lane
-        elif worker.free and not has_room:
-            for lane in worker.lanes:
-                lane.pool.leave(worker)
-        elif has_room:
-            for lane in worker.lanes:
-                lane.pool.touch(worker)
-        worker.free = has_room
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
@@ -231,9 +226,10 @@ class Board:
                 best, first = lane, head
         return best
 
-    def best_for(self, worker: Worker) -> Task | None:
-        """The task that goes first among those that this worker may have."""
-        heads = [head for lane in worker.lanes if lane.count and (head := lane.head()) is not None]
+    def best_for(self, worker: Worker, ending: str) -> Task | None:
+        """The task that goes first among those that this worker may have when this attempt is over."""
+        lanes = [lane for lane in worker.lanes if lane.count and worker.fits_after(lane.key, ending)]
+        heads = [head for lane in lanes if (head := lane.head()) is not None]
         return min(heads, key=_by_rank)[2] if heads else None
 
 

@@ -62,12 +62,13 @@ def at_once(state: State, task: Task, now: int, fence: Fence) -> tuple[Event, No
     return None if worker is None else assignment(state, worker, task, now, fence)
 
 
-def next_in_line(state: State, worker: Worker, now: int, fence: Fence) -> tuple[Event, Notice] | None:
-    """Who gets the slot that this worker is just about to free; nobody else has room for those who wait."""
+def next_in_line(state: State, worker: Worker, ending: str, now: int, fence: Fence) -> tuple[Event, Notice] | None:
+    """Who gets the slot that this worker is just about to free, with the end of an attempt; nobody else has room for
+    those who wait."""
     board = state.awake(now)
     if worker.draining or len(worker.attempts) > worker.slots or board.hottest() is not None:
         return None
-    task = board.best_for(worker)
+    task = board.best_for(worker, ending)
     return None if task is None else assignment(state, worker, task, now, fence)
 
 

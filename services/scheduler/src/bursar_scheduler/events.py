@@ -12,7 +12,7 @@
 | ``d`` | task, why, error | the task is a dead letter |
 | ``e`` | task, end, result, size, why, error | ended |
 | ``q`` | task | a dead letter waits again |
-| ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept, tokens void but running | registered |
+| ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept, void ones, resources, place | registered |
 | ``f`` | worker, token | a slot is free: a void attempt has been stopped |
 | ``n`` | worker | drains: gets nothing new |
 | ``v`` | worker, why | gone; where its attempts went stands before |

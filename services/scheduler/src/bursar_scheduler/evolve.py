@@ -29,7 +29,7 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Config, Ended, Task, Worker
+from bursar_scheduler.task import Config, Ended, Task, Worker, lane_of
 
 VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE})
 """The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
@@ -55,7 +55,7 @@ def apply_accepted(state: State, event: Event) -> None:
         more,
     ) = event
     task = Task()
-    task.id, task.lane = name, (task_class, kind, tuple((key, value) for key, value in labels))
+    task.id, task.lane = name, lane_of(task_class, kind, labels, more.get("demands", ()))
     task.band, task.payload, task.size, task.digest = band, payload, size, bytes(digest)
     task.retries, task.backoff_ms, task.lease_ms = retries, backoff, lease
     task.timeout_ms, task.deadline_at = timeout, deadline
@@ -112,7 +112,7 @@ def apply_assigned(state: State, event: Event) -> None:
     task.permille = task.note = None
     if not seeded(bugs.DOUBLE_ASSIGN):
         state.move(task, ASSIGNED)
-    worker.attempts[token] = name
+    worker.take(token, name, task.lane[3])
     state.counts["assigned"] += 1
     board = state.board
     if board is not None:
@@ -183,7 +183,7 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
         if why in VOLUNTARY:
             worker.ended += 1
         if why in VOLUNTARY or task.state == ASSIGNED or seeded(bugs.SLOTS_EXCEEDED):
-            worker.attempts.pop(task.token, None)
+            worker.give_back(task.token)
             if state.board is not None:
                 state.board.note(worker)
     task.token, task.worker = "", ""
@@ -219,7 +219,7 @@ def apply_requeued(state: State, event: Event) -> None:
 
 
 def apply_registered(state: State, event: Event) -> None:
-    _, now, name, session, kind, slots, classes, labels, versions, kept, void = event
+    _, now, name, session, kind, slots, classes, labels, versions, kept, void, room, place = event
     state.at = now
     worker = state.workers.get(name)
     if worker is None:
@@ -227,11 +227,11 @@ def apply_registered(state: State, event: Event) -> None:
         state.ordinal += 1
     elif state.board is not None:
         state.board.unseat(worker)
-    attempts = worker.attempts
     worker.session, worker.kind, worker.slots, worker.draining = session, kind, slots, False
     worker.classes = tuple(classes)
     worker.labels, worker.versions = dict(labels), dict(versions)
-    worker.attempts = {token: attempts[token] for token in kept} | dict.fromkeys(void, "")
+    worker.room, worker.place = dict(room), dict(place)
+    worker.keep_only(kept, void)
     state.counts["registered"] += 1
     if state.board is not None:
         state.board.heard_from(name, now)
@@ -242,7 +242,7 @@ def apply_freed(state: State, event: Event) -> None:
     _, now, name, token = event
     state.at = now
     worker = state.workers[name]
-    del worker.attempts[token]
+    worker.give_back(token)
     if state.board is not None:
         state.board.note(worker)
 

@@ -26,6 +26,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.ordinals)
 
+    def __contains__(self, worker: Worker) -> bool:
+        return worker.ordinal in self._workers
+
     def __getitem__(self, index: int) -> Worker:
         """The worker at a place of ``ordinals``."""
         return self._workers[self.ordinals[index]]

@@ -136,7 +136,8 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
 
 def _worker(worker: Worker, heard: int, now: int) -> dict[str, Any]:
     return {
-        "name": worker.name, "kind": worker.kind, "slots": worker.slots, "used": len(worker.attempts),
+        "name": worker.name, "kind": worker.kind, "host": worker.place.get("host"),
+        "preemptible": worker.place.get("preemptible", False), "slots": worker.slots, "used": len(worker.attempts),
         "heard_ms": max(0, now - heard), "draining": worker.draining, "ended": worker.ended,
         "load_permille": worker.load,
     }  # fmt: skip

@@ -21,6 +21,7 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import bugs, depending, dispatch, events, telling
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
+from bursar_scheduler.resources import GPU_MODEL, demands_of
 from bursar_scheduler.state import State
 from bursar_scheduler.task import LaneKey, Task
 
@@ -124,17 +125,19 @@ def draft(name: str, told: Told, now: int) -> Task:
     task.deadline_at = now + told.deadline_ms if told.deadline_ms else 0
     task.runs_anyway = told.after_failure == "run"
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
-               told.lease_ms, told.timeout_ms, needs.kind, task.lane[2], told.after, told.after_failure]  # fmt: skip
+               told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
 
 def lane_of(told: Told) -> LaneKey:
-    return told.task_class, told.needs.kind or "", tuple(sorted(told.needs.labels.items()))
+    needs = told.needs
+    labels = needs.labels if needs.gpu_model is None else {**needs.labels, GPU_MODEL: needs.gpu_model}
+    return told.task_class, needs.kind or "", tuple(sorted(labels.items())), demands_of(needs)
 
 
 def accepted(task: Task, now: int) -> Event:
-    task_class, kind, labels = task.lane
+    task_class, kind, labels, _ = task.lane
     return (
         events.ACCEPTED, now, task.id, task_class, kind, labels, task.band, task.payload, task.size, task.digest,
         task.retries, task.backoff_ms, task.lease_ms, task.timeout_ms, task.deadline_at, besides(task),
@@ -143,7 +146,7 @@ def accepted(task: Task, now: int) -> Event:
 
 def besides(task: Task) -> dict[str, Any]:
     """What only some tasks have."""
-    rest = {"after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway}
+    rest = {"demands": task.lane[3], "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway}
     return {name: value for name, value in rest.items() if value}
 
 

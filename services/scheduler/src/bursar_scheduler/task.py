@@ -7,8 +7,11 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts.scheduler import BANDS
 from bursar_scheduler.lifecycle import READY
 
-LaneKey = tuple[str, str, tuple[tuple[str, str], ...]]
-"""(class, kind or "", sorted labels): what decides which workers may have a task."""
+Demands = tuple[tuple[str, int], ...]
+"""Sorted (resource, amount)."""
+
+LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands]
+"""(class, kind or "", sorted labels, demands): what decides which workers may have a task."""
 
 HEAD_START: Final = (0, 60_000, 300_000)
 """Milliseconds by which a band stands behind the first one: strict priority, until somebody has waited for so long."""
@@ -37,7 +40,7 @@ class Task:
 
     def __init__(self) -> None:
         self.id = ""
-        self.lane: LaneKey = ("", "", ())
+        self.lane: LaneKey = ("", "", (), ())
         self.band = 1
         self.payload: Any = None
         self.size = 0
@@ -90,11 +93,15 @@ class Task:
         task = cls()
         for name, value in zip(_SAVED, values, strict=True):
             setattr(task, name, value)
-        task_class, kind, labels = task.lane
-        task.lane = (task_class, kind, tuple((name, value) for name, value in labels))
+        task.lane = lane_of(*task.lane)
         task.digest = bytes(task.digest)
         task.after, task.unmet = tuple(task.after), tuple(task.unmet)
         return task
+
+
+def lane_of(task_class: str, kind: str, labels: Any, demands: Any) -> LaneKey:
+    """From what was in the journal, with lists for tuples."""
+    return task_class, kind, tuple((name, value) for name, value in labels), tuple((name, n) for name, n in demands)
 
 
 class Ended(NamedTuple):
@@ -115,11 +122,12 @@ class Ended(NamedTuple):
 
 class Worker:
     """One worker that is registered. ``attempts``: the tokens that take its slots, with their tasks; a void one stays
-    there until the worker has released it, because it may still run. ``free`` is volatile: listed as having room."""
+    there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
+    by token, ``used`` in all. ``place``: where it is and what it costs, as it said. Volatile: ``lanes``, ``load``."""
 
     __slots__ = (
-        "attempts", "classes", "draining", "ended", "free", "kind", "labels", "lanes", "load", "name", "ordinal",
-        "session", "slots", "versions",
+        "attempts", "classes", "draining", "ended", "kind", "labels", "lanes", "load", "name", "ordinal", "place",
+        "room", "session", "slots", "taken", "used", "versions",
     )  # fmt: skip
 
     def __init__(self, name: str, ordinal: int) -> None:
@@ -134,7 +142,10 @@ class Worker:
         self.draining = False
         self.ended = 0
         self.attempts: dict[str, str] = {}
-        self.free = False
+        self.place: dict[str, Any] = {}
+        self.room: dict[str, int] = {}
+        self.taken: dict[str, Demands] = {}
+        self.used: dict[str, int] = {}
         self.lanes: list[Any] = []
         self.load: int | None = None
 
@@ -148,26 +159,69 @@ class Worker:
         return len(self.attempts) * 1_000_000 // self.slots
 
     def serves(self, lane: LaneKey) -> bool:
-        task_class, kind, labels = lane
+        """Whether it may have such a task when it has nothing else."""
+        task_class, kind, labels, demands = lane
         if kind and kind != self.kind:
             return False
-        mine = self.labels
-        return task_class in self.classes and all(mine.get(name) == value for name, value in labels)
+        mine, room = self.labels, self.room
+        return (
+            task_class in self.classes
+            and all(mine.get(name) == value for name, value in labels)
+            and all(room.get(name, 0) >= amount for name, amount in demands)
+        )
+
+    def fits(self, lane: LaneKey) -> bool:
+        """Whether it has room for one more task that it serves."""
+        return self.has_room and (not lane[3] or self._has(lane[3], ()))
+
+    def fits_after(self, lane: LaneKey, token: str) -> bool:
+        """The same when this attempt is over."""
+        return not lane[3] or self._has(lane[3], self.taken.get(token, ()))
+
+    def _has(self, demands: Demands, back: Demands) -> bool:
+        free = dict(back)
+        return all(
+            self.room.get(name, 0) - self.used.get(name, 0) + free.get(name, 0) >= amount for name, amount in demands
+        )
+
+    def take(self, token: str, task: str, demands: Demands) -> None:
+        self.attempts[token] = task
+        if demands:
+            self.taken[token] = demands
+            for name, amount in demands:
+                self.used[name] = self.used.get(name, 0) + amount
+
+    def give_back(self, token: str) -> None:
+        """Nothing of the attempt runs any more."""
+        if self.attempts.pop(token, None) is None:
+            return
+        for name, amount in self.taken.pop(token, ()):
+            self.used[name] -= amount
+
+    def keep_only(self, kept: list[str], void: list[str]) -> None:
+        """It has registered: these attempts go on, those run though they are void."""
+        for token in [token for token in self.attempts if token not in kept]:
+            self.give_back(token)
+        self.attempts = {token: self.attempts[token] for token in kept} | dict.fromkeys(void, "")
 
     def dump(self) -> list[Any]:
         return [
             self.name, self.ordinal, self.session, self.kind, self.slots, list(self.classes),
             list(self.labels.items()), list(self.versions.items()), self.draining, self.ended,
-            list(self.attempts.items()),
+            [[token, task, self.taken.get(token, ())] for token, task in self.attempts.items()],
+            list(self.room.items()), list(self.place.items()),
         ]  # fmt: skip
 
     @classmethod
     def load_from(cls, values: Any) -> Worker:
-        name, ordinal, session, kind, slots, classes, labels, versions, draining, ended, attempts = values
+        name, ordinal, session, kind, slots, classes, labels, versions, draining, ended, attempts, room, place = values
         worker = cls(name, ordinal)
         worker.session, worker.kind, worker.slots, worker.draining, worker.ended = session, kind, slots, draining, ended
         worker.classes = tuple(classes)
-        worker.labels, worker.versions, worker.attempts = dict(labels), dict(versions), dict(attempts)
+        worker.labels, worker.versions = dict(labels), dict(versions)
+        worker.room, worker.place = dict(room), dict(place)
+        for token, task, demands in attempts:
+            worker.take(token, task, tuple((name, amount) for name, amount in demands))
         return worker
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, DEAD, ENDS, LIVE, READY, RUNNING, SUBMITTED
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Task
+from bursar_scheduler.task import Task, Worker
 
 
 def validate(state: State, now: int) -> None:
@@ -24,6 +24,8 @@ def validate(state: State, now: int) -> None:
     assert state.bytes == sum(task.size for task in state.tasks.values()), "bytes of live tasks"
     assert state.dead_bytes == sum(task.size for task in state.dead.values()), "bytes of dead letters"
     assert state.kept_bytes == sum(ended.size for ended in state.ended.values()), "bytes of results"
+    for worker in state.workers.values():
+        _worker(worker)
     _owners(state)
     _links(state)
     if state.board is not None:
@@ -45,6 +47,14 @@ def _task(state: State, task: Task) -> None:
         worker = state.workers.get(task.worker)
         assert worker is not None, f"{task.id} is with {task.worker}, who is not there"
         assert worker.attempts.get(task.token) == task.id, f"{task.id}: its attempt takes no slot"
+
+
+def _worker(worker: Worker) -> None:
+    used = Counter[str]()
+    for demands in worker.taken.values():
+        used.update(dict(demands))
+    assert worker.taken.keys() <= worker.attempts.keys(), f"{worker.name}: room is taken by nobody"
+    assert used == Counter(worker.used), f"{worker.name}: used {worker.used}, taken {dict(used)}"
 
 
 def _owners(state: State) -> None:
@@ -80,7 +90,9 @@ def _board(state: State, board: Board, now: int) -> None:
         members = [task for task in state.tasks.values() if task.listed and task.lane == lane.key]
         assert lane.count == len(members), f"{lane.key}: count"
         assert {entry[2].id for entry in lane.heap if entry[2].listed} == {task.id for task in members}
-        room = [worker.ordinal for worker in state.workers.values() if worker.has_room and worker.serves(lane.key)]
+        room = [
+            worker.ordinal for worker in state.workers.values() if worker.fits(lane.key) and worker.serves(lane.key)
+        ]
         assert lane.pool.ordinals == sorted(room), f"{lane.key}: pool"
         assert not (members and room) or lane.key in board.hot, f"{lane.key}: has both and is not hot"
 
@@ -89,4 +101,4 @@ def is_conserving(state: State) -> bool:
     """Whether no task waits for which there is a worker with a free slot."""
     waiting = [task for task in state.tasks.values() if task.state == READY and task.not_before <= state.at]
     free = [worker for worker in state.workers.values() if worker.has_room]
-    return not any(worker.serves(task.lane) for task in waiting for worker in free)
+    return not any(worker.serves(task.lane) and worker.fits(task.lane) for task in waiting for worker in free)

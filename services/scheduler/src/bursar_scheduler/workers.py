@@ -8,7 +8,7 @@ time to live and a tenth more (`Gone`), notices that seem to have been lost (`Te
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import Drain, Heartbeat, Leave, Register
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
@@ -16,6 +16,7 @@ from bursar_scheduler import events, telling
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, DEAD, LOST_TOO_OFTEN, RELEASE, WORKER_GONE
 from bursar_scheduler.moments import loss
+from bursar_scheduler.resources import GPU_MODEL, room_of
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Worker
 
@@ -54,12 +55,25 @@ def decide_register(state: State, command: Command, now: int, fence: Fence) -> O
         _give_away(state, name, now, WORKER_GONE, found, told)
     found.append(
         (events.REGISTERED, now, command.principal, body.session, body.kind, body.slots, body.classes,
-         sorted(body.labels.items()), sorted(body.versions.items()), kept, void)
+         sorted(labels_of(body).items()), sorted(body.versions.items()), kept, void, room_of(body), place_of(body))
     )  # fmt: skip
     ttl = state.config.worker_ttl_ms
     state.awake(now).heard_from(command.principal, now)
     reply = {"ok": True, "worker": command.principal, "ttl_ms": ttl, "heartbeat_ms": ttl // 3, "void": void}
     return Accept(found, reply, told)
+
+
+def labels_of(body: Register) -> dict[str, str]:
+    return body.labels if body.gpu_model is None else {**body.labels, GPU_MODEL: body.gpu_model}
+
+
+def place_of(body: Register) -> list[tuple[str, Any]]:
+    """Where it is, what it costs, what it has loaded; only what it has said."""
+    told = {
+        "host": body.host, "numa": body.numa_node, "region": body.region, "preemptible": body.preemptible or None,
+        "price": body.price or None, "models": body.models or None,
+    }  # fmt: skip
+    return [(name, value) for name, value in told.items() if value is not None]
 
 
 def _sort_out(state: State, worker: Worker | None, body: Register) -> tuple[list[str], list[str]]:

@@ -33,6 +33,8 @@ from bursar.contracts.scheduler_words import (
     Label,
     Labels,
     LabelValue,
+    Mebibytes,
+    Millicores,
     PolicyName,
     Principal,
     SessionName,
@@ -42,6 +44,7 @@ from bursar.contracts.scheduler_words import (
     TaskRef,
     TaskState,
     Token,
+    Tokens,
     Value,
     WorkerKind,
     size_of,
@@ -134,10 +137,17 @@ SERVICE: Final = "scheduler"
 
 
 class Needs(Message):
-    """What a worker must have: its kind (None: any) and all of these labels."""
+    """What a worker must have: its kind (None: any), all of these labels, and so much free of each resource, beside a
+    slot: memory of a GPU (of a model), CPU, RAM, and tokens in flight for a provider (rounded up by a quarter at most,
+    so that calls of nearly the same size stand in one line)."""
 
     kind: WorkerKind | None = None
     labels: Labels = Field(default_factory=dict)
+    gpu_memory_mib: Mebibytes | None = None
+    gpu_model: LabelValue | None = None
+    cpu_millis: Millicores | None = None
+    ram_mib: Mebibytes | None = None
+    tokens: Tokens = Field(default_factory=dict)
 
 
 class Task(Message):
@@ -303,6 +313,8 @@ class WorkerStatus(Message):
 
     name: str
     kind: WorkerKind
+    host: str | None = None
+    preemptible: bool = False
     slots: int
     used: int
     heard_ms: int

@@ -37,6 +37,16 @@ LabelValue = Annotated[str, Field(max_length=63)]
 Labels = Annotated[dict[Label, LabelValue], Field(max_length=16)]
 
 
+Host = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$", max_length=64)]
+Region = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)]
+Provider = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_/-]{0,63}$", max_length=64)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,119}$", max_length=120)]
+Tokens = Annotated[dict[Provider, Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=8)]
+Mebibytes = Annotated[int, Field(ge=1, le=16_777_216)]
+Millicores = Annotated[int, Field(ge=1, le=4_096_000)]
+MicroUsd = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+
 def size_of(value: bytes | str | dict[str, Any] | None) -> int:
     """How many bytes a value counts for."""
     if value is None:

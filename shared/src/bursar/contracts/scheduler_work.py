@@ -14,12 +14,20 @@ from pydantic import Field
 from bursar.contracts.base import Amount, Message, Query, Request
 from bursar.contracts.scheduler_words import (
     MAX_SLOTS,
+    Host,
     Labels,
+    LabelValue,
+    Mebibytes,
+    MicroUsd,
+    Millicores,
+    ModelName,
+    Region,
     SessionName,
     TaskClass,
     TaskId,
     TaskState,
     Token,
+    Tokens,
     Value,
     WorkerKind,
 )
@@ -27,7 +35,11 @@ from bursar.contracts.scheduler_words import (
 
 class Register(Request):
     """A worker says what it can do; its name is its principal. ``session`` names this life of its process: another
-    one ends the attempts of the one before. ``running``: tokens that it is working on now."""
+    one ends the attempts of the one before. ``running``: tokens that it is working on now.
+
+    Where it is: ``host``, ``numa_node``, ``region``. What it costs: ``price`` of a second of one slot. Whether its host
+    may be taken away: ``preemptible`` (spot). What it has loaded: ``models``. What its tasks share beside the slots:
+    memory of its GPU, CPU, RAM, and tokens in flight by provider; what it does not name, it has none of."""
 
     session: SessionName
     kind: WorkerKind = "cpu"
@@ -35,6 +47,17 @@ class Register(Request):
     classes: Annotated[tuple[TaskClass, ...], Field(min_length=1, max_length=64)]
     labels: Labels = Field(default_factory=dict)
     versions: Labels = Field(default_factory=dict)
+    host: Host | None = None
+    numa_node: Annotated[int, Field(ge=0, le=1_023)] | None = None
+    region: Region | None = None
+    preemptible: bool = False
+    price: MicroUsd = 0
+    models: Annotated[tuple[ModelName, ...], Field(max_length=64)] = ()
+    gpu_model: LabelValue | None = None
+    gpu_memory_mib: Mebibytes | None = None
+    cpu_millis: Millicores | None = None
+    ram_mib: Mebibytes | None = None
+    tokens: Tokens = Field(default_factory=dict)
     running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
 
 
