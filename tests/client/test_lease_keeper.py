@@ -11,6 +11,7 @@ import pytest
 from bursar.client.lease_demand import Demand
 from bursar.client.limiter import Limiter
 from bursar.client.local import NOTHING
+from bursar.client.local_permit import LocalPermit
 from bursar.client.permit import Permit
 from tests.client.decided import DecidedLimiter, agent, until
 from tests.client.leased import Calls, budgets, history, holder
@@ -152,6 +153,26 @@ async def test_try_reserve_asks_nobody_and_counts_as_demand(there: DecidedLimite
         await asyncio.sleep(0.01)
     assert got > 150
     assert "reserve" not in there.heard
+
+
+@history()
+async def test_absurd_reports_of_usage_end_no_lease_badly(there: DecidedLimiter, limiter: Limiter) -> None:
+    """Each is a number that can be told, and their sum is not: as much as can be is told, and the lease goes on."""
+    calls = Calls(limiter, 100)
+    going = asyncio.create_task(calls.go(4))
+    await until(lambda: calls.local > 50)
+    permits: list[LocalPermit] = []
+    while len(permits) < 2:
+        permit = limiter.try_reserve("b")
+        permits += [] if permit is None else [permit]
+        await asyncio.sleep(0.005)
+    for permit in permits:
+        permit.end(input_tokens=2**53 - 1, output_tokens=2**53 - 1)
+    await going
+    await asyncio.sleep(3)
+    assert not limiter.keeper.holder(("b", "", ())).is_held
+    assert there.used("b", "concurrent")[0] == 0
+    assert there.used("b", "input_tokens")[0] > 2**52
 
 
 def test_two_holders_share_what_there_is() -> None:

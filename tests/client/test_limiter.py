@@ -238,21 +238,25 @@ def test_the_status_is_typed() -> None:
     run(main())
 
 
-async def test_negative_usage_has_its_own_code_and_records_nothing() -> None:
-    """It would give back what was used."""
+async def test_usage_that_cannot_be_has_its_own_code_and_records_nothing() -> None:
+    """Less than nothing would give back what was used; what is too large to be told would never be settled."""
     bus = FakeBus()
     there = FakeLimiter(bus)
     async with Fleet(None, bus=bus) as fleet:
         permit = await fleet.limiter.acquire("b", input_tokens=9)
         permit.sent()
         permit.used(input_tokens=5)
-        for wrong in ({"input_tokens": -1}, {"input_tokens": 7, "usd_micros": -2}):
+        for wrong in ({"input_tokens": -1}, {"input_tokens": 7, "usd_micros": -2}, {"output_tokens": 2**53}):
             with pytest.raises(CallerError) as raised:
                 await permit.settle(**wrong)
             assert (raised.value.code, permit.state) == ("bad_amount", "sent")
-        with pytest.raises(CallerError) as raised:
-            fleet.limiter.try_reserve("b", input_tokens=-9)
-        assert raised.value.code == "bad_amount"
+        for amount in (-9, 2**53, 2**70):
+            with pytest.raises(CallerError) as raised:
+                fleet.limiter.try_reserve("b", input_tokens=amount)
+            assert raised.value.code == "bad_amount"
+            with pytest.raises(CallerError) as raised:
+                await fleet.limiter.acquire("b", input_tokens=amount)
+            assert raised.value.code == "bad_amount"
         await permit.settle()
     ((_, usage),) = there.settled.values()
     assert usage is not None

@@ -116,15 +116,18 @@ def test_an_amount_that_is_no_integer_is_refused() -> None:
     assert lease.hand == before
 
 
-def test_negative_usage_is_refused_and_changes_nothing() -> None:
-    """A report of less than nothing would be credit."""
+@pytest.mark.parametrize("amount", [-1, 2**53, 2**70])
+def test_usage_that_cannot_be_is_refused_and_changes_nothing(amount: int) -> None:
+    """A report of less than nothing would be credit, and one of too much could not be told."""
     lease, _, _ = held()
     permit = taken(lease, input_tokens=5)
     before = lease.hand
-    with pytest.raises(CallerError):
-        permit.end(output_tokens=-1)
+    with pytest.raises(CallerError, match="bad_amount"):
+        permit.end(output_tokens=amount)
+    with pytest.raises(CallerError, match="bad_amount"):
+        permit.used(network_bytes=amount)
     assert lease.hand == before
-    assert permit.state == "held"
+    assert (permit.state, permit.usage) == ("held", None)
 
 
 def test_nothing_is_taken_from_the_end_on() -> None:

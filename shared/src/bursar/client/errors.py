@@ -84,16 +84,17 @@ class UnknownBudget(CallerError):
 
 
 _TOLD: Final = ("reason", "budget", "dimension", "limit", "level", "ahead")
-_PLACE: Final = ("object", "depth", "window_ms", "ahead_amount")
+_PLACE: Final = ("object", "depth", "window_ms", "ahead_amount", "retry_at_ms")
 
 
 class Refused(ServiceError):
     """The limiter says no. Nothing was reserved; the call must not be sent.
 
     ``reason``: over_limit, wait_too_long, recovering, queue_full or never_fits. ``retry_in``: seconds until it may
-    fit (None: waiting does not help). ``object``: which budget is in the way, ``depth`` steps up from the one that the
-    request takes from; ``dimension``, ``window_ms``, ``limit``, ``level``: what is short there, its limit, how much of
-    it is taken. ``ahead``: how many stand in line before this request, ``ahead_amount``: what is certain to go first.
+    fit (None: waiting does not help), ``retry_at_ms``: the same as a time of the limiter's clock. ``object``: which
+    budget is in the way, ``depth`` steps up from the one that the request takes from; ``dimension``, ``window_ms``,
+    ``limit``, ``level``: what is short there, its limit, how much of it is taken. ``ahead``: how many stand in line
+    before this request, ``ahead_amount``: what is certain to go first.
     """
 
     reason: str
@@ -107,6 +108,7 @@ class Refused(ServiceError):
     ahead: int
     ahead_amount: int
     retry_in: float | None
+    retry_at_ms: int | None
 
     def __init__(self, told: dict[str, Any]) -> None:
         retry_in_ms = told["retry_in_ms"]

@@ -27,6 +27,7 @@ from bursar.client.local import CONCURRENT, FIELDS, NOTHING, UNLIMITED, Hand, He
 from bursar.client.local_book import Report
 from bursar.client.local_rate import RateLease
 from bursar.client.offset import DRIFT
+from bursar.contracts.base import MAX_INT
 from bursar.errors import BursarError
 
 if TYPE_CHECKING:
@@ -321,13 +322,15 @@ class Holder:
 
 
 def _fields(key: str, told: Report) -> dict[str, Any]:
+    """A report as it can be told: what calls said that they have used may be any number, and several together more
+    than that."""
     return {
         "lease": key,
         "period": told.period,
-        "hand": told.hand,
+        "hand": [max(-MAX_INT, amount) for amount in told.hand],
         "unused": told.unused,
         "back": [[period, amounts] for period, amounts in list(told.back.items())[-128:]],
-        "done": told.done,
+        "done": [min(MAX_INT, amount) for amount in told.done],
         "open": told.open,
         "calls": told.calls,
     }

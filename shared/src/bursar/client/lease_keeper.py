@@ -17,6 +17,7 @@ from bursar.client.local_book import Book
 from bursar.client.local_permit import LocalPermit
 from bursar.client.local_rate import RateLease
 from bursar.client.local_threads import LockedLease, LockedRateLease
+from bursar.client.permit import check_amounts
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ class Keeper:
                 permit = lease.take(tokens_in, tokens_out, requests, concurrent, usd, size)
                 if permit is not None:
                     return permit
-        if min(amounts) < 0:
-            raise CallerError("bad_amount", "an amount to reserve is negative")
+        check_amounts(amounts)
         if self._is_on:
             self._missed(holder, amounts)
         return None

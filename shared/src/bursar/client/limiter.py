@@ -164,7 +164,7 @@ class Limiter:
         }
         if network_bytes:
             amounts["network_bytes"] = network_bytes
-        return Reservation(self, Ask(budget, amounts, min(max(wait, 0.0), MAX_WAIT), ttl, run, also, priority))
+        return Reservation(self, Ask(budget, amounts, min(max(0.0, wait), MAX_WAIT), ttl, run, also, priority))
 
     async def acquire(self, budget: str, **ask: Any) -> Permit:
         """A permit that you settle or cancel yourself; arguments and errors as `reserve`."""

@@ -14,8 +14,7 @@ from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.permit import ENDED as ENDED_WORD
 from bursar.client.permit import HELD as HELD_WORD
 from bursar.client.permit import SENT as SENT_WORD
-from bursar.client.permit import Settlement, refuse_negative
-from bursar.errors import CallerError
+from bursar.client.permit import Settlement, check_amounts
 
 if TYPE_CHECKING:
     from bursar.client.local import HeldLease
@@ -167,9 +166,9 @@ class LocalPermit:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
         it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding.
 
-        Raises `CallerError` (``bad_amount``) for a negative amount; then nothing is recorded."""
+        Raises `CallerError` (``bad_amount``) for a negative amount or one above 2**53 - 1; then nothing is recorded."""
         told = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
-        refuse_negative(int(amount) for amount in told if amount is not None)
+        check_amounts(int(amount) for amount in told if amount is not None)
         r, i, o, u, t, b = (
             before if amount is None else int(amount) for amount, before in zip(told, self.usage or UNTOLD, strict=True)
         )
@@ -185,16 +184,16 @@ class LocalPermit:
     ) -> None:
         """The call has ended, and used so much; what is not told counts as recorded by `used`, or else as reserved.
 
-        Raises `PermitEnded` when it has ended before, `CallerError` (``bad_amount``) for a negative amount, and
-        TypeError for what is not an integer; then nothing has changed.
+        Raises `PermitEnded` when it has ended before, `CallerError` (``bad_amount``) for a negative amount or one above
+        2**53 - 1, and TypeError for what is not an integer; then nothing has changed.
         """
         i = self.input_tokens if input_tokens is None else input_tokens
         o = self.output_tokens if output_tokens is None else output_tokens
         u = self.usd_micros if usd_micros is None else usd_micros
         r = self.requests if requests is None else requests
         b = self.network_bytes if network_bytes is None else network_bytes
-        if (i | o | u | r | b) < 0:
-            raise CallerError("bad_amount", "an amount that was used is negative")
+        if (i | o | u | r | b) >> 53:  # negative, or too large
+            check_amounts((i, o, u, r, b))
         lease = self.lease
         if self.status == ENDED or lease.period != self.period or self.usage is not None or lease.book.produced:
             lease.book.end(self, (requests, input_tokens, output_tokens, usd_micros, None, network_bytes))

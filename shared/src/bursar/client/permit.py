@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.client.caller import FenceKey
 from bursar.client.errors import BudgetFrozen, PermitEnded, PermitVoid
 from bursar.client.offset import EpochOffset
+from bursar.contracts.base import MAX_INT
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ MORE: Final = ("total_tokens", "network_bytes")
 """Told where they are not zero."""
 
 
-def refuse_negative(used: Iterable[int]) -> None:
-    """Raise `CallerError` if an amount that was used is below zero."""
-    if min(used, default=0) < 0:
-        raise CallerError("bad_amount", "an amount that was used is negative")
+def check_amounts(amounts: Iterable[int]) -> None:
+    """Raise `CallerError` (``bad_amount``) for one that is negative, or too large to be told."""
+    for amount in amounts:
+        if not 0 <= amount <= MAX_INT:
+            raise CallerError("bad_amount", "an amount is negative" if amount < 0 else f"an amount exceeds {MAX_INT}")
 
 
 class Ask(NamedTuple):
@@ -148,10 +150,10 @@ class Permit:
         """Record what the call really used (the totals so far); settled at the end. What is never recorded counts as
         it was reserved. ``total_tokens``: where the provider counts all tokens together otherwise than by adding.
 
-        Raises `CallerError` (``bad_amount``) for a negative amount; then nothing is recorded."""
+        Raises `CallerError` (``bad_amount``) for a negative amount or one above 2**53 - 1; then nothing is recorded."""
         amounts = (requests, input_tokens, output_tokens, usd_micros, total_tokens, network_bytes)
         told = {name: int(amount) for name, amount in zip(USAGE + MORE, amounts, strict=True) if amount is not None}
-        refuse_negative(told.values())
+        check_amounts(told.values())
         self._usage.update(told)
 
     async def progress(self, **used: int | None) -> dict[str, int]:
