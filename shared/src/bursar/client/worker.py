@@ -102,6 +102,7 @@ class Worker:
         self._stopped: deque[str] = deque(maxlen=LISTED)
         self._ending = Ending(grace, self.now)
         self._releases = Background()
+        self._at_end: list[Callable[[], Awaitable[None]]] = []
         self._link: Link | None = None
 
     # ---- use
@@ -152,6 +153,10 @@ class Worker:
 
         return register
 
+    def at_end(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed when the worker has ended."""
+        self._at_end.append(close)
+
     def stop(self) -> None:
         """Take nothing new, finish or hand back what runs, and end `run`. May be called from a signal handler of the
         event loop."""
@@ -200,6 +205,8 @@ class Worker:
     async def _close(self) -> None:
         for run in self.runs.values():
             await run.close()
+        for close in self._at_end:
+            await close()
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
