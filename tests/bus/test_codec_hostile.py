@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from time import perf_counter
+from time import process_time
 
 import pytest
 from pydantic import BaseModel
@@ -36,9 +36,9 @@ def test_a_hostile_payload_costs_little_and_gets_a_typed_error(
     payload = PAYLOADS[name]
     took = []
     for _ in range(3):  # the machine may be busy: the best of three says what it costs
-        start = perf_counter()
+        start = process_time()
         refuse(model, payload, limits)
-        took.append(perf_counter() - start)
+        took.append(process_time() - start)
     assert min(took) < SECONDS
     tracemalloc.start()
     try:
@@ -59,11 +59,11 @@ def test_plain_values_are_read_as_safely(name: str) -> None:
     took = []
     outcome: dict[str, object] | str = {}
     for _ in range(3):
-        start = perf_counter()
+        start = process_time()
         try:
             outcome = decode_value(PAYLOADS[name])[0]
         except CallerError as error:
             outcome = error.code
-        took.append(perf_counter() - start)
+        took.append(process_time() - start)
     assert min(took) < SECONDS
     assert outcome in CODES if isinstance(outcome, str) else len(outcome) <= AGENT_LIMITS.map

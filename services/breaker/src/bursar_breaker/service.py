@@ -70,5 +70,6 @@ SPEC = ServiceSpec(
     },
     observations={"report": Verb(Report, query=True)},
     pulse=Pulse(telling.pulse, telling.LIVELY_PULSE_MS / 1000),
+    gather_ms=5,
     start=start,
 )

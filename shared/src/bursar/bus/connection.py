@@ -42,6 +42,7 @@ from bursar.bus.base import (
     Then,
 )
 from bursar.bus.counters import BusCounters
+from bursar.bus.tls import context_for
 from bursar.bus.wire import WireClient
 from bursar.contracts.base import PRINCIPAL
 
@@ -84,7 +85,7 @@ class NatsSub:
 class NatsBus:
     """The `Bus` over a real NATS server; made by `connect`."""
 
-    def __init__(self, principal: str, jitter: float = 0.1) -> None:
+    def __init__(self, principal: str, jitter: float = 0.1, gather_s: float = 0) -> None:
         if not re.match(PRINCIPAL, principal):
             raise ConnectFailed("a principal has small letters, digits and dashes, 64 at most")
         self._principal = principal
@@ -108,7 +109,7 @@ class NatsBus:
         """Hook: kind (``slow_consumer``, ``denied_publish``, ``denied_subscription``, ``handler_error``) and subject
         or error type."""
         self.counters = BusCounters()
-        self.client = WireClient(self._on_lost, self._handler_failed)
+        self.client = WireClient(self._on_lost, self._handler_failed, gather_s)
 
     # -- the Bus protocol
 
@@ -377,22 +378,22 @@ async def connect(
     on_closed: Callable[[], None] | None = None,
     tls: ssl.SSLContext | None = None,
     jitter: float = 0.1,
+    gather_s: float = 0,
     timeout: float = 10.0,
 ) -> NatsBus:
     """Connect as ``principal``.
 
-    ``creds``: path of a credentials file. ``jitter``: reconnects start after a random time up to so many seconds (2
-    for clients, of which there are many). ``on_closed``: called when the connection has ended for ever without
+    ``creds``: path of a credentials file. ``tls``: None is what `bursar.bus.tls` finds. ``jitter``: reconnects start
+    after a random time up to so many seconds (2 for clients, of which there are many). ``gather_s``: a busy connection is read at most so often (s), 0 at once
+    (`bursar.bus.gather`). ``on_closed``: called when the connection has ended for ever without
     `NatsBus.close`. Raises `ConnectFailed` after ``timeout`` seconds, or at once when the credentials are refused.
     """
     if creds is not None and not os.path.isfile(creds):  # noqa: PTH113, ASYNC240 - one look, before any work
         raise ConnectFailed("there is no credentials file at that path")
-    bus = NatsBus(principal, jitter)
+    bus = NatsBus(principal, jitter, gather_s)
     bus._on_closed = on_closed
-    options: dict[str, Any] = {"servers": url, "name": name or principal}
+    options: dict[str, Any] = {"servers": url, "name": name or principal, "tls": tls or context_for(url)}
     if creds is not None:
         options["user_credentials"] = str(creds)
-    if tls is not None:
-        options["tls"] = tls
     await bus._start(options, timeout)
     return bus

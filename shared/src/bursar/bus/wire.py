@@ -36,6 +36,7 @@ from nats.aio.subscription import Subscription
 from nats.protocol import command
 
 from bursar.bus.base import Message, NotConnected
+from bursar.bus.gather import Gathering
 from bursar.bus.parser import FastParser
 from bursar.errors import CallerError
 
@@ -55,10 +56,12 @@ class SocketEnded(nats_errors.Error, RuntimeError):
 
 
 class WireClient(Client):
-    """nats-py's client with the overrides above. ``lost`` is called at once when the connection breaks."""
+    """nats-py's client with the overrides above. ``lost`` is called at once when the connection breaks. ``gather_s``:
+    see `bursar.bus.gather`; 0 reads at once."""
 
-    def __init__(self, lost: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, lost: Callable[[], None], failed: Callable[[BaseException], None], gather_s: float = 0) -> None:
         super().__init__()
+        self.gather_s = gather_s
         self._direct: dict[int, Deliver] = {}
         self._lost = lost
         self._failed = failed
@@ -113,7 +116,7 @@ class WireClient(Client):
             raise SocketEnded("the connection broke")
         await super()._send_ping(future)
 
-    def _socket(self) -> asyncio.WriteTransport | None:
+    def _socket(self) -> asyncio.Transport | None:
         writer = getattr(self._transport, "_io_writer", None)
         return None if writer is None else writer.transport
 
@@ -173,14 +176,17 @@ class WireClient(Client):
 
     async def _read_loop(self) -> None:
         self._parser.begin()
-        reader = getattr(self._transport, "_io_reader", None)
+        reader, socket = getattr(self._transport, "_io_reader", None), self._socket()
         if reader is not None:
             feed = reader.feed_data
+            gathering = Gathering(socket, self._loop, self.gather_s) if socket is not None and self.gather_s else None
 
             def feed_data(data: bytes) -> None:
                 rest = data if reader._buffer else self._parser.take(data)
                 if rest:
                     feed(rest)
+                if gathering is not None:
+                    gathering.was_read()
 
             reader.feed_data = feed_data
         await super()._read_loop()

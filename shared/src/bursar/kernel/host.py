@@ -16,6 +16,7 @@ import logging
 import secrets
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -35,6 +36,7 @@ from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
 from bursar.kernel.fencing import EVERYBODY, Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
+from bursar.kernel.health import health_facts, open_health
 from bursar.kernel.inbox_reader import InboxReader, ShardOwner
 from bursar.kernel.journal.inbox import JetStreamInbox
 from bursar.kernel.journal.jetstream import JetStreamJournal
@@ -339,13 +341,17 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     loop.set_exception_handler(fail)
     name = f"svc-{spec.name}"
     urls = settings.url.split(",")
-    bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1))
+    gather_s = spec.gather_ms / 1000
+    bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1), gather_s=gather_s)
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
     host = Host(spec, settings, bus, log_bus)
     work: asyncio.Task[None] | None = None
+    health: asyncio.Server | None = None
     try:
         tame_garbage_collection()
         await host.start()
+        seen = partial(health_facts, host.service, host.runner, (bus, log_bus))
+        health = await open_health(settings.health_host, settings.health_port, seen)
         log.info("started", extra={"version": spec.version})
         if beside is not None:
             work = loop.create_task(beside(host))
@@ -354,6 +360,8 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
         if status == 0:
             await host.stop()
     finally:
+        if health is not None:
+            health.close()
         if work is not None:
             work.cancel()
         await bus.close()

@@ -61,6 +61,8 @@ class ServiceSpec:
     - ``observations``: plain messages without an answer, ``bursar.obs.<service>.<verb>.<principal>``: volatile;
     - ``nodes``: observations of host probes, ``bursar.node.<host>.<kind>``, the kind being the key: volatile.
 
+    ``gather_ms``: while much is sent to it the service reads so seldom, for less CPU (`bursar.bus.gather`); 0: at once.
+
     An observation reaches ``decide`` as a command without a request id whose principal is the sender; what is
     answered to it goes nowhere. It may change the volatile part of the state, and it may be accepted with events.
     """
@@ -76,4 +78,5 @@ class ServiceSpec:
     nodes: Mapping[str, Verb] = field(default_factory=dict)
     inbox: Inbox | None = None
     pulse: Pulse | None = None
+    gather_ms: int = 0
     start: Callable[[Any, Any], Sequence[Message]] | None = None

@@ -1,0 +1,122 @@
+"""What each machine or container of an installation needs, in a directory of its own and nothing beside it.
+
+::
+
+    <bundle>/<node>/      server.conf ca.pem cert.pem key.pem                         a NATS server
+    <bundle>/<service>/   service.creds log.creds signing.nk fence.key  + *.pem       all instances of a service
+    <bundle>/operator/    ops.creds trust.json                          + *.pem       who looks after it
+    <bundle>/<agent>/     agent.creds trust.json                        + *.pem       an agent, worker or host
+
+Each directory becomes one volume or one Kubernetes Secret, mounted at `MOUNT`. The home itself, with the keys that
+everything is signed with, stays where the bundle was made. Making a bundle again keeps identities and makes new
+certificates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bursar.bus.identity import Home
+from bursar.bus.identity.certificates import issue
+from bursar.bus.identity.keys import make_private_directory, write_private
+from bursar.bus.server.config import ServerOptions, render
+
+MOUNT: Final = "/etc/bursar"
+"""Where the files lie for who uses them."""
+STORE: Final = "/var/lib/nats"
+CLIENT_PORT: Final = 4222
+ROUTE_PORT: Final = 6222
+MONITORING_PORT: Final = 8222
+TLS_SECONDS: Final = 5
+
+Files = Mapping[str, bytes]
+
+
+class Plan(NamedTuple):
+    """``nodes``: names of the NATS servers, by which they reach each other. ``hosts``: further names and addresses
+    under which they are reached. ``agents``: who has credentials in the home and is to have a directory."""
+
+    nodes: Sequence[str]
+    hosts: Sequence[str] = ("localhost", "127.0.0.1")
+    agents: Sequence[str] = ()
+
+
+def write_bundle(home: Home, plan: Plan, directory: Path, owner: tuple[int, int] | None = None) -> list[Path]:
+    """Write everything below ``directory``; returns the directories made. ``owner``: user and group that they shall
+    belong to. Raises `HomeError` and `OSError`."""
+    made = []
+    for name, files in contents(home, plan):
+        place = directory / name
+        make_private_directory(place)
+        for file, content in files.items():
+            write_private(place / file, content)
+        if owner is not None:
+            for path in (*place.iterdir(), place):
+                os.chown(path, *owner)
+        made.append(place)
+    return made
+
+
+def contents(home: Home, plan: Plan) -> Iterator[tuple[str, Files]]:
+    """The directories of a bundle, by name."""
+    for node in plan.nodes:
+        config = json.dumps(server_config(home, node, plan.nodes), indent=2).encode()
+        yield node, {"server.conf": config + b"\n", **_pem(home, node, (node, *plan.hosts))}
+    for service in home.services:
+        kept = home.service_dir(service)
+        yield service, {
+            "service.creds": home.creds(f"svc-{service}").read_bytes(),
+            "log.creds": home.creds(f"svc-{service}-log").read_bytes(),
+            "signing.nk": (kept / "signing.nk").read_bytes(),
+            "fence.key": (kept / "fence.key").read_bytes(),
+            **_pem(home, f"svc-{service}"),
+        }
+    trust = home.trust_file.read_bytes()
+    yield "operator", {"ops.creds": home.creds("ops").read_bytes(), "trust.json": trust, **_pem(home, "ops")}
+    for agent in plan.agents:
+        yield agent, {"agent.creds": home.creds(agent).read_bytes(), "trust.json": trust, **_pem(home, agent)}
+
+
+def server_config(home: Home, node: str, nodes: Sequence[str]) -> dict[str, Any]:
+    """The configuration of one server: it trusts the home, and encrypts every link with certificates on both ends."""
+    options = ServerOptions(
+        store=Path(STORE),
+        run_dir=Path(STORE),
+        host="0.0.0.0",
+        port=CLIENT_PORT,
+        monitoring_port=MONITORING_PORT,
+        name=node,
+        trust=home.trust(),
+        extra={"tls": {**_files(), "handshake_first": "auto"}, **_cluster(nodes)},
+    )
+    in_a_file = ("ports_file_dir", "log_file", "logfile_size_limit", "logfile_max_num")
+    return {key: value for key, value in render(options).items() if key not in in_a_file}
+
+
+def _cluster(nodes: Sequence[str]) -> dict[str, Any]:
+    if len(nodes) == 1:
+        return {}
+    return {
+        "cluster": {
+            "name": "bursar",
+            "host": "0.0.0.0",
+            "port": ROUTE_PORT,
+            "no_advertise": True,  # clients know all servers by the names that stand in the certificates
+            "routes": [f"tls://{node}:{ROUTE_PORT}" for node in nodes],
+            "tls": _files(),
+        }
+    }
+
+
+def _files() -> dict[str, Any]:
+    names = {f"{kind}_file": f"{MOUNT}/{kind}.pem" for kind in ("ca", "cert", "key")}
+    return {**names, "verify": True, "min_version": "1.3", "timeout": TLS_SECONDS}
+
+
+def _pem(home: Home, name: str, hosts: Sequence[str] = ()) -> Files:
+    made = issue(home, name, hosts)
+    return {"ca.pem": made.authority, "cert.pem": made.cert, "key.pem": made.key}
