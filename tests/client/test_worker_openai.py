@@ -30,7 +30,7 @@ class World:
         notice = {"task": "ann.t", "token": "1.1.1", "task_class": "chat", "attempt": 1, "payload": payload}
         told = self.told
         return WorkerTask(
-            {**notice, "deadline_in_ms": deadline_ms}, tell_soon=lambda part, note: told.append((part, note))
+            {**notice, "deadline_in_ms": deadline_ms}, tell_soon=lambda said: told.append((said["part"], said["note"]))
         )
 
     @asynccontextmanager

@@ -21,7 +21,7 @@ from tests.client import process_functions as functions
 def task(payload: Any = None, **more: Any) -> WorkerTask:
     notice = {"task": "ann.t", "token": "1.1.7", "task_class": "work", "attempt": 3, "payload": payload, **more}
     said: list[tuple[float | None, str | None]] = []
-    made = WorkerTask(notice, tell_soon=lambda part, note: said.append((part, note)))
+    made = WorkerTask(notice, tell_soon=lambda told: said.append((told["part"], told["note"])))
     made.said = said  # type: ignore[attr-defined]
     return made
 

@@ -309,7 +309,11 @@ class Worker:
             self._attempts[token] = Attempt(self, notice)
 
     def _on_stop(self, notice: dict[str, Any]) -> None:
-        self.stop_token(notice["token"])
+        attempt = self._attempts.get(notice["token"])
+        if not notice.get("preempt", False):
+            self.stop_token(notice["token"])
+        elif attempt is not None:
+            attempt.ask_to_stop()
 
 
 def _first_slots(slots: int | SlotRule) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.scheduler_values import pack_value
 from bursar.client.worker_run import Run
-from bursar.client.worker_task import TaskRefused, WorkerTask, in_words
+from bursar.client.worker_task import Message, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.errors import BursarError, CallerError
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class Attempt:
         self._gate = gate
         self.token: str = notice["token"]
         self.lease_ms: int = notice["lease_ms"]
-        self.work = WorkerTask(notice, self._progress, self._progress_soon)
+        self.work = WorkerTask(notice, self._hear, self._hear_soon)
         self._stopping = False
         self._running: asyncio.Task[Any] | None = None
-        self._said: tuple[float | None, str | None] | None = None
+        self._said: dict[str, Message] = {}
         self._saying: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._process = self._loop.create_task(self._run())
@@ -94,12 +94,14 @@ class Attempt:
     async def _start_and_work(self) -> bool:
         """True when nothing has to be released any more."""
         await self.worker.link.registered()
-        if not await self._may_run():
+        if not await self._may_run() or not await self._has_inputs():
             return True
         try:
             verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
         finally:
             await self._until_stopped()
+        if verb != "finish" and self._saying is not None:
+            await asyncio.wait([self._saying])  # a checkpoint that is on its way is heard before the end
         await self._end(verb, fields)
         return True
 
@@ -115,6 +117,23 @@ class Attempt:
             return False
         return True
 
+    async def _has_inputs(self) -> bool:
+        """Fetch what the tasks before this one have given; False when the attempt counts no more."""
+        rows: list[dict[str, Any]] = []
+        more = bool(self.work.notice.get("after"))
+        try:
+            while more:
+                fields = {"task": self.work.id, "token": self.token, "first": len(rows)}
+                reply = await self.worker.link.ask("inputs", fields, TELL_FOR)
+                rows += reply["inputs"]
+                more = reply["more"] and bool(reply["inputs"])
+        except CallerError as error:
+            if error.code not in GONE:
+                raise
+            return False
+        self.work.take_inputs(rows)
+        return True
+
     async def _outcome(self, run: Run) -> tuple[str, dict[str, Any]]:
         """Run the function; what has to be told."""
         self._running = asyncio.ensure_future(run(self.work))
@@ -124,14 +143,18 @@ class Attempt:
             if not self._running.done() or self.work.is_void or self._stopping:
                 raise
             return "fail", {"error": "the task cancelled itself", "retryable": True}
+        except TaskYielded as given:
+            verb, name, value = "yield", "checkpoint", given.checkpoint
         except TaskRefused as error:
             return "fail", {"error": in_words(error), "retryable": False}
         except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
             return "fail", {"error": in_words(error), "retryable": True}
+        else:
+            verb, name, value = "finish", "result", result
         try:
-            return "finish", {"result": pack_value(result)}
+            return verb, {name: None if value is None and verb == "yield" else pack_value(value)}
         except CallerError as error:
-            return "fail", {"error": f"the result cannot be sent: {error}", "retryable": False}
+            return "fail", {"error": f"the {name} cannot be sent: {error}", "retryable": False}
 
     async def _until_stopped(self) -> None:
         """Cancel the function if it still runs, and wait until it really has ended (a thread takes its time)."""
@@ -166,29 +189,37 @@ class Attempt:
         except (BursarError, asyncio.CancelledError) as error:
             log.info("not_released", extra={"task": self.work.id, "why": type(error).__name__})
 
+    # ---- what the function tells
+
+    async def _hear(self, message: Message) -> None:
+        try:
+            if "checkpoint" in message:
+                await self._tell("checkpoint", message)
+            else:
+                await self._progress(message["part"], message["note"])
+        except CallerError as error:
+            if error.code not in GONE:
+                raise
+            self.stop()
+            await asyncio.sleep(0)
+        except SchedulerUnavailable:
+            log.info("not_told", extra={"task": self.work.id})
+
     async def _progress(self, part: float | None, note: str | None) -> None:
         permille = None if part is None else max(0, min(1000, round(part * 1000)))
         fields = {"task": self.work.id, "token": self.token, "permille": permille, "note": note and note[:200]}
-        try:
-            await self.worker.link.ask("progress", fields, 2_000.0)
-        except CallerError as error:
-            if error.code in GONE:
-                self.stop()
-                await asyncio.sleep(0)
-        except SchedulerUnavailable:
-            log.info("progress_not_told", extra={"task": self.work.id})
+        await self.worker.link.ask("progress", fields, 2_000.0)
 
-    def _progress_soon(self, part: float | None, note: str | None) -> None:
-        """From any thread; what has not been told yet is replaced."""
-        self._said = (part, note)
+    def _hear_soon(self, message: Message) -> None:
+        """From any thread; of each kind the newest that has not been told yet."""
         with contextlib.suppress(RuntimeError):  # the worker has ended, and its loop with it
-            self._loop.call_soon_threadsafe(self._say_soon)
+            self._loop.call_soon_threadsafe(self._say_soon, message)
 
-    def _say_soon(self) -> None:
+    def _say_soon(self, message: Message) -> None:
+        self._said["checkpoint" if "checkpoint" in message else "progress"] = message
         if (self._saying is None or self._saying.done()) and not self._process.done():
             self._saying = self._loop.create_task(self._say())
 
     async def _say(self) -> None:
-        while (said := self._said) is not None:
-            self._said = None
-            await self._progress(*said)
+        while self._said:
+            await self._hear(self._said.pop(next(iter(self._said))))

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.client.scheduler_values import pack_value
-from bursar.client.worker_task import MAX_ERROR, TaskRefused, WorkerTask, in_words
+from bursar.client.worker_task import MAX_ERROR, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.errors import CallerError
 
 LENGTH: Final = struct.Struct(">I")
@@ -70,7 +70,7 @@ class _Child:
         while (message := read_frame(self._reading)) is not None:
             task = self._task
             if "task" in message:
-                self._task = WorkerTask(message, tell_soon=self._progress)
+                self._task = WorkerTask(message, tell_soon=self._tell)
                 self._inbox.put(message)
             elif task is not None and message["stop"] == task.fence:
                 task.stop(is_void=message["is_void"])
@@ -84,24 +84,27 @@ class _Child:
             result = function(task)
             if inspect.isawaitable(result):
                 result = asyncio.run(_awaited(result))
+        except TaskYielded as given:
+            return _packed("yield", "checkpoint", given.checkpoint)
         except TaskRefused as error:
             return {"end": "refuse", "error": str(error)[:MAX_ERROR]}
         except SystemExit as error:
             return {"end": "fail", "error": f"TaskExited: with status {error.code!r}"}
         except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
             return {"end": "fail", "error": in_words(error)}
-        try:
-            return {"end": "finish", "result": pack_value(result)}
-        except CallerError as error:
-            return {"end": "refuse", "error": f"the result cannot be sent: {error}"}
-
-    def _progress(self, part: float | None, note: str | None) -> None:
-        self._tell({"part": part, "note": note})
+        return _packed("finish", "result", result)
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:
             self._writing.write(frame(message))
             self._writing.flush()
+
+
+def _packed(end: str, name: str, value: Any) -> dict[str, Any]:
+    try:
+        return {"end": end, name: pack_value(value)}
+    except CallerError as error:
+        return {"end": "refuse", "error": f"the {name} cannot be sent: {error}"}
 
 
 async def _awaited(work: Any) -> Any:

@@ -21,13 +21,13 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.client.scheduler_values import unpack_value
 from bursar.client.worker_child import LENGTH, frame
-from bursar.client.worker_task import FailedInProcess, TaskRefused, WorkerTask
+from bursar.client.worker_task import FailedInProcess, TaskRefused, TaskYielded, WorkerTask
 from bursar.errors import CallerError
 
 KILL_AFTER: Final = 1.0
 """Seconds that a function in a process has to stop when it is asked to."""
 
-SENT: Final = ("task", "token", "task_class", "attempt", "payload", "deadline_in_ms", "checkpoint")
+SENT: Final = ("task", "token", "task_class", "attempt", "payload", "deadline_in_ms", "checkpoint", "inputs")
 """What of an assignment the process is told."""
 
 
@@ -80,20 +80,22 @@ class _Child:
         """One task. Cancelled: ask the function to stop, and return when it has, or leave the process unready."""
         self.is_ready = False
         await self._write({name: task.notice.get(name) for name in SENT})
+        task.when_stopped(lambda: self._send({"stop": task.fence, "is_void": task.is_void}))
         ending = asyncio.ensure_future(self._end(task))
         try:
             end = await asyncio.shield(ending)
         except asyncio.CancelledError:
             await self._stop(task, ending, kill_after)
             raise
+        finally:
+            task.when_stopped(None)
         if end is None:
             raise ProcessDied(await self._how())
         return _result(end)
 
     async def _stop(self, task: WorkerTask, ending: asyncio.Future[Any], kill_after: float) -> None:
         task.stop(is_void=True)
-        with contextlib.suppress(asyncio.CancelledError):  # asked twice is asked once
-            await self._write({"stop": task.fence, "is_void": task.is_void})
+        with contextlib.suppress(asyncio.CancelledError):  # asked twice is killed at once
             await asyncio.wait([ending], timeout=kill_after)
         if not ending.done():
             await self.kill()
@@ -105,7 +107,7 @@ class _Child:
             if "end" in message:
                 self.is_ready = True
                 return message
-            task.report(message["part"], message["note"])
+            task.say_soon(message)
         return None
 
     async def _read(self) -> dict[str, Any] | None:
@@ -118,10 +120,15 @@ class _Child:
         return dict(msgpack.unpackb(body, strict_map_key=False))
 
     async def _write(self, message: dict[str, Any]) -> None:
+        self._send(message)
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):  # the reader finds out
-            self._process.stdin.write(frame(message))
             await self._process.stdin.drain()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(frame(message))
 
     async def _how(self) -> str:
         """How it ended, in words."""
@@ -158,6 +165,8 @@ async def _spawn(begin: dict[str, Any]) -> _Child:
 def _result(end: dict[str, Any]) -> Any:
     if end["end"] == "finish":
         return unpack_value(end["result"])
+    if end["end"] == "yield":
+        raise TaskYielded(unpack_value(end["checkpoint"]))
     raise (TaskRefused if end["end"] == "refuse" else FailedInProcess)(end["error"])
 
 
