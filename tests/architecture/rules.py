@@ -24,6 +24,7 @@ KERNEL_SHELL = (
     "faults.py",  # writes the log
     "floor.py",  # a small file
     "forked.py",  # another process
+    "health.py",  # answers HTTP
     "host.py",  # a service's process
     "inbox_reader.py",  # reads messages off the network
     "keeper.py",  # writes snapshots into the journal
@@ -50,6 +51,7 @@ SERVICE_SHELL = (
     "nvml.py",  # asks the driver
     "probe.py",  # asks the operating system
     "web.py",  # serves HTTP
+    "webhook.py",  # posts notifications over HTTP
 )  # fmt: skip
 """The files of a service that are not part of its core (diagram.py writes into its README); all others are pure."""
 

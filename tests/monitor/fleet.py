@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bursar.contracts.base import Message, Request
-from bursar.contracts.monitor import CpuSample, DiskSample, GpuSample, HostSample, MemorySample, NetworkSample
+from bursar.contracts.monitor import (
+    AlertChanged,
+    CpuSample,
+    DiskSample,
+    GpuSample,
+    HostSample,
+    IncidentChanged,
+    MemorySample,
+    NetworkSample,
+)
 from bursar.contracts.monitor_picture import InstanceRow, Status, StatusReply
 from bursar.contracts.monitor_policy import Policy, Rule
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Refuse, Reject
@@ -30,7 +39,8 @@ GONE = Rule(name="instance-gone", signal="instance_missing", at_least=1, hold_ms
 
 
 class Desk:
-    """Decides and applies at once. ``now`` is the decider's clock; ``told`` collects the broadcasts."""
+    """Decides and applies at once. ``now`` is the decider's clock; ``told`` collects what is broadcast about alerts,
+    ``notified`` about incidents."""
 
     def __init__(self, *rules: Rule, now: int = 1_000) -> None:
         self.decider = MonitorDecider()
@@ -41,6 +51,7 @@ class Desk:
         self.seqs: dict[tuple[str, str], int] = {}
         self.journal: list[Event] = []
         self.told: list[dict[str, Any]] = []
+        self.notified: list[dict[str, Any]] = []
         if rules:
             self.observe(LoadRules(policy=Policy(rules=rules)), "ops")
 
@@ -70,7 +81,9 @@ class Desk:
             for event in outcome.events:
                 self.decider.evolve(self.state, event)
                 self.journal.append(event)
-            self.told.extend(body_of(broadcast) for broadcast in outcome.broadcasts)
+            for broadcast in outcome.broadcasts:
+                body = body_of(broadcast)
+                (self.told if "alert" in body else self.notified).append(body)
         return outcome
 
     def settle_due(self) -> None:
@@ -138,6 +151,10 @@ class Desk:
         """What was told: (state, rule, subject)."""
         return [(told["state"], told["rule"], told["subject"]) for told in self.told]
 
+    def notifications(self) -> list[tuple[str, str, str]]:
+        """What people were notified of: (why, rule of the cause, its subject)."""
+        return [(told["why"], told["cause"]["rule"], told["cause"]["subject"]) for told in self.notified]
+
     def take_over(self, after_ms: int = 1_000) -> None:
         """Another instance goes on with the durable state alone."""
         self.state = self.decider.load(self.decider.dump(self.state))
@@ -158,8 +175,10 @@ class Desk:
 
 def body_of(broadcast: Broadcast | Notice) -> dict[str, Any]:
     assert isinstance(broadcast, Broadcast)
-    assert broadcast.kind == "alert"
-    assert broadcast.name == broadcast.body["rule"]
+    kind: type[Message] = AlertChanged if broadcast.kind == "alert" else IncidentChanged
+    kind.model_validate({**broadcast.body, "fence": FENCE})
+    rule = broadcast.body["rule"] if kind is AlertChanged else broadcast.body["cause"]["rule"]
+    assert broadcast.name == rule
     return broadcast.body
 
 

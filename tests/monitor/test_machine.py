@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bursar.contracts.monitor import Acknowledge, Forget, SetRules, Silence, Unsilence
 from bursar.contracts.monitor_picture import CircuitRow
-from bursar.contracts.monitor_policy import Rule
+from bursar.contracts.monitor_policy import Grouping, Rule
 from tests.monitor.fleet import BUSY, GONE, OPEN, OWNERLESS, SILENT, Desk, instance
 
 pytestmark = pytest.mark.property
@@ -27,14 +27,21 @@ SETS: tuple[tuple[Rule, ...], ...] = (
 )
 
 
+GROUPING = Grouping(wait_ms=3_000, interval_ms=20_000, repeat_ms=120_000, together_ms=30_000)
+
+
 class Fleet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(*SETS[0])
+        self.desk.must(SetRules(id=self.desk.id(), rules=SETS[0], grouping=GROUPING))
         self.heard = 0
         self.believed: dict[tuple[str, str], str] = {}
         self.sent: set[tuple[str, str, int]] = set()
         self.last: dict[str, int] = {}
+        self.read = 0
+        self.open: dict[str, dict[str, Any]] = {}
+        self.over: set[str] = set()
 
     # ---- what happens
 
@@ -95,7 +102,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(rules=st.sampled_from(SETS))
     def an_operator_sets_rules(self, rules: tuple[Rule, ...]) -> None:
-        self.desk.must(SetRules(id=self.desk.id(), rules=rules))
+        self.desk.must(SetRules(id=self.desk.id(), rules=rules, grouping=GROUPING))
 
     @rule(after=st.sampled_from([0, 1_500, 30_000]))
     def another_instance_takes_over(self, after: int) -> None:
@@ -123,6 +130,31 @@ class Fleet(RuleBasedStateMachine):
         for key in state.firing:
             if key not in self.believed:
                 assert state.silenced_by(*key, self.desk.now) is not None, f"{key} fires, nobody silenced or told it"
+
+    @invariant()
+    def notifications_are_a_story(self) -> None:
+        """Of each incident: new, then at most one in an interval unless it is worse or its cause was found, then over,
+        then nothing; and every alert that was told for longer than the wait is part of exactly one."""
+        for told in self.desk.notified[self.read :]:
+            name, before = told["incident"], self.open.get(told["incident"])
+            assert name not in self.over, f"{name} was over and is told again"
+            assert (told["why"] == "new") == (before is None)
+            assert told["number"] == (1 if before is None else before["number"] + 1)
+            if before is not None and told["why"] in {"changed", "over"}:
+                assert told["at_ms"] - before["at_ms"] >= GROUPING.interval_ms
+            if before is not None and told["why"] == "repeat":
+                assert told["at_ms"] - before["at_ms"] >= GROUPING.repeat_ms
+            if told["state"] == "resolved":
+                self.over.add(name)
+                del self.open[name]
+            else:
+                self.open[name] = told
+        self.read = len(self.desk.notified)
+        assert self.open.keys() == self.desk.state.incidents.keys()
+        for name in self.desk.state.unplaced:
+            alert = self.desk.state.alerts[name]
+            is_muted = self.desk.state.silenced_by(alert.rule, alert.subject, self.desk.now) is not None
+            assert is_muted or self.desk.now - alert.fired_at < GROUPING.wait_ms, f"nobody is told of {name}"
 
     @invariant()
     def samples_are_counted_once(self) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from bursar.contracts.monitor import SetRules, Silence
-from bursar.contracts.monitor_policy import Slo
+from bursar.contracts.monitor_picture import CircuitRow, QueueRow
+from bursar.contracts.monitor_policy import Inhibition, Rule, Slo
 from bursar.kernel import bugs
 from bursar_monitor.bugs import NAMES
 from bursar_monitor.burn import MINUTE, Series, burn_milli
@@ -97,6 +98,45 @@ def a_burn_alert_ends_soon_after_its_cause() -> None:
     assert burn_milli(series, "burn_1h", 60 * MINUTE, 999_000, 1) == 0
 
 
+PROVIDER: tuple[Rule, ...] = (
+    Rule(name="circuit-open", signal="circuit_open", at_least=1),
+    Rule(name="queue-growing", signal="queue_growth", at_least=50, severity="critical"),
+)
+
+
+def outage(desk: Desk) -> None:
+    """A queue grows, and then it turns out that a provider is down; after some minutes another is."""
+    for waiting in (0, 60):
+        desk.page("scheduler", queues=[QueueRow(queue="reactive", waiting=waiting, running=0)])
+        desk.advance(1_000)
+    for targets in (("p",), ("p", "q")):
+        desk.page("breaker", circuits=[CircuitRow(target=target, state="open") for target in targets])
+        desk.advance(60_000)
+
+
+def the_cause_is_what_nothing_explains() -> None:
+    """The worst alert is a symptom; the provider is the cause."""
+    desk = Desk(*PROVIDER)
+    outage(desk)
+    assert desk.notified[0]["cause"]["rule"] == "circuit-open"
+
+
+def an_inhibited_alert_is_not_told() -> None:
+    """Its source fires."""
+    desk = Desk(*PROVIDER)
+    muting = Inhibition(source="circuit-open", target="queue-growing", equal="any")
+    desk.must(SetRules(id=desk.id(), rules=PROVIDER, inhibitions=(muting,)))
+    outage(desk)
+    assert {alert["rule"] for alert in desk.notified[0]["alerts"]} == {"circuit-open"}
+
+
+def an_incident_is_told_once_in_five_minutes() -> None:
+    """Whatever joins it that is no worse."""
+    desk = Desk(*PROVIDER)
+    outage(desk)
+    assert len(desk.notified) == 1
+
+
 def is_caught(bug: str, check: Callable[[], None]) -> bool:
     """The check passes without the bug and fails with it."""
     check()
@@ -176,6 +216,21 @@ def test_seeded_bug_monitor_idle_is_bad_is_caught() -> None:
 def test_seeded_bug_monitor_long_window_only_is_caught() -> None:
     """A burn rate must be that of both windows."""
     assert is_caught("monitor_long_window_only", a_burn_alert_ends_soon_after_its_cause)
+
+
+def test_seeded_bug_monitor_root_is_first_is_caught() -> None:
+    """The cause must be found by the graph."""
+    assert is_caught("monitor_root_is_first", the_cause_is_what_nothing_explains)
+
+
+def test_seeded_bug_monitor_inhibition_ignored_is_caught() -> None:
+    """An inhibition must mute."""
+    assert is_caught("monitor_inhibition_ignored", an_inhibited_alert_is_not_told)
+
+
+def test_seeded_bug_monitor_told_too_often_is_caught() -> None:
+    """The interval between two notifications must be kept."""
+    assert is_caught("monitor_told_too_often", an_incident_is_told_once_in_five_minutes)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

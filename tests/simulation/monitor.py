@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar.contracts.monitor import Acknowledge, CpuSample, HostSample, Silence, Unsilence
+from bursar.contracts.monitor import ALERT_KIND, Acknowledge, CpuSample, HostSample, Silence, Unsilence
 from bursar.contracts.monitor_picture import Status
 from bursar.contracts.monitor_policy import Policy, Rule
 from bursar.kernel.decider import Broadcast, Command, Decider, Fence, Notice
@@ -139,7 +139,8 @@ class MonitorWorkload:
         """A crash may swallow what was to be told, and an owner that was replaced may say late what it had committed:
         hearers go by the time in the message. Then an end is the last that is heard of an alert."""
         for broadcast in broadcasts:
-            self._hear_alert(broadcast)
+            if broadcast.kind == ALERT_KIND:
+                self._hear_alert(broadcast)
 
     def _hear_alert(self, broadcast: Broadcast | Notice) -> None:
         body = broadcast.body

@@ -15,6 +15,9 @@ STALE_SHOWN_AS_FRESH: Final = "monitor_stale_shown_as_fresh"
 END_NOT_TOLD: Final = "monitor_end_not_told"
 IDLE_IS_BAD: Final = "monitor_idle_is_bad"
 LONG_WINDOW_ONLY: Final = "monitor_long_window_only"
+ROOT_IS_FIRST: Final = "monitor_root_is_first"
+INHIBITION_IGNORED: Final = "monitor_inhibition_ignored"
+TOLD_TOO_OFTEN: Final = "monitor_told_too_often"
 
 NAMES: Final = (
     SAMPLE_COUNTED_TWICE,
@@ -26,6 +29,9 @@ NAMES: Final = (
     END_NOT_TOLD,
     IDLE_IS_BAD,
     LONG_WINDOW_ONLY,
+    ROOT_IS_FIRST,
+    INHIBITION_IGNORED,
+    TOLD_TOO_OFTEN,
 )
 
 declare(*NAMES)
@@ -35,11 +41,14 @@ __all__ = [
     "FLAPPING_ALERT",
     "HOLD_IGNORED",
     "IDLE_IS_BAD",
+    "INHIBITION_IGNORED",
     "LONG_WINDOW_ONLY",
     "NAMES",
     "REPLAY_REVIVES_HOST",
+    "ROOT_IS_FIRST",
     "SAMPLE_COUNTED_TWICE",
     "SILENCE_IGNORED",
     "STALE_SHOWN_AS_FRESH",
+    "TOLD_TOO_OFTEN",
     "seeded",
 ]

@@ -27,7 +27,9 @@ from bursar_monitor.page_asking import Asker
 from bursar_monitor.page_door import Door, token_of
 from bursar_monitor.page_feed import Feed
 from bursar_monitor.settings import MonitorSettings
+from bursar_monitor.state import State
 from bursar_monitor.web import serve_http
+from bursar_monitor.webhook import Webhook
 
 log = logging.getLogger("bursar.monitor")
 
@@ -61,6 +63,9 @@ class Collector:
                 group.create_task(self._sweep_for_ever())
                 for service in SOURCES:
                     group.create_task(self._poll_for_ever(service))
+                if self._settings.webhook:
+                    secret = self._settings.webhook_secret
+                    group.create_task(Webhook(self._settings.webhook, secret, self._committed, self._observe).run())
         finally:
             self.feed.close()
             if server is not None:
@@ -95,6 +100,11 @@ class Collector:
 
     def _observe(self, body: Any) -> None:
         self._host.runner.offer(Request(None, Command(self._host.service.bus.principal, "", body), b"", 0))
+
+    def _committed(self) -> tuple[State, tuple[int, ...]] | None:
+        """The state of the owner, and up to which decision it is durable; None on a standby."""
+        replica = self._host.runner.replica
+        return (replica.folded.state, replica.committed) if self._is_owner else None
 
     async def _sweep_for_ever(self) -> None:
         while True:

@@ -24,7 +24,7 @@ from typing import Any
 from bursar.contracts import monitor as wire
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_monitor import alerting, events, evolve, objectives, observing, operating, picture
+from bursar_monitor import alerting, events, evolve, incidents, objectives, observing, operating, picture
 from bursar_monitor.state import State, dump, load
 
 
@@ -45,6 +45,9 @@ class MonitorDecider:
             alerting.Expect: alerting.decide_expect,
             alerting.Drop: alerting.decide_drop,
             objectives.Count: objectives.decide_count,
+            incidents.Gather: incidents.decide_gather,
+            incidents.Notify: incidents.decide_notify,
+            incidents.Delivered: incidents.decide_delivered,
             wire.Took: observing.decide_took,
             wire.Silence: operating.decide_silence,
             wire.Unsilence: operating.decide_unsilence,

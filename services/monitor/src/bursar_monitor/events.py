@@ -12,6 +12,11 @@
 | ``d`` | kind, name | no longer expected |
 | ``c`` | digest of the file or "", `Policy` as a map | rules, objectives, inhibitions, grouping replaced |
 | ``b`` | list of (objective, subject or "", good, bad) | readings of objectives since the last of these |
+| ``i`` | incident, list of alerts, notification, fence | an incident begins and is told |
+| ``j`` | incident, list of alerts | alerts join it |
+| ``m`` | incident, notification, fence | it is told again |
+| ``e`` | incident, notification, fence | it is over, which is told |
+| ``w`` | number | the webhook has taken all notifications up to this one |
 | ``x`` | | acknowledged entries were lost: all that fires is told again |
 """
 
@@ -30,6 +35,11 @@ DROPPED = "d"
 RULES = "c"
 LOST = "x"
 COUNTED = "b"
+OPENED = "i"
+JOINED = "j"
+NOTIFIED = "m"
+CLOSED = "e"
+DELIVERED = "w"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -86,6 +96,26 @@ def _lost() -> str:
     return "entries lost, all that fires is told again"
 
 
+def _opened(incident: str, alerts: list[str], told: dict[str, Any], fence: list[int]) -> str:
+    return f"incident {incident} of {len(alerts)} alerts: {told['text']}"
+
+
+def _joined(incident: str, alerts: list[str]) -> str:
+    return f"{', '.join(alerts)} join incident {incident}"
+
+
+def _notified(incident: str, told: dict[str, Any], fence: list[int]) -> str:
+    return f"incident {incident} is told again ({told['why']}): {told['text']}"
+
+
+def _closed(incident: str, told: dict[str, Any], fence: list[int]) -> str:
+    return f"incident {incident} is over"
+
+
+def _delivered(number: int) -> str:
+    return f"the webhook has taken {number} notifications"
+
+
 _WORDS: dict[str, Any] = {
     FIRED: _fired,
     RESOLVED: _resolved,
@@ -98,4 +128,9 @@ _WORDS: dict[str, Any] = {
     RULES: _rules,
     LOST: _lost,
     COUNTED: _counted,
+    OPENED: _opened,
+    JOINED: _joined,
+    NOTIFIED: _notified,
+    CLOSED: _closed,
+    DELIVERED: _delivered,
 }

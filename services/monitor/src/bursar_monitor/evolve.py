@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from bursar.contracts.monitor_policy import Policy
 from bursar.kernel.decider import Event
 from bursar_monitor import events
 from bursar_monitor.burn import Series
-from bursar_monitor.state import TELL_AGAIN, TOLD, Alert, Ended, Silence, State
+from bursar_monitor.incidents import visible
+from bursar_monitor.state import (
+    MAX_FACTS,
+    SEVERITIES,
+    TELL_AGAIN,
+    TOLD,
+    Alert,
+    Ended,
+    Incident,
+    Posted,
+    Silence,
+    State,
+    fact_of,
+)
 
 
 def _fired(
@@ -18,16 +31,28 @@ def _fired(
 ) -> None:  # fmt: skip
     state.alerts[alert] = Alert(rule, subject, severity, now, since, value, limit, told)
     state.firing[rule, subject] = alert
+    if told:
+        state.unplaced[alert] = None
 
 
 def _resolved(state: State, now: int, alert: str, why: str) -> None:
     was = state.alerts.pop(alert)
     del state.firing[was.rule, was.subject]
+    state.unplaced.pop(alert, None)
+    name = state.member.pop(alert, None)
+    if name is not None:
+        incident = state.incidents[name]
+        firing = tuple(other for other in incident.firing if other != alert)
+        state.incidents[name] = incident._replace(
+            firing=firing, changed_at=now, news=incident.news or alert in incident.shown
+        )
     state.ended.append(Ended(alert, was.rule, was.subject, was.fired_at, now, why))
 
 
 def _told(state: State, now: int, alert: str) -> None:
     state.alerts[alert] = state.alerts[alert]._replace(told=TOLD)
+    if alert not in state.member:
+        state.unplaced[alert] = None
 
 
 def _acknowledged(state: State, now: int, alert: str, by: str, note: str) -> None:
@@ -74,7 +99,55 @@ def _lost(state: State, now: int) -> None:
     for key, alert in state.alerts.items():
         if alert.told == TOLD:
             state.alerts[key] = alert._replace(told=TELL_AGAIN)
+    again_at = now - state.policy.grouping.interval_ms
+    for name, incident in state.incidents.items():
+        state.incidents[name] = incident._replace(told_at=min(incident.told_at, again_at), news=True)
     state.tell = True
+
+
+def _opened(state: State, now: int, name: str, alerts: list[str], told: dict[str, Any], fence: list[int]) -> None:
+    state.incidents[name] = Incident(now, now, now, 0, "info", "", (), (), (), False, {})
+    _joined(state, now, name, alerts)
+    _notified(state, now, name, told, fence)
+
+
+def _joined(state: State, now: int, name: str, alerts: list[str]) -> None:
+    incident = state.incidents[name]
+    facts = dict.fromkeys(incident.facts)
+    for alert in alerts:
+        del state.unplaced[alert]
+        state.member[alert] = name
+        facts[fact_of(state, state.alerts[alert])] = None
+    kept, firing = tuple(facts)[:MAX_FACTS], (*incident.firing, *alerts)
+    state.incidents[name] = incident._replace(facts=kept, firing=firing, changed_at=now)
+
+
+def _notified(state: State, now: int, name: str, told: dict[str, Any], fence: list[int]) -> None:
+    incident = state.incidents[name]
+    state.incidents[name] = incident._replace(
+        told_at=now,
+        number=told["number"],
+        severity=min(incident.severity, told["severity"], key=SEVERITIES.__getitem__),
+        signal=fact_of(state, state.alerts[told["cause"]["alert"]])[0],
+        shown=tuple(visible(state, incident.firing, now)),
+        news=False,
+        told=told,
+    )
+    _post(state, told, fence)
+
+
+def _closed(state: State, now: int, name: str, told: dict[str, Any], fence: list[int]) -> None:
+    del state.incidents[name]
+    _post(state, told, fence)
+
+
+def _post(state: State, told: dict[str, Any], fence: list[int]) -> None:
+    state.notified += 1
+    state.outbox.append(Posted(state.notified, tuple(fence), told))
+
+
+def _delivered(state: State, now: int, number: int) -> None:
+    state.delivered = number
 
 
 def _counted(state: State, now: int, counted: list[tuple[str, str, int, int]]) -> None:
@@ -97,9 +170,20 @@ APPLY: dict[str, Callable[..., None]] = {
     events.RULES: _rules,
     events.LOST: _lost,
     events.COUNTED: _counted,
+    events.OPENED: _opened,
+    events.JOINED: _joined,
+    events.NOTIFIED: _notified,
+    events.CLOSED: _closed,
+    events.DELIVERED: _delivered,
 }
+
+
+_TELLS_NOTHING: Final = frozenset({events.KNOWN, events.COUNTED, events.DELIVERED})
+"""After these nothing is to be told that was not before."""
 
 
 def apply(state: State, event: Event) -> None:
     state.at = event[1]
     APPLY[event[0]](state, *event[1:])
+    if event[0] not in _TELLS_NOTHING:
+        state.notify_at = 0

@@ -15,8 +15,9 @@ from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Stat
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
 from bursar_monitor.burn import MONTH, WINDOWS, burn_milli, left_permille
+from bursar_monitor.incidents import is_inhibited
 from bursar_monitor.samples import HostView
-from bursar_monitor.state import Drawn, Page, State
+from bursar_monitor.state import SEVERITIES, Drawn, Page, State
 from bursar_monitor.words import sentence
 
 Row = dict[str, Any]
@@ -27,8 +28,6 @@ SILENT_MS: Final = 5_000
 """Without a sample for so long a host is shown as silent."""
 GONE_MS: Final = 5_000
 """Without an answer for so long an instance is shown without its role."""
-
-_SEVERITIES: Final = {"critical": 0, "warning": 1, "info": 2}
 
 
 def decide_status(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -94,10 +93,12 @@ def _alerts(state: State, now: int) -> Iterator[Row]:
             "for_ms": max(0, now - alert.fired_at),
             "silenced": state.silenced_by(alert.rule, alert.subject, now) is not None,
             "acknowledged_by": alert.acknowledged_by,
+            "incident": state.member.get(name, ""),
+            "inhibited": is_inhibited(state, alert),
             "age_ms": age(now, track.at) if track is not None and heard else None,
             "text": sentence("" if rule is None else rule.signal, alert.subject, value, alert.at_least),
         }
-        rows.append((_SEVERITIES.get(alert.severity, 3), alert.fired_at, row))
+        rows.append((SEVERITIES[alert.severity], alert.fired_at, row))
     rows.sort(key=lambda entry: entry[:2])
     yield from (row for _, _, row in rows)
 
@@ -112,6 +113,25 @@ def _silences(state: State, now: int) -> Iterator[Row]:
             "left_ms": max(0, silence.until - now),
             "by": silence.by,
             "reason": silence.reason,
+        }
+
+
+def _incidents(state: State, now: int) -> Iterator[Row]:
+    """The worst first."""
+    found = sorted(state.incidents.items(), key=lambda item: (not item[1].firing, SEVERITIES[item[1].severity]))
+    for name, incident in found:
+        cause = incident.told["cause"]
+        yield {
+            "v": 1,
+            "incident": name,
+            "firing": len(incident.firing),
+            "severity": incident.severity,
+            "rule": cause["rule"],
+            "subject": cause["subject"],
+            "text": incident.told["text"],
+            "for_ms": max(0, now - incident.opened_at),
+            "told_ms": max(0, now - incident.told_at),
+            "number": incident.number,
         }
 
 
@@ -268,6 +288,7 @@ def _rules(state: State, now: int) -> Iterator[Row]:
 
 SECTIONS: Final[Mapping[str, Callable[[State, int], Iterator[Row]]]] = {
     "alerts": _alerts,
+    "incidents": _incidents,
     "slos": _slos,
     "services": _services,
     "budgets": _rows_of("budgets"),

@@ -29,6 +29,10 @@ class MonitorSettings(ServiceSettings):
     page_token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{20,128})?$")] = ""
     """The token of the page on that port. Empty: that of the file ``page.token`` in the directory of keys, which is
     made when there is none; without such a directory there is no page."""
+    webhook: Annotated[str, Field(pattern=r"^(https?://[^ ]+)?$")] = ""
+    """Address that every notification of an incident is posted to as JSON; empty: none."""
+    webhook_secret: str = ""
+    """Key of the signature of these posts (HMAC-SHA256, header ``Bursar-Signature``); empty: they are not signed."""
     sweep_ms: Annotated[int, Field(ge=100, le=5_000)] = 1_000
     """Time between two questions to all instances of all services (``$SRV.STATS``)."""
     poll_ms: Annotated[int, Field(ge=100, le=5_000)] = 2_000

@@ -26,8 +26,16 @@ MAX_KNOWN: Final = 4_096
 MAX_TRACKS: Final = 20_000
 MAX_SERIES: Final = 256
 """Error budgets; readings of more subjects are not counted."""
+MAX_INCIDENTS: Final = 256
+MAX_FACTS: Final = 64
+"""Alerts of one incident that what fires later is compared with."""
+OUTBOX: Final = 64
+"""Notifications that an output which was down still gets."""
 RECENT: Final = 100
 """Alerts that are over and still remembered."""
+
+SEVERITIES: Final = {"critical": 0, "warning": 1, "info": 2}
+"""The worst first."""
 
 UNTOLD, TOLD, TELL_AGAIN = 0, 1, 2
 
@@ -48,6 +56,32 @@ class Alert(NamedTuple):
     told: int
     acknowledged_by: str = ""
     acknowledged_at: int = 0
+
+
+class Incident(NamedTuple):
+    """``changed_at``: when something joined or was over; ``number``, ``told``: the last notification; ``severity``: the
+    worst that was told; ``signal``: that of the cause; ``facts``: (signal, subject) of what it has had; ``firing``: its
+    alerts that fire; ``shown``: those that the last notification counted; ``news``: whether one of these is over."""
+
+    opened_at: int
+    told_at: int
+    changed_at: int
+    number: int
+    severity: str
+    signal: str
+    facts: tuple[Key, ...]
+    firing: tuple[str, ...]
+    shown: tuple[str, ...]
+    news: bool
+    told: Mapping[str, Any]
+
+
+class Posted(NamedTuple):
+    """A notification: its number, the fence of the decision, and what was told."""
+
+    number: int
+    fence: tuple[int, ...]
+    body: Mapping[str, Any]
 
 
 class Silence(NamedTuple):
@@ -90,14 +124,17 @@ class Drawn(NamedTuple):
 
 
 class State:
-    """Durable: ``at`` (time of the last event) to ``series`` (error budgets: (objective, subject) -> counts).
-    ``firing``: (rule, subject) -> alert. The rest is volatile: ``look`` (what an evidence has changed for), ``news``
-    (what is not known yet), ``fresh`` (readings that have not become durable)."""
+    """Durable: ``at`` (time of the last event) to ``delivered`` (number of the last notification that the webhook has
+    taken, of ``notified``). ``series``: error budgets, (objective, subject) -> counts. Made of these: ``firing``,
+    (rule, subject) -> alert; ``member``, alert -> its incident; ``unplaced``: alerts that were told and have none. The
+    rest is volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet), ``fresh`` (readings
+    that have not become durable)."""
 
     __slots__ = (
-        "alerts", "at", "burn_at", "by_signal", "count_at", "drawn", "ended", "firing", "fresh", "heard", "hosts",
-        "instances", "known", "look", "news", "overflow", "pages", "policy", "queues", "rules", "series", "silences",
-        "slos_of", "source", "swept_at", "tell", "tick_at", "tracks",
+        "alerts", "at", "burn_at", "by_signal", "count_at", "delivered", "drawn", "ended", "firing", "fresh", "heard",
+        "hosts", "incidents", "instances", "known", "look", "member", "news", "notified", "notify_at", "outbox",
+        "overflow", "pages", "policy", "queues", "rules", "series", "silences", "slos_of", "source", "swept_at", "tell",
+        "tick_at", "tracks", "unplaced",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -109,8 +146,15 @@ class State:
         self.silences: dict[str, Silence] = {}
         self.ended: deque[Ended] = deque(maxlen=RECENT)
         self.series: dict[Key, Series] = {}
+        self.incidents: dict[str, Incident] = {}
+        self.outbox: deque[Posted] = deque(maxlen=OUTBOX)
+        self.notified = 0
+        self.delivered = 0
         self.rules: dict[str, Rule] = {}
         self.firing: dict[Key, str] = {}
+        self.member: dict[str, str] = {}
+        self.unplaced: dict[str, None] = {}
+        self.notify_at = 0
         self.by_signal: dict[str, list[Rule]] = {}
         self.slos_of: dict[str, list[Slo]] = {}
         self.fresh: dict[Key, list[int]] = {}
@@ -147,6 +191,12 @@ class State:
         return None
 
 
+def fact_of(state: State, alert: Alert) -> Key:
+    """What an alert says: its signal ("" when its rule is gone), and of what."""
+    rule = state.rules.get(alert.rule)
+    return ("" if rule is None else rule.signal, alert.subject)
+
+
 def matches(pattern: str, subject: str) -> bool:
     """Whether a pattern covers a subject: exactly, or by what stands before a ``*`` at its end."""
     return subject.startswith(pattern[:-1]) if pattern.endswith("*") else subject == pattern
@@ -161,6 +211,10 @@ def dump(state: State) -> dict[str, Any]:
         "alerts": [[key, *alert] for key, alert in state.alerts.items()],
         "silences": [[key, *silence] for key, silence in state.silences.items()],
         "ended": [list(ended) for ended in state.ended],
+        "incidents": [[key, *incident] for key, incident in state.incidents.items()],
+        "outbox": [list(entry) for entry in state.outbox],
+        "notified": state.notified,
+        "delivered": state.delivered,
         "series": [[*key, series.dump()] for key, series in state.series.items()],
     }
 
@@ -174,6 +228,18 @@ def load(value: Any) -> State:
     state.firing = {(alert.rule, alert.subject): key for key, alert in state.alerts.items()}
     state.silences = {key: Silence(*fields) for key, *fields in value["silences"]}
     state.ended.extend(Ended(*fields) for fields in value["ended"])
+    for key, *fields in value["incidents"]:
+        incident = Incident(*fields)
+        facts = tuple((signal, subject) for signal, subject in incident.facts)
+        state.incidents[key] = incident._replace(
+            facts=facts, firing=tuple(incident.firing), shown=tuple(incident.shown)
+        )
+    state.member = {alert: key for key, incident in state.incidents.items() for alert in incident.firing}
+    state.unplaced = {
+        key: None for key, alert in state.alerts.items() if alert.told != UNTOLD and key not in state.member
+    }
+    state.outbox.extend(Posted(number, tuple(fence), body) for number, fence, body in value["outbox"])
+    state.notified, state.delivered = value["notified"], value["delivered"]
     state.series = {(slo, subject): Series.load(tiers) for slo, subject, tiers in value["series"]}
     return state
 
@@ -185,6 +251,11 @@ def validate(state: State) -> None:
     )
     assert len(state.alerts) <= MAX_ALERTS
     assert len(state.silences) <= MAX_SILENCES
+    assert len(state.incidents) <= MAX_INCIDENTS
+    assert {alert: key for key, one in state.incidents.items() for alert in one.firing} == state.member
+    assert not state.member.keys() & state.unplaced.keys(), "an alert is part of an incident and waits for one"
+    told = {key for key, alert in state.alerts.items() if alert.told != UNTOLD}
+    assert state.member.keys() | state.unplaced.keys() == told, "an alert was told and nobody is notified"
     assert len(state.known) <= MAX_KNOWN
     assert len(state.tracks) <= MAX_TRACKS
     assert len(state.series.keys() | state.fresh.keys()) <= MAX_SERIES

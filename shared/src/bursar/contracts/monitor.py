@@ -152,6 +152,39 @@ class AlertChanged(Message):
     fence: str = ""
 
 
+class AlertBrief(Message):
+    """An alert as a notification tells it."""
+
+    alert: AlertId
+    rule: str
+    subject: str
+    severity: Severity
+    since_ms: int
+    text: str
+
+
+class IncidentChanged(Message):
+    """A notification: alerts with one cause, told as one. ``number`` counts the notifications of the incident.
+
+    ``why``: it is "new"; it has become "worse", or another "cause" was found; it has "changed" otherwise; it lasts
+    ("repeat"); it is "over". ``cause``: the alert that nothing else in it explains. ``alerts``: what fires, the worst
+    first, at most 20 (``more``: how many there are beyond); ``muted``: alerts that are silenced or inhibited."""
+
+    incident: AlertId
+    state: Literal["firing", "resolved"]
+    why: Literal["new", "worse", "cause", "changed", "repeat", "over"]
+    number: int
+    severity: Severity
+    cause: AlertBrief
+    alerts: list[AlertBrief]
+    more: int
+    muted: int
+    opened_at_ms: int
+    at_ms: int
+    text: str
+    fence: str = ""
+
+
 # ---- administration
 
 

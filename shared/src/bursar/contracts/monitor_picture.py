@@ -16,8 +16,8 @@ MAX_STATUS_BYTES = 60_000
 """A status answer is smaller than this, in whatever encoding; what does not fit is counted in ``left_out``."""
 
 Section = Literal[
-    "alerts", "slos", "silences", "services", "instances", "budgets", "circuits", "devices", "queues", "workers",
-    "hosts", "rules",
+    "alerts", "incidents", "slos", "silences", "services", "instances", "budgets", "circuits", "devices", "queues",
+    "workers", "hosts", "rules",
 ]  # fmt: skip
 
 
@@ -29,6 +29,8 @@ class Status(Query):
 
 
 class AlertRow(Message):
+    """``incident``: which it is part of, "" when of none (yet). ``inhibited``: an alert of another rule mutes it."""
+
     alert: str
     rule: str
     subject: str
@@ -39,8 +41,25 @@ class AlertRow(Message):
     for_ms: int
     silenced: bool
     acknowledged_by: str
+    incident: str
+    inhibited: bool
     age_ms: int | None
     text: str
+
+
+class IncidentRow(Message):
+    """Alerts with one cause. ``rule``, ``subject``: the alert that is taken for the cause; ``firing``: how many of its
+    alerts fire (0: its end is told soon); ``told_ms``: since the last notification, of which there were ``number``."""
+
+    incident: str
+    firing: int
+    severity: Severity
+    rule: str
+    subject: str
+    text: str
+    for_ms: int
+    told_ms: int
+    number: int
 
 
 class SloRow(Message):
@@ -214,6 +233,7 @@ class StatusReply(Message):
     now_ms: int
     sources: dict[str, int | None]
     alerts: list[AlertRow]
+    incidents: list[IncidentRow]
     slos: list[SloRow]
     silences: list[SilenceRow]
     services: list[ServiceRow]

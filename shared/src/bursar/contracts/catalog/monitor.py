@@ -94,7 +94,15 @@ OPERATIONS: Final = (
     ),
 )
 
-EVENTS: Final = (Event(wire.ALERT_KIND, "the rule", wire.AlertChanged, "An alert fires, or is over."),)
+EVENTS: Final = (
+    Event(wire.ALERT_KIND, "the rule", wire.AlertChanged, "An alert fires, or is over."),
+    Event(
+        wire.INCIDENT_KIND,
+        "the rule of the cause",
+        wire.IncidentChanged,
+        "What people are notified of: alerts with one cause.",
+    ),
+)
 
 WORDS: Final = {
     # samples
@@ -179,6 +187,21 @@ WORDS: Final = {
     "interval_ms": Word("Between two notifications of one incident.", "ms"),
     "repeat_ms": Word("After so long it is told again that an incident lasts.", "ms"),
     "together_ms": Word("What fires later than that after the last change is another incident.", "ms"),
+    "incident": Word("Names the incident; of an alert: empty when it is part of none (yet)."),
+    "inhibited": Word("Whether an alert of another rule mutes it."),
+    "IncidentChanged.state": Word("Whether it lasts or is over."),
+    "IncidentChanged.why": Word("Why it is told: new, worse, cause, changed, repeat, over."),
+    "number": Word("Which notification of the incident it is; in the picture: how many there were.", "notifications"),
+    "IncidentChanged.cause": Word("The alert that nothing else in it explains."),
+    "IncidentChanged.alerts": Word("What fires, the worst first; at most 20."),
+    "more": Word("Alerts that fire beyond those that are listed.", "alerts"),
+    "IncidentChanged.muted": Word("Alerts of it that are silenced or inhibited.", "alerts"),
+    "opened_at_ms": Word("When it began.", _MS_CLOCK),
+    "IncidentChanged.at_ms": Word("When this was said.", _MS_CLOCK),
+    "incidents": Word("Alerts by cause."),
+    "IncidentRow.firing": Word("How many of its alerts fire; 0: its end is told soon.", "alerts"),
+    "IncidentRow.for_ms": Word("For how long it has lasted.", "ms"),
+    "told_ms": Word("Since its last notification.", "ms"),
     # administration
     "for_ms": Word("For how long.", "ms"),
     "AlertRow.for_ms": Word("For how long it has fired.", "ms"),
