@@ -32,7 +32,7 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from bursar.batching import DEFAULTS, BatchRule
 from bursar.client.background import Background
@@ -43,6 +43,7 @@ from bursar.client.worker_end import Ending, ends_by_signal
 from bursar.client.worker_link import LISTED, PATIENCE, Link
 from bursar.client.worker_load import Load
 from bursar.client.worker_meter import Meter
+from bursar.client.worker_offer import Has, offer_of
 from bursar.client.worker_places import Places
 from bursar.client.worker_process import KILL_AFTER
 from bursar.client.worker_run import Run, Way, run_of
@@ -68,7 +69,7 @@ class Worker:
     ``labels``: what tasks may need. ``versions``: for the operators to see. ``grace``: seconds for what runs when the
     worker ends. ``threads``: the pool for functions that are no coroutines (None: one that all workers of the process
     share). ``reclaim_notice``: returns when the host is going to be taken away, with the seconds left until then.
-    ``meter``: measures the host (None: by psutil)."""
+    ``meter``: measures the host (None: by psutil). ``has``: see `bursar.client.worker_offer.Has`."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Worker:
         threads: ThreadPool | None = None,
         reclaim_notice: Callable[[], Awaitable[float]] | None = None,
         meter: Meter | None = None,
+        **has: Unpack[Has],
     ) -> None:
         self.name = name
         self.session = secrets.token_hex(8)
@@ -90,13 +92,11 @@ class Worker:
         self.places = Places(_first_slots(slots))
         self._fleet = fleet
         self._rule = slots if isinstance(slots, SlotRule) else None
-        self._offer = {
-            "session": self.session, "kind": kind, "labels": dict(labels or {}),
-            "versions": {**({} if name is None else {"name": name}), **(versions or {})},
-        }  # fmt: skip
+        told = {**({} if name is None else {"name": name}), **(versions or {})}
+        self._offer = offer_of(self.session, kind, labels or {}, told, has)
         self._threads = threads
         self._lane: Lane | None = None
-        self._reclaim_notice = reclaim_notice
+        self.reclaim_notice = reclaim_notice
         self._meter = meter
         self._attempts: dict[str, Attempt] = {}
         self._stopped: deque[str] = deque(maxlen=LISTED)
@@ -231,8 +231,8 @@ class Worker:
             await asyncio.gather(*beside, return_exceptions=True)
 
     async def _await_reclaim(self) -> None:
-        if self._reclaim_notice is not None:
-            self.reclaim(await self._reclaim_notice())
+        if self.reclaim_notice is not None:
+            self.reclaim(await self.reclaim_notice())
 
     def _own_lane(self) -> Lane:
         if self._lane is None:

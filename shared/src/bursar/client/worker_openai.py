@@ -30,7 +30,6 @@ from bursar.client.breaker_http import BreakerTransport
 from bursar.client.bulkhead import BulkheadFull
 from bursar.client.errors import LimiterUnavailable, NeverFits
 from bursar.client.fleet import Fleet
-from bursar.client.http import DEFAULT_TIMEOUT
 from bursar.client.worker import Worker
 from bursar.client.worker_chat import Answer, ServerError, check, request_of
 from bursar.client.worker_task import TaskRefused, WorkerTask
@@ -38,6 +37,7 @@ from bursar.errors import CallerError
 
 WAIT: Final = 120.0
 TTL: Final = 600.0
+TIMEOUT: Final = httpx2.Timeout(600.0, connect=5.0)
 PAUSE: Final = 0.25
 """Seconds between looks at a circuit that is open, and at a limiter that is away."""
 
@@ -149,7 +149,7 @@ def openai_worker(
     on this machine). With one model the label ``model`` names it, so that tasks can need it."""
     server = Server(fleet, url, budget=budget, circuit=circuit, api_key=api_key, wait=wait)
     labels = {**({"model": models[0][:63]} if len(models) == 1 else {}), **worker.pop("labels", {})}
-    made = Worker(fleet, **{"kind": "remote", "slots": 8, **worker, "labels": labels})
+    made = Worker(fleet, **{"kind": "remote", "slots": 8, "models": list(models), **worker, "labels": labels})
     made.task(task_class)(Chat(server, models, stream=stream))
     made.at_end(server.aclose)
     return made
@@ -175,4 +175,4 @@ def _client(
     inner: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None))
     if circuit:
         inner = BreakerTransport(fleet.breaker, circuit, inner, "raise")
-    return httpx2.AsyncClient(transport=inner, timeout=DEFAULT_TIMEOUT, headers=headers)
+    return httpx2.AsyncClient(transport=inner, timeout=TIMEOUT, headers=headers)
