@@ -8,6 +8,8 @@ import pytest
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.decider import Accept, Park, Refuse
+from bursar_gpu_manager import fitting, leasing
+from bursar_gpu_manager.state import State
 from tests.gpu_manager.desk import GIB, Desk
 
 RESERVE = wire.DEFAULT_RESERVE
@@ -195,4 +197,33 @@ def test_a_device_has_a_bounded_number_of_leases() -> None:
     for _ in range(1_024):
         desk.granted(1)
     assert desk.refused(1)["reason"] == "no_room"
+    desk.check()
+
+
+def test_the_line_is_looked_at_only_when_something_may_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that brings nothing looks at nobody; one that brings room looks at the first of each kind."""
+    desk = Desk("h1=16GiB", "h2=16GiB")
+    stranger, _ = desk.process("h1")
+    desk.hosts["h1"].allocate(stranger, "SIM-h1-0", 8 * GIB)
+    desk.observe("h1")
+    desk.granted(15 * GIB, hosts=("h2",), ttl_ms=60_000)
+    for host in ("h1", "h2", "h1", "h2"):
+        assert isinstance(desk.lease(10 * GIB, hosts=(host,), wait_ms=60_000), Park)
+    looked: list[tuple[str, ...]] = []
+
+    def place(state: State, body: wire.Wanted, now: int, blocked: set[str]) -> tuple[str, ...] | None:
+        looked.append(body.hosts)
+        return fitting.place(state, body, now, blocked)
+
+    desk.observe("h1")
+    monkeypatch.setattr(leasing, "place", place)
+    desk.observe("h1")
+    desk.observe("h2")
+    assert looked == []
+    desk.hosts["h1"].free(stranger, "SIM-h1-0", GIB)
+    desk.observe("h1")
+    assert looked == [("h1",), ("h2",)]
+    desk.hosts["h1"].free(stranger, "SIM-h1-0", 7 * GIB)
+    desk.observe("h1")
+    assert len(desk.state.leases) == 2
     desk.check()

@@ -40,7 +40,7 @@ def room_for_the_line(state: State, now: int) -> list[cache_state.Event]:
     if first is None or first.command.body.devices != 1:
         return []
     body, found = first.command.body, list[tuple[int, str, list[str]]]()
-    for device in matching(state, body):
+    for device in matching(state, first.kind).values():
         room = room_of(state, device) if is_fresh(state, device, now) else None
         if room is None:
             continue

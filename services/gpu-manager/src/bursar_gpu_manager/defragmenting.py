@@ -25,7 +25,7 @@ from bursar_gpu_manager.defrag import Movable, Move, Plan, plan
 from bursar_gpu_manager.device import Choice, Device, Lease
 from bursar_gpu_manager.fitting import LOADING, is_usable, matches, neighbours, place, room_of
 from bursar_gpu_manager.holding import not_held
-from bursar_gpu_manager.leasing import grant, wanted_before
+from bursar_gpu_manager.leasing import grant, wanted
 from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.moving import ANSWER_MS, Moved, Started
 from bursar_gpu_manager.observing import notice
@@ -33,6 +33,7 @@ from bursar_gpu_manager.pools import CLASSES, PLAN_ABOVE, demanded_class, phi, u
 from bursar_gpu_manager.refusal import obstacle, refused
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Heat
+from bursar_gpu_manager.waiting import kind_of
 
 PLAN_MS: Final = 10_000
 MILLION: Final = 1_000_000
@@ -84,7 +85,7 @@ def _targets(state: State, key: str, names: set[str], hosts: tuple[str, ...]) ->
         host = name.partition("/")[0]
         if (hosts and host not in hosts) or not near.isdisjoint((name, host)):
             continue
-        if want is None or matches(state, want, state.devices[name]):
+        if want is None or matches(state, kind_of(want), state.devices[name]):
             yield name
 
 
@@ -177,7 +178,7 @@ def decide_move(state: State, command: Command, now: int, fence: Fence) -> Outco
     want = wire.Lease(id="copy", note=lease.note, ttl_ms=lease.ttl, **_asked(lease).model_dump())
     copy = Command(command.principal, command.request_id, want)
     elsewhere = state.devices.keys() - {current.move.target}
-    if place(state, want, now, wanted_before(state, None) | elsewhere) != (current.move.target,):
+    if place(state, want, now, wanted(state) | elsewhere) != (current.move.target,):
         failed = _moved(state.moving.answer(body.lease, "failed", now))
         return Accept([failed], refused(state, obstacle(state, want, now), now))
     given = grant(state, copy, (current.move.target,), now, fence)

@@ -32,7 +32,7 @@ def apply_announced(state: State, event: Event) -> None:
             _find_leases(state, device)
         device.index, device.model, device.total, device.lost = index, model, total, False
         state.mark(device)
-    state.line.changed = True
+    state.change_devices()
 
 
 def _find_leases(state: State, device: Device) -> None:
@@ -49,7 +49,7 @@ def apply_device_lost(state: State, event: Event) -> None:
     state.devices[name].lost = True
     state.mark(state.devices[name])
     state.counts["devices_lost"] += 1
-    state.line.changed = True
+    state.change_devices()
 
 
 def apply_forgotten(state: State, event: Event) -> None:
@@ -62,6 +62,7 @@ def apply_forgotten(state: State, event: Event) -> None:
     if not state.hosts[device.host]:
         del state.hosts[device.host]
         state.labels.pop(device.host, None)
+    state.change_devices()
 
 
 def apply_granted(state: State, event: Event) -> None:
@@ -167,7 +168,7 @@ def apply_cordoned(state: State, event: Event) -> None:
         state.cordoned.pop(target, None)
     for device in state.of_host(target.partition("/")[0]).values():
         state.mark(device)
-    state.line.changed = True
+    state.change_devices()
 
 
 APPLY: dict[str, Callable[[State, Event], None]] = {

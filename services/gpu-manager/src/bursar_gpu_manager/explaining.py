@@ -27,10 +27,11 @@ from bursar_gpu_manager.fitting import (
     room_of,
 )
 from bursar_gpu_manager.freeing import Freed, Space, smallest
-from bursar_gpu_manager.leasing import wanted_before
+from bursar_gpu_manager.leasing import wanted
 from bursar_gpu_manager.refusal import obstacle, refused
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Heat
+from bursar_gpu_manager.waiting import kind_of
 
 SHOWN: Final = 64
 MAX_MEMORY: Final = 2**50
@@ -66,7 +67,7 @@ def _share(state: State, choice: wire.Wanted, engine: Engine, need: Estimate) ->
     """Bytes that an engine takes which is told to take a part of its card, on the largest one that matches: its budget,
     and what it does not know of."""
     shown = [device.total if (view := state.view(device)) is None else view.visible
-             for device in matching(state, choice)]  # fmt: skip
+             for device in matching(state, kind_of(choice)).values()]  # fmt: skip
     return part(max(shown, default=0), engine.gpu_memory_utilization) + need.outside
 
 
@@ -83,7 +84,7 @@ def _in_parts(found: Estimate, tokens: int) -> dict[str, int]:
 
 def explain(state: State, want: wire.Wanted, now: int) -> dict[str, Any]:
     """The reply `bursar.contracts.gpu.Explained`, without the fence."""
-    blocked = wanted_before(state, None)
+    blocked = wanted(state)
     chosen = place(state, want, now, blocked)
     told = {"reason": "", "text": "It fits now.", "retry_in_ms": None}
     freed: Freed | None = None
@@ -91,7 +92,7 @@ def explain(state: State, want: wire.Wanted, now: int) -> dict[str, Any]:
         refusal = refused(state, obstacle(state, want, now), now)
         told = {name: refusal[name] for name in told}
         freed = to_free(state, want, now)
-    there = sorted(matching(state, want), key=lambda device: _closeness(state, device, now))
+    there = sorted(matching(state, kind_of(want)).values(), key=lambda device: _closeness(state, device, now))
     return {
         "ok": True,
         "fits": chosen is not None,
@@ -107,7 +108,7 @@ def explain(state: State, want: wire.Wanted, now: int) -> dict[str, Any]:
 def to_free(state: State, want: wire.Wanted, now: int) -> Freed | None:
     """The leases whose end would let it fit; only on devices that are known well enough."""
     spaces, leases = {}, dict[str, dict[str, int]]()
-    for device in matching(state, want):
+    for device in matching(state, kind_of(want)).values():
         room = room_of(state, device) if is_fresh(state, device, now) else None
         if room is None:
             continue

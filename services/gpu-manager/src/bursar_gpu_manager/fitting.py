@@ -15,8 +15,12 @@ from bursar_gpu_manager.fleet import Ask, role_for
 from bursar_gpu_manager.sheet import Row, Sheet
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Thermometer
+from bursar_gpu_manager.waiting import Kind, kind_of
 
 LOADING: Final = "loading"
+
+MOST_KINDS: Final = 1_024
+"""Of so many kinds of requests it is remembered which devices match."""
 
 NO_FLOORS: Final[Floors] = {}
 
@@ -110,22 +114,30 @@ def is_urgent(body: wire.Wanted) -> bool:
     return isinstance(body, wire.Emergency)
 
 
-def matches(state: State, body: wire.Wanted, device: Device) -> bool:
-    """Whether the device is one that the request would take, and that is there: not lost, not cordoned."""
+def matches(state: State, kind: Kind, device: Device) -> bool:
+    """Whether the device is one that such a request would take, and that is there: not lost, not cordoned."""
+    model, hosts, exclude, wanted = kind
     if device.lost and not seeded("gpu_lost_device_grants"):
         return False
-    if state.is_cordoned(device) or (body.hosts and device.host not in body.hosts):
+    if state.is_cordoned(device) or (hosts and device.host not in hosts):
         return False
-    if body.model is not None and body.model.lower() not in device.model.lower():
+    if model is not None and model.lower() not in device.model.lower():
         return False
-    if body.exclude and not {device.host, device.uuid, device.name}.isdisjoint(body.exclude):
+    if exclude and not {device.host, device.uuid, device.name}.isdisjoint(exclude):
         return False
     labels = state.labels.get(device.host, {})
-    return all(labels.get(name) == text for name, text in body.labels.items())
+    return all(labels.get(name) == text for name, text in wanted)
 
 
-def matching(state: State, body: wire.Wanted) -> list[Device]:
-    return [device for device in state.devices.values() if matches(state, body, device)]
+def matching(state: State, kind: Kind) -> dict[str, Device]:
+    """By name the devices that such a request would take; remembered until devices change."""
+    found = state.matched.get(kind)
+    if found is None:
+        if len(state.matched) >= MOST_KINDS:
+            state.matched.clear()
+        found = {name: device for name, device in state.devices.items() if matches(state, kind, device)}
+        state.matched[kind] = found
+    return found
 
 
 def is_usable(state: State, device: Device, now: int) -> bool:
@@ -141,12 +153,17 @@ def place(state: State, body: wire.Wanted, now: int, blocked: AbstractSet[str]) 
     if now < state.recovering_until:
         return None
     ask, allowed = ask_of(state, body), _allowed(state, body, blocked)
-    sheet = _urgent_sheet(state, now) if is_urgent(body) else state.sheet
-    sheet.refresh(now, partial(_row, state, now, is_urgent(body)), state.of_host)
+    sheet = _urgent_sheet(state, now) if is_urgent(body) else refreshed(state, now)
     chosen = sheet.choose(ask, allowed)
     if chosen is None and seeded("gpu_partial_set_granted") and ask.cards > 1:
         return sheet.choose(ask._replace(cards=1), allowed)
     return chosen
+
+
+def refreshed(state: State, now: int) -> Sheet:
+    """The sheet as of now."""
+    state.sheet.refresh(now, partial(_row, state, now, False), state.of_host)
+    return state.sheet
 
 
 def ask_of(state: State, body: wire.Wanted) -> Ask:
@@ -180,15 +197,13 @@ def _parts_beside(state: State, name: str) -> list[str]:
 def _allowed(state: State, body: wire.Wanted, blocked: AbstractSet[str]) -> list[str] | None:
     """Names of the devices that match; None: all do."""
     loading = body.purpose == LOADING
-    picky = body.model is not None or body.labels or body.hosts or body.exclude
-    if not (loading or picky or blocked):
+    there = matching(state, kind_of(body))
+    if not (loading or blocked) and len(there) == len(state.devices):
         return None
     return [
-        device.name
-        for device in state.devices.values()
-        if device.name not in blocked
-        and (not picky or matches(state, body, device))
-        and not (loading and loading_on(state, device) is not None)
+        name
+        for name, device in there.items()
+        if name not in blocked and not (loading and loading_on(state, device) is not None)
     ]
 
 
@@ -204,4 +219,5 @@ def _urgent_sheet(state: State, now: int) -> Sheet:
     for device in state.devices.values():
         sheet.add(device)
         sheet.heats[device.name] = state.sheet.heats.get(device.name, Thermometer())
+    sheet.refresh(now, partial(_row, state, now, True), state.of_host)
     return sheet

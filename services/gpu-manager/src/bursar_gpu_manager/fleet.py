@@ -1,7 +1,8 @@
 """Placement over all cards at once: one row per card in arrays of integers, one key per request.
 
-A card can be taken when it is usable (there, known, not cordoned), not `HOT`, allowed, and has room. Of those, the key
-decides, from its most to its least significant part::
+A card can be taken when it is usable (there, known, not cordoned), not `HOT`, allowed, and has room; what cannot be
+taken is kept with no room at all, so that one comparison finds the others. Of those, the key decides, from its most to
+its least significant part::
 
     heat        a warm card is the last choice
     apart       1 where others of the same group are (anti-affinity)
@@ -38,9 +39,10 @@ Ints = NDArray[np.int64]
 ROLES: Final[Mapping[Role, int]] = {"any": 0, "primary": 1, "secondary": 2}
 SPACE_BITS: Final = 50
 MOST: Final = (1 << SPACE_BITS) - 1
+NO_ROOM: Final = -1
 BROKEN: Final = 2 * LARGE
 """What a slab that is broken without need costs, in bytes of best fit."""
-COLUMNS: Final = ("room", "usable", "heat", "load", "role", "host", "island", "node", "order")
+COLUMNS: Final = ("room", "heat", "load", "role", "host", "island", "node", "order")
 GROUPS: Final = (("island", "node"), ("island",), ("node",), ())
 
 
@@ -109,6 +111,7 @@ class Fleet:
             self._rows[card.name] = row
             self._names.append(card.name)
             self._table[:, row] = 0
+            self._table[0, row] = NO_ROOM
         self.cards[card.name] = card
         values = {
             "role": ROLES[card.role],
@@ -120,9 +123,14 @@ class Fleet:
             self._table[COLUMNS.index(name), row] = value
         self._ordered = False
 
-    def change(self, name: str, room: int, usable: bool, heat: Heat = Heat.OK, load: Load = Load.CALM) -> None:
-        """What can be granted on it now (negative: overdrawn), and whether anything may be."""
-        self._table[:4, self._rows[name]] = (min(max(room, -1), MOST), usable, heat, load)
+    def change(self, name: str, room: int, usable: bool, heat: Heat = Heat.OK, load: Load = Load.CALM) -> bool:
+        """What can be granted on it now (negative: overdrawn), and whether anything may be; whether that is more than
+        before."""
+        row = self._rows[name]
+        before = self._table[0, row]
+        room = min(max(room, NO_ROOM), MOST) if usable and heat < Heat.HOT else NO_ROOM
+        self._table[:3, row] = (room, heat, load)
+        return bool(room > before)
 
     def remove(self, name: str) -> None:
         """The last row takes its place."""
@@ -155,14 +163,16 @@ class Fleet:
         if not self._ordered:
             self._order()
         apart = self._apart(ask.apart)
-        can = (self.column("usable") != 0) & (self.column("room") >= ask.memory) & (self.column("heat") < Heat.HOT)
+        can = self.column("room") >= ask.memory
         if allowed is not None:
             can &= self._mask(allowed)
         if ask.strictly:
             can &= ~apart
-        rows = np.flatnonzero(can)
+        rows = can.nonzero()[0]
         if len(rows) < ask.cards:
             return None
+        if len(rows) == 1:
+            return (self._names[rows[0]],)
         key = self._key(ask, rows, apart[rows])
         if ask.cards > 1:
             return self._set(ask, rows, key)

@@ -7,10 +7,10 @@ from bursar.kernel.decider import Accept, Command, Fence, Outcome, Park, Refuse
 from bursar_gpu_manager import events
 from bursar_gpu_manager.claiming import own
 from bursar_gpu_manager.device import Choice
-from bursar_gpu_manager.fitting import before_of, is_urgent, matching, place
+from bursar_gpu_manager.fitting import before_of, is_urgent, matching, place, refreshed
 from bursar_gpu_manager.refusal import Obstacle, obstacle, refused
 from bursar_gpu_manager.state import State
-from bursar_gpu_manager.waiting import Waiter
+from bursar_gpu_manager.waiting import Kind, Waiter
 
 HOPELESS = frozenset({"never_fits"})
 """Reasons that no place in line can change."""
@@ -37,7 +37,7 @@ def decide_lease(state: State, command: Command, now: int, fence: Fence) -> Outc
 def _decide_new(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: wire.Lease = command.body
     urgent = is_urgent(body)
-    chosen = place(state, body, now, set() if urgent else wanted_before(state, None))
+    chosen = place(state, body, now, set() if urgent else wanted(state))
     if chosen is not None:
         return grant(state, command, chosen, now, fence)
     what = obstacle(state, body, now)
@@ -82,14 +82,14 @@ def _refuse(state: State, what: Obstacle, now: int) -> Refuse:
 # ---- the line
 
 
-def wanted_before(state: State, waiter: Waiter | None) -> set[str]:
-    """Devices that somebody who stands before this one (None: at the end) could use."""
-    wanted: set[str] = set()
-    for other in state.line:
-        if other is waiter or len(wanted) == len(state.devices):
+def wanted(state: State) -> set[str]:
+    """Devices that somebody in line could use."""
+    found: set[str] = set()
+    for kind in state.line.kinds:
+        found.update(matching(state, kind))
+        if len(found) == len(state.devices):
             break
-        wanted.update(device.name for device in matching(state, other.command.body))
-    return wanted
+    return found
 
 
 def next_waiter(state: State, now: int) -> Command | None:
@@ -99,6 +99,8 @@ def next_waiter(state: State, now: int) -> Command | None:
         return None
     if line.look_at is not None and line.look_at <= now:
         line.changed, line.look_at = True, None
+    if refreshed(state, now).improved:
+        line.changed, state.sheet.improved = True, False
     if line.changed:
         found = _next_that_fits(state, now)
         if found is not None:
@@ -115,13 +117,17 @@ def next_waiter(state: State, now: int) -> Command | None:
 def _next_that_fits(state: State, now: int) -> tuple[Waiter, tuple[str, ...]] | None:
     if now < state.recovering_until:
         return None
-    wanted: set[str] = set()
+    taken: set[str] = set()
+    kinds: set[Kind] = set()
     for waiter in state.line:
-        chosen = place(state, waiter.command.body, now, wanted)
+        if waiter.kind in kinds:
+            continue  # somebody before it could use all that it could
+        chosen = place(state, waiter.command.body, now, taken)
         if chosen is not None:
             return (waiter, chosen)
-        wanted.update(device.name for device in matching(state, waiter.command.body))
-        if len(wanted) == len(state.devices):
+        kinds.add(waiter.kind)
+        taken.update(matching(state, waiter.kind))
+        if len(taken) == len(state.devices):
             break
     return None
 

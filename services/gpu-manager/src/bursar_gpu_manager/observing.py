@@ -74,7 +74,6 @@ def decide_report(state: State, command: Command, now: int, fence: Fence) -> Out
     state.sheet.see(host, views, body.labels, now, at + state.settings.fresh_ms)
     suspect(state, host)
     state.cache_changed = bool(state.copies)
-    state.line.changed = True
     return Refuse({})
 
 

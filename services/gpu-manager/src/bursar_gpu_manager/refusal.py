@@ -11,6 +11,7 @@ from bursar_gpu_manager.device import Device
 from bursar_gpu_manager.fitting import LOADING, ask_of, is_fresh, is_urgent, loading_on, matching, room_of
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.thermal import Heat
+from bursar_gpu_manager.waiting import kind_of
 
 NEXT_REPORT_MS: Final = 500
 """A probe that is at work reports in about this time."""
@@ -43,7 +44,7 @@ def obstacle(state: State, body: wire.Wanted, now: int) -> Obstacle:
     """The obstacle of a request that cannot be granted now."""
     if now < state.recovering_until:
         return Obstacle("recovering", retry_in=state.recovering_until - now)
-    there = matching(state, body)
+    there = list(matching(state, kind_of(body)).values())
     if not there:
         return Obstacle("no_device")
     urgent = is_urgent(body)

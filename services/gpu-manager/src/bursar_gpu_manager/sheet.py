@@ -42,13 +42,15 @@ class Row(NamedTuple):
 
 
 class Sheet:
-    """Rows of all devices of the ledger, by name."""
+    """Rows of all devices of the ledger, by name. ``improved``: something may fit now that did not when somebody looked
+    last (who looks sets it to False)."""
 
     def __init__(self) -> None:
         self.fleet = Fleet()
         self.heats: dict[str, Thermometer] = {}
         self.loads: dict[str, Contention] = {}
         self.engines: dict[str, tuple[str, Window]] = {}
+        self.improved = True
         self._window_at: dict[str, int] = {}
         self._told: dict[str, dict[str, Card]] = {}
         self._changed: dict[str, bool] = {}
@@ -60,6 +62,7 @@ class Sheet:
     def add(self, device: Device) -> None:
         told = self._told.get(device.host, {}).get(device.name)
         self.fleet.put(told or Card(device.name, device.host, device.index))
+        self.improved = True
         self.mark(device.name)
 
     def remove(self, name: str) -> None:
@@ -95,6 +98,7 @@ class Sheet:
             if name in self.fleet.cards:
                 if self.fleet.cards[name] != card:
                     self.fleet.put(card)
+                    self.improved = True
                     self.mark(name)
                 self._read(name, views[name].report, now)
 
@@ -126,7 +130,8 @@ class Sheet:
             if name in self.fleet.cards:
                 row, load = row_of(name), self.loads.get(name)
                 heat = self.heat(name)
-                self.fleet.change(name, row.room, row.usable, heat, *(() if load is None else (load.load,)))
+                more = self.fleet.change(name, row.room, row.usable, heat, *(() if load is None else (load.load,)))
+                self.improved = self.improved or more
         self._changed.clear()
 
     def choose(self, ask: Ask, allowed: Iterable[str] | None) -> tuple[str, ...] | None:

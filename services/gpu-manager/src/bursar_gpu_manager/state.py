@@ -22,7 +22,7 @@ from bursar_gpu_manager.moving import Moving
 from bursar_gpu_manager.rollout import Rollouts
 from bursar_gpu_manager.sheet import Sheet
 from bursar_gpu_manager.throttling import Throttle
-from bursar_gpu_manager.waiting import Line
+from bursar_gpu_manager.waiting import Kind, Line
 
 REMEMBER_COUNT = 20_000
 """So many ended leases are remembered at least, to tell a late holder how its lease ended."""
@@ -62,6 +62,7 @@ class State:
     ``kv_look_at``: when pools are), or made from the durable part (``agenda``: the ends of leases; ``hosts``: the
     devices by host; ``claims``: who has named which process; ``floors``: what leases remember of before them, which
     reports lower).
+    ``matched``: devices by what is asked for of them, until these change;
     ``changed``: labels of hosts whose last report differs from the ledger; ``sheet``: what placement reads;
     ``suspects``: hosts whose last report may be a reason for an alarm, and ``alarmed_at``: when there was one;
     ``users_heard``: when who uses, waits for, or loads cached weights was heard last."""
@@ -93,6 +94,7 @@ class State:
         "leases",
         "line",
         "lost_at",
+        "matched",
         "movable",
         "moving",
         "old_reports",
@@ -148,6 +150,7 @@ class State:
         self.suspects: dict[str, bool] = {}
         self.alarmed_at: dict[str, int] = {}
         self.line = Line()
+        self.matched: dict[Kind, dict[str, Device]] = {}
         self.sheet = Sheet()
         self.corrections = Corrections()
         self.foretelling = Foretelling()
@@ -165,6 +168,11 @@ class State:
         if len(self.ended) >= REMEMBER_COUNT:
             self.ended_before, self.ended = self.ended, {}
         self.ended[lease] = ended
+
+    def change_devices(self) -> None:
+        """What there is has changed, or what its hosts are called, or what may be used of it."""
+        self.matched.clear()
+        self.line.changed = True
 
     def add(self, device: Device) -> None:
         self.devices[device.name] = device

@@ -7,33 +7,46 @@ requests for other devices pass.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from bursar.contracts.gpu import Wanted
 from bursar.kernel.decider import Command
+
+Kind = tuple[str | None, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
+"""What a request asks for of its devices: part of the model's name, hosts, what not, labels. All of one kind could use
+the same devices."""
+
+
+def kind_of(body: Wanted) -> Kind:
+    return (body.model, body.hosts, body.exclude, tuple(body.labels.items()) if body.labels else ())
 
 
 class Waiter:
     """One request in line. ``deadline`` in ms of the manager's clock; ``order`` counts up."""
 
-    __slots__ = ("command", "deadline", "gone", "order")
+    __slots__ = ("command", "deadline", "gone", "kind", "order")
 
     def __init__(self, command: Command, deadline: int, order: int) -> None:
         self.command = command
+        self.kind = kind_of(command.body)
         self.deadline = deadline
         self.order = order
         self.gone = False
 
 
 class Line:
-    """``changed``: something has happened since everybody in line was looked at. ``look_at``: look again then.
-    ``handed``: who was handed out to be decided, with the devices that were found (None: it is told no)."""
+    """``changed``: something may fit that did not when everybody in line was looked at. ``look_at``: look again then.
+    ``handed``: who was handed out to be decided, with the devices that were found (None: it is told no). ``kinds``: how
+    many of each stand in line."""
 
-    __slots__ = ("_deadlines", "_order", "changed", "handed", "look_at", "waiters")
+    __slots__ = ("_deadlines", "_order", "changed", "handed", "kinds", "look_at", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[tuple[str, str], Waiter] = {}
+        self.kinds: dict[Kind, int] = {}
         self.changed = False
         self.look_at: int | None = None
         self.handed: tuple[Waiter, Any] | None = None
@@ -53,6 +66,7 @@ class Line:
         self._order += 1
         waiter = Waiter(command, deadline, self._order)
         self.waiters[command.principal, command.request_id] = waiter
+        self.kinds[waiter.kind] = self.kinds.get(waiter.kind, 0) + 1
         if len(self._deadlines) > 2 * len(self.waiters) + 64:
             self._deadlines = [entry for entry in self._deadlines if not entry[2].gone]
             heapify(self._deadlines)
@@ -62,6 +76,9 @@ class Line:
         del self.waiters[waiter.command.principal, waiter.command.request_id]
         waiter.gone = True
         self.changed = True
+        self.kinds[waiter.kind] -= 1
+        if not self.kinds[waiter.kind]:
+            del self.kinds[waiter.kind]
 
     def take_handed(self, command: Command) -> tuple[Waiter, Any] | None:
         """Who was handed out, if it is this one; nobody is then."""
@@ -84,4 +101,5 @@ class Line:
         """Raise AssertionError unless everybody in line has a deadline."""
         known = {id(entry[2]) for entry in self._deadlines}
         assert all(id(waiter) in known for waiter in self), "a waiter without a deadline"
+        assert self.kinds == Counter(waiter.kind for waiter in self), "kinds that do not stand in line"
         assert not any(waiter.gone for waiter in self), "somebody who has left stands in line"
