@@ -36,6 +36,7 @@ BUDGET_unit := 180
 BUDGET_property := 240
 BUDGET_simulation := 300
 BUDGET_integration := 720
+BUDGET_browser := 90
 
 # $(call ring,NAME,PYTEST ARGUMENTS,VARIABLES): one ring, with its own time, within its budget.
 define ring
@@ -49,7 +50,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
-	lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler soak simulate-nightly docs docs-check lock clean
+	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -71,7 +72,7 @@ up: $(STAMP) ## run the control plane here: embedded NATS server and all service
 test: test-unit test-property test-simulation test-integration ## all four rings of tests, each within its time budget
 
 test-unit: $(STAMP) ## plain tests of one module at a time
-	$(call ring,unit,-m "not (property or fuzz or simulation or integration or slow)")
+	$(call ring,unit,-m "not (property or fuzz or simulation or integration or browser or slow)")
 
 test-property: $(STAMP) ## hypothesis properties and state machines, and the fuzz tests
 	$(call ring,property,-m "(property or fuzz) and not (integration or slow)")
@@ -81,6 +82,16 @@ test-simulation: $(STAMP) ## the deterministic simulator  [TEST_SEEDS=2000]
 
 test-integration: $(STAMP) ## against the real nats-server: kills, pauses, partitions, permissions
 	$(call ring,integration,-m "integration and not slow" --reruns 1)
+
+test-browser: $(STAMP) chromium ## the monitor's page in a real headless Chromium
+	$(call ring,browser,-m "browser and not slow")
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo "--- installing Chromium with apt-get"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	} || { echo "There is no Chromium here, and it cannot be installed: apt-get install chromium" >&2; exit 1; }
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -101,7 +112,7 @@ coverage: $(STAMP) ## branch coverage of the pure cores, with a gate at 95 % (a 
 	@$(PY) -m coverage erase
 	@pure="$$($(PY) -m tests.architecture.rules)"; set -e; \
 	BURSAR_SEEDS=$(COVERAGE_SEEDS) $(PY) -m coverage run --include="$$pure" -m pytest -n 2 \
-	  -m "not (integration or property or fuzz or slow)" --ignore-glob='*/test_seeded_bugs.py' $(COVERING) $(ARGS); \
+	  -m "not (integration or property or fuzz or browser or slow)" --ignore-glob='*/test_seeded_bugs.py' $(COVERING) $(ARGS); \
 	$(PY) -m coverage combine --quiet; \
 	$(PY) -m coverage report --include="$$pure"
 

@@ -32,7 +32,7 @@ FLAGS: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-extensions",
     "--disable-sync", "--mute-audio", "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE: Final = 20.0
+PATIENCE: Final = 40.0
 """Seconds that the browser may take for one command, and a page for what is waited for."""
 
 
@@ -92,7 +92,7 @@ class Chromium:
         context = self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", {"url": "about:blank", "browserContextId": context})["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, context)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
         page.call("Emulation.setScrollbarsHidden", hidden=True)
@@ -101,6 +101,12 @@ class Chromium:
         if url != "about:blank":
             page.go(url)
         return page
+
+    def close_pages(self) -> None:
+        """All of them, with their cookies."""
+        while self._pages:
+            _, page = self._pages.popitem()
+            self.call("Target.disposeBrowserContext", {"browserContextId": page.context})
 
     def call(self, method: str, params: Mapping[str, Any] | None = None, session: str = "") -> dict[str, Any]:
         """One command of the protocol and its result; raises `BrowserError`."""
@@ -144,9 +150,10 @@ class Chromium:
 class Page:
     """One tab. ``problems``: what its console and its errors say; ``requests``: the addresses that it asked for."""
 
-    def __init__(self, browser: Chromium, session: str) -> None:
+    def __init__(self, browser: Chromium, session: str, context: str) -> None:
         self._browser = browser
         self._session = session
+        self.context = context
         self.problems: list[str] = []
         self.requests: list[str] = []
 
@@ -194,13 +201,13 @@ class Page:
             raise BrowserError(details.get("exception", {}).get("description", details["text"]))
         return said["result"].get("value")
 
-    def until(self, expression: str, seconds: float = PATIENCE) -> Any:
-        """Wait until an expression is true, and return it; raises `BrowserError` when it is not in time."""
+    def until(self, expression: str, seconds: float = PATIENCE) -> None:
+        """Wait until an expression is true (something, not null); raises `BrowserError` when it is not in time."""
         last = ""
         for _ in waiting(seconds):
             try:
-                if found := self.value(expression):
-                    return found
+                if self.value(f"Boolean({expression})"):
+                    return
             except BrowserError as error:  # the document is being replaced
                 last = f" ({error})"
         raise BrowserError(f"never true within {seconds:.0f} s: {expression}{last}; {self.problems}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from bursar_monitor.page_asking import QUESTIONS, Asker
+from bursar_monitor.page_asking import QUESTIONS, UNTOLD, Asker
 from bursar_monitor.page_door import Door
 from bursar_monitor.page_feed import Feed, event, pack
 
@@ -77,7 +77,7 @@ class Files:
 
 
 class Page:
-    """The WSGI application below the paths above. ``name``: the instance."""
+    """The WSGI application below the paths above. ``name``: the instance; ``asker`` None: nobody can be asked."""
 
     def __init__(self, name: str, door: Door, feed: Feed, asker: Asker | None, files: Files | None = None) -> None:
         self._name = name
@@ -112,9 +112,10 @@ class Page:
             return self._stream(environ, start)
         if first == "panel":
             return self._panel(rest, environ, start)
-        if first == "ask" and self._asker is not None and rest in QUESTIONS:
+        if first == "ask" and rest in QUESTIONS:
             about = _field(environ.get("QUERY_STRING", ""), "about")[:256]
-            return _send(start, "200 OK", pack(self._asker.ask(rest, about)))
+            told = UNTOLD if self._asker is None else self._asker.ask(rest, about)
+            return _send(start, "200 OK", pack(told))
         return _refuse(start, "404 Not Found", "there is no such page")
 
     # ---- coming in
@@ -180,7 +181,7 @@ class Page:
             while newer is None and not self._feed.is_over:
                 yield b": alive\n\n"
                 newer = self._feed.newer(shown.version, BEAT_SECONDS)
-            shown = newer or shown
+            shown = shown if newer is None else newer
 
 
 class _Stream:

@@ -27,6 +27,9 @@ ASK_SECONDS: Final = 1.0
 KEPT: Final = 64
 """Questions whose last answer is remembered."""
 
+UNTOLD: Final[Mapping[str, Any]] = {"age_ms": None, "reply": None}
+"""What is told where there has been no answer."""
+
 
 class Question(NamedTuple):
     """Which verb of which service; ``about``: the field that the page may fill in."""

@@ -95,7 +95,7 @@ def token_of(keys_dir: Path | None, given: str = "") -> str:
 
 def _make(path: Path) -> None:
     """Whole or not at all, and the first of several that start at once wins."""
-    draft = path.with_suffix(f".{os.getpid()}")
+    draft = path.with_suffix(f".{secrets.token_hex(8)}")
     number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(number, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor with its mode
         file.write(secrets.token_urlsafe(32) + "\n")

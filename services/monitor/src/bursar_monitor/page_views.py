@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bursar.contracts.monitor import FLEET
 from bursar_monitor.state import Drawn
 
 Row = Mapping[str, Any]
@@ -135,10 +134,9 @@ def _tasks(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
 
 
 def _services(rows: Sequence[Row]) -> dict[str, Any]:
-    known = {row["name"]: row for row in rows}
     return {
-        "total": len(FLEET),
-        "without_owner": [name for name in FLEET if not (known.get(name) or {}).get("owner")],
+        "total": len(rows),
+        "without_owner": [row["name"] for row in rows if not row["owner"]],
         "requests": _sum(row["requests"] for row in rows),
         "errors": _sum(row["errors"] for row in rows),
         "p99_us": max((row["p99_us"] for row in rows if row["p99_us"] is not None), default=None),

@@ -16,7 +16,7 @@ class Page {
     this.source = new Source((what) => this.changed(what));
     this.panels = new Map();
     this.opened = new Set();
-    this.wanted = new Set();
+    this.wanted = null;
     this.seen = new IntersectionObserver((entries) => this.sighted(entries), { rootMargin: "150px" });
     this.hosts = new Hosts(() => this.paintPanel("hosts"));
     for (const panel of PANELS) if (!panel.optional) this.add(panel);
@@ -49,6 +49,7 @@ class Page {
     const next = before < 0 ? find("logs") : PANELS.slice(before + 1).map((other) => find(other.id)).find((node) => node) ?? find("logs");
     find("panels").insertBefore(section, next);
     this.panels.set(panel.id, { panel, section, head, body, isSeen: false, isClosed });
+    this.paintPanel(panel.id);
     this.seen.observe(section);
     this.navigation();
   }
@@ -135,8 +136,9 @@ class Page {
     if (isClosed) return;
     const isReady = panel.isReady ? panel.isReady() : (panel.sections ?? []).every((section) => this.source.has(section));
     if (isReady) paint(body, panel.draw(this.data()));
-    else paint(body, this.source.view === null ? empty("This instance stands by and has no picture.") : h("div", { class: "skeleton", "aria-label": "Waiting for the first numbers" }));
+    else paint(body, this.source.view === null ? empty("This instance stands by and has no picture.") : h("div", { class: "skeleton" }, h("span", { class: "hidden" }, "Waiting.")));
     if (isReady) panel.painted?.(body);
+    this.settle(id);
   }
 
   /** What a panel may ask for. */
@@ -182,7 +184,7 @@ class Page {
 
   step(by) {
     const places = [find("overview"), ...find("panels").children];
-    const at = places.indexOf(document.activeElement?.closest("section"));
+    const at = Math.max(0, places.indexOf(document.activeElement?.closest("section")));
     this.go(places[Math.min(places.length - 1, Math.max(0, at + by))]);
   }
 
@@ -190,7 +192,16 @@ class Page {
     const place = find(id);
     if (!place) return;
     this.go(place);
-    place.querySelector(what)?.focus({ preventScroll: true });
+    this.wanted = { id, what };
+    this.settle(id);
+  }
+
+  /** Put the focus where it was wanted, as soon as that is there. */
+  settle(id) {
+    const found = this.wanted?.id === id ? find(id).querySelector(this.wanted.what) : null;
+    if (found === null) return;
+    this.wanted = null;
+    found.focus({ preventScroll: true });
   }
 
   go(place) {

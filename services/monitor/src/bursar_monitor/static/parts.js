@@ -26,7 +26,7 @@ export function empty(text) {
  */
 export function table(label, columns, rows, name, tone = () => "") {
   const kind = (column) => [column.right ? "right" : "", column.rank ? `rank-${column.rank}` : ""].join(" ").trim();
-  return h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": label },
+  return h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": `${label}, as a table` },
     h("table", {},
       h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: kind(column), title: column.title }, column.head)))),
       h("tbody", {}, rows.map((row) => h("tr", { key: name(row), class: tone(row) },
