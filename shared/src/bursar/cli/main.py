@@ -20,6 +20,7 @@ MODULES = {
     "up": "bursar.cli.up",
     "demo": "bursar.cli.demo",
     "agent": "bursar.cli.agent",
+    "worker": "bursar.cli.worker",
     "budgets": "bursar.cli.budgets",
     "journal": "bursar.cli.journal",
     "trust": "bursar.cli.trust",
