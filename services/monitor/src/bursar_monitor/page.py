@@ -173,15 +173,15 @@ class Page:
     def _events(self) -> Iterator[bytes]:
         hello = {"instance": self._name, "build": self._files.build, "history": self._feed.history()}
         yield event("hello", 0, [pack(hello)])
-        shown = self._feed.shown
+        version = -1
         while not self._feed.is_over:
-            head = b'{"version":%d,"later_ms":%d,"view":' % (shown.version, self._feed.later(shown))
-            yield event("overview", shown.version, [head, shown.overview(), b"}"])
-            newer = self._feed.newer(shown.version, BEAT_SECONDS)
-            while newer is None and not self._feed.is_over:
+            shown = self._feed.newer(version, BEAT_SECONDS)
+            if shown is None:
                 yield b": alive\n\n"
-                newer = self._feed.newer(shown.version, BEAT_SECONDS)
-            shown = shown if newer is None else newer
+                continue
+            version = shown.version
+            head = b'{"version":%d,"later_ms":%d,"view":' % (version, self._feed.later(shown))
+            yield event("overview", version, [head, shown.overview(), b"}"])
 
 
 class _Stream:

@@ -36,6 +36,7 @@ from bursar.cli.supervise import Backoff, Supervisor
 
 Echo = Callable[[str], None]
 DEFAULT_PORT = 4222
+PAGE_TOKEN = "page.token"  # noqa: S105 - the file, beside the monitor's keys, where it keeps the token of its page
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +281,23 @@ async def _metrics(site: Site, bus: NatsBus, wanted: int) -> list[str]:
     return [url for url in await metadata_of(bus, "monitor", "metrics", wanted, 2.0) if url != "off"]
 
 
+def _pages(site: Site, metrics: list[str]) -> list[str]:
+    """Where the monitor's page is, with its token: whoever may read the keys may look."""
+    try:
+        token = (site.home.service_dir("monitor") / PAGE_TOKEN).read_text(encoding="ascii").strip()
+    except OSError:
+        return []
+    return [f"{url.removesuffix('metrics')}?token={token}" for url in metrics]
+
+
 def _tell_how(site: Site, options: UpOptions, metrics: list[str], echo: Echo) -> None:
     home = shlex.quote(str(site.home.path))
     creds = shlex.quote(str(site.home.creds("alice")))
     written = write_contexts(site.home.path, options.context, site.url, site.creds_dir / "ops.creds")
     reach = f"--context {options.context}" if len(written) > 1 else f"--context {shlex.quote(str(written[0]))}"
+    page = "".join(f"\n  Dashboard       {url}" for url in _pages(site, metrics))
     prometheus = "".join(f"\n  {'' if number else 'Metrics':<14}  {url}" for number, url in enumerate(metrics))
-    echo(_CONNECT.format(url=site.url, home=home, creds=creds, reach=reach, metrics=prometheus))
+    echo(_CONNECT.format(url=site.url, home=home, creds=creds, reach=reach, metrics=page + prometheus))
 
 
 _CONNECT = """
