@@ -384,9 +384,10 @@ async def connect(
     """Connect as ``principal``.
 
     ``creds``: path of a credentials file. ``tls``: None is what `bursar.bus.tls` finds. ``jitter``: reconnects start
-    after a random time up to so many seconds (2 for clients, of which there are many). ``gather_s``: a busy connection is read at most so often (s), 0 at once
-    (`bursar.bus.gather`). ``on_closed``: called when the connection has ended for ever without
-    `NatsBus.close`. Raises `ConnectFailed` after ``timeout`` seconds, or at once when the credentials are refused.
+    after a random time up to so many seconds (2 for clients, of which there are many). ``gather_s``: a busy connection
+    is read at most so often (s), 0 at once (`bursar.bus.gather`). ``on_closed``: called when the connection has ended
+    for ever without `NatsBus.close`. Raises `ConnectFailed` after ``timeout`` seconds, or at once when the credentials
+    are refused.
     """
     if creds is not None and not os.path.isfile(creds):  # noqa: PTH113, ASYNC240 - one look, before any work
         raise ConnectFailed("there is no credentials file at that path")

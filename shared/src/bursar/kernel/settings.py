@@ -25,7 +25,8 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BURSAR_", frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     url: str = "nats://127.0.0.1:4222"
-    """NATS server, or several with commas between."""
+    """NATS server, or several with commas between. ``tls://`` addresses are encrypted: BURSAR_TLS_CA, BURSAR_TLS_CERT
+    and BURSAR_TLS_KEY name PEM files of the authority, of this service's certificate and of its key."""
     creds: Path | None = None
     """Credentials of the service's own principal (hears agents). None: a server without authentication."""
     log_creds: Path | None = None
@@ -50,6 +51,10 @@ class ServiceSettings(BaseSettings):
     """Events after which a snapshot is made earlier."""
     drain_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long SIGTERM waits for accepted requests to be answered."""
+    health_host: str = "127.0.0.1"
+    """Address of the HTTP port for ``/healthz`` and ``/readyz``, which say nothing secret and need no password."""
+    health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """That port. 0: none."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
 

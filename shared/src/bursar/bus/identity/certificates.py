@@ -65,7 +65,8 @@ def issue(home: Home, name: str, hosts: Sequence[str] = ()) -> Certificate:
         made = _openssl("authority", "bursar", (), CA_DAYS)
         keys.write_private(directory / "ca.key", made.key)
         keys.write_private(directory / "ca.pem", made.cert)
-    made = _openssl("leaf", name, hosts, LEAF_DAYS, ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key")))
+    signer = ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key"))
+    made = _openssl("leaf", name, hosts, LEAF_DAYS, signer)
     return made._replace(authority=(directory / "ca.pem").read_bytes())
 
 
