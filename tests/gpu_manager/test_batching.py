@@ -42,6 +42,15 @@ def test_epsilon_is_strict_and_the_bound_is_not() -> None:
     assert best_batch(runs, 0.19, 1.99).batch == REFERENCE
 
 
+def test_a_tie_is_one_by_the_numbers_as_they_were_told() -> None:
+    """Not by their binary neighbours: 0.15 * 64 * 381.4 is 3661.44, and 2.3 * 11.1 is 25.53."""
+    runs = [Run(1, 381.4, 5.0), Run(REFERENCE, 6_000.0, 11.1), Run(64, 3_661.44, 25.53)]
+    assert 3_661.44 > 0.15 * 64 * 381.4
+    assert best_batch(runs, 0.15, 2.3).batch == REFERENCE
+    assert best_batch(runs, 0.149, 2.3).batch == 64
+    assert best_batch(runs, 0.149, 2.299).batch == REFERENCE
+
+
 @pytest.mark.parametrize("missing", [1, REFERENCE])
 def test_without_its_references_there_is_no_advice(missing: int) -> None:
     """Neither a crash nor a guess; a preempted reference is none."""

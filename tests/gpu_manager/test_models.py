@@ -127,6 +127,10 @@ def test_a_name_is_known_without_owner_case_and_ending(name: str) -> None:
         ({"vocab_size": True}, "bad_config"),
         ({"num_attention_heads": 0}, "bad_config"),
         ({"head_dim": 2**60}, "bad_config"),
+        ({"head_dim": None, "num_attention_heads": 24}, "bad_config"),
+        ({"num_key_value_heads": 3}, "bad_config"),
+        ({"num_key_value_heads": 64}, "bad_config"),
+        ({"tie_word_embeddings": "false"}, "bad_config"),
         ({"model_type": "opt", "word_embed_proj_dim": 512}, "unsupported_model"),
     ],
 )

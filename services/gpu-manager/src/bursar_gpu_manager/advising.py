@@ -17,7 +17,7 @@ from bursar.errors import CallerError
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_gpu_manager import events
 from bursar_gpu_manager.asked_model import asked_model
-from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, fitted, of_hardware
+from bursar_gpu_manager.batching import REFERENCE, Run, best_batch, exact, fitted, of_hardware
 from bursar_gpu_manager.batching import Curve as Line
 from bursar_gpu_manager.contention import window_of_engine
 from bursar_gpu_manager.correcting import expect
@@ -219,7 +219,7 @@ def _better(body: advice.Tune, worker: str) -> Recommendation | None:
     reference = runs.get(REFERENCE)
     if reference is None:
         return None
-    limit = int(reference.itl * body.curve.bound)
+    limit = _limit(reference, body.curve)
     setups = _best_setup(body.curve)
     if setups is not None and setups.setup is not None:
         return _towards(body, worker, setups.setup, limit)
@@ -232,6 +232,11 @@ def _better(body: advice.Tune, worker: str) -> Recommendation | None:
     return Recommendation(worker, "batch", body.batch, best.batch, int(1_000 * expected), limit, because)
 
 
+def _limit(reference: Run, curve: advice.Curve) -> int:
+    """Of the time between tokens, in microseconds."""
+    return int(exact(reference.itl) * curve.bound)
+
+
 def _second(state: State, body: advice.Tune, worker: str, now: int) -> Recommendation | None:
     """A second engine beside one whose batch is right, on a card of the worker that has room for it."""
     runs = {run.batch: run for run in _runs(body.curve)}
@@ -241,7 +246,7 @@ def _second(state: State, body: advice.Tune, worker: str, now: int) -> Recommend
     if not worth_trying(present, reference.itl, bound) or not _has_room(state, worker, body.another, now):
         return None
     because = "a second engine has room, and is expected to keep the bound"
-    return Recommendation(worker, "replicas", 1, 2, int(1_000 * (1 + WORTH)), int(reference.itl * bound), because)
+    return Recommendation(worker, "replicas", 1, 2, int(1_000 * (1 + WORTH)), _limit(reference, body.curve), because)
 
 
 def _has_room(state: State, worker: str, memory: int, now: int) -> bool:

@@ -15,6 +15,7 @@ step, the cache once per sequence), so three measured points, or the bandwidth o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Final, NamedTuple
 
 REFERENCE: Final = 32
@@ -33,6 +34,11 @@ class Run(NamedTuple):
     itl: float
     preemptions: int = 0
     kv: float = 0.0
+
+
+def exact(number: float) -> Fraction:
+    """The number as its decimal form says, so that a tie is one."""
+    return Fraction(str(number))
 
 
 class BatchAdvice(NamedTuple):
@@ -54,11 +60,8 @@ def best_batch(runs: Iterable[Run], epsilon: float = EPSILON, bound: float = STR
     if 1 not in clean or REFERENCE not in clean:
         return BatchAdvice(None, "no_reference")
     one, reference = clean[1].throughput, clean[REFERENCE].itl
-    good = [
-        run
-        for run in clean.values()
-        if run.throughput > epsilon * run.batch * one and run.itl <= bound * reference
-    ]  # fmt: skip
+    least, limit = exact(epsilon) * exact(one), exact(bound) * exact(reference)
+    good = [run for run in clean.values() if exact(run.throughput) > least * run.batch and exact(run.itl) <= limit]
     if not good:
         return BatchAdvice(None, "none_holds")
     best = max(good)

@@ -215,12 +215,12 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         layers=_number(config, "num_hidden_layers"),
         hidden=hidden,
         heads=heads,
-        kv_heads=_number(config, "num_key_value_heads", heads),
-        head_dim=_number(config, "head_dim", hidden // heads),
+        kv_heads=_shared(heads, _number(config, "num_key_value_heads", heads)),
+        head_dim=_head_dim(config, hidden, heads),
         ffn=_number(config, "intermediate_size"),
         vocab=_number(config, "vocab_size"),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        qkv_bias=bool(config.get("attention_bias", kind == "qwen2")),
+        tied=_flag(config, "tie_word_embeddings", False),
+        qkv_bias=_flag(config, "attention_bias", kind == "qwen2"),
         qk_norm=kind in {"qwen3", "qwen3_moe"},
         experts=_experts(config, str(kind)),
         latent=_latent(config) if kind in LATENT else None,
@@ -235,7 +235,9 @@ def _opt(config: Mapping[str, Any]) -> Shape:
     layers, ffn = _number(config, "num_hidden_layers"), _number(config, "ffn_dim")
     context = _number(config, "max_position_embeddings", 0, least=0)
     vocab = _number(config, "vocab_size")
-    return Shape(layers, hidden, heads, heads, hidden // heads, ffn, vocab, "opt", tied=True, context=context)
+    return Shape(
+        layers, hidden, heads, heads, _head_dim(config, hidden, heads), ffn, vocab, "opt", tied=True, context=context
+    )
 
 
 def _experts(config: Mapping[str, Any], kind: str) -> Experts | None:
@@ -262,6 +264,28 @@ def _latent(config: Mapping[str, Any]) -> Latent:
         _number(config, "qk_nope_head_dim"),
         _number(config, "v_head_dim"),
     )
+
+
+def _head_dim(config: Mapping[str, Any], hidden: int, heads: int) -> int:
+    if config.get("head_dim") is None and hidden % heads:
+        raise CallerError("bad_config", f"{heads} heads do not divide {hidden}", field="num_attention_heads")
+    return _number(config, "head_dim", hidden // heads)
+
+
+def _shared(heads: int, kv_heads: int) -> int:
+    """Each of the heads of the cache serves as many heads."""
+    if heads % kv_heads:
+        raise CallerError("bad_config", f"{kv_heads} of {heads} heads in the cache", field="num_key_value_heads")
+    return kv_heads
+
+
+def _flag(config: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = config.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise CallerError("bad_config", f"{name} is {str(value)[:32]!r}: true or false is needed", field=name)
+    return value
 
 
 def _number(config: Mapping[str, Any], name: str, default: int | None = None, least: int = 1) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from bursar_gpu_manager.batching import Run
+from bursar_gpu_manager.batching import Run, exact
 
 WORTH: Final = 0.05
 """A replica has to bring so much more throughput in all."""
@@ -45,7 +45,7 @@ class SetupAdvice(NamedTuple):
 
 def holds(setup: Setup, reference: float, bound: float) -> bool:
     """Whether a setup keeps the bound after replication: no preemption, and ITL at most ``bound`` * ``reference``."""
-    return not setup.preemptions and setup.itl <= bound * reference
+    return not setup.preemptions and exact(setup.itl) <= exact(bound) * exact(reference)
 
 
 def gain(setup: Setup, most: float) -> float:
