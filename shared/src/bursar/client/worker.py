@@ -34,11 +34,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
-from bursar.batching import DEFAULTS, BatchRule
 from bursar.client.background import Background
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.worker_attempt import Attempt
-from bursar.client.worker_batch import Batch
+from bursar.client.worker_batch import Batch, rule_of
 from bursar.client.worker_end import Ending, ends_by_signal
 from bursar.client.worker_link import LISTED, PATIENCE, Link
 from bursar.client.worker_load import Load
@@ -137,17 +136,10 @@ class Worker:
         ``file`` (20, 0.2 s), ``network`` (15, 0.15 s). ``size``, ``wait`` (seconds): others. ``target``: seconds that
         the 95th percentile of a task's time is steered to, by making both larger and smaller.
         """
-        if like not in DEFAULTS:
-            raise CallerError("bad_request", f"a batch is like one of {', '.join(DEFAULTS)}", like=like[:40])
-        base = DEFAULTS[like]
-        try:
-            rule = BatchRule(size or base.size, base.wait_ms if wait is None else wait * 1000.0)
-        except ValueError as error:
-            raise CallerError("bad_request", str(error)) from None
+        rule, target_ms = rule_of(like, size, wait, target)
 
         def register(function: BatchFunction) -> BatchFunction:
             run = run_of(function, "auto", self._own_lane, KILL_AFTER)
-            target_ms = None if target is None else target * 1000.0
             self.runs[task_class] = Batch(run, rule, target_ms, self.now, lambda: self.places.limit)
             return function
 

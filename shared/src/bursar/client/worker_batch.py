@@ -15,9 +15,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from bursar.batching import BatchRule, Collector, Tuner
+from bursar.batching import DEFAULTS, BatchRule, Collector, Tuner
 from bursar.client.worker_run import Run
 from bursar.client.worker_task import WorkerTask
+from bursar.errors import CallerError
 
 WEIGHT: Final = 0.2
 """Of the newest batch in the time that one is expected to take."""
@@ -166,3 +167,18 @@ class Batch:
         for member in members:
             if self.tuner is not None and self.tuner.ended(member.came, now):
                 waiting.rule = self.tuner.rule
+
+
+def rule_of(like: str, size: int | None, wait: float | None, target: float | None) -> tuple[BatchRule, float | None]:
+    """The rule and the target in ms, from what a worker was told in seconds. Raises `CallerError`."""
+    if like not in DEFAULTS:
+        raise CallerError("bad_request", f"a batch is like one of {', '.join(DEFAULTS)}", like=like[:40])
+    base = DEFAULTS[like]
+    target_ms = None if target is None else target * 1000.0
+    try:
+        rule = BatchRule(base.size if size is None else size, base.wait_ms if wait is None else wait * 1000.0)
+        if target_ms is not None:
+            Tuner(rule, target_ms)
+    except ValueError as error:
+        raise CallerError("bad_request", str(error)) from None
+    return rule, target_ms
