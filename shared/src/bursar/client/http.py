@@ -28,75 +28,23 @@ as the provider asks (`bursar.client.observe`): a call whose bytes have not left
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import httpx2
 
-from bursar.client import headers as rate_limits
 from bursar.client import http_bytes
 from bursar.client.breaker import Breaker
 from bursar.client.breaker_http import LEAVE, BreakerGate, BreakerTransport, Reroute
 from bursar.client.charge_model import ChargeModel
-from bursar.client.charges import Charges, charge_of, settle
+from bursar.client.charges import Charges
 from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
 from bursar.client.headers import RateLimitHeaders
-from bursar.client.http_plan import DEFAULT_TTL, DEFAULT_WAIT, Budget, Estimator, Options, Plan, Planner, Price
+from bursar.client.http_flight import DEFAULT_TIMEOUT, NETWORK, RESERVATIONS, THAW_S, Flight, Limited, is_leaving
+from bursar.client.http_plan import DEFAULT_TTL, DEFAULT_WAIT, Budget, Estimator, Options, Price
 from bursar.client.limiter import Limiter
-from bursar.client.permit import ENDED, Permit
-from bursar.client.usage import Reader, reader_for
-
-DEFAULT_TIMEOUT: Final = httpx2.Timeout(600.0, connect=5.0)
-RESERVATIONS: Final = 8
-"""Permits that one request may let go void before it is given up."""
-THAW_S: Final = 0.05
-"""Seconds after which one that was granted during a freeze is reserved again, twice as long each time: by then the
-limiter has heard of it, and lets the call stand in line."""
-LEAVING: Final = "send_request_headers.started"
-
-
-class _Flight:
-    """One request on its way: from its permit to the settlement. ``sent_at``: local ms at which it left. ``moved``:
-    bytes that have gone over the network, both ways."""
-
-    __slots__ = ("_limiter", "_options", "moved", "permit", "plan", "sent_at", "status")
-
-    def __init__(self, permit: Permit, plan: Plan, options: Options, limiter: Limiter) -> None:
-        self.permit = permit
-        self.plan = plan
-        self.status: int | None = None
-        self.sent_at: float | None = None
-        self.moved = plan.sent
-        self._options = options
-        self._limiter = limiter
-
-    def pass_by(self, size: int) -> None:
-        """So many bytes more."""
-        self.moved += size
-
-    def leave(self, now: float) -> None:
-        """The next thing that happens is that bytes go out. Raises `PermitVoid`."""
-        self.permit.check()
-        self.permit.sent()
-        self.sent_at = now
-
-    def end(self, reader: Reader | None = None) -> None:
-        """Settle, once: with the usage that the answer told, else by how the call ended."""
-        if self.permit.state == ENDED:
-            return
-        if self.sent_at is None:
-            self.permit.cancel_soon()
-            return
-        self.plan.weigh(self.permit, self.moved, self.status, self._limiter.sizes)
-        if reader is not None:
-            reader.end()
-            if self.plan.record(self.permit, reader.usage, self._options.price, self._limiter.estimates):
-                self.permit.settle_soon()
-                return
-        charges = {**self.plan.counts.charges, **self._options.charges}
-        settle(self.permit, charge_of(charges, self.status))
+from bursar.client.usage import Reader
 
 
 class LimitedTransport(httpx2.AsyncBaseTransport):
@@ -107,11 +55,10 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         self._limiter = limiter
         self._inner = inner
-        self._options = options or Options()
-        self._planner = Planner(budget, self._options, limiter.estimates, limiter.sizes, limiter.principal)
+        self._limited = Limited(limiter, budget, options)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        plan = self._planner.plan(request)
+        plan = self._limited.planner.plan(request)
         await self._limiter.background.room()
         until = self._limiter.clock.now() + plan.ask.wait * 1000.0
         voids, pause = 0, THAW_S
@@ -120,10 +67,8 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
             try:
                 permit = await self._limiter.grant(plan.ask._replace(wait=left))
             except Refused as refused:
-                if self._options.on_refused == "raise":
-                    raise
-                return self._answer(request, refused)
-            flight = _Flight(permit, plan, self._options, self._limiter)
+                return self._limited.refusal(request, refused)
+            flight = self._limited.flight(permit, plan)
             try:
                 return await self._send(request, flight)
             except BudgetFrozen as frozen:
@@ -137,7 +82,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    async def _send(self, request: httpx2.Request, flight: _Flight) -> httpx2.Response:
+    async def _send(self, request: httpx2.Request, flight: Flight) -> httpx2.Response:
         given, clock = request.extensions, self._limiter.clock
 
         def leave() -> None:
@@ -161,60 +106,27 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         if "bursar" in response.extensions:  # refused by the breaker, before it was sent
             flight.end()
             return response
-        flight.status = response.status_code
-        flight.pass_by(http_bytes.head(response))
-        self._observe(response, flight)
-        _meter(response, flight)
+        reader = flight.arrived(response)
+        self._limited.observe(response, flight)
+        _meter(response, flight, reader)
         return response
 
-    def _observe(self, response: httpx2.Response, flight: _Flight) -> None:
-        told = rate_limits.read(response.status_code, response.headers.items())
-        plan = flight.plan
-        budget, says = plan.ask.budget, plan.counts.headers
-        if not told.is_empty:
-            self._limiter.observed[budget] = told
-            if self._options.on_headers is not None:
-                self._options.on_headers(budget, told)
-        elif told.status != 429:
-            return
-        sent = flight.sent_at if flight.sent_at is not None else self._limiter.clock.now()
-        self._limiter.observer.heard(
-            budget, told, sent=sent, amounts=plan.ask.amounts, window_ms=says.window_ms, rounding=says.rounding
-        )
 
-    def _answer(self, request: httpx2.Request, refused: Refused) -> httpx2.Response:
-        """The refusal in the provider's own words."""
-        text = f"{refused.text} ({refused.advice})"
-        if self._options.provider == "anthropic" or request.url.path.endswith("/messages"):
-            body: dict[str, Any] = {"type": "error", "error": {"type": "rate_limit_error", "message": text}}
-        else:
-            error = {"message": text, "type": "bursar_refused", "code": refused.reason, "param": refused.dimension}
-            body = {"error": error}
-        headers = {"content-type": "application/json", "x-should-retry": "false", "x-bursar-refused": refused.reason}
-        if refused.retry_in is not None:
-            headers["retry-after-ms"] = str(int(refused.retry_in * 1000))
-        return httpx2.Response(
-            429, headers=headers, content=json.dumps(body).encode(), request=request, extensions={"bursar": refused}
-        )
-
-
-def _meter(response: httpx2.Response, flight: _Flight) -> None:
+def _meter(response: httpx2.Response, flight: Flight, reader: Reader) -> None:
     """Let the call end with the answer's body: now, when the transport has read it already."""
-    kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "")
     if response.is_closed:
-        reader = reader_for(kind, "")
         reader.feed(response.content)
         flight.pass_by(len(response.content))
         flight.end(reader)
         return
     assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Metered(response.stream, flight, reader_for(kind, encoding))
+    response.stream = _Metered(response.stream, flight, reader)
 
 
 class _Metered(httpx2.AsyncByteStream):
     """The answer's body, unchanged; the call ends when it does."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream, flight: _Flight, reader: Reader) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, flight: Flight, reader: Reader) -> None:
         self._inner = inner
         self._flight = flight
         self._reader = reader
@@ -231,8 +143,7 @@ class _Metered(httpx2.AsyncByteStream):
         try:
             await self._inner.aclose()
         finally:
-            if self._flight.status is not None and self._flight.status < 300:
-                self._flight.status = None  # closed before its end: what it used is unknown
+            self._flight.broken_off()
             self._flight.end(self._reader)
 
 
@@ -242,7 +153,7 @@ def _watch(
     """Hears from httpx2's connection what it is about to do; raises when the permit is void by then."""
 
     async def trace(name: str, info: Any) -> None:
-        if name.endswith(LEAVING) and info["request"].method != b"CONNECT":
+        if is_leaving(name, info):
             leave()
         if other is not None:
             await other(name, info)
@@ -298,8 +209,7 @@ def http_client(
     """
     told = (provider, estimate, price, charges or {}, on_headers, on_refused, charge_model, agent, quantile)
     options = Options(wait, ttl, *told, also, priority)
-    names = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
-    network = {name: client.pop(name) for name in names if name in client}
+    network = {name: client.pop(name) for name in NETWORK if name in client}
     network.setdefault("limits", httpx2.Limits(max_connections=None, max_keepalive_connections=256))
     inner = transport or httpx2.AsyncHTTPTransport(**network)
     client.setdefault("timeout", DEFAULT_TIMEOUT)

@@ -34,6 +34,8 @@ from bursar.contracts.limiter_control import Simulated
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
+    import httpx2
+
     from bursar.client.breaker_sync import SyncBreaker
 
 T = TypeVar("T")
@@ -116,6 +118,13 @@ class SyncFleet:
 
             self._breaker = self.run(breaker_sync.begin, self.fleet)
         return self._breaker
+
+    def http_client(self, budget: str | Callable[[httpx2.Request], str], **options: Any) -> httpx2.Client:
+        """An ``httpx2.Client`` whose every request stands under ``budget``, for the ``http_client`` argument of the
+        official SDKs' synchronous clients. Options: see `bursar.client.http_sync.http_client`."""
+        from bursar.client.http_sync import http_client  # noqa: PLC0415 - httpx2 is an extra
+
+        return http_client(self.fleet.limiter, budget, **options)
 
     @property
     def fleet(self) -> Fleet:
