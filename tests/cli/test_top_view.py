@@ -42,7 +42,8 @@ def instance(name: str, *, owner: bool = True, here: bool = True, age: int = 300
 def sections() -> dict[str, list[Row]]:
     alert = AlertRow(
         alert="1.1.9", rule="host-silent", subject="g2", severity="critical", value=9_000, at_least=5_000, since_ms=1,
-        for_ms=44_000, silenced=False, acknowledged_by="ops", incident="", inhibited=False, age_ms=1, text="Host g2 has sent no sample for 9 s.",
+        for_ms=44_000, silenced=False, acknowledged_by="ops", incident="", inhibited=False, age_ms=1,
+        text="Host g2 has sent no sample for 9 s.",
     )  # fmt: skip
     numbers = {"limit": 4_000, "used": 3_620, "in_flight": 12, "headroom": 380, "waiting": 3, "window_ms": 60_000}
     budget = BudgetRow.model_validate({"budget": "provider-a/eu", "dimension": "requests", **numbers})

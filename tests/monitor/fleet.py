@@ -17,7 +17,8 @@ from bursar.contracts.monitor import (
     NetworkSample,
 )
 from bursar.contracts.monitor_picture import InstanceRow, Status, StatusReply
-from bursar.contracts.monitor_policy import Policy, Rule
+from bursar.contracts.monitor_policy import Rule
+from bursar.contracts.monitor_scaling import Policy, ScaleWanted
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Refuse, Reject
 from bursar_monitor.core import MonitorDecider
 from bursar_monitor.observing import Polled, Swept
@@ -40,7 +41,7 @@ GONE = Rule(name="instance-gone", signal="instance_missing", at_least=1, hold_ms
 
 class Desk:
     """Decides and applies at once. ``now`` is the decider's clock; ``told`` collects what is broadcast about alerts,
-    ``notified`` about incidents."""
+    ``notified`` about incidents, ``scaled`` about pools."""
 
     def __init__(self, *rules: Rule, now: int = 1_000) -> None:
         self.decider = MonitorDecider()
@@ -52,6 +53,7 @@ class Desk:
         self.journal: list[Event] = []
         self.told: list[dict[str, Any]] = []
         self.notified: list[dict[str, Any]] = []
+        self.scaled: list[dict[str, Any]] = []
         if rules:
             self.observe(LoadRules(policy=Policy(rules=rules)), "ops")
 
@@ -83,7 +85,8 @@ class Desk:
                 self.journal.append(event)
             for broadcast in outcome.broadcasts:
                 body = body_of(broadcast)
-                (self.told if "alert" in body else self.notified).append(body)
+                heard = self.scaled if "pool" in body else self.told if "alert" in body else self.notified
+                heard.append(body)
         return outcome
 
     def settle_due(self) -> None:
@@ -175,10 +178,10 @@ class Desk:
 
 def body_of(broadcast: Broadcast | Notice) -> dict[str, Any]:
     assert isinstance(broadcast, Broadcast)
-    kind: type[Message] = AlertChanged if broadcast.kind == "alert" else IncidentChanged
-    kind.model_validate({**broadcast.body, "fence": FENCE})
-    rule = broadcast.body["rule"] if kind is AlertChanged else broadcast.body["cause"]["rule"]
-    assert broadcast.name == rule
+    kinds: dict[str, type[Message]] = {"alert": AlertChanged, "incident": IncidentChanged, "scale": ScaleWanted}
+    kinds[broadcast.kind].model_validate({**broadcast.body, "fence": FENCE})
+    body = broadcast.body
+    assert broadcast.name == (body.get("rule") or body.get("pool") or body["cause"]["rule"])
     return broadcast.body
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.contracts.monitor_policy import Policy, Signal, Slo
+from bursar.contracts.monitor_policy import Signal, Slo
+from bursar.contracts.monitor_scaling import Policy
 from bursar_monitor.causes import EXPLAINED_BY, Fact, Graph, component, roots
 
 NONE = Policy()

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from bursar.contracts.monitor_policy import Grouping, Inhibition, Policy, Signal
+from bursar.contracts.monitor_policy import Grouping, Inhibition, Signal
+from bursar.contracts.monitor_scaling import Policy, Scaler, StepPolicy
 from bursar_monitor.rules import BadRules, policy_of
 from bursar_monitor.service import start
 from bursar_monitor.settings import DEFAULT_RULES, MonitorSettings, read_rules
@@ -45,12 +46,18 @@ def test_objectives_inhibitions_and_grouping_stand_in_the_same_file() -> None:
             "slos": {"up": {"signal": "owner_missing", "high": 0, "objective": "99.95%", "each": True}},
             "inhibitions": [{"source": "fast", "target": "*", "equal": "any"}],
             "grouping": {"wait": "1s", "repeat": "1d"},
+            "scalers": {"gpu": {"busy": "70%", "down_steps": ["10% in 1m", "4 in 60s"], "horizon": "90s"}},
         },
         "f",
     )
     assert policy.rules[0].at_least == 14_400
     assert (policy.slos[0].objective_ppm, policy.slos[0].high, policy.slos[0].each) == (999_500, 0, True)
     assert policy.inhibitions == (Inhibition(source="fast", target="*", equal="any"),)
+    down = (
+        StepPolicy(unit="percent", value=10, period_s=60),
+        StepPolicy(unit="replicas", value=4, period_s=60),
+    )
+    assert policy.scalers == (Scaler(name="gpu", busy_permille=700, down_steps=down, horizon_s=90),)
     assert policy.grouping == Grouping(wait_ms=1_000, repeat_ms=86_400_000)
 
 
@@ -75,6 +82,10 @@ def test_objectives_inhibitions_and_grouping_stand_in_the_same_file() -> None:
         ({"inhibitions": {}}, "[[inhibitions]]"),
         ({"inhibitions": [{"source": "a", "target": "a"}]}, "inhibit itself"),
         ({"inhibitions": [{"source": "a", "target": "b", "equal": "x"}]}, "[[inhibitions]] number 1: equal"),
+        ({"scalers": {"a": {"down_steps": ["4"]}}}, "must be a list such as"),
+        ({"scalers": {"a": {"down_steps": "4 in 15s"}}}, "must be a list such as"),
+        ({"scalers": {"a": {"horizon": "500ms"}}}, "must be whole seconds"),
+        ({"scalers": {"a": {"least": 9, "most": 8}}}, "least number above"),
         ({"grouping": {"wait": "long"}}, "[grouping]: wait = 'long' must be a time"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,8 @@ from bursar.contracts.monitor_policy import Inhibition, Rule, Slo
 from bursar.kernel import bugs
 from bursar_monitor.bugs import NAMES
 from bursar_monitor.burn import MINUTE, Series, burn_milli
+from bursar_monitor.forecast import Forecaster
+from bursar_monitor.hpa import Recommended, largest, stabilised
 from tests.monitor.fleet import BUSY, SILENT, Desk, sample
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.simulator import Violation
@@ -137,6 +140,27 @@ def an_incident_is_told_once_in_five_minutes() -> None:
     assert len(desk.notified) == 1
 
 
+def what_cannot_be_read_takes_nothing_away() -> None:
+    """A metric that fails must not let the others scale down."""
+    assert largest(5, [3, None]) == 5
+
+
+def a_fall_is_held() -> None:
+    """By what was wanted within the window."""
+    assert stabilised(10, 3, [Recommended(0, 10)], 200_000, 0, 300) == 10
+
+
+def a_forecast_that_errs_more_is_not_used() -> None:
+    """What jumps at random has no season."""
+    noise = random.Random(3)
+    series = Forecaster(24, 1)
+    level = 500
+    for _ in range(24 * 6):
+        level = max(0, level + noise.choice((-9, 9)))
+        series.learn(level)
+    assert series.forecast().is_naive
+
+
 def is_caught(bug: str, check: Callable[[], None]) -> bool:
     """The check passes without the bug and fails with it."""
     check()
@@ -231,6 +255,21 @@ def test_seeded_bug_monitor_inhibition_ignored_is_caught() -> None:
 def test_seeded_bug_monitor_told_too_often_is_caught() -> None:
     """The interval between two notifications must be kept."""
     assert is_caught("monitor_told_too_often", an_incident_is_told_once_in_five_minutes)
+
+
+def test_seeded_bug_monitor_scales_down_blind_is_caught() -> None:
+    """Ignorance must not scale down."""
+    assert is_caught("monitor_scales_down_blind", what_cannot_be_read_takes_nothing_away)
+
+
+def test_seeded_bug_monitor_window_ignored_is_caught() -> None:
+    """A stabilisation window must hold."""
+    assert is_caught("monitor_window_ignored", a_fall_is_held)
+
+
+def test_seeded_bug_monitor_forecast_unjudged_is_caught() -> None:
+    """A forecast must have been better than the naive one."""
+    assert is_caught("monitor_forecast_unjudged", a_forecast_that_errs_more_is_not_used)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

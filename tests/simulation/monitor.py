@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bursar.contracts.monitor import ALERT_KIND, Acknowledge, CpuSample, HostSample, Silence, Unsilence
 from bursar.contracts.monitor_picture import Status
-from bursar.contracts.monitor_policy import Policy, Rule
+from bursar.contracts.monitor_policy import Rule
+from bursar.contracts.monitor_scaling import Policy
 from bursar.kernel.decider import Broadcast, Command, Decider, Fence, Notice
 from bursar.kernel.desk import Request
 from bursar_monitor import events

@@ -18,6 +18,9 @@ LONG_WINDOW_ONLY: Final = "monitor_long_window_only"
 ROOT_IS_FIRST: Final = "monitor_root_is_first"
 INHIBITION_IGNORED: Final = "monitor_inhibition_ignored"
 TOLD_TOO_OFTEN: Final = "monitor_told_too_often"
+SCALES_DOWN_BLIND: Final = "monitor_scales_down_blind"
+WINDOW_IGNORED: Final = "monitor_window_ignored"
+FORECAST_UNJUDGED: Final = "monitor_forecast_unjudged"
 
 NAMES: Final = (
     SAMPLE_COUNTED_TWICE,
@@ -32,6 +35,9 @@ NAMES: Final = (
     ROOT_IS_FIRST,
     INHIBITION_IGNORED,
     TOLD_TOO_OFTEN,
+    SCALES_DOWN_BLIND,
+    WINDOW_IGNORED,
+    FORECAST_UNJUDGED,
 )
 
 declare(*NAMES)
@@ -39,6 +45,7 @@ declare(*NAMES)
 __all__ = [
     "END_NOT_TOLD",
     "FLAPPING_ALERT",
+    "FORECAST_UNJUDGED",
     "HOLD_IGNORED",
     "IDLE_IS_BAD",
     "INHIBITION_IGNORED",
@@ -47,8 +54,10 @@ __all__ = [
     "REPLAY_REVIVES_HOST",
     "ROOT_IS_FIRST",
     "SAMPLE_COUNTED_TWICE",
+    "SCALES_DOWN_BLIND",
     "SILENCE_IGNORED",
     "STALE_SHOWN_AS_FRESH",
     "TOLD_TOO_OFTEN",
+    "WINDOW_IGNORED",
     "seeded",
 ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from bursar.contracts.monitor_policy import Policy
+from bursar.contracts.monitor_scaling import Policy
 from bursar_monitor.bugs import ROOT_IS_FIRST, seeded
 
 Keys = Callable[[str], frozenset[str]]

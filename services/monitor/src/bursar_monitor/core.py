@@ -24,7 +24,7 @@ from typing import Any
 from bursar.contracts import monitor as wire
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_monitor import alerting, events, evolve, incidents, objectives, observing, operating, picture
+from bursar_monitor import alerting, events, evolve, incidents, objectives, observing, operating, picture, scaling
 from bursar_monitor.state import State, dump, load
 
 
@@ -48,6 +48,8 @@ class MonitorDecider:
             incidents.Gather: incidents.decide_gather,
             incidents.Notify: incidents.decide_notify,
             incidents.Delivered: incidents.decide_delivered,
+            scaling.Scale: scaling.decide_scale,
+            scaling.Demanded: scaling.decide_demanded,
             wire.Took: observing.decide_took,
             wire.Silence: operating.decide_silence,
             wire.Unsilence: operating.decide_unsilence,

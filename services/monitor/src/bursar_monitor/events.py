@@ -17,6 +17,8 @@
 | ``m`` | incident, notification, fence | it is told again |
 | ``e`` | incident, notification, fence | it is over, which is told |
 | ``w`` | number | the webhook has taken all notifications up to this one |
+| ``g`` | pool, desired, current, why | how many workers a pool should have |
+| ``v`` | pool, slots | the largest demand in a step |
 | ``x`` | | acknowledged entries were lost: all that fires is told again |
 """
 
@@ -40,6 +42,8 @@ JOINED = "j"
 NOTIFIED = "m"
 CLOSED = "e"
 DELIVERED = "w"
+SCALED = "g"
+DEMANDED = "v"
 
 
 def in_words(event: tuple[Any, ...]) -> str:
@@ -83,7 +87,7 @@ def _dropped(kind: str, name: str) -> str:
 
 def _rules(source: str, policy: dict[str, Any]) -> str:
     origin = f" from file {source}" if source else ""
-    names = [item["name"] for item in (*policy["rules"], *policy["slos"])]
+    names = [item["name"] for item in (*policy["rules"], *policy["slos"], *policy["scalers"])]
     return f"rules replaced{origin}: {', '.join(names) or 'none'}"
 
 
@@ -116,6 +120,14 @@ def _delivered(number: int) -> str:
     return f"the webhook has taken {number} notifications"
 
 
+def _scaled(pool: str, desired: int, current: int, why: str) -> str:
+    return f"pool {pool} should have {desired} workers and has {current} ({why})"
+
+
+def _demanded(pool: str, slots: int) -> str:
+    return f"pool {pool} was asked for {slots} slots"
+
+
 _WORDS: dict[str, Any] = {
     FIRED: _fired,
     RESOLVED: _resolved,
@@ -133,4 +145,6 @@ _WORDS: dict[str, Any] = {
     NOTIFIED: _notified,
     CLOSED: _closed,
     DELIVERED: _delivered,
+    SCALED: _scaled,
+    DEMANDED: _demanded,
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from bursar.contracts.monitor_policy import Policy
+from bursar.contracts.monitor_scaling import Policy
 from bursar.kernel.decider import Event
 from bursar_monitor import events
 from bursar_monitor.burn import Series
 from bursar_monitor.incidents import visible
 from bursar_monitor.state import (
+    MAX_DEMAND,
     MAX_FACTS,
     SEVERITIES,
     TELL_AGAIN,
@@ -18,6 +20,7 @@ from bursar_monitor.state import (
     Alert,
     Ended,
     Incident,
+    Pool,
     Posted,
     Silence,
     State,
@@ -88,6 +91,9 @@ def _rules(state: State, now: int, source: str, policy: dict[str, Any]) -> None:
     kept = {(slo.name, slo.each) for slo in state.policy.slos}
     state.series = {key: series for key, series in state.series.items() if (key[0], key[1] != "") in kept}
     state.fresh = {key: counts for key, counts in state.fresh.items() if (key[0], key[1] != "") in kept}
+    pools = {scaler.name for scaler in state.policy.scalers}
+    state.pools = {name: pool for name, pool in state.pools.items() if name in pools}
+    state.views.clear()
     state.tracks.clear()
     for key in state.firing:
         if key[0] not in state.rules:
@@ -158,6 +164,19 @@ def _counted(state: State, now: int, counted: list[tuple[str, str, int, int]]) -
         series.add(now, good, bad)
 
 
+def _scaled(state: State, now: int, name: str, desired: int, current: int, why: str) -> None:
+    demand = _pool(state, name).demand
+    state.pools[name] = Pool(desired, demand)
+
+
+def _demanded(state: State, now: int, name: str, slots: int) -> None:
+    _pool(state, name).demand.append(slots)
+
+
+def _pool(state: State, name: str) -> Pool:
+    return state.pools.setdefault(name, Pool(0, deque(maxlen=MAX_DEMAND)))
+
+
 APPLY: dict[str, Callable[..., None]] = {
     events.FIRED: _fired,
     events.RESOLVED: _resolved,
@@ -175,15 +194,19 @@ APPLY: dict[str, Callable[..., None]] = {
     events.NOTIFIED: _notified,
     events.CLOSED: _closed,
     events.DELIVERED: _delivered,
+    events.SCALED: _scaled,
+    events.DEMANDED: _demanded,
 }
 
 
-_TELLS_NOTHING: Final = frozenset({events.KNOWN, events.COUNTED, events.DELIVERED})
+_TELLS_NOTHING: Final = frozenset({events.KNOWN, events.COUNTED, events.DELIVERED, events.SCALED, events.DEMANDED})
 """After these nothing is to be told that was not before."""
 
 
 def apply(state: State, event: Event) -> None:
     state.at = event[1]
     APPLY[event[0]](state, *event[1:])
-    if event[0] not in _TELLS_NOTHING:
+    if event[0] == events.FIRED:
+        state.notify_at = min(state.notify_at, state.at + state.policy.grouping.wait_ms)
+    elif event[0] not in _TELLS_NOTHING:
         state.notify_at = 0

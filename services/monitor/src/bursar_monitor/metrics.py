@@ -82,6 +82,16 @@ GAUGES: Final[tuple[Gauge, ...]] = (
         )
     ),
     *_all(
+        "scaling", "bursar_pool", ("pool",),
+        ("desired_workers", "How many workers there should be", "desired"),
+        ("current_workers", "How many workers there are", "current"),
+        ("least_workers", "Never fewer than these", "least"),
+        ("most_workers", "Never more than these", "most"),
+        ("forecast_slots", "Demand that is forecast, in slots", "forecast"),
+        ("forecast_error_slots", "Mean absolute error of the seasonal forecast", "forecast_error_milli", 0.001),
+        ("naive_error_slots", "Mean absolute error of the naive forecast", "naive_error_milli", 0.001),
+    ),
+    *_all(
         "budgets", "bursar_budget", ("budget", "dimension"),
         ("limit", "Limit, in the dimension's unit per window", "limit"),
         ("used", "What counts against the limit now", "used"),

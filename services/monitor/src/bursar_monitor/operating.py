@@ -7,7 +7,8 @@ import json
 
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import Acknowledge, Forget, SetRules, Silence, Unsilence
-from bursar.contracts.monitor_policy import Policy, Rule, Slo
+from bursar.contracts.monitor_policy import Rule, Slo
+from bursar.contracts.monitor_scaling import Policy, Scaler
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse, Reject
 from bursar_monitor import events
 from bursar_monitor.alerting import changed
@@ -72,7 +73,11 @@ def _is_about(subject: str, body: Forget) -> bool:
 
 def decide_set_rules(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: SetRules = command.body
-    given = {name: value for name in ("slos", "inhibitions", "grouping") if (value := getattr(body, name)) is not None}
+    given = {
+        name: value
+        for name in ("slos", "inhibitions", "grouping", "scalers")
+        if (value := getattr(body, name)) is not None
+    }
     return _replace(state, state.policy.model_copy(update={"rules": body.rules, **given}), "", now)
 
 
@@ -98,18 +103,19 @@ def _replace(state: State, policy: Policy, source: str, now: int) -> Outcome:
     return Accept([(events.RULES, now, source, policy.model_dump(mode="json"))], reply)
 
 
-def _named(policy: Policy) -> dict[str, Rule | Slo]:
-    """Rules and objectives by name."""
-    return {**{rule.name: rule for rule in policy.rules}, **{slo.name: slo for slo in policy.slos}}
+def _named(policy: Policy) -> dict[str, Rule | Slo | Scaler]:
+    """Rules, objectives and scalers by name."""
+    items: list[Rule | Slo | Scaler] = [*policy.rules, *policy.slos, *policy.scalers]
+    return {item.name: item for item in items}
 
 
 def fault_of(policy: Policy) -> tuple[str, str] | None:
     """The name of what cannot be, and why; None when everything can."""
-    items: list[Rule | Slo] = [*policy.rules, *policy.slos]
+    items: list[Rule | Slo | Scaler] = [*policy.rules, *policy.slos, *policy.scalers]
     seen: set[str] = set()
     for item in items:
         if item.name in seen:
-            return item.name, f"Two rules or objectives have the name {item.name}."
+            return item.name, f"Two rules, objectives or scalers have the name {item.name}."
         seen.add(item.name)
     for rule in policy.rules:
         if rule.clears_below > rule.at_least:
@@ -122,6 +128,14 @@ def fault_of(policy: Policy) -> tuple[str, str] | None:
     for one in policy.inhibitions:
         if one.source == one.target:
             return one.source, f"Rule {one.source} would inhibit itself."
+    return next((fault for scaler in policy.scalers if (fault := _fault_of_scaler(scaler)) is not None), None)
+
+
+def _fault_of_scaler(scaler: Scaler) -> tuple[str, str] | None:
+    if scaler.least > scaler.most:
+        return scaler.name, f"Scaler {scaler.name} has a least number above the most."
+    if scaler.busy_permille is None and scaler.waiting_each is None:
+        return scaler.name, f"Scaler {scaler.name} looks at nothing."
     return None
 
 

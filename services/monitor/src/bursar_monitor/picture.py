@@ -13,6 +13,7 @@ from typing import Any, Final
 from bursar.contracts.monitor import FLEET
 from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
+from bursar_monitor import scaling
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
 from bursar_monitor.burn import MONTH, WINDOWS, burn_milli, left_permille
 from bursar_monitor.incidents import is_inhibited
@@ -290,6 +291,7 @@ SECTIONS: Final[Mapping[str, Callable[[State, int], Iterator[Row]]]] = {
     "alerts": _alerts,
     "incidents": _incidents,
     "slos": _slos,
+    "scaling": scaling.rows,
     "services": _services,
     "budgets": _rows_of("budgets"),
     "circuits": _rows_of("circuits"),

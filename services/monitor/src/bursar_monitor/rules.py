@@ -1,4 +1,4 @@
-"""Rules, objectives, inhibitions and the grouping of alerts from a TOML file, in units that people write.
+"""Rules, objectives, inhibitions, scalers and the grouping of alerts from a TOML file, in units that people write.
 
     [rules.cpu-high]
     signal = "cpu_permille"
@@ -23,6 +23,12 @@
     [grouping]
     wait = "5s"
 
+    [scalers.workers]
+    least = 5
+    most = 100
+    busy = "77.5%"
+    down_steps = ["10% in 1m", "4 in 1m"]
+
 Every error names the file, the table and the key.
 """
 
@@ -36,7 +42,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from bursar.contracts.base import Message
-from bursar.contracts.monitor_policy import Grouping, Inhibition, Policy, Rule, Slo
+from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, Slo
+from bursar.contracts.monitor_scaling import Policy, Scaler, StepPolicy
 from bursar_monitor.operating import fault_of
 
 _TIMES = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -51,6 +58,28 @@ class BadRules(Exception):
 def duration(value: Any) -> int:
     """Milliseconds: "500ms", "20s", "1m", "4h", "1d"; or a whole number of ms."""
     return _scaled(value, r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)", 'a time such as "500ms", "20s" or "1m"')
+
+
+def seconds(value: Any) -> int:
+    """Whole seconds: "20s", "5m"; or a number of them."""
+    found = value * 1_000 if isinstance(value, int) and not isinstance(value, bool) else duration(value)
+    if found % 1_000:
+        raise ValueError("must be whole seconds")
+    return found // 1_000
+
+
+def steps(value: Any) -> tuple[StepPolicy, ...]:
+    """How much may change within which time: ["100% in 15s", "4 in 15s"]."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as ["100% in 15s", "4 in 15s"]')  # noqa: TRY004 - a key's value
+    return tuple(_step(item) for item in value)
+
+
+def _step(value: Any) -> StepPolicy:
+    match = re.fullmatch(r"([0-9]{1,4}) ?(%?) in (.+)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a list such as ["100% in 15s", "4 in 15s"]')
+    return StepPolicy(unit="percent" if match[2] else "replicas", value=int(match[1]), period_s=seconds(match[3]))
 
 
 def percentage(value: Any) -> int:
@@ -100,7 +129,7 @@ class _Kind(NamedTuple):
     keys: tuple[str, ...]
     fields: Mapping[str, str] = {}
     limits: tuple[str, ...] = ()
-    readers: Mapping[str, Callable[[Any], int]] = {}
+    readers: Mapping[str, Callable[[Any], Any]] = {}
 
 
 _RULE: Final = _Kind(
@@ -115,6 +144,31 @@ _SLO: Final = _Kind(
     ("low", "high"),
     {"objective": share},
 )
+_SCALER: Final = _Kind(
+    (
+        *("workers", "least", "most", "busy", "waiting_each", "tolerance", "up_window", "down_window", "up_steps"),
+        *("down_steps", "predict", "horizon", "step", "season_steps"),
+    ),
+    {
+        "busy": "busy_permille",
+        "tolerance": "tolerance_permille",
+        "up_window": "up_window_s",
+        "down_window": "down_window_s",
+        "horizon": "horizon_s",
+        "step": "step_s",
+    },
+    (),
+    {
+        "busy": percentage,
+        "tolerance": percentage,
+        "up_window": seconds,
+        "down_window": seconds,
+        "horizon": seconds,
+        "step": seconds,
+        "up_steps": steps,
+        "down_steps": steps,
+    },
+)
 _INHIBITION: Final = _Kind(("source", "target", "equal"))
 _GROUPING: Final = _Kind(
     ("wait", "interval", "repeat", "together"),
@@ -126,11 +180,13 @@ _GROUPING: Final = _Kind(
 
 def policy_of(document: Mapping[str, Any], origin: str) -> Policy:
     """What a TOML document says; ``origin`` (the file's name) is for errors. Raises `BadRules`."""
-    tables = ("rules", "slos", "inhibitions", "grouping")
+    tables = ("rules", "slos", "inhibitions", "grouping", "scalers")
     unknown = sorted(document.keys() - set(tables))
     if unknown:
         raise BadRules(f"{origin}: unknown key {unknown[0]!r}; there are {', '.join(tables)}")
-    rules, slos, grouping = (_tables(document, name, origin) for name in ("rules", "slos", "grouping"))
+    rules, slos, grouping, scalers = (
+        _tables(document, name, origin) for name in ("rules", "slos", "grouping", "scalers")
+    )
     inhibitions = document.get("inhibitions", [])
     if not isinstance(inhibitions, list):
         raise BadRules(f"{origin}: inhibitions stand in tables [[inhibitions]]")
@@ -141,6 +197,7 @@ def policy_of(document: Mapping[str, Any], origin: str) -> Policy:
             _made(Inhibition, _INHIBITION, table, f"{origin}: [[inhibitions]] number {number}")
             for number, table in enumerate(inhibitions, 1)
         ),
+        scalers=tuple(_made(Scaler, _SCALER, scalers[name], f"{origin}: [scalers.{name}]", name) for name in scalers),
         grouping=_made(Grouping, _GROUPING, grouping, f"{origin}: [grouping]"),
     )
     fault = fault_of(policy)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bursar.contracts.monitor_policy import Policy
+from bursar.contracts.monitor_scaling import Policy
 from bursar.kernel.settings import ServiceSettings
 from bursar_monitor.rules import BadRules, policy_of
 

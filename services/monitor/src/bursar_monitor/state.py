@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import HostSample
 from bursar.contracts.monitor_picture import InstanceRow
-from bursar.contracts.monitor_policy import Policy, Rule, Slo
+from bursar.contracts.monitor_policy import Rule, Slo
+from bursar.contracts.monitor_scaling import Policy
 from bursar_monitor.burn import Series
 from bursar_monitor.samples import HostView
 from bursar_monitor.track import Track
+
+if TYPE_CHECKING:
+    from bursar_monitor.scaling import PoolView
 
 MAX_ALERTS: Final = 1_000
 """Alerts that fire at a time; more are counted and not opened."""
@@ -29,6 +33,8 @@ MAX_SERIES: Final = 256
 MAX_INCIDENTS: Final = 256
 MAX_FACTS: Final = 64
 """Alerts of one incident that what fires later is compared with."""
+MAX_DEMAND: Final = 4_320
+"""Steps of demand that are remembered of a pool: three of the longest seasons."""
 OUTBOX: Final = 64
 """Notifications that an output which was down still gets."""
 RECENT: Final = 100
@@ -84,6 +90,14 @@ class Posted(NamedTuple):
     body: Mapping[str, Any]
 
 
+class Pool(NamedTuple):
+    """``desired``: how many workers there should be (0: nothing was decided); ``demand``: the largest in each step, in
+    slots."""
+
+    desired: int
+    demand: deque[int]
+
+
 class Silence(NamedTuple):
     """``rule`` "": any."""
 
@@ -125,16 +139,51 @@ class Drawn(NamedTuple):
 
 class State:
     """Durable: ``at`` (time of the last event) to ``delivered`` (number of the last notification that the webhook has
-    taken, of ``notified``). ``series``: error budgets, (objective, subject) -> counts. Made of these: ``firing``,
-    (rule, subject) -> alert; ``member``, alert -> its incident; ``unplaced``: alerts that were told and have none. The
-    rest is volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet), ``fresh`` (readings
-    that have not become durable)."""
+    taken, of ``notified``). ``pools``: by scaler; ``series``: error budgets, (objective, subject) -> counts. Made of
+    these: ``firing``, (rule, subject) -> alert; ``member``, alert -> its incident; ``unplaced``: alerts that were told
+    and have none. The rest is volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet),
+    ``fresh`` (readings that have not become durable), ``views`` (of pools)."""
 
     __slots__ = (
-        "alerts", "at", "burn_at", "by_signal", "count_at", "delivered", "drawn", "ended", "firing", "fresh", "heard",
-        "hosts", "incidents", "instances", "known", "look", "member", "news", "notified", "notify_at", "outbox",
-        "overflow", "pages", "policy", "queues", "rules", "series", "silences", "slos_of", "source", "swept_at", "tell",
-        "tick_at", "tracks", "unplaced",
+        "alerts",
+        "at",
+        "burn_at",
+        "by_signal",
+        "count_at",
+        "delivered",
+        "drawn",
+        "ended",
+        "firing",
+        "fresh",
+        "heard",
+        "hosts",
+        "incidents",
+        "instances",
+        "known",
+        "look",
+        "member",
+        "news",
+        "notified",
+        "notify_at",
+        "outbox",
+        "overflow",
+        "pages",
+        "policy",
+        "pools",
+        "queues",
+        "rules",
+        "scale_at",
+        "series",
+        "silences",
+        "slos_of",
+        "source",
+        "swept_at",
+        "tell",
+        "tick_at",
+        "to_scale",
+        "tracks",
+        "unplaced",
+        "views",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -148,6 +197,7 @@ class State:
         self.series: dict[Key, Series] = {}
         self.incidents: dict[str, Incident] = {}
         self.outbox: deque[Posted] = deque(maxlen=OUTBOX)
+        self.pools: dict[str, Pool] = {}
         self.notified = 0
         self.delivered = 0
         self.rules: dict[str, Rule] = {}
@@ -155,6 +205,9 @@ class State:
         self.member: dict[str, str] = {}
         self.unplaced: dict[str, None] = {}
         self.notify_at = 0
+        self.views: dict[str, PoolView] = {}
+        self.to_scale: list[str] = []
+        self.scale_at = 0
         self.by_signal: dict[str, list[Rule]] = {}
         self.slos_of: dict[str, list[Slo]] = {}
         self.fresh: dict[Key, list[int]] = {}
@@ -213,6 +266,7 @@ def dump(state: State) -> dict[str, Any]:
         "ended": [list(ended) for ended in state.ended],
         "incidents": [[key, *incident] for key, incident in state.incidents.items()],
         "outbox": [list(entry) for entry in state.outbox],
+        "pools": [[key, pool.desired, list(pool.demand)] for key, pool in state.pools.items()],
         "notified": state.notified,
         "delivered": state.delivered,
         "series": [[*key, series.dump()] for key, series in state.series.items()],
@@ -239,6 +293,8 @@ def load(value: Any) -> State:
         key: None for key, alert in state.alerts.items() if alert.told != UNTOLD and key not in state.member
     }
     state.outbox.extend(Posted(number, tuple(fence), body) for number, fence, body in value["outbox"])
+    for key, desired, demand in value["pools"]:
+        state.pools[key] = Pool(desired, deque(demand, maxlen=MAX_DEMAND))
     state.notified, state.delivered = value["notified"], value["delivered"]
     state.series = {(slo, subject): Series.load(tiers) for slo, subject, tiers in value["series"]}
     return state

@@ -16,8 +16,8 @@ MAX_STATUS_BYTES = 60_000
 """A status answer is smaller than this, in whatever encoding; what does not fit is counted in ``left_out``."""
 
 Section = Literal[
-    "alerts", "incidents", "slos", "silences", "services", "instances", "budgets", "circuits", "devices", "queues",
-    "workers", "hosts", "rules",
+    "alerts", "incidents", "slos", "scaling", "silences", "services", "instances", "budgets", "circuits", "devices",
+    "queues", "workers", "hosts", "rules",
 ]  # fmt: skip
 
 
@@ -80,6 +80,26 @@ class SloRow(Message):
     burn_6h: int | None
     burn_1d: int | None
     burn_3d: int | None
+
+
+class ScaleRow(Message):
+    """A pool of workers. ``why``: as in `ScaleWanted`. ``forecast``: demand in slots at the time when a worker that is
+    started now is of use; None while "as it is now" is the better forecast. Errors: mean absolute ones over the last
+    season, of the seasonal and of the naive forecast, in thousandths of a slot."""
+
+    pool: str
+    desired: int | None
+    current: int | None
+    least: int
+    most: int
+    why: str
+    slots: int | None
+    running: int | None
+    waiting: int | None
+    forecast: int | None
+    forecast_error_milli: int | None
+    naive_error_milli: int | None
+    age_ms: int | None
 
 
 class SilenceRow(Message):
@@ -235,6 +255,7 @@ class StatusReply(Message):
     alerts: list[AlertRow]
     incidents: list[IncidentRow]
     slos: list[SloRow]
+    scaling: list[ScaleRow]
     silences: list[SilenceRow]
     services: list[ServiceRow]
     instances: list[InstanceRow]

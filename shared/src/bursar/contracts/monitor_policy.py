@@ -100,15 +100,3 @@ class Grouping(Message):
     interval_ms: Annotated[int, Field(ge=1_000, le=86_400_000)] = 300_000
     repeat_ms: Annotated[int, Field(ge=1_000, le=604_800_000)] = 14_400_000
     together_ms: Annotated[int, Field(ge=1_000, le=86_400_000)] = 300_000
-
-
-class Policy(Message):
-    """All of it: what a file of rules says, and what the monitor keeps."""
-
-    rules: tuple[Rule, ...] = ()
-    slos: tuple[Slo, ...] = ()
-    inhibitions: tuple[Inhibition, ...] = ()
-    grouping: Grouping = Grouping()
-
-    def slo(self, name: str) -> Slo | None:
-        return next((slo for slo in self.slos if slo.name == name), None)

@@ -6,6 +6,7 @@ from typing import Final
 
 from bursar.contracts import monitor as wire
 from bursar.contracts import monitor_picture as picture
+from bursar.contracts import monitor_scaling as scaling
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Word
 
 _MS_CLOCK = "ms of the monitor's clock"
@@ -96,6 +97,7 @@ OPERATIONS: Final = (
 
 EVENTS: Final = (
     Event(wire.ALERT_KIND, "the rule", wire.AlertChanged, "An alert fires, or is over."),
+    Event(scaling.SCALE_KIND, "the pool", scaling.ScaleWanted, "How many workers a pool should have has changed."),
     Event(
         wire.INCIDENT_KIND,
         "the rule of the cause",
@@ -202,6 +204,39 @@ WORDS: Final = {
     "IncidentRow.firing": Word("How many of its alerts fire; 0: its end is told soon.", "alerts"),
     "IncidentRow.for_ms": Word("For how long it has lasted.", "ms"),
     "told_ms": Word("Since its last notification.", "ms"),
+    # scaling
+    "scalers": Word("Pools of workers that are scaled; null: they stay as they are."),
+    "Scaler.name": Word("Name of the pool."),
+    "Scaler.workers": Word("Which workers are its; a * at the end stands for anything."),
+    "least": Word("Never fewer.", "workers"),
+    "most": Word("Never more.", "workers"),
+    "Scaler.busy_permille": Word("How much of the slots should be in use; null: not looked at.", _PERMILLE),
+    "waiting_each": Word("How many tasks may wait for each worker; null: not looked at.", "tasks"),
+    "tolerance_permille": Word("So near to its target a metric changes nothing.", _PERMILLE),
+    "up_window_s": Word("How long everything has to want more.", "s"),
+    "down_window_s": Word("How long everything has to want less.", "s"),
+    "up_steps": Word("How fast it may grow; that which allows most counts."),
+    "down_steps": Word("How fast it may shrink; that which allows most counts."),
+    "unit": Word("What the step counts."),
+    "StepPolicy.value": Word("How much may change within the period.", "of the unit"),
+    "period_s": Word("The period.", "s"),
+    "predict": Word("Whether demand is forecast."),
+    "horizon_s": Word("How long a new worker takes to be of use.", "s"),
+    "step_s": Word("Length of a step of the forecast.", "s"),
+    "season_steps": Word("Steps in a season.", "steps"),
+    "pool": Word("The pool."),
+    "desired": Word("How many workers there should be; null: nothing was decided.", "workers"),
+    "current": Word("How many there are; null: not known.", "workers"),
+    "ScaleWanted.why": Word("What asks for it: busy, waiting, forecast, least, most, steady, unknown."),
+    "ScaleRow.why": Word("What asks for it: busy, waiting, forecast, least, most, steady, unknown."),
+    "ScaleWanted.at_ms": Word("When it was decided.", _MS_CLOCK),
+    "scaling": Word("Pools of workers, and how many there should be."),
+    "ScaleRow.slots": Word("Slots of its workers; null: not known.", "attempts"),
+    "ScaleRow.running": Word("Slots in use; null: not known.", "attempts"),
+    "ScaleRow.waiting": Word("Tasks that wait; null: not known.", "tasks"),
+    "forecast": Word("Demand that is forecast; null: as it is now.", "attempts"),
+    "forecast_error_milli": Word("Mean error of the seasonal forecast; null: not judged.", "thousandths of a slot"),
+    "naive_error_milli": Word("Mean error of the forecast that it stays; null: not judged.", "thousandths of a slot"),
     # administration
     "for_ms": Word("For how long.", "ms"),
     "AlertRow.for_ms": Word("For how long it has fired.", "ms"),
