@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from bursar.client.http_bytes import FIRST_GUESS
+from bursar.client.limiter import ANSWER_BYTES
 from tests.client.fakes import plain
 from tests.client.test_http import BODY, URL, USAGE, Events, World, answer, streaming, world
 from tests.client.virtual import run
@@ -85,7 +85,7 @@ def test_an_answers_size_is_learned_by_model_and_whether_it_is_streamed() -> Non
     async def main() -> None:
         async with world() as w, w.client(answer(usage=USAGE, text="y" * 50_000)) as client:
             await client.post(URL, json=BODY)
-            request = reserved(w) - FIRST_GUESS
+            request = reserved(w) - ANSWER_BYTES
             assert 500 < request < 2_000
             for _ in range(20):
                 await client.post(URL, json=BODY)

@@ -13,9 +13,6 @@ from typing import Any, Final
 
 import httpx2
 
-FIRST_GUESS: Final = 4_096
-"""Bytes of an answer, while nothing is known."""
-
 _ASKING: Final = len(b"  HTTP/1.1\r\n\r\n")
 _ANSWERING: Final = len(b"HTTP/1.1 200 \r\n\r\n")
 """What both begin with, without method, path and reason, and the empty line after the headers."""

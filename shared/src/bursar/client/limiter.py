@@ -31,7 +31,6 @@ from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply, LimiterUnavailable, refusal
 from bursar.client.estimates import Estimates
 from bursar.client.headers import RateLimitHeaders
-from bursar.client.http_bytes import FIRST_GUESS
 from bursar.client.lease_away import Away
 from bursar.client.lease_keeper import Keeper
 from bursar.client.limited import F, Usage, limited
@@ -51,6 +50,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0
 """Seconds to keep asking a limiter that does not answer: longer than a restart or a take-over."""
+
+ANSWER_BYTES: Final = 4_096
+"""On the network, while nothing is known of an agent's answers."""
 
 DEFAULT_TTL: Final = 120.0
 MAX_WAIT: Final = 600.0
@@ -86,7 +88,7 @@ class Limiter:
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, lost_data=self._data_was_lost)
         self.estimates = Estimates()
-        self.sizes = Estimates(default=FIRST_GUESS)
+        self.sizes = Estimates(default=ANSWER_BYTES)
         self.freezes = Freezes(self.clock)
         self.observer = Observer(bus, self.clock, self.caller, self.background, self.freezes)
         self.ear = FreezeEar(bus, self.freezes, trust)
