@@ -325,6 +325,11 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
             await talker.ask("scheduler", "inputs", "work", **part)
             await talker.ask("scheduler", "finish", "work", **part)
 
+        chunked = await take("chunked", preemptible=True)
+        await talker.ask("scheduler", "start", "work", **chunked)
+        await talker.ask("scheduler", "checkpoint", "work", **chunked, checkpoint={"chapter": 1})
+        await talker.ask("scheduler", "yield", "work", **chunked, checkpoint={"chapter": 2})
+
         stopped = await take("stopped")
         await talker.ask("scheduler", "start", "work", **stopped)
         await talker.ask("scheduler", "cancel", task=stopped["task"])

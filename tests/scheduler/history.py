@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.scheduler.desk import Desk
 from tests.scheduler.truth import Key, key_of
 
 ROUNDS = 400
+MAX_KILLS = 2
+"""The default; histories that are judged keep to it."""
 
 
 class Lives:
@@ -24,12 +27,17 @@ class Lives:
         self.after: dict[str, dict[str, Any]] = {}
         self.unmet: dict[str, set[str]] = {}
         self.lanes: dict[str, Any] = {}
+        self.bands: dict[str, int] = {}
+        self.draining: set[str] = set()
+        self.workers: dict[str, str] = {}
+        self.killed: Counter[str] = Counter()
 
     def follow(self, event: Event) -> None:
         """Move a task along the table; KeyError when there is no such move."""
         kind, name, states = event[0], event[2] if len(event) > 2 else "", self.states
         if kind in {events.ACCEPTED, events.SET_ASIDE}:
             self.after[name] = rest = event[15]
+            self.bands[name] = event[6]
             self.lanes[name] = rest.get("demands", ())
             self.unmet[name] = set(rest.get("unmet", ()))
             states[name] = "dead" if kind == events.SET_ASIDE else "submitted" if self.unmet[name] else "ready"
@@ -40,9 +48,26 @@ class Lives:
         else:
             what = self.what_of(event)
             if what is not None:
+                self.judge(name, kind, what)
                 states[name] = TRANSITIONS[states[name], what]
             if kind == events.ASSIGNED:
                 assert not self.unmet[name], f"{name} was assigned before {self.unmet[name]}"
+                self.workers[name] = event[3]
+            elif kind in {events.DRAINS, events.REGISTERED}:
+                (self.draining.add if kind == events.DRAINS else self.draining.discard)(name)
+
+    def judge(self, name: str, kind: str, what: str) -> None:
+        """Who is preempted for whom, and how often workers die with the same task."""
+        if kind == events.PREEMPTING and self.workers[name] not in self.draining:
+            above = any(
+                where == "ready" and self.bands[other] < self.bands[name] for other, where in self.states.items()
+            )
+            assert above, f"{name} yields for nobody above it"
+        if what == "worker gone" and self.states[name] in {"running", "preempting"}:
+            self.killed[name] += 1
+            assert self.killed[name] < MAX_KILLS, f"{self.killed[name]} workers died with it: {name}"
+        elif what == "requeue":
+            self.killed[name] = 0
 
     def met(self, name: str, other: str) -> None:
         """What it comes after is over, and was done unless it is to run all the same."""
@@ -62,7 +87,7 @@ class Lives:
         return str(event[6]) if kind == events.ENDED else _WHAT.get(kind)
 
 
-_WHAT = {events.ASSIGNED: "assign", events.STARTED: "start"}
+_WHAT = {events.ASSIGNED: "assign", events.STARTED: "start", events.PREEMPTING: "preempt"}
 
 
 def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:

@@ -45,7 +45,10 @@ def test_every_live_state_can_be_cancelled_can_expire_and_can_be_lost() -> None:
 
 def test_only_a_running_attempt_finishes() -> None:
     """A worker has to ask before it runs."""
-    assert {before for (before, what) in TRANSITIONS if what.startswith(("finish", "fail"))} == {"running"}
+    assert {before for (before, what) in TRANSITIONS if what.startswith(("finish", "fail"))} == {
+        "running",
+        "preempting",
+    }
 
 
 def test_every_state_can_be_reached_and_has_a_note() -> None:

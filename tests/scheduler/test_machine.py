@@ -21,35 +21,10 @@ from bursar_scheduler.lifecycle import ENDS, LIVE
 from bursar_scheduler.validate import is_conserving, validate
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import Lives, check_history
+from tests.scheduler.strategies import RAM, RULES, WORKERS, labels, task_fields, workers
 from tests.scheduler.truth import Truth
 
 pytestmark = pytest.mark.property
-
-WORKERS = {"w1": 1, "w2": 2, "w3": 3}
-RULES = {
-    "worker_ttl_ms": 2_000,
-    "start_within_ms": 1_500,
-    "max_tasks": 12,
-    "max_tasks_per_principal": 9,
-    "max_losses": 3,
-}
-workers = st.sampled_from(sorted(WORKERS))
-needs: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"labels": {"zone": "a"}}, {"ram_mib": 600}])
-RAM = 1_000
-labels: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"zone": "a"}])
-task_fields = st.fixed_dictionaries(
-    {
-        "task_class": st.sampled_from(["work", "work", "other"]),
-        "payload": st.sampled_from([b"", b"xyz", {"a": 1}]),
-        "priority": st.sampled_from(wire.BANDS),
-        "retries": st.integers(0, 2),
-        "backoff_ms": st.sampled_from([0, 400]),
-        "lease_ms": st.sampled_from([1_000, 5_000]),
-        "deadline_ms": st.sampled_from([None, None, 3_000]),
-        "timeout_ms": st.sampled_from([None, None, 1_200]),
-        "needs": needs,
-    }
-)
 
 
 class Machine(RuleBasedStateMachine):
@@ -65,6 +40,7 @@ class Machine(RuleBasedStateMachine):
         self.checked = 0
         self.lives = Lives()
         self.signs: dict[str, int] = {}
+        self.checkpoints: dict[str, str] = {}
         self.began = self.last_beat = 0
 
     @initialize(may_lose=st.sampled_from([False, False, True]))
@@ -233,7 +209,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.truth.tokens)
     @rule(
         data=st.data(),
-        how=st.sampled_from(["finish", "finish", "fail", "fail for good", "release", "progress"]),
+        how=st.sampled_from(
+            ["finish", "finish", "fail", "fail for good", "release", "progress", "yield", "checkpoint"]
+        ),
         brings=st.booleans(),
     )
     def end(self, data: st.DataObject, how: str, brings: bool) -> None:
@@ -245,7 +223,10 @@ class Machine(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([owner, owner, owner, "w1", "w3"]))
         fields: dict[str, Any] = {"task": task, "token": token}
         body: Any
-        if how == "progress":
+        if how in {"yield", "checkpoint"}:
+            kind = wire.Yield if how == "yield" else wire.Checkpoint
+            body = kind.model_validate({"id": self.desk.new_id(), "checkpoint": f"c {token}", **fields})
+        elif how == "progress":
             body = wire.Progress.model_validate(fields)
         elif how == "release":
             body = wire.Release.model_validate({"id": self.desk.new_id(), **fields})
@@ -255,11 +236,15 @@ class Machine(RuleBasedStateMachine):
             fields |= {"retryable": how == "fail", "next": brings}
             body = wire.Fail.model_validate({"id": self.desk.new_id(), **fields})
         runs = token in self.truth.running.get(worker, {})
-        if worker == owner and how != "progress":
+        if worker == owner and how not in {"progress", "checkpoint"}:
             self.truth.stopped(worker, token)  # the process itself has ended it, whatever the answer
         outcome = self.desk.ask(body, worker)
         if how == "progress" and isinstance(outcome, Refuse):
             self.signs[token] = self.desk.now
+        if how in {"yield", "checkpoint"} and isinstance(outcome, Accept):
+            assert runs, f"{token} has told of a checkpoint and did not run"
+            self.signs[token] = self.desk.now
+            self.checkpoints[task] = f"c {token}"
         if how in {"finish", "fail", "fail for good"} and isinstance(outcome, Accept):
             assert runs, f"{token} was ended and did not run"
             assert worker == owner
@@ -281,6 +266,14 @@ class Machine(RuleBasedStateMachine):
     def go(self, worker: str, verb: type[wire.Drain]) -> None:
         if worker in self.desk.state.workers and not self.truth.running.get(worker):
             self.desk.ask(verb(id=self.desk.new_id(), session=self.sessions[worker]), worker)
+            self.note()
+
+    @rule(worker=workers)
+    def is_taken_away(self, worker: str) -> None:
+        """A spot notice: the process lives until its host goes, and comes back as another one."""
+        if worker in self.desk.state.workers:
+            body = wire.Drain(id=self.desk.new_id(), session=self.sessions[worker], within_ms=800)
+            self.desk.must(body, worker)
             self.note()
 
     # ---- the world
@@ -320,6 +313,8 @@ class Machine(RuleBasedStateMachine):
         for notice in self.desk.told[self.heard :]:
             if notice.body["what"] == "assign":
                 self.truth.assigned(notice.body)
+                kept = self.checkpoints.get(notice.body["task"])
+                assert notice.body["checkpoint"] == kept or self.lossy, f"{notice.body['task']} goes on without {kept}"
                 self.notices.append({**notice.body, "worker": notice.principal})
             elif notice.body["what"] == "ended" and notice.body["state"] == "expired":
                 self.truth.ended(notice.body["task"], "expired")

@@ -155,6 +155,57 @@ def test_seeded_bug_scheduler_runs_before_its_dependencies_is_caught() -> None:
     assert "waits for" in objection(bugs.RUNS_BEFORE_ITS_DEPENDENCIES)
 
 
+def two_workers_die() -> Desk:
+    """With the same task."""
+    desk = Desk(max_losses=50)
+    task = desk.submit(retries=50)
+    for session in ("one", "two", "three"):
+        desk.register(session=session)
+        if desk.where(task) == "assigned":
+            desk.start(task)
+    return desk
+
+
+def test_seeded_bug_scheduler_kills_for_ever_is_caught() -> None:
+    """A task runs on two workers that die with it, and on no third one."""
+    check_history(two_workers_die().journal[1:])
+    with switched_on(bugs.KILLS_FOR_EVER), pytest.raises(AssertionError, match="died with it"):
+        check_history(two_workers_die().journal[1:])
+
+
+def test_seeded_bug_scheduler_yields_without_checkpoint_is_caught() -> None:
+    """What an attempt has kept, the next one gets."""
+    yielded()
+    with switched_on(bugs.YIELDS_WITHOUT_CHECKPOINT), pytest.raises(AssertionError, match="goes on without"):
+        yielded()
+
+
+def yielded() -> None:
+    """An attempt that keeps something, as the state machine sees it."""
+    machine = played({"lease_ms": 5_000}, 0)
+    (token,) = machine.truth.running["w1"]
+    task = machine.truth.running["w1"][token]
+    machine.desk.must(wire.Yield(id="y-1", task=task, token=token, checkpoint="kept"), "w1")
+    machine.checkpoints[task] = "kept"
+    machine.truth.stopped("w1", token)
+    machine.note()
+
+
+def an_equal_waits() -> Desk:
+    desk = Desk(min_run_ms=0)
+    desk.register()
+    desk.start(desk.submit(preemptible=True))
+    desk.submit()
+    return desk
+
+
+def test_seeded_bug_scheduler_preempts_equals_is_caught() -> None:
+    """Nobody yields for a task of the same band."""
+    check_history(an_equal_waits().journal[1:])
+    with switched_on(bugs.PREEMPTS_EQUALS), pytest.raises(AssertionError, match="for nobody above it"):
+        check_history(an_equal_waits().journal[1:])
+
+
 def test_every_seeded_bug_has_its_test() -> None:
     """None of the known mistakes goes without the test that shows that it is seen."""
     for name in bugs.NAMES:

@@ -153,7 +153,14 @@ def test_every_event_has_words() -> None:
         for name in [t.id for t in desk.state.tasks.values() if t.state == "assigned"]:
             desk.start(name)
             desk.fail(name)
-    desk.must(wire.Drain(id="d-1", session="sw1"), "w1")
+    desk.must(wire.Configure(id="c-2", max_tasks=99, min_run_ms=0), "ops")
+    chunked = desk.submit(priority="proactive", preemptible=True)
+    desk.state.workers["w1"].slots = len(desk.state.workers["w1"].attempts) + 1
+    desk.register(slots=9, running=tuple(desk.state.workers["w1"].attempts))
+    desk.start(chunked)
+    desk.must(wire.Drain(id="d-1", session="sw1", within_ms=9_000), "w1")
+    token = desk.token(chunked)
+    desk.must(wire.Yield(id="y-1", task=chunked, token=token, checkpoint=b"c"), "w1")
     desk.must(wire.Leave(id="l-1", session="sw1"), "w1")
     desk.must(wire.Requeue(id="o-1", task=next(iter(desk.state.dead))), "ops")
     desk.lose(0)

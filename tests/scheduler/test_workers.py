@@ -228,7 +228,7 @@ def test_what_is_declared_and_void_takes_a_slot_until_it_is_released() -> None:
 
 def test_a_task_that_is_lost_too_often_is_a_dead_letter() -> None:
     """It may kill its workers."""
-    desk = Desk(max_losses=2)
+    desk = Desk(max_losses=2, max_kills=9)
     task = desk.submit(retries=50)
     for session in ("one", "two"):
         desk.register(session=session)

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SLOTS = 2
-RULES: dict[str, int | str] = {"worker_ttl_ms": 1_500, "start_within_ms": 1_200, "max_tasks": 60, "max_losses": 4}
+RULES: dict[str, int | str] = {
+    "worker_ttl_ms": 1_500,
+    "start_within_ms": 1_200,
+    "max_tasks": 60,
+    "max_losses": 4,
+    "min_run_ms": 50,
+    "yield_within_ms": 700,
+}
 
 
 class Beat(wire.Heartbeat):
@@ -88,7 +95,7 @@ class SchedulerWorkload:
         self.hands: dict[str, Hand] = {}
         self.mine: dict[str, list[str]] = {}
         self.ends: dict[str, list[str]] = {}
-        self.died = self.begun = 0
+        self.died = self.begun = self.yielded = 0
 
     def decider(self) -> Decider[Any]:
         return InboxScheduler(self.inbox)
@@ -130,6 +137,7 @@ class SchedulerWorkload:
             "lease_ms": 1_000 + number * 131 % 2_000,
             "deadline_ms": 2_500 if number % 11 == 0 else None,
             "timeout_ms": 1_500,
+            "preemptible": number % 2 == 0,
         }
         if number % 8 == 2:
             post = wire.Post.model_validate({"name": f"p{len(self.inbox)}", **fields})
@@ -181,11 +189,21 @@ class SchedulerWorkload:
             if len(hand.held) < SLOTS:
                 hand.held[body["token"]] = body["task"]
                 client.todo.append((wire.Start, {"task": body["task"], "token": body["token"]}))
+        elif body["what"] == "stop" and body.get("preempt"):
+            self._yield(client, hand, body)
         elif body["what"] == "stop":
             self._release(client, hand, body["token"])
         elif not hand.is_registering:
             make, fields, _ = self._register(client, hand)
             client.todo.insert(0, (make, fields))
+
+    def _yield(self, client: Client, hand: Hand, body: dict[str, Any]) -> None:
+        """The process has stopped it at the end of a chunk, unless it had ended, or is starting."""
+        if body["token"] in self.truth.running.get(client.name, {}):
+            self.truth.stopped(client.name, body["token"])
+            fields = {"task": body["task"], "token": body["token"], "checkpoint": body["token"]}
+            client.todo.append((wire.Yield, fields))
+            self.yielded += 1
 
     def _release(self, client: Client, hand: Hand, token: str) -> None:
         """The process has stopped it."""
@@ -212,6 +230,8 @@ class SchedulerWorkload:
                 self._release(client, hand, token)
         elif isinstance(body, wire.Start):
             self._started(world, client, hand, body)
+        elif isinstance(body, wire.Yield):
+            hand.held.pop(body.token, None)
         elif isinstance(body, wire.Finish | wire.Fail):
             is_same_life = hand.held.pop(body.token, None) is not None
             if reply["state"] in ENDS:
@@ -274,6 +294,7 @@ class SchedulerWorkload:
         checker = world.checker
         counts = checker.counts
         counts["workers_died"], counts["ends_told"], counts["begun"] = self.died, len(self.ends), self.begun
+        counts["yielded"] = self.yielded
         for task, hows in self.ends.items():
             told = [how for how in hows if how != "cancelled" or not checker.lossy]
             assert len(told) <= 1, f"{task} has {len(told)} accepted ends: {told}"

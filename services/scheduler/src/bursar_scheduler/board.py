@@ -18,9 +18,10 @@ from typing import Final
 
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
-from bursar_scheduler.lifecycle import ASSIGNED, READY, RUNNING
+from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
 from bursar_scheduler.pool import Pool
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
+from bursar_scheduler.watched import Watched
 
 MAX_IDLE_LANES: Final = 512
 """Lanes without tasks that are kept, so that a lane which empties and fills costs nothing."""
@@ -66,11 +67,11 @@ class Board:
     """See the module's text. ``heard``: when each worker gave its last sign of life, the longest silence first;
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
     sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
-    after them."""
+    after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`."""
 
     __slots__ = (
-        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "settled", "strangers", "tasks",
-        "tell", "workers",
+        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "leaving", "settled", "strangers",
+        "tasks", "tell", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, config: Config, tasks: dict[str, Task], workers: dict[str, Worker]) -> None:
@@ -86,6 +87,8 @@ class Board:
         self.free: dict[tuple[str, str], None] = {}
         self.strangers: dict[str, int] = {}
         self.settled: dict[str, None] = {}
+        self.leaving: dict[str, int] = {}
+        self.watched = Watched()
 
     @classmethod
     def of(cls, config: Config, tasks: dict[str, Task], workers: dict[str, Worker], now: int) -> Board:
@@ -96,7 +99,7 @@ class Board:
         for task in tasks.values():
             task.alarm = 0
             task.listed = False
-            task.heard_until = now + task.lease_ms if task.state in (ASSIGNED, RUNNING) else 0
+            task.heard_until = now + task.lease_ms if task.token else 0
             board.place(task, now)
         for worker in workers.values():
             board.seat(worker)
@@ -115,6 +118,7 @@ class Board:
                     self.hot[lane.key] = lane
             else:
                 lane.leave(task)
+        self.watched.note(task, now, self.config.min_run_ms)
         if task.id in self.tasks:
             self.watch(task)
 
@@ -169,7 +173,14 @@ class Board:
         """A worker is new or can do other things now."""
         self.unseat(worker)
         worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
+        self.leaves(worker)
         self.note(worker)
+
+    def leaves(self, worker: Worker) -> None:
+        """It is known, or not any more, when its host is taken away."""
+        self.leaving.pop(worker.name, None)
+        if worker.gone_at:
+            self.leaving[worker.name] = worker.gone_at
 
     def unseat(self, worker: Worker) -> None:
         """It gets nothing any more."""
@@ -192,17 +203,27 @@ class Board:
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
+        self.leaving.pop(worker.name, None)
         self.heard.pop(worker.name, None)
         self.tell.pop(worker.name, None)
 
     def heard_from(self, name: str, now: int) -> None:
         self.heard[name] = self.last_heard = now
         self.heard.move_to_end(name)
+        worker = self.workers.get(name)
+        if worker is not None and worker.suspect:
+            self.suspect(worker, False)
+
+    def suspect(self, worker: Worker, is_suspect: bool) -> None:
+        worker.suspect = is_suspect
+        self.note(worker)
 
     def everybody_is_heard(self, now: int) -> None:
         """After a silence of all: whoever lives has as much time as after a take-over."""
         for worker in self.workers.values():
             self.heard[worker.name] = now
+            if worker.suspect:
+                self.suspect(worker, False)
             for name in worker.attempts.values():
                 task = self.tasks.get(name)
                 if task is not None:
@@ -245,7 +266,9 @@ def next_moment(task: Task, config: Config) -> int:
             moments.append(task.not_before)
     elif task.state == ASSIGNED:
         moments.append(start_by(task, config))
-    elif task.state == RUNNING:
+    elif task.state in AT_WORK:
+        if task.yield_by:
+            moments.append(task.yield_by)
         moments.append(lease_until(task))
         if task.timeout_ms:
             moments.append(task.since + task.timeout_ms)

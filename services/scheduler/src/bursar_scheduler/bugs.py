@@ -15,6 +15,9 @@ ENDED_ID_FORGOTTEN = "scheduler_ended_id_forgotten"
 LOSS_RUNS_AGAIN = "scheduler_loss_runs_again"
 FAILED_DEPENDENCY_RUNS = "scheduler_failed_dependency_runs"
 RUNS_BEFORE_ITS_DEPENDENCIES = "scheduler_runs_before_its_dependencies"
+KILLS_FOR_EVER = "scheduler_kills_for_ever"
+YIELDS_WITHOUT_CHECKPOINT = "scheduler_yields_without_checkpoint"
+PREEMPTS_EQUALS = "scheduler_preempts_equals"
 
 NAMES = (
     STALE_TOKEN_FINISHES,
@@ -28,6 +31,9 @@ NAMES = (
     LOSS_RUNS_AGAIN,
     FAILED_DEPENDENCY_RUNS,
     RUNS_BEFORE_ITS_DEPENDENCIES,
+    KILLS_FOR_EVER,
+    YIELDS_WITHOUT_CHECKPOINT,
+    PREEMPTS_EQUALS,
 )
 
 declare(*NAMES)

@@ -41,6 +41,7 @@ from bursar_scheduler import (
     status,
     submitting,
     workers,
+    yielding,
 )
 from bursar_scheduler.evolve import APPLY
 from bursar_scheduler.state import State, dump, load
@@ -63,6 +64,9 @@ class SchedulerDecider:
             wire.Progress: attempts.decide_progress,
             wire.Finish: attempts.decide_finish,
             wire.Fail: attempts.decide_fail,
+            wire.Checkpoint: yielding.decide_checkpoint,
+            wire.Yield: yielding.decide_yield,
+            yielding.Preempt: yielding.decide_preempt,
             wire.Release: attempts.decide_release,
             attempts.Free: attempts.decide_free,
             wire.Cancel: cancelling.decide_cancel,
@@ -95,7 +99,7 @@ class SchedulerDecider:
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: silent workers, moments of tasks, slots that are free, what comes after a task that is over,
-        notices, tasks with a worker."""
+        notices, tasks with a worker, tasks for which another is to yield."""
         board = state.awake(now)
         body: Any = (
             workers.next_gone(state, board, now)
@@ -104,6 +108,7 @@ class SchedulerDecider:
             or depending.next_settled(state, now)
             or workers.next_tell(board)
             or dispatch.next_dispatch(state, now)
+            or yielding.next_preempt(state, now)
         )
         return None if body is None else Command("", "", body)
 
@@ -116,6 +121,8 @@ class SchedulerDecider:
         gone_at = workers.gone_at(state, board)
         if gone_at is not None:
             times.append(gone_at)
+        if board.watched.look_at is not None:
+            times.append(board.watched.look_at)
         return min(times) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

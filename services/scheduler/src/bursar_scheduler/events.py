@@ -8,13 +8,15 @@
 | ``m`` | task, another | what it comes after has ended (met); it is ready after the last |
 | ``a`` | task, worker, token | assigned |
 | ``b`` | task | started (begun) |
+| ``y`` | task, until | preempting: asked to yield, by then at the latest |
+| ``k`` | task, value, size | a checkpoint of its attempt |
 | ``w`` | task, why, error, not before | the attempt is over, the task waits again |
 | ``d`` | task, why, error | the task is a dead letter |
 | ``e`` | task, end, result, size, why, error | ended |
 | ``q`` | task | a dead letter waits again |
-| ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept, void ones, resources, place | registered |
+| ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept and void, resources, place | registered |
 | ``f`` | worker, token | a slot is free: a void attempt has been stopped |
-| ``n`` | worker | drains: gets nothing new |
+| ``n`` | worker, until | drains: gets nothing new; its host goes then, if not 0 |
 | ``v`` | worker, why | gone; where its attempts went stands before |
 | ``c`` | digest of the settings or "", rules as a map | rules changed |
 | ``x`` | (nothing) | acknowledged entries were lost: what was live is a dead letter, in doubt |
@@ -30,6 +32,8 @@ POSTED = "p"
 MET = "m"
 ASSIGNED = "a"
 STARTED = "b"
+PREEMPTING = "y"
+CHECKPOINT = "k"
 WAITS = "w"
 DEAD = "d"
 ENDED = "e"
@@ -74,7 +78,9 @@ _WORDS: dict[str, Any] = {
     REQUEUED: lambda task: f"dead letter {task} waits again",
     REGISTERED: _registered,
     FREED: lambda worker, token: f"{worker} has stopped {token}",
-    DRAINS: lambda worker: f"{worker} drains",
+    PREEMPTING: lambda task, until: f"{task} is to yield, by {until} ms",
+    CHECKPOINT: lambda task, _, size: f"checkpoint of {task}: {size} bytes",
+    DRAINS: lambda worker, until: f"{worker} drains" + (f", its host goes at {until} ms" if until else ""),
     GONE: lambda worker, why: f"{worker} is gone ({why})",
     CONFIGURED: lambda source, rules: f"rules{' from settings' if source else ''}: {rules}",
     LOST: lambda: "entries lost: what was live is a dead letter, in doubt",

@@ -13,6 +13,7 @@ from bursar.kernel.decider import Event
 from bursar_scheduler import bugs, events
 from bursar_scheduler.lifecycle import (
     ASSIGNED,
+    AT_WORK,
     DEAD,
     FAIL,
     FAIL_FOR_GOOD,
@@ -21,17 +22,20 @@ from bursar_scheduler.lifecycle import (
     LOG_LOST,
     LOSSES,
     POST_REFUSED,
+    PREEMPTING,
+    QUARANTINE,
     READY,
     RELEASE,
     RUNNING,
     SUBMITTED,
     WORKER_GONE,
+    YIELD,
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Ended, Task, Worker, lane_of
 
-VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE})
+VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE, YIELD})
 """The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
 
 
@@ -61,6 +65,7 @@ def apply_accepted(state: State, event: Event) -> None:
     task.timeout_ms, task.deadline_at = timeout, deadline
     task.after, task.unmet = tuple(more.get("after", ())), tuple(more.get("unmet", ()))
     task.runs_anyway = more.get("runs_anyway", False)
+    task.preemptible = more.get("preemptible", False)
     task.state = first_state(task)
     task.order, task.submitted_at = state.order, now
     state.at = now
@@ -127,15 +132,34 @@ def apply_started(state: State, event: Event) -> None:
     state.at = task.since = now
     state.move(task, RUNNING)
     if state.board is not None:
-        state.board.watch(task)
+        state.board.place(task, now)
+
+
+def apply_preempting(state: State, event: Event) -> None:
+    _, now, name, until = event
+    task = state.tasks[name]
+    state.at, task.yield_by = now, until
+    state.move(task, PREEMPTING)
+    state.counts["preempted"] += 1
+    if state.board is not None:
+        state.board.place(task, now)
+
+
+def apply_checkpoint(state: State, event: Event) -> None:
+    _, now, name, value, size = event
+    task = state.tasks[name]
+    state.at = now
+    state.bytes += size - task.checkpoint_size
+    task.size += size - task.checkpoint_size
+    task.checkpoint, task.checkpoint_size = value, size
 
 
 def apply_waits(state: State, event: Event) -> None:
     _, now, name, why, error, not_before = event
     task = state.tasks[name]
     state.at = now
-    _end_attempt(state, task, why)
     _hold_against(state, task, why)
+    _end_attempt(state, task, why)
     task.reason, task.error = why, error
     task.not_before = not_before
     state.move(task, READY)
@@ -148,8 +172,8 @@ def apply_dead(state: State, event: Event) -> None:
     _, now, name, why, error = event
     task = state.tasks[name]
     state.at = now
-    _end_attempt(state, task, why)
     _hold_against(state, task, why)
+    _end_attempt(state, task, why)
     _bury(state, task, why, error)
 
 
@@ -186,15 +210,22 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
             worker.give_back(task.token)
             if state.board is not None:
                 state.board.note(worker)
-    task.token, task.worker = "", ""
+    task.token, task.worker, task.yield_by = "", "", 0
 
 
 def _hold_against(state: State, task: Task, why: str) -> None:
     if why in COUNTED:
         task.failures += 1
-    elif why in LOSSES or (why == WORKER_GONE and task.state == RUNNING):
+    elif why in LOSSES or (why == WORKER_GONE and task.state in AT_WORK):
         task.losses += 1
         state.counts["lost"] += 1
+        if why in {WORKER_GONE, QUARANTINE}:
+            task.killed = (*task.killed, life_of(state, task))
+
+
+def life_of(state: State, task: Task) -> str:
+    """The worker's process that runs it."""
+    return f"{task.worker} {state.workers[task.worker].session}"
 
 
 def _bury(state: State, task: Task, why: str, error: str) -> None:
@@ -213,6 +244,7 @@ def apply_requeued(state: State, event: Event) -> None:
     task = state.unbury(name)
     state.at = now
     task.state, task.not_before, task.failures, task.losses, task.deadline_at = first_state(task), 0, 0, 0, 0
+    task.killed = ()
     task.reason = task.error = ""
     state.counts["requeued"] += 1
     _enter(state, task)
@@ -227,7 +259,7 @@ def apply_registered(state: State, event: Event) -> None:
         state.ordinal += 1
     elif state.board is not None:
         state.board.unseat(worker)
-    worker.session, worker.kind, worker.slots, worker.draining = session, kind, slots, False
+    worker.session, worker.kind, worker.slots, worker.draining, worker.gone_at = session, kind, slots, False, 0
     worker.classes = tuple(classes)
     worker.labels, worker.versions = dict(labels), dict(versions)
     worker.room, worker.place = dict(room), dict(place)
@@ -248,11 +280,12 @@ def apply_freed(state: State, event: Event) -> None:
 
 
 def apply_drains(state: State, event: Event) -> None:
-    _, now, name = event
+    _, now, name, until = event
     state.at = now
     worker = state.workers[name]
-    worker.draining = True
+    worker.draining, worker.gone_at = True, until
     if state.board is not None:
+        state.board.leaves(worker)
         state.board.note(worker)
 
 
@@ -305,6 +338,8 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.MET: apply_met,
     events.ASSIGNED: apply_assigned,
     events.STARTED: apply_started,
+    events.PREEMPTING: apply_preempting,
+    events.CHECKPOINT: apply_checkpoint,
     events.WAITS: apply_waits,
     events.DEAD: apply_dead,
     events.ENDED: apply_ended,

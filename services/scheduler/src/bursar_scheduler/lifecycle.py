@@ -13,13 +13,14 @@ SUBMITTED: Final = "submitted"
 READY: Final = "ready"
 ASSIGNED: Final = "assigned"
 RUNNING: Final = "running"
+PREEMPTING: Final = "preempting"
 DEAD: Final = "dead"
 DONE: Final = "done"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 EXPIRED: Final = "expired"
 
-LIVE: Final = frozenset({SUBMITTED, READY, ASSIGNED, RUNNING})
+LIVE: Final = frozenset({SUBMITTED, READY, ASSIGNED, RUNNING, PREEMPTING})
 ENDS: Final = frozenset({DONE, FAILED, CANCELLED, EXPIRED})
 
 SUBMIT: Final = "submit"
@@ -39,6 +40,10 @@ NOT_STARTED: Final = "not started in time"
 LEASE_LOST: Final = "lease lost"
 WORKER_GONE: Final = "worker gone"
 LOST_TOO_OFTEN: Final = "lost too often"
+QUARANTINE: Final = "quarantined: workers died with it"
+PREEMPT: Final = "preempt"
+YIELD: Final = "yield"
+NOT_YIELDED: Final = "not yielded in time"
 CANCEL: Final = "cancel"
 DEADLINE: Final = "deadline passes"
 REQUEUE: Final = "requeue"
@@ -67,21 +72,40 @@ TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     (RUNNING, LEASE_LOST): READY,
     (RUNNING, WORKER_GONE): READY,
     (RUNNING, LOST_TOO_OFTEN): DEAD,
+    (RUNNING, QUARANTINE): DEAD,
+    (RUNNING, YIELD): READY,
+    (RUNNING, PREEMPT): PREEMPTING,
+    (PREEMPTING, YIELD): READY,
+    (PREEMPTING, NOT_YIELDED): READY,
+    (PREEMPTING, FINISH): DONE,
+    (PREEMPTING, FAIL): READY,
+    (PREEMPTING, FAIL_LAST): DEAD,
+    (PREEMPTING, FAIL_FOR_GOOD): FAILED,
+    (PREEMPTING, TIME_OUT): READY,
+    (PREEMPTING, TIME_OUT_LAST): DEAD,
+    (PREEMPTING, RELEASE): READY,
+    (PREEMPTING, LEASE_LOST): READY,
+    (PREEMPTING, WORKER_GONE): READY,
+    (PREEMPTING, LOST_TOO_OFTEN): DEAD,
+    (PREEMPTING, QUARANTINE): DEAD,
     (SUBMITTED, CANCEL): CANCELLED,
     (READY, CANCEL): CANCELLED,
     (ASSIGNED, CANCEL): CANCELLED,
     (RUNNING, CANCEL): CANCELLED,
+    (PREEMPTING, CANCEL): CANCELLED,
     (DEAD, CANCEL): CANCELLED,
     (SUBMITTED, DEADLINE): EXPIRED,
     (READY, DEADLINE): EXPIRED,
     (ASSIGNED, DEADLINE): EXPIRED,
     (RUNNING, DEADLINE): EXPIRED,
+    (PREEMPTING, DEADLINE): EXPIRED,
     (DEAD, REQUEUE): READY,
     (DEAD, REQUEUE_AFTER): SUBMITTED,
     (SUBMITTED, LOG_LOST): DEAD,
     (READY, LOG_LOST): DEAD,
     (ASSIGNED, LOG_LOST): DEAD,
     (RUNNING, LOG_LOST): DEAD,
+    (PREEMPTING, LOG_LOST): DEAD,
 }
 """(state, what happens) -> next state. What is not in the table is refused and changes nothing."""
 
@@ -90,6 +114,7 @@ NOTES: Final = {
     READY: "waits for a worker, or for the end of a pause",
     ASSIGNED: "a worker has been told, with a token",
     RUNNING: "the worker has started; its lease is kept by heartbeats",
+    PREEMPTING: "asked to stop at the end of a chunk, and to go on from its checkpoint",
     DEAD: "a dead letter: an operator decides",
     DONE: "the one accepted end",
     FAILED: "the worker said that trying again is in vain",
@@ -100,8 +125,11 @@ NOTES: Final = {
 FAILURES: Final = frozenset({FAIL, FAIL_LAST, TIME_OUT, TIME_OUT_LAST})
 """What counts against the retries of a task."""
 
-LOSSES: Final = frozenset({LEASE_LOST, LOST_TOO_OFTEN})
+LOSSES: Final = frozenset({LEASE_LOST, LOST_TOO_OFTEN, QUARANTINE})
 """What counts against ``max_losses``, beside a worker that goes while the task runs."""
+
+AT_WORK: Final = frozenset({RUNNING, PREEMPTING})
+"""States in which a worker's function runs."""
 
 
 def next_state(state: str, what: str) -> str | None:

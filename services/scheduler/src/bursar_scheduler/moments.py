@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome
-from bursar_scheduler import events, telling
+from bursar_scheduler import bugs, events, telling
 from bursar_scheduler.attempts import failure
 from bursar_scheduler.board import lease_until, start_by
+from bursar_scheduler.evolve import life_of
 from bursar_scheduler.lifecycle import (
     ASSIGNED,
+    AT_WORK,
     DEAD,
     DEADLINE,
     EXPIRED,
     LEASE_LOST,
     LOST_TOO_OFTEN,
     NOT_STARTED,
-    RUNNING,
+    NOT_YIELDED,
+    PREEMPTING,
+    QUARANTINE,
     TIME_OUT,
     TIME_OUT_LAST,
+    WORKER_GONE,
 )
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Task
@@ -51,7 +57,9 @@ def what_happens(task: Task, config: Config, now: int) -> str:
         return DEADLINE
     if task.state == ASSIGNED and now >= start_by(task, config):
         return NOT_STARTED
-    if task.state != RUNNING:
+    if task.state == PREEMPTING and now >= task.yield_by:
+        return NOT_YIELDED
+    if task.state not in AT_WORK:
         return ""
     if task.timeout_ms and now >= task.since + task.timeout_ms:
         return TIME_OUT
@@ -65,20 +73,25 @@ def decide_moment(state: State, command: Command, now: int, fence: Fence) -> Out
     if body.what == DEADLINE:
         event: Event = (events.ENDED, now, task.id, EXPIRED, None, 0, DEADLINE, "")
         return Accept([event], {}, [*stop, telling.ended(task.id, EXPIRED, DEADLINE, task.error)])
-    if body.what == NOT_STARTED:
-        return Accept([(events.WAITS, now, task.id, NOT_STARTED, "", 0)], {}, stop)
+    if body.what in {NOT_STARTED, NOT_YIELDED}:
+        return Accept([(events.WAITS, now, task.id, body.what, "", 0)], {}, stop)
     if body.what == TIME_OUT:
         event = failure(task, "the attempt took too long", now)
         dead = [telling.ended(task.id, DEAD, TIME_OUT_LAST, event[4])] if event[0] == events.DEAD else []
         return Accept([event], {}, [*stop, *dead])
-    event = loss(task, state.config, now, LEASE_LOST)
-    dead = [telling.ended(task.id, DEAD, LOST_TOO_OFTEN)] if event[0] == events.DEAD else []
+    event = loss(state, task, now, LEASE_LOST)
+    dead = [telling.ended(task.id, DEAD, event[3])] if event[0] == events.DEAD else []
     return Accept([event], {}, [*stop, *dead])
 
 
-def loss(task: Task, config: Config, now: int, why: str) -> Event:
-    """An attempt that ran is lost: it waits again at once, unless that has happened too often (a task may kill its
-    workers)."""
-    if task.state == RUNNING and task.losses + 1 >= config.max_losses:
-        return (events.DEAD, now, task.id, LOST_TOO_OFTEN, "")
+def loss(state: State, task: Task, now: int, why: str) -> Event:
+    """An attempt that ran is lost: it waits again at once, unless that has happened too often, or so many workers have
+    died while it ran that it may be what kills them."""
+    config = state.config
+    if task.state in AT_WORK:
+        killed = {*task.killed, life_of(state, task)} if why == WORKER_GONE else set()
+        if len(killed) >= config.max_kills and not seeded(bugs.KILLS_FOR_EVER):
+            return (events.DEAD, now, task.id, QUARANTINE, f"died: {', '.join(sorted(killed))}")
+        if task.losses + 1 >= config.max_losses:
+            return (events.DEAD, now, task.id, LOST_TOO_OFTEN, "")
     return (events.WAITS, now, task.id, why, "", 0)

@@ -51,6 +51,8 @@ SPEC = ServiceSpec(
         "progress": Verb(wire.Progress, query=True),
         "finish": Verb(wire.Finish, strings=wire.MAX_VALUE_BYTES),
         "fail": Verb(wire.Fail),
+        "checkpoint": Verb(wire.Checkpoint, strings=wire.MAX_VALUE_BYTES),
+        "yield": Verb(wire.Yield, strings=wire.MAX_VALUE_BYTES),
         "release": Verb(wire.Release),
         "drain": Verb(wire.Drain),
         "leave": Verb(wire.Leave),

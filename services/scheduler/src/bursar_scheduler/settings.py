@@ -30,7 +30,13 @@ class SchedulerSettings(ServiceSettings):
     scheduler_keep_results_ms: int = Field(default=_DEFAULT.keep_results_ms, ge=1_000, le=86_400_000)
     """How long results are kept."""
     scheduler_max_losses: int = Field(default=_DEFAULT.max_losses, ge=1, le=100)
-    """How often a task may be lost with its worker before it is a dead letter."""
+    """How often a task may be lost before it is a dead letter."""
+    scheduler_max_kills: int = Field(default=_DEFAULT.max_kills, ge=1, le=100)
+    """How many different workers may die while a task runs before it is a dead letter."""
+    scheduler_min_run_ms: int = Field(default=_DEFAULT.min_run_ms, ge=0, le=600_000)
+    """How long an attempt runs before it may be preempted."""
+    scheduler_yield_within_ms: int = Field(default=_DEFAULT.yield_within_ms, ge=100, le=600_000)
+    """How long its worker has to yield then."""
 
 
 def rules_of(settings: SchedulerSettings) -> dict[str, int | str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from bursar.contracts.base import MAX_INT
 from bursar.contracts.scheduler import BANDS, Ended, Find, List
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
-from bursar_scheduler.lifecycle import ASSIGNED, READY, RUNNING, SUBMITTED
+from bursar_scheduler.lifecycle import ASSIGNED, PREEMPTING, READY, RUNNING, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -112,7 +112,7 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
     board = state.awake(now)
     bands: dict[str, dict[str, int]] = {band: {"waiting": 0, "running": 0} for band in BANDS}
     classes: dict[str, dict[str, int]] = {}
-    states = dict.fromkeys((SUBMITTED, READY, ASSIGNED, RUNNING), 0)
+    states = dict.fromkeys((SUBMITTED, READY, ASSIGNED, RUNNING, PREEMPTING), 0)
     for (task_class, band, where), count in state.census.items():
         states[where] += count
         column = "waiting" if where in {SUBMITTED, READY} else "running"
@@ -126,8 +126,8 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
         {
             "ok": True, "now_ms": now, "policy": state.config.policy, "waiting": listed,
             "delayed": states[READY] - listed, "blocked": states[SUBMITTED], "assigned": states[ASSIGNED],
-            "running": states[RUNNING], "dead": len(state.dead), "bytes": min(MAX_INT, state.bytes),
-            "bands": bands, "classes": classes,
+            "running": states[RUNNING] + states[PREEMPTING], "dead": len(state.dead),
+            "bytes": min(MAX_INT, state.bytes), "bands": bands, "classes": classes,
             "workers": workers, "more_workers": len(state.workers) - len(workers),
             "counts": dict(sorted(state.counts.items())) | {"refused": state.refused},
         }
@@ -138,6 +138,6 @@ def _worker(worker: Worker, heard: int, now: int) -> dict[str, Any]:
     return {
         "name": worker.name, "kind": worker.kind, "host": worker.place.get("host"),
         "preemptible": worker.place.get("preemptible", False), "slots": worker.slots, "used": len(worker.attempts),
-        "heard_ms": max(0, now - heard), "draining": worker.draining, "ended": worker.ended,
+        "heard_ms": max(0, now - heard), "draining": worker.draining, "suspect": worker.suspect, "ended": worker.ended,
         "load_permille": worker.load,
     }  # fmt: skip

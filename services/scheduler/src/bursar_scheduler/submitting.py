@@ -123,9 +123,10 @@ def draft(name: str, told: Told, now: int) -> Task:
     task.retries, task.backoff_ms, task.lease_ms = told.retries, told.backoff_ms, told.lease_ms
     task.timeout_ms = told.timeout_ms or 0
     task.deadline_at = now + told.deadline_ms if told.deadline_ms else 0
-    task.runs_anyway = told.after_failure == "run"
+    task.runs_anyway, task.preemptible = told.after_failure == "run", told.preemptible
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
-               told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure]  # fmt: skip
+               told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure,
+               told.preemptible]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
@@ -146,7 +147,8 @@ def accepted(task: Task, now: int) -> Event:
 
 def besides(task: Task) -> dict[str, Any]:
     """What only some tasks have."""
-    rest = {"demands": task.lane[3], "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway}
+    rest = {"demands": task.lane[3], "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
+            "preemptible": task.preemptible}  # fmt: skip
     return {name: value for name, value in rest.items() if value}
 
 

@@ -20,6 +20,7 @@ _SAVED: Final = (
     "id", "lane", "band", "payload", "size", "digest", "retries", "backoff_ms", "lease_ms", "timeout_ms",
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
+    "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by",
 )  # fmt: skip
 
 
@@ -31,6 +32,8 @@ class Task:
     ``attempts`` counts assignments, ``failures`` and ``losses`` what is held against it. ``token`` and ``worker`` are
     those of the present attempt, "" when there is none; ``since``: when it was assigned, or started. ``after``: the
     tasks that it comes after; ``unmet``: those of them that have not ended; ``runs_anyway``: though one fails.
+    ``checkpoint``: what the last attempt has kept, its size counted in ``size``; ``killed``: workers that died while it
+    ran; ``yield_by``: when its attempt is taken away, if it is asked to yield.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
     ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``permille`` and ``note``.
@@ -65,6 +68,11 @@ class Task:
         self.after: tuple[str, ...] = ()
         self.unmet: tuple[str, ...] = ()
         self.runs_anyway = False
+        self.preemptible = False
+        self.checkpoint: Any = None
+        self.checkpoint_size = 0
+        self.killed: tuple[str, ...] = ()
+        self.yield_by = 0
         self.alarm = 0
         self.heard_until = 0
         self.told_at = 0
@@ -95,7 +103,7 @@ class Task:
             setattr(task, name, value)
         task.lane = lane_of(*task.lane)
         task.digest = bytes(task.digest)
-        task.after, task.unmet = tuple(task.after), tuple(task.unmet)
+        task.after, task.unmet, task.killed = tuple(task.after), tuple(task.unmet), tuple(task.killed)
         return task
 
 
@@ -123,11 +131,12 @@ class Ended(NamedTuple):
 class Worker:
     """One worker that is registered. ``attempts``: the tokens that take its slots, with their tasks; a void one stays
     there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
-    by token, ``used`` in all. ``place``: where it is and what it costs, as it said. Volatile: ``lanes``, ``load``."""
+    by token, ``used`` in all. ``place``: where it is and what it costs, as it said. ``gone_at``: when its host is taken
+    away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new)."""
 
     __slots__ = (
-        "attempts", "classes", "draining", "ended", "kind", "labels", "lanes", "load", "name", "ordinal", "place",
-        "room", "session", "slots", "taken", "used", "versions",
+        "attempts", "classes", "draining", "ended", "gone_at", "kind", "labels", "lanes", "load", "name", "ordinal",
+        "place", "room", "session", "slots", "suspect", "taken", "used", "versions",
     )  # fmt: skip
 
     def __init__(self, name: str, ordinal: int) -> None:
@@ -141,6 +150,8 @@ class Worker:
         self.versions: dict[str, str] = {}
         self.draining = False
         self.ended = 0
+        self.gone_at = 0
+        self.suspect = False
         self.attempts: dict[str, str] = {}
         self.place: dict[str, Any] = {}
         self.room: dict[str, int] = {}
@@ -151,7 +162,7 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        return not self.draining and len(self.attempts) < self.slots
+        return not self.draining and not self.suspect and len(self.attempts) < self.slots
 
     @property
     def fill(self) -> int:
@@ -179,6 +190,8 @@ class Worker:
         return not lane[3] or self._has(lane[3], self.taken.get(token, ()))
 
     def _has(self, demands: Demands, back: Demands) -> bool:
+        if "" in self.attempts.values():
+            return False  # a void attempt that runs on, of which nobody knows what it takes
         free = dict(back)
         return all(
             self.room.get(name, 0) - self.used.get(name, 0) + free.get(name, 0) >= amount for name, amount in demands
@@ -209,17 +222,32 @@ class Worker:
             self.name, self.ordinal, self.session, self.kind, self.slots, list(self.classes),
             list(self.labels.items()), list(self.versions.items()), self.draining, self.ended,
             [[token, task, self.taken.get(token, ())] for token, task in self.attempts.items()],
-            list(self.room.items()), list(self.place.items()),
+            list(self.room.items()), list(self.place.items()), self.gone_at,
         ]  # fmt: skip
 
     @classmethod
     def load_from(cls, values: Any) -> Worker:
-        name, ordinal, session, kind, slots, classes, labels, versions, draining, ended, attempts, room, place = values
+        (
+            name,
+            ordinal,
+            session,
+            kind,
+            slots,
+            classes,
+            labels,
+            versions,
+            draining,
+            ended,
+            attempts,
+            room,
+            place,
+            gone_at,
+        ) = values
         worker = cls(name, ordinal)
         worker.session, worker.kind, worker.slots, worker.draining, worker.ended = session, kind, slots, draining, ended
         worker.classes = tuple(classes)
         worker.labels, worker.versions = dict(labels), dict(versions)
-        worker.room, worker.place = dict(room), dict(place)
+        worker.room, worker.place, worker.gone_at = dict(room), dict(place), gone_at
         for token, task, demands in attempts:
             worker.take(token, task, tuple((name, amount) for name, amount in demands))
         return worker
@@ -236,3 +264,6 @@ class Config(NamedTuple):
     worker_ttl_ms: int = 3_000
     keep_results_ms: int = 600_000
     max_losses: int = 3
+    max_kills: int = 2
+    min_run_ms: int = 1_000
+    yield_within_ms: int = 2_000

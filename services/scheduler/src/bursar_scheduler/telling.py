@@ -15,7 +15,17 @@ from typing import Any, Final
 from bursar.kernel.decider import Notice
 from bursar_scheduler.task import Config, Task, Worker
 
-_NEXT: Final = ("task", "token", "task_class", "payload", "attempt", "lease_ms", "deadline_in_ms", "after")
+_NEXT: Final = (
+    "task",
+    "token",
+    "task_class",
+    "payload",
+    "attempt",
+    "lease_ms",
+    "deadline_in_ms",
+    "after",
+    "checkpoint",
+)
 
 
 def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config, now: int) -> Notice:
@@ -32,6 +42,7 @@ def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config,
         "start_within_ms": config.start_within_ms,
         "deadline_in_ms": task.deadline_at - now if task.deadline_at else None,
         "after": list(task.after),
+        "checkpoint": task.checkpoint,
     }
     return Notice(worker.name, body)
 
@@ -43,6 +54,12 @@ def begun(assignment: Notice) -> dict[str, Any]:
 
 def stop(worker: str, task: str, token: str) -> Notice:
     return Notice(worker, {"v": 1, "what": "stop", "task": task or None, "token": token})
+
+
+def yields(task: Task, within_ms: int) -> Notice:
+    """For its worker: stop at the end of the chunk."""
+    body = {"v": 1, "what": "stop", "task": task.id, "token": task.token, "preempt": True, "within_ms": within_ms}
+    return Notice(task.worker, body)
 
 
 def stop_of(task: Task) -> list[Notice]:

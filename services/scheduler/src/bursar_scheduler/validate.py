@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bursar_scheduler.board import Board
-from bursar_scheduler.lifecycle import ASSIGNED, DEAD, ENDS, LIVE, READY, RUNNING, SUBMITTED
+from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, DEAD, ENDS, LIVE, PREEMPTING, READY, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -41,7 +41,10 @@ def _names(state: State) -> None:
 def _task(state: State, task: Task) -> None:
     assert task.state in LIVE, f"{task.id} is {task.state}"
     assert bool(task.unmet) == (task.state == SUBMITTED), f"{task.id} is {task.state} and waits for {task.unmet}"
-    has_attempt = task.state in (ASSIGNED, RUNNING)
+    has_attempt = task.state == ASSIGNED or task.state in AT_WORK
+    assert bool(task.yield_by) == (task.state == PREEMPTING), (
+        f"{task.id} is {task.state} and to yield by {task.yield_by}"
+    )
     assert bool(task.token) == bool(task.worker) == has_attempt, f"{task.id}: {task.state} with token {task.token!r}"
     if has_attempt:
         worker = state.workers.get(task.worker)

@@ -2,8 +2,10 @@
 
 A worker's name is its principal, and a session is one life of its process. Heartbeats are observations: they extend the
 leases of what they list, are not journaled, and are forgotten by a take-over, after which everybody has a whole time to
-be heard from again. What follows from them is decided by commands that `due` hands out: silence for longer than the
-time to live and a tenth more (`Gone`), notices that seem to have been lost (`Tell`).
+be heard from again. Who has been silent for two thirds of its time to live, while others are heard, is *suspect*: it
+gets nothing new until it is heard. What follows from them is decided by commands that `due` hands out: silence for
+longer than the time to live and a tenth more, or a host that is taken away (`Gone`), notices that seem to have been
+lost (`Tell`).
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import Drain, Heartbeat, Leave, Register
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
-from bursar_scheduler import events, telling
+from bursar_scheduler import events, telling, yielding
 from bursar_scheduler.board import Board
-from bursar_scheduler.lifecycle import ASSIGNED, DEAD, LOST_TOO_OFTEN, RELEASE, WORKER_GONE
+from bursar_scheduler.lifecycle import ASSIGNED, DEAD, PREEMPTING, RELEASE, WORKER_GONE
 from bursar_scheduler.moments import loss
 from bursar_scheduler.resources import GPU_MODEL, room_of
 from bursar_scheduler.state import State
@@ -27,6 +29,7 @@ MAX_STRANGERS: Final = 1_000
 
 LAPSED: Final = "lapsed"
 LEFT: Final = "left"
+TAKEN: Final = "taken"
 
 
 class Gone(NamedTuple):
@@ -94,10 +97,10 @@ def _sort_out(state: State, worker: Worker | None, body: Register) -> tuple[list
 
 def _give_away(state: State, name: str, now: int, why: str, found: list[Event], told: list[Notice]) -> None:
     task = state.tasks[name]
-    event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(task, state.config, now, why)
+    event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(state, task, now, why)
     found.append(event)
     if event[0] == events.DEAD:
-        told.append(telling.ended(name, DEAD, LOST_TOO_OFTEN))
+        told.append(telling.ended(name, DEAD, event[3], event[4]))
 
 
 def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -124,13 +127,15 @@ def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> 
 
 
 def _extend(state: State, worker: Worker, running: tuple[str, ...], now: int) -> dict[str, str]:
-    """The leases of what it works on; and which of it is void."""
+    """The leases of what it works on; and which of it is void, or is to yield."""
     void = {}
     for token in running:
         name = worker.attempts.get(token, "")
         task = state.tasks.get(name)
         if task is not None and task.token == token:
             task.heard_until = now + task.lease_ms
+            if task.state == PREEMPTING:
+                void[token] = "yield"
         else:
             void[token] = "stop"
     return void
@@ -180,6 +185,8 @@ def decide_tell(state: State, command: Command, now: int, fence: Fence) -> Outco
         current = task is not None and task.token == token
         if what == "stop" and not current:
             notices.append(telling.stop(worker.name, name, token))
+        elif what == "yield" and current and task is not None and task.state == PREEMPTING:
+            notices.append(telling.yields(task, max(1, task.yield_by - now)))
         elif what == "assign" and current and task is not None and task.state == ASSIGNED:
             notices.append(telling.assign(worker, task, token, task.attempts, state.config, now))
     return Accept([], {}, notices) if notices else Refuse({})
@@ -190,7 +197,17 @@ def decide_drain(state: State, command: Command, now: int, fence: Fence) -> Outc
     worker = _own(state, command.principal, body.session)
     if isinstance(worker, Reject):
         return worker
-    return Accept([(events.DRAINS, now, worker.name)], {"ok": True, "worker": worker.name, "returned": 0})
+    reply = {"ok": True, "worker": worker.name, "returned": 0}
+    if body.within_ms is None:
+        return Accept([(events.DRAINS, now, worker.name, 0)], reply)
+    found, told = yielding.ask_all(state, worker, now, body.within_ms)
+    drains = (events.DRAINS, now, worker.name, now + spare(body.within_ms))
+    return Accept([drains, *found], reply, told)
+
+
+def spare(within_ms: int) -> int:
+    """What is left a second before its host goes, or after three quarters of a short time, goes to others."""
+    return max(within_ms - 1_000, within_ms * 3 // 4)
 
 
 def decide_leave(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -217,12 +234,34 @@ def silence(config: Config) -> int:
 
 
 def next_gone(state: State, board: Board, now: int) -> Gone | None:
-    at = gone_at(state, board)
+    taken = next((name for name, at in board.leaving.items() if now >= at), None)
+    if taken is not None:
+        return Gone(taken)
+    at = silent_until(state, board)
     silent = board.most_silent()
+    _suspect(state, board, now)
     return Gone(silent[0]) if at is not None and now >= at and silent is not None else None
 
 
+def _suspect(state: State, board: Board, now: int) -> None:
+    """Who has been silent for long, while somebody else was heard since."""
+    ttl = state.config.worker_ttl_ms
+    for name, heard in board.heard.items():
+        if now - heard < ttl * 2 // 3 or board.last_heard - heard < ttl // 3:
+            return
+        worker = state.workers[name]
+        if not worker.suspect:
+            board.suspect(worker, True)
+
+
 def gone_at(state: State, board: Board) -> int | None:
+    """When the next worker is gone: silent for too long, or its host is taken away."""
+    silent = silent_until(state, board)
+    times = [*board.leaving.values()] if silent is None else [silent, *board.leaving.values()]
+    return min(times, default=None)
+
+
+def silent_until(state: State, board: Board) -> int | None:
     """When the most silent worker counts as gone, unless it is heard.
 
     When all are silent at once it is rather the network, or this service, that was away: then three times as long is
@@ -237,10 +276,10 @@ def gone_at(state: State, board: Board) -> int | None:
 
 
 def decide_gone(state: State, command: Command, now: int, fence: Fence) -> Outcome:
-    """Its attempts are void; they go to others at once."""
+    """Its attempts are void; they go to others at once. When its host was taken away, that is not held against them."""
     worker = state.workers[command.body.worker]
-    found, told = _empty(state, worker, now, WORKER_GONE)
-    return Accept([*found, (events.GONE, now, worker.name, LAPSED)], {}, told)
+    found, told = _empty(state, worker, now, RELEASE if worker.gone_at else WORKER_GONE)
+    return Accept([*found, (events.GONE, now, worker.name, TAKEN if worker.gone_at else LAPSED)], {}, told)
 
 
 def _empty(state: State, worker: Worker, now: int, why: str) -> tuple[list[Event], list[Notice]]:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Fence, Message, Query, Request
+from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued
 from bursar.contracts.scheduler_words import (
     BANDS,
     LIVE,
@@ -52,6 +53,8 @@ from bursar.contracts.scheduler_words import (
 from bursar.contracts.scheduler_work import (
     Assign,
     AttemptEnded,
+    Checkpoint,
+    Checkpointed,
     Drain,
     Fail,
     Finish,
@@ -68,6 +71,7 @@ from bursar.contracts.scheduler_work import (
     Stop,
     TaskEnded,
     WorkerReply,
+    Yield,
 )
 
 __all__ = [
@@ -81,6 +85,8 @@ __all__ = [
     "Band",
     "Cancel",
     "Cancelled",
+    "Checkpoint",
+    "Checkpointed",
     "Configure",
     "Configured",
     "Drain",
@@ -130,6 +136,7 @@ __all__ = [
     "WorkerKind",
     "WorkerReply",
     "WorkerStatus",
+    "Yield",
     "size_of",
 ]  # fmt: skip
 
@@ -162,6 +169,9 @@ class Task(Message):
     ``after``: own tasks that have to end before it is ready; they must be known, so there are no cycles.
     ``after_failure``: what becomes of it when one of them ends other than ``done``: it is cancelled (and so are those
     after it), or it runs all the same. A dead letter has not ended: an operator may requeue it.
+
+    ``preemptible``: its worker can stop it at the end of a chunk (within 100 ms) and go on from its last checkpoint,
+    here or elsewhere, so that a task of a higher band need not wait for its end.
     """
 
     task_class: TaskClass
@@ -175,6 +185,7 @@ class Task(Message):
     needs: Needs = Needs()
     after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     after_failure: AfterFailure = "cancel"
+    preemptible: bool = False
 
 
 class Submit(Task, Request):
@@ -309,7 +320,8 @@ class Status(Query):
 
 
 class WorkerStatus(Message):
-    """``heard_ms``: age of its last sign of life. ``used``: slots that are taken."""
+    """``heard_ms``: age of its last sign of life. ``used``: slots that are taken. ``suspect``: it has been silent for
+    so long that it gets nothing new, while others are heard."""
 
     name: str
     kind: WorkerKind
@@ -319,6 +331,7 @@ class WorkerStatus(Message):
     used: int
     heard_ms: int
     draining: bool
+    suspect: bool = False
     ended: int
     load_permille: int | None
 
@@ -343,43 +356,4 @@ class StatusReply(Message):
     workers: list[WorkerStatus]
     more_workers: int
     counts: dict[str, int]
-    fence: str
-
-
-class Configure(Request):
-    """Administration: change some of the rules; what is None stays. Answered by `Configured`.
-
-    ``max_tasks``, ``max_tasks_per_principal``, ``max_bytes`` (of payloads): how much may wait and run at once.
-    ``start_within_ms``: an assignment that was not started by then goes to another worker. ``worker_ttl_ms``: silence
-    after which a worker counts as gone (a tenth more is waited, for the drift of clocks). ``keep_results_ms``: how long
-    ends are kept with their results. ``max_losses``: a task that is lost with its worker so often becomes a dead
-    letter.
-    """
-
-    policy: PolicyName | None = None
-    max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_tasks_per_principal: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None
-    start_within_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
-    worker_ttl_ms: Annotated[int, Field(ge=500, le=600_000)] | None = None
-    keep_results_ms: Annotated[int, Field(ge=1_000, le=86_400_000)] | None = None
-    max_losses: Annotated[int, Field(ge=1, le=100)] | None = None
-
-
-class Configured(Message):
-    ok: Literal[True] = True
-    config: dict[str, int | str]
-    fence: str
-
-
-class Requeue(Request):
-    """Administration: a dead letter waits again, with all of its retries."""
-
-    task: TaskId
-
-
-class Requeued(Message):
-    ok: Literal[True] = True
-    task: TaskId
-    state: Literal["ready", "submitted"]
     fence: str

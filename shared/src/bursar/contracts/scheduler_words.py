@@ -16,8 +16,10 @@ Band = Literal["reactive", "standard", "proactive"]
 BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
 WorkerKind = Literal["gpu", "cpu", "remote"]
 PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
-TaskState = Literal["submitted", "ready", "assigned", "running", "dead", "done", "failed", "cancelled", "expired"]
-LIVE: Final = ("submitted", "ready", "assigned", "running")
+TaskState = Literal[
+    "submitted", "ready", "assigned", "running", "preempting", "dead", "done", "failed", "cancelled", "expired"
+]
+LIVE: Final = ("submitted", "ready", "assigned", "running", "preempting")
 """States of a task that somebody still works on; ``dead`` waits for an operator; the others are ends."""
 
 _KEY = r"[A-Za-z0-9_][A-Za-z0-9_:/-]{0,79}"

@@ -139,6 +139,31 @@ class Release(Request):
     token: Token
 
 
+class Checkpoint(Request):
+    """Keep this of a running attempt: the next one begins with it. It replaces the one before."""
+
+    task: TaskId
+    token: Token
+    checkpoint: Value
+
+
+class Checkpointed(Message):
+    ok: Literal[True] = True
+    lease_ms: int
+    fence: str
+
+
+class Yield(Request):
+    """The worker has stopped an attempt at the end of a chunk, because it was asked to or will end: the task waits
+    again, and goes on from the checkpoint (None: from the last one). It does not count as a failure. ``next``: as in
+    `Finish`."""
+
+    task: TaskId
+    token: Token
+    checkpoint: Value = None
+    next: bool = False
+
+
 class Next(Message):
     """The worker's next attempt. It runs already, as far as the scheduler is concerned: no `Start` is to be sent."""
 
@@ -150,6 +175,7 @@ class Next(Message):
     lease_ms: Amount
     deadline_in_ms: int | None
     after: list[TaskId] = Field(default_factory=list)
+    checkpoint: bytes | str | dict[str, Any] | None = None
 
 
 class AttemptEnded(Message):
@@ -165,9 +191,11 @@ class AttemptEnded(Message):
 
 
 class Drain(Request):
-    """Give this worker nothing new; what it has goes on."""
+    """Give this worker nothing new; what it has goes on. ``within_ms``: its host will be taken away by then (a spot
+    notice): what can be preempted yields at once, and what is left in the end goes to others without counting."""
 
     session: SessionName
+    within_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
 
 
 class Leave(Request):
@@ -188,7 +216,7 @@ class WorkerReply(Message):
 
 class Assign(Message):
     """To a worker: start this. ``start_within_ms``: after so long it is given to another. ``after``: the tasks that
-    have ended before it; `Inputs` asks for their results."""
+    have ended before it; `Inputs` asks for their results. ``checkpoint``: what the last attempt has kept."""
 
     what: Literal["assign"] = "assign"
     session: SessionName
@@ -201,16 +229,20 @@ class Assign(Message):
     start_within_ms: Amount
     deadline_in_ms: int | None
     after: list[TaskId] = Field(default_factory=list)
+    checkpoint: bytes | str | dict[str, Any] | None = None
     fence: str
 
 
 class Stop(Message):
     """To a worker: this attempt is void; stop it and release it. ``task``: None when the scheduler knows only the
-    token."""
+    token. ``preempt``: it is not void yet: stop it at the end of the chunk, and `Yield`; it may also finish before.
+    ``within_ms``: the time for that."""
 
     what: Literal["stop"] = "stop"
     task: TaskId | None
     token: Token
+    preempt: bool = False
+    within_ms: int | None = None
     fence: str
 
 

@@ -142,6 +142,24 @@ OPERATIONS: Final = (
     ),
     Operation(
         "work",
+        "checkpoint",
+        wire.Checkpoint,
+        "Keep this of a running attempt: the next one begins with it.",
+        replies=(wire.Checkpointed,),
+        errors=(*_STALE, "not_started"),
+        example={**_ATTEMPT, "checkpoint": {"chapter": 2}},
+    ),
+    Operation(
+        "work",
+        "yield",
+        wire.Yield,
+        "The worker has stopped an attempt at the end of a chunk: the task waits, and goes on from the checkpoint.",
+        replies=(wire.AttemptEnded,),
+        errors=(*_STALE, "not_started"),
+        example={**_ATTEMPT, "checkpoint": {"chapter": 2}},
+    ),
+    Operation(
+        "work",
         "release",
         wire.Release,
         "The worker has stopped an attempt: given back without counting, or void.",
@@ -215,6 +233,13 @@ WORDS: Final = {
     "key": Word("Idempotency key of the caller's own; null: the id of the request names the task."),
     "name": Word("Name of the task, made by the sender; never used again for other content."),
     "WorkerStatus.name": Word("Name of the worker."),
+    "Task.preemptible": Word("Whether it can be stopped at the end of a chunk, and go on from a checkpoint."),
+    "Submit.preemptible": Word("Whether it can be stopped at the end of a chunk, and go on from a checkpoint."),
+    "Post.preemptible": Word("Whether it can be stopped at the end of a chunk, and go on from a checkpoint."),
+    "checkpoint": Word("What an attempt has kept for the next one: bytes, a text or a map; null: nothing."),
+    "preempt": Word("Whether to stop at the end of a chunk and yield; if not, the attempt is void."),
+    "within_ms": Word("The time until the worker's host is taken away; null: it stays.", "ms"),
+    "Stop.within_ms": Word("The time to yield; null: the attempt is void.", "ms"),
     "state": Word("Where the task stands now."),
     "Requeued.state": Word("Where the task stands now: it waits, for a worker or for other tasks."),
     "Cancelled.state": Word("Where the task stands now: it is cancelled."),
@@ -268,6 +293,7 @@ WORDS: Final = {
     "slots": Word("How many attempts it runs at once.", "attempts"),
     "used": Word("Slots that are taken.", "attempts"),
     "heard_ms": Word("Time since its last sign of life.", "ms"),
+    "suspect": Word("Whether it gets nothing new because it has been silent while others were heard."),
     "draining": Word("Whether it gets nothing new."),
     "load_permille": Word("How busy the worker's machine is, as it says; null: not known.", "thousandths"),
     # administration
@@ -277,7 +303,10 @@ WORDS: Final = {
     "start_within_ms": Word("An assignment that was not started by then goes to another worker.", "ms"),
     "worker_ttl_ms": Word("Silence after which a worker counts as gone.", "ms"),
     "keep_results_ms": Word("How long ends are kept with their results.", "ms"),
-    "max_losses": Word("A task that is lost with its worker so often becomes a dead letter.", "attempts"),
+    "max_losses": Word("A task that is lost so often becomes a dead letter.", "attempts"),
+    "max_kills": Word("A task that runs while so many workers die becomes a dead letter.", "workers"),
+    "min_run_ms": Word("How long an attempt runs before it may be preempted.", "ms"),
+    "yield_within_ms": Word("How long its worker has to yield then.", "ms"),
     "config": Word("The rules as they are now.", "as in Configure"),
     # workers
     "session": Word("Names this life of the worker's process: another one ends the attempts of the one before."),
@@ -299,6 +328,7 @@ WORDS: Final = {
     "Started": Word("It may run."),
     "Progressed": Word("The lease is extended."),
     "WorkerReply": Word("The worker gets nothing new."),
+    "Checkpointed": Word("It is kept."),
 }
 
 CATALOG: Final = ServiceCatalog(
