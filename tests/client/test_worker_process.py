@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +133,45 @@ async def test_a_process_ends_with_its_worker() -> None:
         with pytest.raises(ProcessDied, match="ended with status 1"):
             await running
         assert not is_there(pid)
+
+
+SCRIPT = """
+import asyncio, os, sys
+from bursar.client.worker_process import Process
+from bursar.client.worker_task import WorkerTask
+
+def where(task):
+    return [__name__, os.getppid()]
+
+async def main():
+    run = Process(where)
+    notice = {"task": "a.t", "token": "1.1.1", "task_class": "w", "attempt": 1, "payload": None}
+    name, parent = await run(WorkerTask(notice))
+    print(name, parent == os.getpid())
+    await run.close()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+async def test_a_function_of_a_script_is_found_by_its_file(tmp_path: Path) -> None:
+    """Whose own name is ``__main__``; it does not run as one in the process."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = await asyncio.create_subprocess_exec(sys.executable, str(script), stdout=asyncio.subprocess.PIPE)
+    told, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert told == b"__bursar_child__ True\n"
+
+
+async def test_a_function_that_cannot_be_loaded_says_so() -> None:
+    """Its process ends before it begins."""
+
+    def work(_: WorkerTask) -> None: ...
+
+    work.__qualname__ = "gone"
+    with pytest.raises(ProcessDied, match="before it began: its process ended with status 1"):
+        await Process(work)(task())
 
 
 def test_a_function_has_to_be_found_there() -> None:

@@ -61,7 +61,7 @@ def make(fleet):
 def worker(
     installation: Installation, principal: str, *arguments: str, cwd: Path, **env: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """``bursar worker``, from when it is registered on; it must end well on SIGTERM."""
+    """``bursar worker``, from when it is registered on; it must end well, on SIGTERM if not before."""
     command = [sys.executable, "-m", "bursar.cli.main", "worker", *arguments]
     with subprocess.Popen(
         command, env=installation.env(principal) | env, stdout=subprocess.PIPE, text=True, cwd=cwd
@@ -77,9 +77,11 @@ def worker(
 
 
 async def test_a_module_is_run_with_every_way_of_running_a_function(installation: Installation, tmp_path: Path) -> None:
-    """In the event loop, in a thread, in a process whose crash is one failure, together; SIGTERM ends it well."""
+    """In the event loop, in a thread, in a process that crashes once, together; and it ends before its host."""
     (tmp_path / "some_workers.py").write_text(MODULE)
-    with worker(installation, "worker-run", "run", "some_workers:make", cwd=tmp_path) as process:
+    with worker(
+        installation, "worker-run", "run", "some_workers:make", "--reclaim-file", "notice", cwd=tmp_path
+    ) as process:
         async with bursar.connect(installation.url, creds=installation.creds("writer")) as fleet:
             submit = fleet.scheduler.submit
             assert await (await submit("count", "four")).result(30) == 4
@@ -88,6 +90,8 @@ async def test_a_module_is_run_with_every_way_of_running_a_function(installation
             assert (parent, attempt) == (process.pid, 2)
             together = [await submit("batch", n) for n in range(4)]
             assert await asyncio.gather(*(handle.result(30) for handle in together)) == [4] * 4
+            (tmp_path / "notice").write_text("60")
+            assert await asyncio.to_thread(process.wait, 30) == 0
 
 
 async def test_a_provider_does_tasks_under_its_budget_and_its_circuit(

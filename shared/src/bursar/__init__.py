@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from bursar.client.sync import SyncFleet, connect_sync
     from bursar.client.worker import Worker
     from bursar.client.worker_slots import SlotRule
-    from bursar.client.worker_task import TaskRefused, WorkerTask
+    from bursar.client.worker_task import TaskRefused, TaskYielded, WorkerTask
+    from bursar.client.worker_threads import ThreadPool
     from bursar.errors import BursarError, CallerError, NetworkError, ServiceError
 
 _ERRORS = ("BursarError", "CallerError", "NetworkError", "ServiceError")
@@ -75,7 +76,7 @@ _MODULES = {
     "deadline": "bursar.client.deadline",
     **dict.fromkeys(_ERRORS, "bursar.errors"),
     **dict.fromkeys(_TASK_ERRORS, "bursar.client.scheduler_errors"),
-    **dict.fromkeys(("TaskRefused", "WorkerTask"), "bursar.client.worker_task"),
+    **dict.fromkeys(("TaskRefused", "TaskYielded", "WorkerTask"), "bursar.client.worker_task"),
     **dict.fromkeys(_GPU_ERRORS, "bursar.client.gpu_errors"),
     "Gpu": "bursar.client.gpu",
     "GpuLease": "bursar.client.gpu_lease",
@@ -83,6 +84,7 @@ _MODULES = {
     "SyncFleet": "bursar.client.sync",
     "connect_sync": "bursar.client.sync",
     "SlotRule": "bursar.client.worker_slots",
+    "ThreadPool": "bursar.client.worker_threads",
     "Worker": "bursar.client.worker",
 }
 """Names that are not loaded with `bursar.client`, and where they are."""
@@ -126,6 +128,8 @@ __all__ = [
     "TaskForgotten",
     "TaskInDoubt",
     "TaskRefused",
+    "TaskYielded",
+    "ThreadPool",
     "UnknownBudget",
     "Worker",
     "WorkerTask",
