@@ -154,9 +154,9 @@ bench-gpu-real: $(STAMP) ## what a real NVIDIA card does, with a trace of it; en
 	@mkdir -p bench/out
 	$(PY) -m bench.gpu_real --json bench/out/gpu_real.json --trace bench/out/gpu_real_trace.jsonl $(ARGS)
 
-bench-scheduler: $(STAMP) ## tasks per second, time from submission to start -> bench/out/scheduler.json
+bench-scheduler: $(STAMP) ## decisions, durable lifecycles and assignments, recovery, failover, fairness on a trace -> bench/out/scheduler.json  [QUICK=1 TRACE=FILE]
 	@mkdir -p bench/out
-	$(PY) -m bench.scheduler --out bench/out/scheduler.json $(ARGS)
+	$(PY) -m bench.scheduler $(if $(QUICK),--quick) $(if $(TRACE),--trace $(TRACE)) --json bench/out/scheduler.json $(ARGS)
 
 soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or so)  [SOAK_SEEDS=20000]
 	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \

@@ -1,235 +1,173 @@
-"""Tasks per second, and how soon a task starts. ``python -m bench.scheduler [--seconds S] [--out FILE]``.
+"""What the scheduler does, in figures. ``python -m bench.scheduler [--quick]``; every figure is measured in the run.
 
-A real server and a real scheduler, its journal fsynced, and empty tasks. *Raw*: one process with plain nats-py plays
-submitter and worker (submit, start, finish: three durable requests and an assignment for each task), so that the
-scheduler is measured rather than a client. *Client*: the same through `bursar.client`, submitter and worker in one
-process, from `submit` to the function and to the result. *Decide*: the core alone, in this process, with 1,000 workers.
+* `decide_p50_us`, `decide_p99_us`: one whole decision that assigns a task (ordered, placed, its events applied) with
+  1,000 workers, in this process; `place_p50_us`, `place_p99_us`: the placement score with its record alone.
+* `lifecycles_per_s`: submit, assignment, start and finish, each durable (fsynced), through a real server and a real
+  scheduler with 100 workers. `durable_assignments_per_s`: a backlog is worked off by slots whose ends bring their next
+  attempts: an end, an assignment and a start at a time, journaled together.
+* `submit_to_assigned_p99_ms`: from the submission to the worker's notice at 2,000 submissions a second, or at 70 % of
+  `lifecycles_per_s` where that is less; `submit_rate_per_s` says which.
+* `recover_100k_s`: from the start of a process to its first answer with 100,000 live tasks in the journal.
+* `failover_s`: from a kill -9 of the owner to the first durable answer of the standby, in the midst of lifecycles; of
+  the tasks of that time `lost` have no accepted end and `completed_twice` have two, though ends are sent twice.
+* `jain_index`: how evenly agents that want more get slots (`scheduler_sim.fairness`), at load 0.9 on the Azure trace
+  (``--trace``, otherwise arrivals with its statistics), and all ``trace_*`` figures beside first come, first served.
+* ``sweep_*`` (not with ``--quick``): growth of the backlog at loads under and over capacity (`scheduler_stability`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import secrets
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
-import nats
-from nats.aio.client import Client
+from bench.figures import quantile, say, write
+from bench.load import quiet_collector
+from bench.scheduler_deciding import decisions, placements
+from bench.scheduler_load import Crew, backlog, chains, failover, lifecycles, steadily
+from bench.scheduler_sim import compare
+from bench.scheduler_stability import sweep
+from bench.scheduler_stack import SchedulerStack, Wire
+from bursar.demo.trace import generate, read_azure
 
-from bench.figures import quantile, write
-from bursar.bus.connection import connect
-from bursar.bus.server import NatsServer, provision
-from bursar.client.fleet import Fleet
-from bursar.client.worker import Worker
-from bursar.client.worker_task import WorkerTask
-from bursar.contracts.scheduler import Finish, Register, Start, Submit
-from bursar.kernel.decider import Accept, Command
-from bursar_scheduler.core import SchedulerDecider
-
-RAW_IN_FLIGHT = 64
-CLIENT_IN_FLIGHT = 32
-WORKERS = 1_000
+LIVE = 100_000
+LOADS = (0.7, 0.9)
 
 
-@asynccontextmanager
-async def scheduler(directory: Path) -> AsyncIterator[NatsServer]:
-    """A server with a running scheduler; ends both."""
-    keys = directory / "keys"
-    keys.mkdir()
-    (keys / "fence.key").write_bytes(secrets.token_bytes(32))
-    async with NatsServer.plain(directory / "nats") as server:
-        bus = await connect(server.url, principal="provisioner")
-        await provision(bus, "scheduler", inbox=True)
-        await bus.close()
-        env = {**os.environ, "BURSAR_URL": server.url, "BURSAR_KEYS_DIR": str(keys)}
-        with (directory / "scheduler.log").open("wb") as log:
-            command = [sys.executable, "-m", "bursar_scheduler"]
-            process = subprocess.Popen(command, env=env, stderr=log)  # noqa: ASYNC220 - at start
-        try:
-            yield server
-        finally:
-            process.kill()
-            process.wait()
+class Plan:
+    """How much of each; ``quick``: within fifty seconds on two cores."""
+
+    def __init__(self, quick: bool) -> None:
+        self.rounds = 4_000 if quick else 30_000
+        self.lives_s = 2.5 if quick else 15.0
+        self.rate = 2_000
+        self.steady_s = 2.0 if quick else 15.0
+        self.chains_s = 2.5 if quick else 15.0
+        self.failover_s = 3.0 if quick else 10.0
+        self.failovers = 1 if quick else 5
+        self.arrivals = 2_500 if quick else 100_000
 
 
-class Raw:
-    """Plays submitter and worker, both as the principal ``bench``, on one connection."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._session = secrets.token_hex(4)
-        self._numbers = 0
-        self._tokens: dict[str, asyncio.Future[tuple[str, float]]] = {}
-        self.assigned: list[float] = []
-        self.ended = 0
-
-    async def start(self) -> None:
-        """Register, as soon as the scheduler listens."""
-        await self._client.subscribe("bursar.assign.bench", cb=self._hear)
-        fields = {"session": self._session, "slots": 256, "classes": ["empty"]}
-        while not (await self._ask("work", "register", fields)).get("ok"):  # noqa: ASYNC110 - asks again
-            await asyncio.sleep(0.1)
-
-    async def beat(self) -> None:
-        """A heartbeat every second, for ever."""
-        while True:
-            await self._client.publish(
-                "bursar.obs.scheduler.heartbeat.bench", msgpack.packb({"session": self._session})
-            )
-            await asyncio.sleep(1)
-
-    async def one(self) -> None:
-        """A task from its submission to its accepted end."""
-        began = time.perf_counter()
-        task = (await self._ask("req", "submit", {"task_class": "empty", "payload": b"x"}))["task"]
-        token, at = await self._token(task)
-        del self._tokens[task]
-        self.assigned.append(at - began)
-        attempt = {"task": task, "token": token}
-        if not (await self._ask("work", "start", attempt)).get("ok"):
-            raise RuntimeError(f"{task} was not started")
-        if (await self._ask("work", "finish", {**attempt, "result": b"y"})).get("state") != "done":
-            raise RuntimeError(f"{task} was not finished")
-        self.ended += 1
-
-    async def _ask(self, space: str, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
-        self._numbers += 1
-        payload = msgpack.packb(
-            {"id": f"{self._session}-{self._numbers}", "acked": max(0, self._numbers - 2_000), **fields}
-        )
-        try:
-            answer = await self._client.request(f"bursar.{space}.scheduler.{verb}.bench", payload, 10.0)
-        except nats.errors.Error:
-            return {}
-        told: dict[str, Any] = msgpack.unpackb(answer.data)
-        return told
-
-    async def _hear(self, msg: Any) -> None:
-        body = msgpack.unpackb(msg.data)
-        if body["what"] == "assign":
-            future = self._token(body["task"])
-            if not future.done():
-                future.set_result((body["token"], time.perf_counter()))
-
-    def _token(self, task: str) -> asyncio.Future[tuple[str, float]]:
-        if task not in self._tokens:
-            self._tokens[task] = asyncio.get_running_loop().create_future()
-        return self._tokens[task]
+async def served(plan: Plan, directory: Path) -> dict[str, Any]:
+    """Everything that needs the server."""
+    async with SchedulerStack(directory) as stack:
+        stack.start("a")
+        wire = await Wire.open(stack.server.url)
+        await wire.until_answered("req", "status", "ops", {})
+        figures = await paced(plan, wire)
+        figures |= await killed(plan, stack, wire)
+        figures |= await restarted(plan, stack, wire)
+        wire.close()
+    return figures
 
 
-async def measure_raw(url: str, seconds: float, in_flight: int) -> tuple[float, list[float]]:
-    """Lifecycles per second, and seconds from each submission to its assignment."""
-    client = await nats.connect(url, inbox_prefix=b"_R.bench")
-    raw = Raw(client)
-    await raw.start()
-    beating = asyncio.ensure_future(raw.beat())
-    began = time.perf_counter()
-
-    async def loop() -> None:
-        while time.perf_counter() < began + seconds:
-            await raw.one()
-
-    await asyncio.gather(*(loop() for _ in range(in_flight)))
-    elapsed = time.perf_counter() - began
+async def paced(plan: Plan, wire: Wire) -> dict[str, Any]:
+    crew = Crew(wire, "empty")
+    await crew.register()
+    beating = asyncio.ensure_future(crew.beat())
+    quiet_collector()
+    await lifecycles(crew, 64, 0.5)
+    one = await lifecycles(crew, 1, plan.lives_s / 4)
+    many = await lifecycles(crew, 256, plan.lives_s)
+    say(f"{many.per_s:.0f} lifecycles/s")
+    rate = min(plan.rate, many.per_s * 0.7)
+    steady = await steadily(crew, rate, plan.steady_s)
+    say(f"submit to assigned p99 {quantile(steady, 0.99) * 1e3:.1f} ms at {rate:.0f}/s")
     beating.cancel()
-    await client.close()
-    return raw.ended / elapsed, raw.assigned
+    return {
+        "lifecycles_per_s": many.per_s,
+        "submit_to_assigned_idle_p50_ms": quantile(one.assigned, 0.5) * 1e3,
+        "submit_to_assigned_p50_ms": quantile(steady, 0.5) * 1e3,
+        "submit_to_assigned_p99_ms": quantile(steady, 0.99) * 1e3,
+        "submit_rate_per_s": rate,
+    }
 
 
-async def measure_client(url: str, seconds: float) -> tuple[float, list[float]]:
-    """Tasks per second through the client, and seconds from each call of submit to its function."""
-    begun: list[float] = []
-    ended = 0
-    agent_bus, worker_bus = [await connect([url], principal=name) for name in ("agent", "hands")]
-    async with Fleet(None, bus=agent_bus) as agent, Fleet(None, bus=worker_bus) as hands:
-        worker = Worker(hands, slots=CLIENT_IN_FLIGHT)
-
-        @worker.task("blank")
-        async def blank(task: WorkerTask) -> float:
-            begun.append(time.perf_counter() - task.payload)
-            return 1.0
-
-        working = asyncio.ensure_future(worker.run(signals=False))
-        await (await agent.scheduler.submit("blank", time.perf_counter())).result(20)
-        begun.clear()
-        began = time.perf_counter()
-
-        async def loop() -> None:
-            nonlocal ended
-            while time.perf_counter() < began + seconds:
-                await (await agent.scheduler.submit("blank", time.perf_counter())).result(20)
-                ended += 1
-
-        await asyncio.gather(*(loop() for _ in range(CLIENT_IN_FLIGHT)))
-        elapsed = time.perf_counter() - began
-        worker.stop()
-        await working
-    await agent_bus.close()
-    await worker_bus.close()
-    return ended / elapsed, begun
+async def killed(plan: Plan, stack: SchedulerStack, wire: Wire) -> dict[str, Any]:
+    """The owner is killed, again and again; a standby is always there."""
+    crew = Crew(wire, "killed", workers=16)
+    await crew.register()
+    beating = asyncio.ensure_future(crew.beat())
+    owner, standby = "a", "b"
+    stack.start(standby)
+    runs = []
+    for _ in range(plan.failovers):
+        await stack.until_standby(standby)
+        runs.append(await failover(stack, crew, wire, plan.failover_s, owner))
+        say(f"failover in {runs[-1].seconds:.2f} s")
+        stack.start(owner)
+        owner, standby = standby, owner
+    beating.cancel()
+    for name in list(stack.instances):
+        stack.kill(name)
+    return {
+        "failover_s": max(run.seconds for run in runs),
+        "failovers": len(runs),
+        "failover_tasks": sum(run.accepted for run in runs),
+        "lost": sum(run.lost for run in runs),
+        "completed_twice": sum(run.twice for run in runs),
+    }
 
 
-def measure_decide(rounds: int) -> list[float]:
-    """Seconds of each decision with its events: submit (with its assignment), start, finish; 1,000 workers."""
-    decider = SchedulerDecider()
-    state: Any = decider.initial()
-    numbers = iter(range(1, 10**9))
-    taken: list[float] = []
+async def restarted(plan: Plan, stack: SchedulerStack, wire: Wire) -> dict[str, Any]:
+    """A backlog, a cold start with it, and its being worked off."""
+    crew = Crew(wire, "deep", workers=32)
+    crew.to_queue = True
+    stack.start("c")
+    await wire.until_answered("req", "status", "ops", {})
+    accepted = await backlog(crew, wire, LIVE)
+    stack.kill("c")
+    began = time.perf_counter()
+    stack.start("d")
+    status = await wire.until_answered("req", "status", "ops", {})
+    recovered = time.perf_counter() - began
+    if status["waiting"] < LIVE:
+        raise RuntimeError(f"only {status['waiting']} tasks were there again")
+    say(f"{LIVE} live tasks recovered in {recovered:.2f} s")
+    await crew.register()
+    beating = asyncio.ensure_future(crew.beat())
+    per_s = await chains(crew, plan.chains_s)
+    beating.cancel()
+    say(f"{per_s:.0f} durable assignments/s")
+    return {
+        "accepted_in_graphs_per_s": accepted,
+        "recover_100k_s": recovered,
+        "recovered_tasks": status["waiting"],
+        "durable_assignments_per_s": per_s,
+    }
 
-    def decide(who: str, body: Any) -> Accept:
-        number = next(numbers)
-        began = time.perf_counter()
-        outcome = decider.decide(state, Command(who, body.id, body), number // 100, (1, 1, number))
-        assert isinstance(outcome, Accept)
-        for event in outcome.events:
-            decider.evolve(state, event)
-        taken.append(time.perf_counter() - began)
-        return outcome
 
-    for number in range(WORKERS):
-        decide(f"w{number}", Register(id=f"r-{number}", session="s", slots=4, classes=("empty",)))
-    taken.clear()
-    for number in range(rounds):
-        task = decide("bench", Submit(id=f"s-{number}", task_class="empty", payload=b"x")).reply["task"]
-        token, worker = state.tasks[task].token, state.tasks[task].worker
-        decide(worker, Start(id=f"b-{number}", task=task, token=token))
-        decide(worker, Finish(id=f"f-{number}", task=task, token=token, result=b"y"))
-    return taken
+def simulated(plan: Plan, trace: Path | None) -> dict[str, Any]:
+    arrivals = (read_azure(trace) if trace else generate(1))[: plan.arrivals]
+    figures = compare(arrivals, LOADS)
+    figures |= {"trace_calls": len(arrivals), "trace": trace.stem if trace else "generated"}
+    return {**figures, "jain_index": figures["trace_ours_90_jain"], "jain_index_fcfs": figures["trace_fcfs_90_jain"]}
 
 
-async def main(seconds: float, out: Path) -> None:
-    figures: dict[str, Any] = {}
-    decided = measure_decide(5_000)
-    with tempfile.TemporaryDirectory() as directory:
-        async with scheduler(Path(directory)) as server:
-            _, idle = await measure_raw(server.url, seconds / 2, 1)
-            raw_rate, loaded = await measure_raw(server.url, seconds, RAW_IN_FLIGHT)
-            client_rate, begun = await measure_client(server.url, seconds)
-    figures["raw_lifecycles_per_s"] = round(raw_rate)
-    figures["client_tasks_per_s"] = round(client_rate)
-    for name, values, unit in (
-        ("submit_to_assigned_idle", idle, 1e3),
-        ("submit_to_assigned_loaded", loaded, 1e3),
-        ("client_submit_to_function", begun, 1e3),
-        ("decide", decided, 1e6),
-    ):
-        for quant, q in (("p50", 0.5), ("p99", 0.99)):
-            figures[f"{name}_{quant}_{'us' if unit > 1e3 else 'ms'}"] = round(quantile(values, q) * unit, 2)
-    write(out, figures)
+def measure(quick: bool, trace: Path | None) -> dict[str, Any]:
+    plan = Plan(quick)
+    figures: dict[str, Any] = {"mode": "quick" if quick else "full"}
+    figures |= decisions(plan.rounds) | placements(plan.rounds)
+    say(f"decide p50 {figures['decide_p50_us']:.1f} us, placement p50 {figures['place_p50_us']:.1f} us")
+    figures |= simulated(plan, trace)
+    if not quick:
+        figures |= sweep(1.0)
+    with tempfile.TemporaryDirectory(prefix="bursar-bench-") as directory:
+        figures |= asyncio.run(served(plan, Path(directory)))
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under 50 s: shorter, one failover, a part of the trace")
+    parser.add_argument("--trace", type=Path, help="the CSV of the Azure LLM inference trace 2023 (code)")
+    parser.add_argument("--json", type=Path, default=Path("bench/out/scheduler.json"), help="where the figures go")
+    chosen = parser.parse_args()
+    write(chosen.json, measure(chosen.quick, chosen.trace))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.scheduler", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each of the measurements")
-    parser.add_argument("--out", type=Path, default=Path("bench/out/scheduler.json"))
-    chosen = parser.parse_args()
-    asyncio.run(main(chosen.seconds, chosen.out))
+    main()
