@@ -42,6 +42,7 @@ SERVICE_SHELL = (
     "collector.py",  # asks the other services
     "control.py",  # serves simulated cards to other processes
     "guard.py",  # answers processes of its host, and ends some
+    "keda.py",  # serves gRPC
     "metrics.py",  # speaks to the Prometheus library, in threads
     "node.py",  # the probe's process
     "page.py",  # answers HTTP, in threads

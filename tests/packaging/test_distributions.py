@@ -49,6 +49,7 @@ def test_the_fleet_installs_what_its_parts_need() -> None:
     """`pip install .` brings everything: the union of the dependencies of the parts, extras included."""
     parts = set(SHARED["dependencies"])
     parts.update(*SHARED["optional-dependencies"].values(), *(project(path)["dependencies"] for path in SERVICES))
+    parts.update(*(extra for path in SERVICES for extra in project(path).get("optional-dependencies", {}).values()))
     assert set(FLEET["dependencies"]) == {requirement for requirement in parts if name(requirement) != "bursar"}
 
 

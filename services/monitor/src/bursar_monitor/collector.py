@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bursar.bus.base import BusError
 from bursar.client.monitor import FleetWatch
@@ -27,9 +27,12 @@ from bursar_monitor.page_asking import Asker
 from bursar_monitor.page_door import Door, token_of
 from bursar_monitor.page_feed import Feed
 from bursar_monitor.settings import MonitorSettings
-from bursar_monitor.state import State
+from bursar_monitor.state import Pool, State
 from bursar_monitor.web import serve_http
 from bursar_monitor.webhook import Webhook
+
+if TYPE_CHECKING:
+    from bursar_monitor.keda import Keda
 
 log = logging.getLogger("bursar.monitor")
 
@@ -49,6 +52,7 @@ class Collector:
         self.health = Health(self._clock.monotonic_ms())
         self.exposition = Exposition(self.health, self._clock)
         self.feed = Feed(self._clock)
+        self._keda: Keda | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -56,6 +60,7 @@ class Collector:
         server = serve_http(host, self._settings.metrics_port, self.exposition, self._page)
         where = "off" if server is None else f"http://{host}:{server.server_port}/metrics"
         self._host.service.metadata["metrics"] = where
+        self._start_keda()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._look_at_self())
@@ -68,6 +73,8 @@ class Collector:
                     group.create_task(Webhook(self._settings.webhook, secret, self._committed, self._observe).run())
         finally:
             self.feed.close()
+            if self._keda is not None:
+                self._keda.close()
             if server is not None:
                 server.shutdown()
                 server.server_close()
@@ -100,6 +107,27 @@ class Collector:
 
     def _observe(self, body: Any) -> None:
         self._host.runner.offer(Request(None, Command(self._host.service.bus.principal, "", body), b"", 0))
+
+    def _start_keda(self) -> None:
+        """The external scaler, when its port is set and its packages are there."""
+        if not self._settings.keda_port:
+            return
+        try:
+            from bursar_monitor.keda import Keda  # noqa: PLC0415 - its packages are an extra
+        except ImportError as error:
+            log.warning("keda_off", extra={"why": "install bursar-monitor[keda]", "missing": error.name})
+            return
+        keda = Keda()
+        if keda.start(self._settings.metrics_host, self._settings.keda_port):
+            self._keda = keda
+
+    def _show_pools(self) -> None:
+        """Hand the external scaler what is durable, on a standby too."""
+        replica = self._host.runner.replica
+        is_durable = replica.role is Role.STANDBY or (self._is_owner and replica.is_idle)
+        if self._keda is not None and is_durable:
+            pools: dict[str, Pool] = replica.folded.state.pools
+            self._keda.show({name: pool.desired for name, pool in pools.items() if pool.desired})
 
     def _committed(self) -> tuple[State, tuple[int, ...]] | None:
         """The state of the owner, and up to which decision it is durable; None on a standby."""
@@ -140,4 +168,5 @@ class Collector:
             drawn = replica.folded.state.drawn if self._is_owner else None
             self.exposition.show(drawn)
             self.feed.show(drawn)
+            self._show_pools()
             await asyncio.sleep(LOOK_SECONDS)

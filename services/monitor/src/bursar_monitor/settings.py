@@ -29,6 +29,9 @@ class MonitorSettings(ServiceSettings):
     page_token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{20,128})?$")] = ""
     """The token of the page on that port. Empty: that of the file ``page.token`` in the directory of keys, which is
     made when there is none; without such a directory there is no page."""
+    keda_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port of the external scaler for KEDA (gRPC), on the address of the metrics; it needs the packages of the extra
+    ``keda``. 0: none."""
     webhook: Annotated[str, Field(pattern=r"^(https?://[^ ]+)?$")] = ""
     """Address that every notification of an incident is posted to as JSON; empty: none."""
     webhook_secret: str = ""
