@@ -179,7 +179,7 @@ class Bench:
 
     def of(self, child: Child) -> int:
         """Bytes of one process, as the driver says."""
-        return sum(row.memory or 0 for row in self.port.processes(self.uuid) if row.pid == child.pid)
+        return sum(row.memory or 0 for row in self.port.processes(self.uuid) or () if row.pid == child.pid)
 
     def until(self, check: Callable[[], bool]) -> float | None:
         """Milliseconds until it was so; None when it was not within `PATIENCE_S`."""

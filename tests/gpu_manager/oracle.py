@@ -46,7 +46,7 @@ class Oracle:
         total, attributed = (seen.reserved or 0) + self.reserve, 0
         for lease in self.leases.values():
             if device in lease.shares:
-                rows = [row for row in seen.processes if (row.pid, row.started) in lease.processes]
+                rows = [row for row in seen.processes or () if (row.pid, row.started) in lease.processes]
                 observed = sum(row.memory or 0 for row in rows)
                 total += max(lease.shares[device], observed)
                 attributed += observed

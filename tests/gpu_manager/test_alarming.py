@@ -131,3 +131,24 @@ def test_alarms_are_durable_and_not_told_again_after_a_take_over() -> None:
     desk.hosts["h1"].allocate(pid, CARD, GIB)
     desk.live(2_000)
     assert [one.before for one in alarms(desk)] == [GIB]
+
+
+def test_an_alarm_is_not_over_because_the_driver_says_nothing() -> None:
+    """A list that is not told is no empty list: use beyond a lease stays known, and a lease is not merely granted. What
+    is in use beyond all leases is alarmed of, whosever it is."""
+    desk = Desk("h1=16GiB")
+    pid, process = desk.process("h1")
+    desk.granted(2 * GIB, "ann", processes=(process,))
+    desk.hosts["h1"].allocate(pid, CARD, 4 * GIB)
+    desk.live(2_000)
+    assert [one.alarm for one in alarms(desk)] == ["overuse"]
+    desk.hosts["h1"].hide_list(CARD)
+    desk.live(3_000)
+    assert [(one.alarm, one.state) for one in alarms(desk)] == [("foreign", "raised")]
+    assert [lease.phase for lease in desk.status().leases] == ["unknown"]
+    desk.hosts["h1"].hide_list(CARD, hidden=False)
+    desk.hosts["h1"].exit(pid)
+    desk.live(3_000)
+    assert {(one.alarm, one.state) for one in alarms(desk)} == {("foreign", "cleared"), ("overuse", "cleared")}
+    assert [lease.phase for lease in desk.status().leases] == ["granted"]
+    desk.check()

@@ -202,8 +202,9 @@ def test_idle_weights_make_room_for_who_waits_in_line() -> None:
     desk.check()
 
 
-def test_an_unknown_observation_frees_nothing() -> None:
-    """Neither silence of the host, nor a driver that cannot tell."""
+@pytest.mark.parametrize("hide", ["hide_processes", "hide_list"])
+def test_an_unknown_observation_frees_nothing(hide: str) -> None:
+    """Neither silence of the host, nor a driver that cannot tell: how much a process uses, or which there are."""
     desk = CacheDesk("h1=24GiB")
     desk.configure(silence_ms=60_000)
     lease, _ = desk.load("ann")
@@ -211,7 +212,7 @@ def test_an_unknown_observation_frees_nothing() -> None:
     desk.live(10_000)
     desk.want("bob", "other", 5 * 10**9)
     desk.renew(lease, "ann", ttl_ms=60_000)
-    desk.hosts["h1"].hide_processes("SIM-h1-0")
+    getattr(desk.hosts["h1"], hide)("SIM-h1-0")
     desk.live(3_000)
     desk.advance(1_500)
     assert [copy.phase for copy in desk.where().copies] == ["evicting"]

@@ -54,7 +54,8 @@ def test_what_was_freed_since_is_the_leases_when_it_is_loaded_again() -> None:
 
 
 def test_what_a_driver_cannot_tell_was_not_freed() -> None:
-    """Unknown is not zero: neither a process whose memory, nor one whose start is not told has less than before."""
+    """Unknown is not zero: neither a process whose memory, nor one whose start is not told has less than before, nor
+    one of a card that does not tell which there are."""
     desk, pid, process = with_stranger()
     desk.granted(6 * GIB, "ann", processes=(process,))
     card = wire.DeviceReport(uuid=UUID, index=0, total=16 * GIB, reserved=0, used=6 * GIB)
@@ -65,6 +66,9 @@ def test_what_a_driver_cannot_tell_was_not_freed() -> None:
         devices = (card.model_copy(update={"processes": (row,)}),)
         desk.say("h1", wire.Report(boot="b0", seq=desk.seqs["b0"] + 1, devices=devices))
         desk.seqs["b0"] += 1
+    desk.hosts["h1"].hide_list(UUID)
+    desk.observe("h1")
+    desk.hosts["h1"].hide_list(UUID, hidden=False)
     desk.observe("h1")
     assert desk.device(CARD).foreign == 6 * GIB
     desk.check()

@@ -29,7 +29,7 @@ def test_a_healthy_card_is_read_as_it_is(tmp_path: Path) -> None:
     assert nvml.memory("GPU-0") == Memory(16_000 * MIB, 300 * MIB, 700 * MIB, 15_000 * MIB)
     first = nvml.sensors("GPU-1")
     assert (first.utilisation, first.temperature, first.power_mw) == (37, 61, 123_456)
-    assert list(nvml.processes("GPU-0")) == [
+    assert nvml.processes("GPU-0") == [
         ProcessUse(41, 22, 500 * MIB),
         ProcessUse(42, None, 20 * MIB),
         ProcessUse(43, None, None),
@@ -63,10 +63,11 @@ def test_what_is_not_supported_is_unknown_and_never_zero() -> None:
     library.fails["memory_v1"] = NOT_SUPPORTED
     assert nvml.memory("GPU-0") == Memory(None, None, None, None)
     library.fails["processes"] = NOT_SUPPORTED
-    assert list(nvml.processes("GPU-0")) == []
+    assert nvml.processes("GPU-0") is None
     fields = report(nvml, "b0", 1, {"GPU-0": 16_000 * MIB}, {})
     said, _ = decode(wire.Report, encode(fields))
-    assert (said.devices[0].total, said.devices[0].used, said.devices[0].temperature) == (16_000 * MIB, None, None)
+    row = said.devices[0]
+    assert (row.total, row.used, row.temperature, row.processes) == (16_000 * MIB, None, None, None)
 
 
 def test_a_large_card_tells_heat_clocks_links_and_counters() -> None:

@@ -136,7 +136,9 @@ def test_seeded_bug_gpu_probe_obeys_stale_orders_is_caught() -> None:
 
 def test_seeded_bug_gpu_unseen_weights_are_gone_is_caught() -> None:
     """What a driver cannot tell is not what it tells to be gone."""
-    is_caught("gpu_unseen_weights_are_gone", test_caching.test_an_unknown_observation_frees_nothing)
+    is_caught(
+        "gpu_unseen_weights_are_gone", lambda: test_caching.test_an_unknown_observation_frees_nothing("hide_processes")
+    )
 
 
 def test_seeded_bug_gpu_copy_outlives_its_lease_is_caught() -> None:

@@ -37,7 +37,7 @@ def test_a_file_of_nvidia_smi_is_played_by_the_names_of_its_columns() -> None:
     assert port.sensors("GPU-c6") == Sensors(utilisation=0, memory_utilisation=0, throttle=())
     port.advance(1_094)
     assert port.sensors("GPU-c6").throttle == ("thermal_software",)
-    assert port.processes("GPU-c6") == ()
+    assert port.processes("GPU-c6") is None
 
 
 def test_what_is_not_in_the_file_or_not_available_is_unknown() -> None:

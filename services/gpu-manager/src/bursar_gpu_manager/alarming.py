@@ -124,7 +124,7 @@ def _overuse(state: State, key: str) -> int | None:
     over = overuse_of(state, key, lease)
     if over is None and key in state.alarms:
         views = [state.view(state.devices[name]) for name, _ in lease.devices if name in state.devices]
-        return 0 if all(view is not None and view.seen.isdisjoint(lease.processes) for view in views) else None
+        return 0 if all(view is not None and view.lacks(lease.processes) for view in views) else None
     return over
 
 

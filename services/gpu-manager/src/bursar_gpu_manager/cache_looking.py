@@ -70,6 +70,6 @@ def observed(state: State, entry: cache_state.Entry) -> int | None:
     found = observed_of(state, device).get(lease)
     if found is None:
         named = state.leases[lease].processes
-        is_gone = seeded("gpu_unseen_weights_are_gone") or (bool(named) and view.seen.isdisjoint(named))
+        is_gone = seeded("gpu_unseen_weights_are_gone") or (bool(named) and view.lacks(named))
         return 0 if is_gone else None
     return min(found, entry.size)

@@ -86,6 +86,8 @@ def floors_of(rows: Iterable[Before]) -> Floors:
 
 def lower(state: State, device: Device, view: View) -> None:
     """A report says what processes have now. One whose start, or memory, it does not tell may have it still."""
+    if view.report.processes is None:
+        return
     unsure = {row.pid for row in view.report.processes if row.started is None or row.memory is None}
     for key in device.leases:
         floors = state.floors.get(key, {}).get(device.name)

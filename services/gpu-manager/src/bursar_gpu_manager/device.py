@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import DeviceReport
@@ -52,11 +52,20 @@ class Lease(NamedTuple):
 
 class View(NamedTuple):
     """What a fresh report says of one device, digested. ``used`` None: unknown. ``processes``: those whose memory and
-    start are known; ``seen``: those whose start is."""
+    start are known; ``seen``: those whose start is; both are empty where the driver does not tell (`is_telling`)."""
 
     report: DeviceReport
     processes: Mapping[Pid, int]
     seen: frozenset[Pid]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it says which processes there are: one that is not in the list is not there."""
+        return self.report.processes is not None
+
+    def lacks(self, processes: Iterable[Pid]) -> bool:
+        """Whether it is known that none of them is there."""
+        return self.is_telling and self.seen.isdisjoint(processes)
 
     @property
     def used(self) -> int | None:
@@ -74,12 +83,13 @@ class View(NamedTuple):
 
 
 def view_of(report: DeviceReport) -> View:
+    rows = report.processes or ()
     known = {
         (process.pid, process.started): process.memory
-        for process in report.processes
+        for process in rows
         if process.started is not None and process.memory is not None
     }
-    seen = frozenset((process.pid, process.started) for process in report.processes if process.started is not None)
+    seen = frozenset((process.pid, process.started) for process in rows if process.started is not None)
     return View(report, known, seen)
 
 

@@ -91,7 +91,7 @@ class Probe:
         at_ms = int(self.clock.now())  # before the cards are read
         fields = report(self.port, self.boot, self.seq, self._totals, self.labels)
         fields["at_ms"] = at_ms
-        rows = [row for device in fields["devices"] for row in device.get("processes", ())]
+        rows = [row for device in fields["devices"] for row in device.get("processes") or ()]
         self._seen = [(row["pid"], row["started"]) for row in rows if row["started"] is not None]
         if self.guard is not None:
             fields["gate"] = self.guard.gate.counts._asdict()

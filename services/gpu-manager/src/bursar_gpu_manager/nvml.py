@@ -102,15 +102,18 @@ class Nvml:
         reserved = getattr(told, "reserved", None)
         return _memory(int(told.total), None if reserved is None else int(reserved), int(told.used), int(told.free))
 
-    def processes(self, uuid: str) -> Sequence[ProcessUse]:
-        """Computing and drawing processes; one that is in both lists counts once, with the larger figure."""
+    def processes(self, uuid: str) -> Sequence[ProcessUse] | None:
+        """Computing and drawing processes; one that is in both lists counts once, with the larger figure. Without the
+        list of those that compute nothing is known."""
         handle = self._reader(uuid).handle
+        computing = self._ask("nvmlDeviceGetComputeRunningProcesses", handle, lost=uuid)
+        if computing is None:
+            return None
         found: dict[int, int | None] = {}
-        for name in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
-            for row in self._ask(name, handle, lost=uuid) or []:
-                memory = None if row.usedGpuMemory is None else int(row.usedGpuMemory)
-                before = found.get(int(row.pid))
-                found[int(row.pid)] = memory if before is None else max(before, memory or 0)
+        for row in [*computing, *(self._ask("nvmlDeviceGetGraphicsRunningProcesses", handle, lost=uuid) or [])]:
+            memory = None if row.usedGpuMemory is None else int(row.usedGpuMemory)
+            before = found.get(int(row.pid))
+            found[int(row.pid)] = memory if before is None else max(before, memory or 0)
         return [ProcessUse(pid, started_at(pid, self._proc), memory) for pid, memory in found.items()]
 
     def sensors(self, uuid: str) -> Sensors:

@@ -82,7 +82,10 @@ class Counters:
         if not self.supported:
             return None, None
         sample = self.samples.pop(0) if len(self.samples) == 2 else ask("nvmlGpmSampleAlloc")
-        if sample is None or ask("nvmlGpmSampleGet", handle, sample) is None:
+        if sample is None:
+            return None, None
+        if ask("nvmlGpmSampleGet", handle, sample) is None:
+            ask("nvmlGpmSampleFree", sample)
             return None, None
         self.samples.append(sample)
         return self._between(nvml, ask) if len(self.samples) == 2 else (None, None)
@@ -105,7 +108,7 @@ class Counters:
 
 
 def _per_cent(value: float) -> int | None:
-    return min(100, round(value)) if value >= 0 else None  # not a number is not >= 0
+    return round(min(100.0, value)) if value >= 0 else None  # not a number is not >= 0
 
 
 class Reader:

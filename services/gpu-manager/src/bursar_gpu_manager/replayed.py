@@ -29,7 +29,7 @@ class Moment(NamedTuple):
 
     card: Card
     memory: Memory | None
-    processes: tuple[ProcessUse, ...]
+    processes: tuple[ProcessUse, ...] | None
     sensors: Sensors
     topology: Topology
 
@@ -52,9 +52,10 @@ def sample_of(port: DevicePort, at_ms: int) -> str:
 def _told(port: DevicePort, card: Card) -> dict[str, Any]:
     told: dict[str, Any] = {"card": [card.uuid, card.index, card.model, card.parent]}
     try:
+        processes = port.processes(card.uuid)
         return told | {
             "memory": list(port.memory(card.uuid)),
-            "processes": [list(process) for process in port.processes(card.uuid)],
+            "processes": None if processes is None else [list(process) for process in processes],
             "sensors": _known(port.sensors(card.uuid)._asdict()),
             "topology": _known(port.topology(card.uuid)._asdict()),
         }
@@ -95,12 +96,13 @@ def _moment(row: Any) -> Moment:
     uuid, index, model, parent = row["card"]
     card = Card(str(uuid), int(index), str(model), str(parent))
     if "memory" not in row:
-        return Moment(card, None, (), Sensors(), Topology())
+        return Moment(card, None, None, Sensors(), Topology())
     sensors, topology = dict(row["sensors"]), dict(row["topology"])
     for fields, name in ((sensors, "throttle"), (topology, "links")):
         if name in fields:
             fields[name] = tuple(fields[name])
-    processes = tuple(ProcessUse(*process) for process in row["processes"])
+    rows = row["processes"]
+    processes = None if rows is None else tuple(ProcessUse(*process) for process in rows)
     return Moment(card, Memory(*row["memory"]), processes, Sensors(**sensors), Topology(**topology))
 
 
@@ -128,7 +130,7 @@ class Replayed:
         assert memory is not None
         return memory
 
-    def processes(self, uuid: str) -> Sequence[ProcessUse]:
+    def processes(self, uuid: str) -> Sequence[ProcessUse] | None:
         return self._moment(uuid).processes
 
     def sensors(self, uuid: str) -> Sensors:

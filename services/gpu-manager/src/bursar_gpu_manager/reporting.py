@@ -37,14 +37,14 @@ def _device(port: DevicePort, card: Card, totals: dict[str, int], most: int) -> 
     total = totals.get(card.uuid) if memory.total is None else memory.total
     if total is not None:
         totals[card.uuid] = total
-    largest = sorted(processes, key=_size, reverse=True)[:most]
+    largest = None if processes is None else sorted(processes, key=_size, reverse=True)[:most]
     rest = {**sensors._asdict(), **topology._asdict()}
     return {
         **fields,
         "total": total,
         "reserved": memory.reserved,
         "used": memory.used,
-        "processes": [process._asdict() for process in largest],
+        "processes": None if largest is None else [process._asdict() for process in largest],
         **{name: _told(value) for name, value in rest.items() if value is not None},
     }
 

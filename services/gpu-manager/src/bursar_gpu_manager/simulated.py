@@ -133,6 +133,10 @@ class SimulatedHost:
         """From now on the driver of this card cannot tell which process uses how much."""
         self.devices[uuid].accounting = False
 
+    def hide_list(self, uuid: str, *, hidden: bool = True) -> None:
+        """From now on the driver of this card cannot tell which processes there are."""
+        self.devices[uuid].tells_list = not hidden
+
     def hide_use(self, uuid: str, *, hidden: bool = True) -> None:
         """From now on the driver of this card cannot tell how much is in use."""
         self.devices[uuid].tells_use = not hidden
@@ -168,8 +172,10 @@ class SimulatedHost:
             return Memory(device.total, device.reserved, None, None)
         return Memory(device.total, device.reserved, device.used, device.free)
 
-    def processes(self, uuid: str) -> Sequence[ProcessUse]:
+    def processes(self, uuid: str) -> Sequence[ProcessUse] | None:
         device = self._device(uuid)
+        if not device.tells_list:
+            return None
         return [ProcessUse(pid, self.started[pid], memory if device.accounting else None)
                 for pid, memory in device.memory.items()]  # fmt: skip
 

@@ -52,6 +52,7 @@ class SimulatedDevice:
         self.lost = False
         self.accounting = True
         self.tells_use = True
+        self.tells_list = True
         self.failing = 0
         self.most_used = 0
         self.ambient = AMBIENT

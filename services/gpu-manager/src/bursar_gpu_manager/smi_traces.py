@@ -100,7 +100,7 @@ def _moment(told: Mapping[str, str]) -> Moment:
     fields = {sensor: value for name, (sensor, factor) in NUMBERS.items()
               if (value := _number(told.get(name), factor)) is not None}  # fmt: skip
     sensors = Sensors(throttle=_throttle(told), **fields)
-    return Moment(card, Memory(total, reserved, used, free), (), sensors, Topology())
+    return Moment(card, Memory(total, reserved, used, free), None, sensors, Topology())
 
 
 def _throttle(told: Mapping[str, str]) -> tuple[str, ...] | None:

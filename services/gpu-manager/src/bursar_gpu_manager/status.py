@@ -128,7 +128,9 @@ def phase_of(state: State, lease: Lease, now: int) -> str:
     views = [None if device is None or not _is_seen(state, device, now) else state.view(device) for device in devices]
     if any(view is None for view in views):
         return "unknown"
-    return "active" if any(not view.seen.isdisjoint(lease.processes) for view in views if view) else "granted"
+    if any(view and not view.seen.isdisjoint(lease.processes) for view in views):
+        return "active"
+    return "granted" if all(view and view.is_telling for view in views) else "unknown"
 
 
 def _is_seen(state: State, device: Device, now: int) -> bool:

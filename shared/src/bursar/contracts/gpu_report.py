@@ -69,7 +69,7 @@ class DeviceReport(Message):
     pcie_width: Annotated[int, Field(ge=0, le=64)] | None = None
     links: Annotated[tuple[Uuid, ...], Field(max_length=MAX_DEVICES)] | None = None
     divided: bool | None = None
-    processes: Annotated[tuple[ProcessMemory, ...], Field(max_length=MAX_PROCESSES)] = ()
+    processes: Annotated[tuple[ProcessMemory, ...], Field(max_length=MAX_PROCESSES)] | None = None
     lost: bool = False
 
 

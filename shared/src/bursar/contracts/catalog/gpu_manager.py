@@ -378,7 +378,7 @@ WORDS: Final = {
     "Report.at_ms": Word("When it looked, by a clock of its machine that only goes forward.", "ms"),
     "lost": Word("The card is known and does not answer."),
     "ProcessMemory.memory": Word("What the process uses; null: the driver cannot tell.", "bytes"),
-    "DeviceReport.processes": Word("Processes on the card."),
+    "DeviceReport.processes": Word("Processes on the card; null: the driver does not tell which there are."),
     # messages
     "Cordoned": Word("Whether anything is granted there now."),
     "Dropped": Word("The lease has ended."),
