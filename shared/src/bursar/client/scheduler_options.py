@@ -18,8 +18,9 @@ class TaskOptions(TypedDict, total=False):
     ``priority``: reactive, standard (default) or proactive. ``deadline``: from now, after which the task ends as
     expired. ``retries``: further attempts after failures (2); ``backoff``: the first pause after one (1, doubling).
     ``lease``: how long an attempt is kept without a sign of life (10); ``timeout`` of one attempt. ``needs``:
-    ``{"kind": "gpu", "labels": {"zone": "a"}}``. ``after``: own tasks, or their handles, that have to end before;
-    ``after_failure``: "cancel" (default) or "run", when one of them does not end well.
+    ``{"kind": "gpu", "labels": {"zone": "a"}}``. ``preemptible``: it stops at the end of a chunk when it is asked to,
+    and goes on from its checkpoint (`bursar.client.worker_task`). ``after``: own tasks, or their handles, that have to
+    end before; ``after_failure``: "cancel" (default) or "run", when one of them does not end well.
     """
 
     priority: str
@@ -29,11 +30,12 @@ class TaskOptions(TypedDict, total=False):
     lease: float
     timeout: float | None
     needs: Mapping[str, Any] | None
+    preemptible: bool
     after: Iterable[str | Handle]
     after_failure: str
 
 
-_PLAIN = ("priority", "retries", "after_failure")
+_PLAIN = ("priority", "retries", "after_failure", "preemptible")
 _SPANS = {"deadline": "deadline_ms", "backoff": "backoff_ms", "lease": "lease_ms", "timeout": "timeout_ms"}
 
 

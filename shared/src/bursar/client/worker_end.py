@@ -13,7 +13,7 @@ import math
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bursar.client.worker_attempt import Attempt
 from bursar.client.worker_link import Link
@@ -27,6 +27,9 @@ LOOK: Final = 0.25
 
 TELL: Final = 2_000.0
 """Milliseconds that the scheduler has to answer who drains and leaves."""
+
+MAX_WITHIN: Final = 3_600_000
+"""Longest notice that the scheduler is told of."""
 
 SHORT_NOTICE: Final = 30.0
 """Seconds until a host goes whose notice does not say it: the shortest notice that a large cloud gives."""
@@ -71,23 +74,29 @@ class Ending:
         for attempt in list(attempts.values()):
             attempt.ask_to_stop()
         began = self._now()
-        await self._tell(link, "drain", session)
+        await self._tell(link, "drain", {"session": session, **self._within()})
         await self._wait_for(attempts, lambda: min(began + self._grace * 1000.0, self._hand_back_at(began)))
         for attempt in list(attempts.values()):
             attempt.hand_back()
         handing = self._now()
         await self._wait_for(attempts, lambda: min(handing + HAND_BACK, self._gone_at))
-        await self._tell(link, "leave", session)
+        await self._tell(link, "leave", {"session": session})
+
+    def _within(self) -> dict[str, int]:
+        """For the scheduler, which can take away in time what does not give back."""
+        if self._gone_at == math.inf:
+            return {}
+        return {"within_ms": max(1, min(MAX_WITHIN, round(self._gone_at - self._now())))}
 
     def _hand_back_at(self, began: float) -> float:
         if self._gone_at == math.inf:
             return math.inf
         return self._gone_at - max(0.0, min(1_000.0, (self._gone_at - began) / 4.0))
 
-    async def _tell(self, link: Link, verb: str, session: str) -> None:
+    async def _tell(self, link: Link, verb: str, fields: dict[str, Any]) -> None:
         patience = max(100.0, min(TELL, (self._gone_at - self._now()) / 4.0))
         with contextlib.suppress(BursarError):
-            await link.tell(verb, {"session": session}, patience)
+            await link.tell(verb, fields, patience)
 
     async def _wait_for(self, attempts: Mapping[str, Attempt], until: Callable[[], float]) -> None:
         """``until`` may come nearer meanwhile: a worker that ends may hear that its host goes, too."""
