@@ -25,6 +25,7 @@ KERNEL_SHELL = (
     "floor.py",  # a small file
     "forked.py",  # another process
     "health.py",  # answers HTTP
+    "hearing.py",  # listens to other services
     "host.py",  # a service's process
     "inbox_reader.py",  # reads messages off the network
     "keeper.py",  # writes snapshots into the journal
@@ -49,6 +50,7 @@ SERVICE_SHELL = (
     "page_asking.py",  # asks the other services for a page
     "page_door.py",  # a small file, and what browsers send
     "page_feed.py",  # threads wait for it
+    "page_lines.py",  # threads ask it
     "nvml.py",  # asks the driver
     "probe.py",  # asks the operating system
     "web.py",  # serves HTTP

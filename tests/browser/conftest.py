@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 import axe_core_python  # type: ignore[import-untyped]
@@ -11,12 +13,14 @@ import pytest
 
 from bench.chromium import Chromium, Page
 from bench.monitor_fleet import Fleet
+from bursar.bus.base import Message
 from bursar.kernel.clock import SystemClock
 from bursar_monitor.health import Health
 from bursar_monitor.metrics import Exposition
 from bursar_monitor.page import Page as Application
 from bursar_monitor.page_door import Door
 from bursar_monitor.page_feed import Feed
+from bursar_monitor.page_lines import Lines
 from bursar_monitor.web import serve_http
 
 TOKEN = "a-token-of-the-tests-alone"
@@ -31,6 +35,7 @@ class Site:
         self.port = 0
         self._clock = SystemClock()
         self._server: WSGIServer | None = None
+        self.lines = Lines(self._clock)
         self.start()
 
     @property
@@ -43,7 +48,10 @@ class Site:
 
     def start(self) -> None:
         self.feed = Feed(self._clock)
-        page: Callable[[int], Application] = lambda port: Application("m-1", Door(TOKEN, port), self.feed, None)  # noqa: E731
+
+        def page(port: int) -> Application:
+            return Application("m-1", Door(TOKEN, port), self.feed, None, self.lines)
+
         server = serve_http("127.0.0.1", self.port or 21_464, Exposition(Health(0), self._clock), page)
         assert server is not None
         assert self.port in {0, server.server_port}, "the port of before is free again"
@@ -60,6 +68,10 @@ class Site:
 
     def tick(self, silent: tuple[str, ...] = (), cpu: dict[str, int] | None = None) -> None:
         self.feed.show(self.fleet.tick(silent, cpu))
+
+    def say(self, **fields: Any) -> None:
+        """One line of a service's log."""
+        self.lines.hear(Message("bursar.line.x.info", "", json.dumps({"ts": 1_763_769_600, **fields}).encode()))
 
 
 @pytest.fixture(scope="session")

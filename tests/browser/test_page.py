@@ -10,6 +10,7 @@ from tests.browser.conftest import TOKEN, Site, violations
 pytestmark = pytest.mark.browser
 
 PANELS = ["alerts", "budgets", "circuits", "gpus", "scheduler", "hosts", "services"]
+"""In this order; what the picture has beside comes after them, and the logs are the last."""
 
 
 def text(page: Page, selector: str) -> str:
@@ -21,6 +22,12 @@ def see(page: Page, panel: str) -> None:
     """Scroll there and wait for its numbers."""
     page.value(f"document.getElementById({panel!r}).scrollIntoView()")
     page.until(f"document.querySelector('#{panel} .panel-body').innerText.length > 20")
+
+
+def choose(page: Page, selector: str, event: str, value: str) -> None:
+    """Put a value into a field, as a person does."""
+    field = f"document.querySelector({selector!r})"
+    page.value(f"((field) => {{ field.value = {value!r}; field.{event}({{ currentTarget: field }}); }})({field})")
 
 
 def test_the_whole_fleet_is_on_the_page(site: Site, page: Page) -> None:
@@ -176,6 +183,23 @@ def test_without_the_token_there_is_a_form_and_nothing_else(browser: Chromium, s
     assert page.value("location.search") == ""
     assert page.value("document.cookie") == "", "no script can read it"
     assert outside(page.requests, site.origin) == []
+
+
+def test_log_lines_are_followed_and_filtered(site: Site, page: Page) -> None:
+    """The newest first, by level, service and text; what is said meanwhile comes by itself."""
+    site.say(level="INFO", service="limiter", event="owner_now")
+    site.say(level="ERROR", service="breaker", event="handler_failed", id="req-7")
+    page.press("l")
+    page.until("document.querySelectorAll('#logs .line').length === 2")
+    assert "handler_failed id=req-7" in text(page, "#logs .line")
+    site.say(level="WARNING", service="limiter", event="bus_errors")
+    site.tick()
+    page.until("document.querySelectorAll('#logs .line').length === 3")
+    choose(page, "#logs select", "onchange", "error")
+    page.until("document.querySelectorAll('#logs .line').length === 1")
+    choose(page, "#logs input", "oninput", "req-8")
+    page.until("document.querySelector('#logs .panel-body').innerText.includes('Nothing was said')")
+    assert page.problems == []
 
 
 def test_names_from_the_fleet_are_text(site: Site, page: Page) -> None:

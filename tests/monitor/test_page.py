@@ -19,6 +19,7 @@ from bursar_monitor.metrics import Exposition
 from bursar_monitor.page import STATIC, STREAMS, Files, Page
 from bursar_monitor.page_door import TOKEN_FILE, Door, token_of
 from bursar_monitor.page_feed import Feed
+from bursar_monitor.page_lines import Lines
 from bursar_monitor.page_views import overview, table
 from bursar_monitor.web import serve_http
 from tests.monitor.test_metrics import Hand
@@ -46,7 +47,7 @@ def server() -> Iterator[Served]:
     feed = Feed(clock)
 
     def paged(port: int) -> Page:
-        return Page("m-1", Door(TOKEN, port), feed, None)
+        return Page("m-1", Door(TOKEN, port), feed, None, Lines(clock))
 
     running = serve_http("127.0.0.1", 19_464, Exposition(Health(0), clock), paged)
     assert running is not None
@@ -246,7 +247,7 @@ def test_a_stream_tells_the_past_the_present_and_what_comes(served: Served) -> N
 
 def test_streams_are_bounded_and_give_their_place_back() -> None:
     """One more than there is room for is told to come again; when one has gone there is room."""
-    page = Page("m-1", Door(TOKEN, 1), Feed(Hand()), None)
+    page = Page("m-1", Door(TOKEN, 1), Feed(Hand()), None, Lines(Hand()))
     here = {"REQUEST_METHOD": "GET", "PATH_INFO": "/stream", "HTTP_HOST": "localhost", "REMOTE_ADDR": "127.0.0.1"}
     said: list[str] = []
 

@@ -26,6 +26,7 @@ from bursar_monitor.page import Page
 from bursar_monitor.page_asking import Asker
 from bursar_monitor.page_door import Door, token_of
 from bursar_monitor.page_feed import Feed
+from bursar_monitor.page_lines import SUBJECT, Lines
 from bursar_monitor.settings import MonitorSettings
 from bursar_monitor.state import Pool, State
 from bursar_monitor.web import serve_http
@@ -53,6 +54,7 @@ class Collector:
         self.exposition = Exposition(self.health, self._clock)
         self.feed = Feed(self._clock)
         self._keda: Keda | None = None
+        self.lines = Lines(self._clock)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -91,12 +93,14 @@ class Collector:
             return None
         service = self._host.service
         asker = Asker(asyncio.get_running_loop(), service.bus, self._clock)
-        return Page(service.id, Door(token, port), self.feed, asker)
+        return Page(service.id, Door(token, port), self.feed, asker, self.lines)
 
     async def _start_watch(self) -> None:
         while True:
             try:
-                return await self._watch.start()
+                await self._watch.start()
+                await self._host.service.bus.subscribe(SUBJECT, self.lines.hear)
+                return
             except BusError as error:
                 log.warning("cannot_listen", extra={"code": error.code})
                 await asyncio.sleep(RETRY_SECONDS)

@@ -5,6 +5,7 @@
     /stream                 server-sent events: ``hello`` once, ``overview`` with every new picture
     /panel/<section>        one section of the newest picture
     /ask/<question>         what is asked of a service because somebody looks
+    /lines?level=...        log lines of all services, as `page_lines` finds them
     /static/<build>/<file>  the files beside this module
 
 Everything but the form and its style needs the token (`page_door`). Nothing here changes anything but cookies. The page
@@ -23,6 +24,7 @@ from urllib.parse import parse_qs
 from bursar_monitor.page_asking import QUESTIONS, UNTOLD, Asker
 from bursar_monitor.page_door import Door
 from bursar_monitor.page_feed import Feed, event, pack
+from bursar_monitor.page_lines import Lines
 
 STATIC: Final = Path(__file__).with_name("static")
 TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -79,12 +81,13 @@ class Files:
 class Page:
     """The WSGI application below the paths above. ``name``: the instance; ``asker`` None: nobody can be asked."""
 
-    def __init__(self, name: str, door: Door, feed: Feed, asker: Asker | None, files: Files | None = None) -> None:
+    def __init__(self, name: str, door: Door, feed: Feed, asker: Asker | None, lines: Lines) -> None:
         self._name = name
         self._door = door
         self._feed = feed
         self._asker = asker
-        self._files = files or Files()
+        self._lines = lines
+        self._files = Files()
         self._places = threading.Semaphore(STREAMS)
 
     def __call__(self, environ: Environ, start: StartResponse) -> Body:
@@ -116,6 +119,8 @@ class Page:
             about = _field(environ.get("QUERY_STRING", ""), "about")[:256]
             told = UNTOLD if self._asker is None else self._asker.ask(rest, about)
             return _send(start, "200 OK", pack(told))
+        if first == "lines" and not rest:
+            return _send(start, "200 OK", pack(self._lines.find(_fields(environ.get("QUERY_STRING", "")))))
         return _refuse(start, "404 Not Found", "there is no such page")
 
     # ---- coming in
@@ -201,11 +206,15 @@ class _Stream:
             release()
 
 
-def _field(form: str, name: str) -> str:
+def _fields(form: str) -> dict[str, list[str]]:
     try:
-        return parse_qs(form[:MAX_FORM], max_num_fields=8).get(name, [""])[0]
+        return parse_qs(form[:MAX_FORM], max_num_fields=8)
     except ValueError:  # more fields than any form here has
-        return ""
+        return {}
+
+
+def _field(form: str, name: str) -> str:
+    return _fields(form).get(name, [""])[0]
 
 
 def _go_home(start: StartResponse, headers: list[tuple[str, str]]) -> Body:

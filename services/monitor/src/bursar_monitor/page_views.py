@@ -136,6 +136,7 @@ def _tasks(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
 def _services(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "total": len(rows),
+        "names": [row["name"] for row in rows],
         "without_owner": [row["name"] for row in rows if not row["owner"]],
         "requests": _sum(row["requests"] for row in rows),
         "errors": _sum(row["errors"] for row in rows),

@@ -12,6 +12,8 @@ The rules behind the table:
   ``_R.<principal>.``.
 - What a worker or a host's probe may say has subjects of its own (``bursar.work``, ``bursar.node``), which the role of
   an agent does not have: an agent cannot pretend to be a worker by its choice of words.
+- Log lines (``bursar.line``) have a subject of their own, since everybody hears ``bursar.evt``: they tell operators and
+  the monitor what agents need not know.
 - What one principal is told (``bursar.assign.<principal>``) is not signed: only the services of `ASSIGNERS` may publish
   there.
 - A durable inbox is a stream in the service's journal account. Agents publish in their own account, and the subject is
@@ -65,6 +67,9 @@ WITH_INBOX = frozenset({"scheduler"})
 
 WATCHER = "monitor"
 """The service that asks the others how they are: their statistics, and queries in its own name."""
+
+LINES = "bursar.line.>"
+"""Log lines of all services: for the monitor and for operators."""
 
 _DISCOVERY = ("PING", "INFO", "STATS")
 _ASK_ALL = tuple(subject for verb in _DISCOVERY for subject in (f"$SRV.{verb}", f"$SRV.{verb}.>"))
@@ -134,7 +139,7 @@ OPERATOR = Role(
         f"bursar.adm.*.*.{OWN}",
         *_ASK_ALL,
     ),
-    subscribe=AGENT.subscribe,
+    subscribe=(*AGENT.subscribe, LINES),
     max_payload=SERVER_PAYLOAD,
     max_subscriptions=1_024,
 )
@@ -148,6 +153,7 @@ def service(name: str) -> Role:
         publish=(
             "_R.>",
             f"bursar.evt.{name}.>",
+            f"bursar.line.{name}.*",
             *(("bursar.assign.*",) if name in ASSIGNERS else ()),
             *((f"bursar.req.*.*.{OWN}", *_ASK_ALL) if name == WATCHER else ()),
         ),
@@ -157,6 +163,7 @@ def service(name: str) -> Role:
             f"bursar.work.{name}.>",
             f"bursar.obs.{name}.>",
             *(("bursar.node.>",) if name in HEAR_NODES else ()),
+            *((LINES,) if name == WATCHER else ()),
             "bursar.evt.>",
             *_discovery_of(name),
             f"{reply_prefix(OWN)}>",

@@ -24,10 +24,12 @@ MODULES = {
     "budgets": "bursar.cli.budgets",
     "journal": "bursar.cli.journal",
     "trust": "bursar.cli.trust",
+    "deploy": "bursar.cli.deploy",
     "contracts": "bursar.cli.contracts",
     "decode": "bursar.cli.decode",
     "encode": "bursar.cli.decode",
     "top": "bursar.cli.top",
+    "logs": "bursar.cli.logs",
     "audit": "bursar.cli.audit",
     "bench": "bursar.cli.bench",
 }

@@ -111,6 +111,11 @@ def notice_subject(principal: str) -> str:
     return f"bursar.assign.{principal}"
 
 
+def line_subject(service: str, level: str) -> str:
+    """A log line of a service, as JSON: what it writes to standard error. Only operators and the monitor hear it."""
+    return f"bursar.line.{service}.{level}"
+
+
 def inbox_subject(service: str, principal: str) -> str:
     """A durable inbox; a plain publish."""
     return f"bursar.inbox.{service}.{principal}"

@@ -49,6 +49,7 @@ from bursar.kernel.runner import ShardRunner
 from bursar.kernel.settings import ServiceSettings
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar.telemetry.logs import to_stderr
+from bursar.telemetry.stream import publish_lines
 
 log = logging.getLogger("bursar.kernel")
 
@@ -341,9 +342,9 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     loop.set_exception_handler(fail)
     name = f"svc-{spec.name}"
     urls = settings.url.split(",")
-    gather_s = spec.gather_ms / 1000
-    bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1), gather_s=gather_s)
+    bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1), gather_s=spec.gather_ms / 1000)
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
+    lines = publish_lines(spec.name, settings.instance, bus.publish, loop)
     host = Host(spec, settings, bus, log_bus)
     work: asyncio.Task[None] | None = None
     health: asyncio.Server | None = None
@@ -364,6 +365,7 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
             health.close()
         if work is not None:
             work.cancel()
+        logging.getLogger().removeHandler(lines)
         await bus.close()
         await log_bus.close()
     return status

@@ -1,4 +1,10 @@
-"""Log lines as JSON: a named event with fields, one line each, on standard error."""
+"""Log lines as JSON: a named event with fields, one line each, on standard error and into the stream of all services.
+
+    {"ts": 1763769600.123, "level": "WARNING", "service": "limiter", "instance": "limiter-1", "event": "...", ...}
+
+Secrets are taken out (`redact`). A field ``id`` names the request that a line is about, and ``trace`` its trace, so
+that the lines of several services can be read together.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,8 @@ import json
 import logging
 import sys
 from typing import Final
+
+from bursar.telemetry import redact
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -18,8 +26,10 @@ class JsonFormatter(logging.Formatter):
         self._who = {"service": service, "instance": instance}
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"ts": round(record.created, 3), "level": record.levelname, **self._who, "event": record.getMessage()}
-        line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        event = redact.text(record.getMessage())
+        line = {"ts": round(record.created, 3), "level": record.levelname, **self._who, "event": event}
+        said = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line.update(redact.fields(said))
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
         return json.dumps(line, default=str, separators=(",", ":"))

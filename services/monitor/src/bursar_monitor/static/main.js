@@ -5,6 +5,7 @@ import { Source } from "./source.js";
 import { firing, headline, tiles } from "./overview.js";
 import { NAMED, PANELS, panelOf } from "./panels.js";
 import { Hosts } from "./hosts.js";
+import { Logs } from "./logs.js";
 import { empty } from "./parts.js";
 import { count, span } from "./format.js";
 
@@ -19,6 +20,8 @@ class Page {
     this.wanted = null;
     this.seen = new IntersectionObserver((entries) => this.sighted(entries), { rootMargin: "150px" });
     this.hosts = new Hosts(() => this.paintPanel("hosts"));
+    this.logs = new Logs(() => this.paintPanel("logs"));
+    this.add({ id: "logs", title: "Logs", wide: true, look: () => this.logs.look(), draw: () => this.logs.draw((this.source.view?.services.names ?? [])) });
     for (const panel of PANELS) if (!panel.optional) this.add(panel);
     this.keys();
     this.theme(remembered("theme") ?? "system");
@@ -68,6 +71,7 @@ class Page {
     if (!isSeen || isClosed || document.hidden) return;
     for (const section of panel.sections ?? []) this.source.fetchSection(section);
     for (const question of panel.asks ?? []) this.source.fetchAnswer(question);
+    panel.look?.();
     if (panel.id === "budgets") for (const key of this.opened) if (key.startsWith("holders/")) this.source.fetchAnswer("holders", key.slice(8));
     this.paintPanel(panel.id);
   }
