@@ -74,6 +74,34 @@ def test_a_smaller_number_of_slots_waits_for_what_runs() -> None:
     play(test, slots=SlotRule(), meter=host)
 
 
+def test_a_worker_that_ends_takes_nothing_new_whatever_its_host_has_room_for() -> None:
+    """Nor when the scheduler has forgotten it: no registration says any more that it takes tasks."""
+    host = FakeHost(0.04)
+
+    async def test(site: Site) -> None:
+        site.worker.task("work")(host.work)
+
+        @site.worker.task("long")
+        async def long(_: WorkerTask) -> None:
+            host.busy += 1
+            await asyncio.sleep(60)
+
+        await site.work()
+        await site.agent.scheduler.submit("long")
+        await asyncio.sleep(0.5)
+        site.worker.stop()
+        await asyncio.sleep(0.1)
+        for _ in range(5):
+            await site.agent.scheduler.submit("work")
+        await asyncio.sleep(10)
+        site.there.forget_everything()
+        await asyncio.sleep(5)
+        assert site.there.verbs("work").count("register") == 1
+        assert not site.there.state.workers
+
+    play(test, slots=SlotRule(), meter=host, grace=30.0)
+
+
 def test_heartbeats_tell_the_load_once_a_second() -> None:
     """Of the CPU; operators see it in the scheduler's status."""
     host = FakeHost(0.25)
@@ -104,6 +132,19 @@ def test_without_psutil_the_load_is_that_of_the_slots(monkeypatch: pytest.Monkey
     assert load.permille == 250
     with pytest.raises(CallerError, match="psutil"):
         Load(SlotRule(), places, None, ManualClock().now)
+
+
+def test_a_meter_that_fails_stops_no_heartbeat() -> None:
+    """Nothing changes by it."""
+
+    class Broken:
+        def read(self) -> Reading:
+            raise OSError("no such file")
+
+    places = Places(4)
+    load = Load(SlotRule(), places, Broken(), ManualClock().now)
+    assert not load.look()
+    assert (load.permille, places.limit) == (0, 4)
 
 
 def test_places_are_given_in_order_and_their_number_may_change() -> None:

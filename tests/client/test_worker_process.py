@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from bursar.client.scheduler_values import pack_value, unpack_value
 from bursar.client.worker_process import Process, ProcessDied
 from bursar.client.worker_run import run_of
-from bursar.client.worker_task import FailedInProcess, TaskRefused, WorkerTask, in_words
+from bursar.client.worker_task import FailedInProcess, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.client.worker_threads import shared_pool
 from bursar.errors import CallerError
 from tests.client import process_functions as functions
@@ -108,6 +109,25 @@ async def test_a_function_that_looks_stops_by_itself() -> None:
     assert not is_there(pid)
 
 
+async def test_a_function_in_chunks_gives_back_when_it_is_asked_to() -> None:
+    """Not cancelled, asked; it tells what to go on from, and finds that and the inputs in its next attempt."""
+    kept: list[Any] = []
+    async with process(functions.in_chunks) as run:
+        work = WorkerTask(task().notice, tell_soon=kept.append)
+        running = asyncio.ensure_future(run(work))
+        async with asyncio.timeout(30):
+            while len(kept) < 2:  # noqa: ASYNC110 - another process tells
+                await asyncio.sleep(0.01)
+        assert unpack_value(kept[0]["checkpoint"]) == {"step": 1}
+        work.stop(is_void=False)
+        with pytest.raises(TaskYielded) as given:
+            await running
+        assert given.value.checkpoint == {"step": 2}
+        before = {"task": "ann.s", "state": "done", "kept": True, "result": pack_value([1, 2])}
+        again = task(checkpoint=pack_value({"step": 2}), inputs=[before])
+        assert await run(again) == [{"step": 2}, [[1, 2]]]
+
+
 async def test_a_function_that_does_not_stop_is_killed() -> None:
     """After its moment; nothing of it runs any more when the cancelling is over."""
     async with process(functions.deaf, kill_after=0.05) as run:
@@ -137,6 +157,7 @@ async def test_a_process_ends_with_its_worker() -> None:
 
 SCRIPT = """
 import asyncio, os, sys
+from bursar.client.scheduler_values import pack_value, unpack_value
 from bursar.client.worker_process import Process
 from bursar.client.worker_task import WorkerTask
 

@@ -125,6 +125,34 @@ def test_a_late_end_does_not_count_and_frees_the_slot() -> None:
     play(test)
 
 
+async def test_a_thread_keeps_what_it_has_and_gives_back_when_it_is_asked_to() -> None:
+    """Its next attempt, with another worker, goes on from there. (Real time: a real thread.)"""
+    network = MemoryNetwork()
+    loop = asyncio.get_running_loop()
+    there = FakeScheduler(network, lambda: loop.time() * 1000.0)
+    await there.start()
+    first, second = Worker(), Worker()
+    for worker in (first, second):
+        worker.task("steps")(process_functions.in_chunks)
+    async with (
+        Fleet(None, bus=network.connect("ann")) as agent,
+        Fleet(None, bus=network.connect("w1")) as one,
+        Fleet(None, bus=network.connect("w2")) as other,
+    ):
+        running = asyncio.ensure_future(first.run(one, signals=False))
+        handle = await agent.scheduler.submit("steps")
+        async with asyncio.timeout(60):
+            while (await handle.status()).progress_permille != 500:  # noqa: ASYNC110 - told when asked
+                await asyncio.sleep(0.02)
+        first.stop()
+        await asyncio.wait_for(running, 60)
+        running = asyncio.ensure_future(second.run(other, signals=False))
+        assert await handle.result(60) == [{"step": 2}, []]
+        second.stop()
+        await asyncio.wait_for(running, 60)
+    await there.stop()
+
+
 async def test_a_crash_in_a_process_is_a_failure_that_is_tried_again() -> None:
     """The worker goes on; what it was told in passing reached the scheduler. (Real time: a real process.)"""
     network = MemoryNetwork()

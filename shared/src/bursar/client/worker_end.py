@@ -71,6 +71,7 @@ class Ending:
     async def drain(self, link: Link, session: str, attempts: Mapping[str, Attempt]) -> None:
         """End, as the module says. ``attempts``: what runs, now and later."""
         self.is_draining = True
+        link.register_no_more()
         for attempt in list(attempts.values()):
             attempt.ask_to_stop()
         began = self._now()

@@ -72,6 +72,7 @@ class Link:
         self._registered = asyncio.Event()
         self._beat_every = 1.0
         self._again = False
+        self._is_ending = False
         self._caller = Caller(
             scheduler.bus, SERVICE, scheduler.clock, subject=work_subject, unavailable=SchedulerUnavailable,
             lost_data=worker.data_was_lost,
@@ -111,8 +112,17 @@ class Link:
         """Return when no registration is under way: it says what runs here, so nothing is started meanwhile."""
         await self._registered.wait()
 
+    def register_no_more(self) -> None:
+        """The worker ends: a registration would say that it takes tasks."""
+        self._is_ending = True
+        if self._registering is not None:
+            self._registering.cancel()
+        self._registered.set()
+
     def register_soon(self) -> None:
         """Once more, with what holds by then."""
+        if self._is_ending:
+            return
         if self._registering is None or self._registering.done():
             self._registering = asyncio.get_running_loop().create_task(self._register())
         else:

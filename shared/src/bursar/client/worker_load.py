@@ -35,7 +35,11 @@ class Load:
         if self._meter is None:
             self.permille = round(1000.0 * places.used / places.limit)
             return False
-        reading = self._meter.read()
+        try:
+            reading = self._meter.read()
+        except Exception as error:  # noqa: BLE001 - heartbeats go on, whatever a meter does
+            log.warning("load_unknown", extra={"why": type(error).__name__})
+            return False
         self.permille = round(1000.0 * reading.cpu)
         if control is None or control.step(reading, places.used) == places.limit:
             return False
