@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from bursar.contracts.breaker import SERVICE as BREAKER
+from bursar.contracts.breaker import SHARE, BudgetShare
+from bursar.kernel.hearing import Heard, hearing
 from bursar.kernel.host import run
 from bursar.kernel.settings import told
 from bursar_limiter.budgets import BadBudgets
@@ -19,7 +22,7 @@ def main() -> int:
     except BadBudgets as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return run(SPEC, settings)
+    return run(SPEC, settings, hearing(settings.trust, Heard(BREAKER, SHARE, BudgetShare)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The controller of the paces: what each limited rate is paced at, looked at four times a second while there is reason.
 
-The pace of a limit is the smallest of three:
+The pace of a limit is the smallest of four:
 
 - *Recovery*: after a 429 it comes back by CUBIC (`adapting_cubic`) to the configured pace.
 - *Steering*: while there is demand, 85 to 95 % of the limit are to be in use (in general from 70 thousandths below the
   configured ``utilisation`` to 30 above). After a whole window of demand with less, the pace rises by up to 2 % at a
   look, though never above the limit itself; after a whole window with more it falls. Only a limit whose pace is what
   keeps calls waiting is steered. The bucket of the pace, ``burst``, is the reserve for bursts and stays as it is.
+- *Share*: what a circuit breaker lets go, while what the budget pays for recovers (`adapting_share`).
 - *Ramp*, where a budget has one: after a quiet window the pace begins at a tenth and takes ``ramp_ms`` to be whole,
   for providers that limit acceleration.
 
@@ -55,7 +56,7 @@ def is_active(state: State) -> bool:
     adapting = state.adapting
     if state.standing or adapting.refused or adapting.ramps or adapting.learned:
         return True
-    return any(adapted.cuts for adapted in adapting.budgets.values())
+    return any(adapted.cuts or (adapted.share and adapted.share.until) for adapted in adapting.budgets.values())
 
 
 def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -75,6 +76,9 @@ def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outco
             is_back = pace == FULL and (meter.tuned != FULL or _is_cut(adapted, meter))
             if is_back or abs(pace - meter.tuned) >= STEP:
                 found.append((events.TUNED, now, budget.name, meter.index, meter.window_ms, pace))
+        share = None if adapted is None else adapted.share
+        if share is not None and share.until and share.at(now) == FULL:
+            found.append((events.SHARED, now, budget.name, share.incarnation, share.revision, FULL, 0))
     return Accept(found, {}) if found else Refuse({})
 
 
@@ -99,10 +103,13 @@ def _budgets(state: State, wanting: dict[str, Budget]) -> Iterator[Budget]:
 def _pace(budget: Budget, meter: Meter, watch: Watch, adapted: Adapted | None, now: int, *, is_wanted: bool) -> int:
     rules, place = budget.spec.adapt, (meter.index, meter.window_ms)
     ceiling = FULL * 1000 // budget.spec.utilisation_permille
+    share = FULL if adapted is None or adapted.share is None else adapted.share.at(now)
     _note_demand(watch, now, is_wanted=is_wanted)
-    if rules.steer:
+    if rules.steer and share == FULL:
         _steer(budget, meter, watch, now)
     pace = min(ceiling, FULL + watch.bias) if rules.steer else FULL
+    if share < FULL:
+        pace = min(pace, share)
     if adapted is not None and place in adapted.cuts:
         pace = min(pace, pace_at(adapted.cuts[place], now))
     if rules.ramp_ms:

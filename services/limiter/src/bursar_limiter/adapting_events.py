@@ -7,6 +7,7 @@
 | ``k`` | budget, dimension, window, limit | learned: this limit holds, at most the configured one |
 | ``f`` | budget, dimension, window, amount | foreign: so much was used by others, and counts |
 | ``p`` | budget, dimension, window, pace | tuned: the pace, in thousandths of the configured one |
+| ``h`` | budget, incarnation, revision, share, until | a breaker lets so much go, in thousandths (until 0: over) |
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ THAWED: Final = "w"
 LEARNED: Final = "k"
 FOREIGN: Final = "f"
 TUNED: Final = "p"
+SHARED: Final = "h"
 
 
 def _frozen(budget: str, who: str, until: int, paid: int, strikes: int, indices: list[int]) -> str:
@@ -44,10 +46,19 @@ def _tuned(budget: str, index: int, window: int, pace: int) -> str:
     return f"the pace of {DIMENSIONS[index]} of {budget} in {window} ms is {pace} thousandths of the configured one"
 
 
+def _shared(budget: str, incarnation: int, revision: int, permille: int, until: int) -> str:
+    if not until:
+        return f"the pace of {budget} is its own again"
+    return (
+        f"the breaker lets {permille / 10:g} % go under {budget} until {until} ms (revision {incarnation}.{revision})"
+    )
+
+
 WORDS: Final[Mapping[str, Callable[..., str]]] = {
     FROZEN: _frozen,
     THAWED: _thawed,
     LEARNED: _learned,
     FOREIGN: _foreign,
     TUNED: _tuned,
+    SHARED: _shared,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bursar.contracts.breaker import BudgetShare
 from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
 from bursar.kernel.decider import Command, Event
-from bursar_limiter import adapting, adapting_seen, freezing
+from bursar_limiter import adapting, adapting_seen, adapting_share, freezing
 from bursar_limiter import adapting_events as events
 from bursar_limiter.adapting_state import NEVER
 from bursar_limiter.parts import Part, Rule
@@ -15,13 +16,14 @@ from bursar_limiter.state import State
 
 
 class AdaptingPart(Part):
-    """See `freezing`, `adapting_seen` and `adapting`."""
+    """See `freezing`, `adapting_seen`, `adapting_share` and `adapting`."""
 
     name = "adapting"
     rules: Mapping[type, Rule] = {
         RateLimited: freezing.decide_rate_limited,
         Thaw: freezing.decide_thaw,
         Seen: adapting_seen.decide_seen,
+        BudgetShare: adapting_share.decide_share,
         adapting.Look: adapting.decide_look,
     }
     apply: Mapping[str, Callable[[State, Event], None]] = {
@@ -30,6 +32,7 @@ class AdaptingPart(Part):
         events.LEARNED: adapting_seen.apply_learned,
         events.FOREIGN: adapting_seen.apply_foreign,
         events.TUNED: adapting.apply_tuned,
+        events.SHARED: adapting_share.apply_shared,
     }
     words: Mapping[str, Callable[..., str]] = events.WORDS
 

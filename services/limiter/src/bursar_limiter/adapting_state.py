@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar_limiter import adapting_bugs as bugs
-from bursar_limiter.adapting_cubic import Cut
+from bursar_limiter.adapting_cubic import FULL, Cut
 from bursar_limiter.adapting_voices import Voices
 
 NEVER: Final = 1 << 62
@@ -28,25 +28,42 @@ class Allowance(NamedTuple):
     at: int
 
 
+class Share(NamedTuple):
+    """The part of its pace that a budget has by the word of a breaker's registry (thousandths), which of its words that
+    was, and until when it holds (0: it has ended, and the pace is back)."""
+
+    incarnation: int
+    revision: int
+    permille: int
+    until: int
+
+    def at(self, now: int) -> int:
+        """What of it holds."""
+        return self.permille if now < self.until else FULL
+
+
 class Adapted:
     """Durable, of one budget. ``strikes``: 429s in a row without a time to wait; ``until``: the end of the last freeze;
-    ``allowances``: of who has reported 429s, until they are full again; ``cuts``: by limit, until the pace is back."""
+    ``allowances``: of who has reported 429s, until they are full again; ``cuts``: by limit, until the pace is back;
+    ``share``: what a breaker said last."""
 
-    __slots__ = ("allowances", "cuts", "strikes", "until")
+    __slots__ = ("allowances", "cuts", "share", "strikes", "until")
 
     def __init__(self) -> None:
         self.strikes = 0
         self.until = 0
         self.allowances: dict[str, Allowance] = {}
         self.cuts: dict[Place, Cut] = {}
+        self.share: Share | None = None
 
     def dump(self) -> list[Any]:
         allowances = [[who, *left] for who, left in sorted(self.allowances.items())]
         cuts = [] if seeded(bugs.CUT_FORGOTTEN) else [[*place, *cut] for place, cut in sorted(self.cuts.items())]
-        return [self.strikes, self.until, allowances, cuts]
+        return [self.strikes, self.until, allowances, cuts, list(self.share or ())]
 
     def load(self, value: Any) -> None:
-        self.strikes, self.until, allowances, cuts = value
+        self.strikes, self.until, allowances, cuts, share = value
+        self.share = Share(*share) if share else None
         self.allowances = {who: Allowance(left, at) for who, left, at in allowances}
         self.cuts = {(index, window): Cut(most, at) for index, window, most, at in cuts}
 

@@ -58,7 +58,7 @@ class LimiterDecider:
     """The `bursar.kernel.decider.Decider` of the limiter."""
 
     name = "limiter"
-    version = 2
+    version = 3
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

@@ -19,6 +19,9 @@ class LimiterSettings(ServiceSettings):
     budgets: Path = EXAMPLE
     """TOML file of budgets, read at the start; its content is applied once, so that a restart does not undo a later
     ``reload`` by an operator. The default is the example that comes with the service."""
+    trust: Path | None = None
+    """File with the public keys of the services (``trust.json``): whose broadcasts are believed. None: nobody's, so
+    that paces do not follow the circuits of the breaker."""
 
 
 def read_budgets(path: Path) -> tuple[BudgetSpec, ...]:

@@ -66,6 +66,7 @@ def child(
         "BURSAR_CREDS": str(creds_dir / f"svc-{service.name}.creds"),
         "BURSAR_LOG_CREDS": str(creds_dir / f"svc-{service.name}-log.creds"),
         "BURSAR_KEYS_DIR": str(home.service_dir(service.name)),
+        "BURSAR_TRUST": str(home.trust_file),
         "BURSAR_DATA_DIR": str(home.service_dir(service.name) / instance),
         "BURSAR_INSTANCE": instance,
         "PYTHONUNBUFFERED": "1",
