@@ -113,7 +113,12 @@ class Site:
 
     def start_node(self) -> None:
         """The probe of the host, with its own credentials, five times as often as usual."""
-        env = {"BURSAR_URL": self.server.url, "BURSAR_CREDS": str(self.home.creds(HOST)), "BURSAR_SAMPLE_MS": "200"}
+        env = {
+            "BURSAR_URL": self.server.url,
+            "BURSAR_CREDS": str(self.home.creds(HOST)),
+            "BURSAR_SAMPLE_MS": "200",
+            "BURSAR_SAMPLE_MOST": "1",
+        }
         command = [sys.executable, "-m", "bursar_monitor.node"]
         with (self.directory / "node.log").open("wb") as log:
             self._node = subprocess.Popen(command, stderr=log, env={**os.environ, **env}, cwd=ROOT)

@@ -116,7 +116,9 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
     (tmp_path / "cpu").write_text("some avg10=12.34 avg60=0.00 avg300=0.00 total=1\n")
     (tmp_path / "memory").write_text("nonsense\n")
     probe = Probe(SystemClock(), Gpus(None), disk=str(tmp_path), pressure=tmp_path)
-    first, second = probe.sample(), probe.sample()
+    first, second = probe.look(), probe.look()
+    assert first is not None
+    assert second is not None
     assert (first.seq, second.seq, first.boot) == (1, 2, second.boot)
     assert first.memory is not None
     assert 0 < first.memory.available_bytes <= first.memory.total_bytes
@@ -127,7 +129,8 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
     assert (pressure.cpu_permille, pressure.memory_permille, pressure.io_permille) == (123, None, None)
     assert first.probe is not None
     assert first.probe.rss_bytes
-    missing = Probe(SystemClock(), Gpus(None), disk=str(tmp_path / "none"), pressure=tmp_path / "none").sample()
+    missing = Probe(SystemClock(), Gpus(None), disk=str(tmp_path / "none"), pressure=tmp_path / "none").look()
+    assert missing is not None
     assert missing.disk is None
     assert missing.pressure is None
 

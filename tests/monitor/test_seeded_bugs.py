@@ -15,6 +15,7 @@ from bursar_monitor.bugs import NAMES
 from bursar_monitor.burn import MINUTE, Series, burn_milli
 from bursar_monitor.forecast import Forecaster
 from bursar_monitor.hpa import Recommended, largest, stabilised
+from bursar_monitor.pacing import Pace
 from tests.monitor.fleet import BUSY, SILENT, Desk, sample
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.simulator import Violation
@@ -161,6 +162,14 @@ def a_forecast_that_errs_more_is_not_used() -> None:
     assert series.forecast().is_naive
 
 
+def a_bound_that_is_crossed_is_sent() -> None:
+    """Whatever the distance."""
+    pace = Pace(100)
+    pace.wants(sample(1, cpu=695))
+    pace.took(sample(1, cpu=695))
+    assert pace.wants(sample(2, cpu=705))
+
+
 def is_caught(bug: str, check: Callable[[], None]) -> bool:
     """The check passes without the bug and fails with it."""
     check()
@@ -270,6 +279,11 @@ def test_seeded_bug_monitor_window_ignored_is_caught() -> None:
 def test_seeded_bug_monitor_forecast_unjudged_is_caught() -> None:
     """A forecast must have been better than the naive one."""
     assert is_caught("monitor_forecast_unjudged", a_forecast_that_errs_more_is_not_used)
+
+
+def test_seeded_bug_monitor_bound_overlooked_is_caught() -> None:
+    """A crossed bound must be sent, however small the step."""
+    assert is_caught("monitor_bound_overlooked", a_bound_that_is_crossed_is_sent)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

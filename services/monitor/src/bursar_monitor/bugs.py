@@ -18,6 +18,7 @@ LONG_WINDOW_ONLY: Final = "monitor_long_window_only"
 ROOT_IS_FIRST: Final = "monitor_root_is_first"
 INHIBITION_IGNORED: Final = "monitor_inhibition_ignored"
 TOLD_TOO_OFTEN: Final = "monitor_told_too_often"
+BOUND_OVERLOOKED: Final = "monitor_bound_overlooked"
 SCALES_DOWN_BLIND: Final = "monitor_scales_down_blind"
 WINDOW_IGNORED: Final = "monitor_window_ignored"
 FORECAST_UNJUDGED: Final = "monitor_forecast_unjudged"
@@ -38,11 +39,13 @@ NAMES: Final = (
     SCALES_DOWN_BLIND,
     WINDOW_IGNORED,
     FORECAST_UNJUDGED,
+    BOUND_OVERLOOKED,
 )
 
 declare(*NAMES)
 
 __all__ = [
+    "BOUND_OVERLOOKED",
     "END_NOT_TOLD",
     "FLAPPING_ALERT",
     "FORECAST_UNJUDGED",

@@ -1,7 +1,7 @@
 """``bursar-node`` (or ``python -m bursar_monitor.node``): the probe of one host.
 
-Publishes one sample a second, as the principal whose name is the host's. It decides nothing and keeps nothing: a
-sample that cannot be sent is not sent later. Told by environment variables:
+Looks once a second and publishes what says something new (`pacing`), as the principal whose name is the host's. It
+decides nothing and keeps nothing: a sample that cannot be sent is not sent later. Told by environment variables:
 
     bursar agent add gpu-host-1 --role node
     BURSAR_CREDS=.bursar/creds/gpu-host-1.creds bursar-node
@@ -33,6 +33,7 @@ from bursar.kernel.clock import SystemClock
 from bursar.kernel.settings import told
 from bursar.telemetry.logs import to_stderr
 from bursar_monitor.nvml import Gpus, library
+from bursar_monitor.pacing import MOST_LOOKS
 from bursar_monitor.probe import Probe
 
 log = logging.getLogger("bursar.node")
@@ -50,7 +51,9 @@ class NodeSettings(BaseSettings):
     host: str = ""
     """The host's name; that of the credentials, or of the machine, unless given."""
     sample_ms: Annotated[int, Field(ge=100, le=60_000)] = 1_000
-    """Time between two samples."""
+    """Time between two looks at the host."""
+    sample_most: Annotated[int, Field(ge=1, le=10)] = MOST_LOOKS
+    """How many looks that say nothing new are left out before one is sent all the same; 1: each look is sent."""
     disk: str = "/"
     """A path on the file system that is watched."""
     log_level: str = "INFO"
@@ -76,8 +79,11 @@ class Node:
         self.unsent = 0
 
     def publish(self) -> None:
-        """One sample; dropped when there is no connection."""
-        payload = encode(self._probe.sample().model_dump(mode="python"))
+        """One look; sent when it says something new, dropped when there is no connection."""
+        sample = self._probe.look()
+        if sample is None:
+            return
+        payload = encode(sample.model_dump(mode="python", exclude_none=True))
         try:
             self._bus.publish(node_subject(self._bus.principal, SAMPLE_KIND), payload)
             self.sent += 1
@@ -100,7 +106,7 @@ async def serve(settings: NodeSettings) -> int:
     name = host_name(settings)
     bus = await connect(settings.url.split(","), settings.creds, principal=name, on_closed=stop.set)
     gpus = Gpus(library())
-    node = Node(bus, Probe(SystemClock(), gpus, settings.disk), settings.sample_ms / 1000)
+    node = Node(bus, Probe(SystemClock(), gpus, settings.disk, most=settings.sample_most), settings.sample_ms / 1000)
     log.info("node_started", extra={"host": name, "every_ms": settings.sample_ms})
     try:
         await node.run(stop)

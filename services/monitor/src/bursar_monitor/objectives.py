@@ -37,8 +37,8 @@ def name_of(slo: Slo, subject: str) -> str:
     return f"{slo.name}/{subject}" if slo.each else slo.name
 
 
-def judge(state: State, signal: str, subject: str, value: int, now: int) -> None:
-    """Count one reading for the objectives that look at it."""
+def judge(state: State, signal: str, subject: str, value: int, now: int, times: int = 1) -> None:
+    """Count a reading, that was made so many times, for the objectives that look at it."""
     for slo in state.slos_of.get(signal, ()):
         if not matches(slo.subjects, subject):
             continue
@@ -48,7 +48,7 @@ def judge(state: State, signal: str, subject: str, value: int, now: int) -> None
             if key not in state.series and len(state.series.keys() | state.fresh.keys()) >= MAX_SERIES:
                 continue
             counts = state.fresh[key] = [0, 0]
-        counts[0 if is_good(state, slo, subject, value, now) else 1] += 1
+        counts[0 if is_good(state, slo, subject, value, now) else 1] += times
 
 
 def is_good(state: State, slo: Slo, subject: str, value: int, now: int) -> bool:

@@ -55,7 +55,11 @@ def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Out
         if len(state.hosts) >= MAX_HOSTS:
             return NOTHING
         view = state.hosts[command.principal] = HostView(command.principal, now)
+    before = view.sample
     if view.take(sample, now):
+        if before is not None and before.boot == sample.boot and sample.looks > 1:
+            for signal, subject, value in signals.of_host(view, before, now):
+                judge(state, signal, subject, value, now, sample.looks - 1)
         expect(state, "host", view.name)
         see(state, signals.of_host(view, sample, now), now)
     return NOTHING

@@ -23,15 +23,16 @@ from bursar.contracts.monitor import (
 )
 from bursar.kernel.clock import Clock
 from bursar_monitor.nvml import Gpus
+from bursar_monitor.pacing import Pace
 
 PRESSURE: Final = Path("/proc/pressure")
 LOOPBACKS: Final = ("lo", "lo0")
 
 
 class Probe:
-    """Makes samples. ``disk``: a path on the file system that is watched."""
+    """Makes samples. ``disk``: a path on the file system that is watched; ``most``: how many looks one stands for."""
 
-    def __init__(self, clock: Clock, gpus: Gpus, disk: str = "/", pressure: Path = PRESSURE) -> None:
+    def __init__(self, clock: Clock, gpus: Gpus, disk: str = "/", pressure: Path = PRESSURE, most: int = 1) -> None:
         self._clock = clock
         self._gpus = gpus
         self._disk = disk
@@ -39,16 +40,25 @@ class Probe:
         self._began = clock.monotonic_ms()
         self._boot = secrets.token_hex(8)
         self._seq = 0
+        self._pace = Pace(most)
         self._process = psutil.Process()
         self._cores = psutil.cpu_count() or os.cpu_count() or 1
         self._times = psutil.cpu_times()
 
-    def sample(self) -> HostSample:
-        """The next sample."""
+    def look(self) -> HostSample | None:
+        """One look at the host; None when it says nothing new."""
+        seen = self._seen()
+        if not self._pace.wants(seen):
+            return None
+        sample = seen.model_copy(update={"looks": self._pace.looks})
+        self._pace.took(sample)
         self._seq += 1
+        return sample
+
+    def _seen(self) -> HostSample:
         return HostSample(
             boot=self._boot,
-            seq=self._seq,
+            seq=self._seq + 1,
             uptime_ms=max(0, self._clock.monotonic_ms() - self._began),
             cpu=self._cpu(),
             memory=_memory(),

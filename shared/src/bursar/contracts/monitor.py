@@ -106,11 +106,13 @@ class ProbeCost(Message):
 
 class HostSample(Message):
     """One look at one host. ``boot`` and ``seq`` name it: ``boot`` is made when the probe starts, ``seq`` counts from
-    1; whatever arrives twice counts once. ``uptime_ms``: since the probe's start, on a clock that never goes back."""
+    1; whatever arrives twice counts once. ``uptime_ms``: since the probe's start, on a clock that never goes back.
+    ``looks``: how many looks, all like the sample before but the last, it stands for."""
 
     boot: Boot
     seq: Annotated[int, Field(ge=1, le=2**53 - 1)]
     uptime_ms: Amount
+    looks: Annotated[int, Field(ge=1, le=3_600)] = 1
     cpu: CpuSample | None = None
     memory: MemorySample | None = None
     disk: DiskSample | None = None

@@ -111,6 +111,7 @@ WORDS: Final = {
     "boot": Word("Drawn when the probe starts, so that its counting is told from that of the one before."),
     "seq": Word("Counts the samples of this probe, from 1; what arrives twice counts once.", "samples"),
     "uptime_ms": Word("Time since the probe's start, on a clock that never goes back.", "ms"),
+    "looks": Word("How many looks it stands for: all but the last were like the sample before.", "looks"),
     "cpu": Word("Processor, over the time since the sample before; null: not known."),
     "memory": Word("Memory; null: not known."),
     "disk": Word("One file system, and all disks; null: not known."),
