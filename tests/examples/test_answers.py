@@ -288,6 +288,17 @@ async def weights(talker: Talker, sequence: Iterator[int]) -> None:
         await talker.broadcast(f"gpu-manager.{name}")
 
 
+async def one_after_the_other(talker: Talker) -> None:
+    """A graph of two tasks; the second asks what the first has given."""
+    items = [{"name": "a"}, {"name": "b", "after": ["a"]}]
+    await talker.ask("scheduler", "graph", name="g", template={"task_class": "echo"}, items=items)
+    for name in ("a", "b"):
+        told = await talker.notice(f"{name} is assigned", lambda b, name=name: b.get("task") == f"agent-1.g:{name}")
+        part = {"task": told["task"], "token": told["token"]}
+        for verb in ("start", "inputs", "finish"):
+            await talker.ask("scheduler", verb, "work", **part)
+
+
 async def test_scheduler_answers_as_published(own_installation: Installation) -> None:
     """A worker takes tasks; they end well, fail, become dead letters, are cancelled, are refused."""
     async with Talker(own_installation) as talker:
@@ -314,16 +325,10 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
         await talker.ask("scheduler", "start", "work", **dead)
         await talker.ask("scheduler", "fail", "work", **dead, error="no", retryable=True)
         await talker.ask("scheduler", "list-all", "adm", dead=True)
+        await talker.ask("scheduler", "share", "adm", agent="agent-1", weight=2)
         await talker.ask("scheduler", "requeue", "adm", task=dead["task"])
 
-        items = [{"name": "a"}, {"name": "b", "after": ["a"]}]
-        await talker.ask("scheduler", "graph", name="g", template={"task_class": "echo"}, items=items)
-        for name in ("a", "b"):
-            told = await talker.notice(f"{name} is assigned", lambda b, name=name: b.get("task") == f"agent-1.g:{name}")
-            part = {"task": told["task"], "token": told["token"]}
-            await talker.ask("scheduler", "start", "work", **part)
-            await talker.ask("scheduler", "inputs", "work", **part)
-            await talker.ask("scheduler", "finish", "work", **part)
+        await one_after_the_other(talker)
 
         chunked = await take("chunked", preemptible=True)
         await talker.ask("scheduler", "start", "work", **chunked)

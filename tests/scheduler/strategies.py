@@ -34,5 +34,6 @@ task_fields = st.fixed_dictionaries(
         "timeout_ms": st.sampled_from([None, None, 1_200]),
         "needs": needs,
         "preemptible": st.booleans(),
+        "program": st.sampled_from([None, None, "p", "q"]),
     }
 )

@@ -287,6 +287,12 @@ class Machine(RuleBasedStateMachine):
     def configure(self, policy: Any) -> None:
         self.desk.must(wire.Configure(id=self.desk.new_id(), policy=policy), "ops")
 
+    @rule(agent=st.sampled_from(["ann", "bob"]), slots=st.integers(0, 3), borrow=st.sampled_from([None, 0, 2]))
+    def share(self, agent: str, slots: int, borrow: int | None) -> None:
+        body = wire.Share(id=self.desk.new_id(), agent=agent, weight=1 + slots, slots=slots, borrow=borrow)
+        self.desk.must(body, "ops")
+        self.note()
+
     @rule()
     def take_over(self) -> None:
         self.desk.take_over()

@@ -140,6 +140,7 @@ def test_every_event_has_words() -> None:
     desk = busy()
     task = desk.submit(payload=b"secret", needs={"kind": "cpu", "labels": {"a": "b"}}, retries=0)
     desk.post("p")
+    desk.must(wire.Share(id="h-1", agent="ann", weight=2), "ops")
     other = desk.submit(task_class="other")
     desk.submit(after=(other,), after_failure="run")
     desk.cancel(other)

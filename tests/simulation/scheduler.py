@@ -138,6 +138,7 @@ class SchedulerWorkload:
             "deadline_ms": 2_500 if number % 11 == 0 else None,
             "timeout_ms": 1_500,
             "preemptible": number % 2 == 0,
+            "program": (None, "p", "q")[number % 3],
         }
         if number % 8 == 2:
             post = wire.Post.model_validate({"name": f"p{len(self.inbox)}", **fields})

@@ -14,53 +14,53 @@ from __future__ import annotations
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
+from bursar_scheduler.fairness import Ledger
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
+from bursar_scheduler.ordering import Line, choose
 from bursar_scheduler.pool import Pool
+from bursar_scheduler.speeds import Speeds
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
 from bursar_scheduler.watched import Watched
 
 MAX_IDLE_LANES: Final = 512
 """Lanes without tasks that are kept, so that a lane which empties and fills costs nothing."""
 
-Entry = tuple[int, int, Task]
-"""(rank, order, task)."""
+
+class Durable(Protocol):
+    """The parts of the state that the board is made from."""
+
+    config: Config
+    tasks: dict[str, Task]
+    workers: dict[str, Worker]
+    ledger: Ledger
+    speeds: Speeds
 
 
 class Lane:
-    """Tasks that the same workers may have, in their order. Entries of tasks that have left stay until they are met."""
+    """Tasks that the same workers may have, in their order (`ordering`)."""
 
-    __slots__ = ("count", "heap", "key", "pool")
+    __slots__ = ("key", "line", "pool")
 
-    def __init__(self, key: LaneKey) -> None:
+    def __init__(self, key: LaneKey, ledger: Ledger) -> None:
         self.key = key
-        self.heap: list[Entry] = []
-        self.count = 0
+        self.line: Line[Task] = Line(ledger)
         self.pool = Pool()
 
-    def join(self, task: Task) -> None:
+    @property
+    def count(self) -> int:
+        return self.line.count
+
+    def join(self, task: Task, now: int) -> None:
         task.listed = True
-        self.count += 1
-        heappush(self.heap, (task.rank, task.order, task))
+        self.line.join(task, now)
 
     def leave(self, task: Task) -> None:
         task.listed = False
-        self.count -= 1
-        if len(self.heap) > 2 * self.count + 64:
-            self.heap = [entry for entry in self.heap if entry[2].listed]
-            heapify(self.heap)
-
-    def head(self) -> Entry | None:
-        """The task that goes next; None when nobody waits."""
-        heap = self.heap
-        while heap:
-            if heap[0][2].listed:
-                return heap[0]
-            heappop(heap)
-        return None
+        self.line.leave(task)
 
 
 class Board:
@@ -70,14 +70,16 @@ class Board:
     after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`."""
 
     __slots__ = (
-        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "leaving", "settled", "strangers",
-        "tasks", "tell", "watched", "workers",
+        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "settled", "speeds",
+        "strangers", "tasks", "tell", "watched", "workers",
     )  # fmt: skip
 
-    def __init__(self, config: Config, tasks: dict[str, Task], workers: dict[str, Worker]) -> None:
-        self.config = config
-        self.tasks = tasks
-        self.workers = workers
+    def __init__(self, of: Durable) -> None:
+        self.config = of.config
+        self.tasks = of.tasks
+        self.workers = of.workers
+        self.ledger = of.ledger
+        self.speeds = of.speeds
         self.lanes: dict[LaneKey, Lane] = {}
         self.hot: dict[LaneKey, Lane] = {}
         self.agenda: list[tuple[int, int, Task]] = []
@@ -91,8 +93,9 @@ class Board:
         self.watched = Watched()
 
     @classmethod
-    def of(cls, config: Config, tasks: dict[str, Task], workers: dict[str, Worker], now: int) -> Board:
-        board = cls(config, tasks, workers)
+    def of(cls, durable: Durable, now: int) -> Board:
+        board = cls(durable)
+        tasks, workers = durable.tasks, durable.workers
         board.last_heard = now
         for worker in workers.values():
             board.heard[worker.name] = now
@@ -113,7 +116,8 @@ class Board:
         if waits != task.listed:
             lane = self.lane(task.lane)
             if waits:
-                lane.join(task)
+                task.expected_ms = self.speeds.expect_us(task.lane[0]) // 1_000
+                lane.join(task, now)
                 if lane.pool:
                     self.hot[lane.key] = lane
             else:
@@ -150,7 +154,7 @@ class Board:
         if lane is None:
             if len(self.lanes) >= MAX_IDLE_LANES:
                 self._drop_idle_lanes()
-            lane = self.lanes[key] = Lane(key)
+            lane = self.lanes[key] = Lane(key, self.ledger)
             for worker in self.workers.values():
                 if worker.serves(key):
                     worker.lanes.append(lane)
@@ -162,6 +166,7 @@ class Board:
         """Make room: the oldest half of those that nobody waits in."""
         idle = [lane for lane in self.lanes.values() if not lane.count]
         for lane in islice(idle, (len(idle) + 1) // 2):
+            lane.line.close()
             del self.lanes[lane.key]
             self.hot.pop(lane.key, None)
         for worker in self.workers.values():
@@ -235,27 +240,17 @@ class Board:
 
     # ---- lanes
 
-    def hottest(self) -> Lane | None:
-        """The lane whose head goes first, among those with a task and a worker for it."""
-        best: Lane | None = None
-        first: Entry | None = None
+    def next_task(self, now: int) -> Task | None:
+        """The task that goes first among those for which there is a worker; quotas may keep all of them."""
         for lane in list(self.hot.values()):
-            head = lane.head()
-            if head is None or not lane.pool:
+            if not lane.count or not lane.pool:
                 del self.hot[lane.key]
-            elif first is None or head[:2] < first[:2]:
-                best, first = lane, head
-        return best
+        return choose((lane.line for lane in self.hot.values()), now) if self.hot else None
 
-    def best_for(self, worker: Worker, ending: str) -> Task | None:
+    def best_for(self, worker: Worker, ending: str, now: int) -> Task | None:
         """The task that goes first among those that this worker may have when this attempt is over."""
-        lanes = [lane for lane in worker.lanes if lane.count and worker.fits_after(lane.key, ending)]
-        heads = [head for lane in lanes if (head := lane.head()) is not None]
-        return min(heads, key=_by_rank)[2] if heads else None
-
-
-def _by_rank(entry: Entry) -> tuple[int, int]:
-    return entry[0], entry[1]
+        lanes = (lane.line for lane in worker.lanes if lane.count and worker.fits_after(lane.key, ending))
+        return choose(lanes, now)
 
 
 def next_moment(task: Task, config: Config) -> int:

@@ -6,8 +6,8 @@ import hashlib
 from typing import Any
 
 from bursar.contracts.base import Message
-from bursar.contracts.scheduler import Configure
-from bursar.kernel.decider import Accept, Command, Fence, Outcome
+from bursar.contracts.scheduler import Configure, Share
+from bursar.kernel.decider import Accept, Command, Fence, Outcome, Reject
 from bursar_scheduler import events
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config
@@ -33,6 +33,18 @@ def decide_configure(state: State, command: Command, now: int, fence: Fence) -> 
 def decide_settings(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     rules = command.body.rules
     return _configured(state, rules, now, source_of(rules))
+
+
+def decide_share(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """Weights and quotas hold at once; who borrows more than it may now gives back with its ends."""
+    body: Share = command.body
+    team, agent = body.team or "", body.agent or ""
+    if not team and not agent:
+        return Reject("bad_request", "a share is a team's or an agent's", {})
+    account = state.ledger.agents.get((team, agent)) if agent else state.ledger.teams.get(team)
+    event = (events.SHARED, now, team, agent, body.weight, body.slots, body.borrow, body.lend)
+    running = 0 if account is None else account.running
+    return Accept([event], {"ok": True, "team": body.team, "agent": body.agent, "running": running})
 
 
 def _configured(state: State, changed: dict[str, Any], now: int, source: str) -> Accept:

@@ -11,7 +11,7 @@ Agents submit tasks, workers take them. The promises:
    result was forgotten (`state`, `submitting`).
 4. **Slots are never exceeded.** A slot is taken from the assignment on until the worker itself says that nothing of the
    attempt runs any more.
-5. **Work is conserved.** No worker has a free slot while a task waits that it may have (`dispatch`).
+5. **Work is conserved.** No worker has a free slot while a task waits that it may have and no quota keeps (`dispatch`).
 6. **Bounded.** Tasks, bytes, results, names, kinds of needs: each has a limit, and a refusal names it.
 7. **Safe after a loss** of acknowledged entries: `recovery`.
 
@@ -84,6 +84,7 @@ class SchedulerDecider:
             wire.List: status.decide_list,
             status.ListAll: status.decide_list_all,
             wire.Status: status.decide_status,
+            wire.Share: configuring.decide_share,
             wire.Configure: configuring.decide_configure,
             configuring.ConfigureFromSettings: configuring.decide_settings,
         }

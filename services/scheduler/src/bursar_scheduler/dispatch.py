@@ -1,7 +1,7 @@
 """Giving tasks to workers.
 
-Order: the band, then first come, first served; a band stands 60 or 300 s behind the first one, so that nobody waits for
-ever (`Task.rank`). Place: one of the workers with a free slot that serve the task, as the policy says.
+Order: `ordering`, over all lanes that have both a task and a worker. Place: one of the workers with a free slot that
+serve the task, as the policy says.
 
 Work conservation: after every decision no lane has both a task and a worker for it; what a decision made possible is
 assigned by the ones that `due` hands out next. Where that is a single obvious assignment it is made in the same
@@ -56,7 +56,7 @@ def assignment(state: State, worker: Worker, task: Task, now: int, fence: Fence)
 
 def at_once(state: State, task: Task, now: int, fence: Fence) -> tuple[Event, Notice] | None:
     """The assignment of a task that is just being accepted, if nobody else is to go first."""
-    if state.awake(now).hottest() is not None:
+    if state.awake(now).next_task(now) is not None or may_be_held(state, task):
         return None
     worker = worker_for(state, task, now)
     return None if worker is None else assignment(state, worker, task, now, fence)
@@ -66,15 +66,23 @@ def next_in_line(state: State, worker: Worker, ending: str, now: int, fence: Fen
     """Who gets the slot that this worker is just about to free, with the end of an attempt; nobody else has room for
     those who wait."""
     board = state.awake(now)
-    if worker.draining or len(worker.attempts) > worker.slots or board.hottest() is not None:
+    if worker.draining or len(worker.attempts) > worker.slots or board.next_task(now) is not None:
         return None
-    task = board.best_for(worker, ending)
+    task = board.best_for(worker, ending, now)
     return None if task is None else assignment(state, worker, task, now, fence)
 
 
 def next_dispatch(state: State, now: int) -> Dispatch | None:
-    lane = state.awake(now).hottest()
-    head = None if lane is None else lane.head()
-    if head is None or (seeded(bugs.DOUBLE_ASSIGN) and head[2].attempts > 1):
+    task = state.awake(now).next_task(now)
+    if task is None or (seeded(bugs.DOUBLE_ASSIGN) and task.attempts > 1):
         return None
-    return Dispatch(head[2].id)
+    return Dispatch(task.id)
+
+
+def may_be_held(state: State, task: Task) -> bool:
+    """Whether a quota may keep a task that is not accepted yet; `due` decides then. (An account is made by events
+    alone, so nobody is asked for who has none.)"""
+    ledger = state.ledger
+    if not ledger.quotas:
+        return False
+    return task.who[:2] not in ledger.agents or ledger.held(task.who)

@@ -19,6 +19,7 @@
 | ``n`` | worker, until | drains: gets nothing new; its host goes then, if not 0 |
 | ``v`` | worker, why | gone; where its attempts went stands before |
 | ``c`` | digest of the settings or "", rules as a map | rules changed |
+| ``h`` | team, agent, weight, slots, borrow, lend | shares of the slots changed |
 | ``x`` | (nothing) | acknowledged entries were lost: what was live is a dead letter, in doubt |
 """
 
@@ -43,6 +44,7 @@ FREED = "f"
 DRAINS = "n"
 GONE = "v"
 CONFIGURED = "c"
+SHARED = "h"
 LOST = "x"
 
 
@@ -83,5 +85,6 @@ _WORDS: dict[str, Any] = {
     DRAINS: lambda worker, until: f"{worker} drains" + (f", its host goes at {until} ms" if until else ""),
     GONE: lambda worker, why: f"{worker} is gone ({why})",
     CONFIGURED: lambda source, rules: f"rules{' from settings' if source else ''}: {rules}",
+    SHARED: lambda team, agent, weight, slots, *_: f"{agent or team or 'all'}: weight {weight}, {slots} slots",
     LOST: lambda: "entries lost: what was live is a dead letter, in doubt",
 }

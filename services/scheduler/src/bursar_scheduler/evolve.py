@@ -11,6 +11,7 @@ from typing import Any
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
 from bursar_scheduler import bugs, events
+from bursar_scheduler.accounts import Quota, Who
 from bursar_scheduler.lifecycle import (
     ASSIGNED,
     AT_WORK,
@@ -66,6 +67,7 @@ def apply_accepted(state: State, event: Event) -> None:
     task.after, task.unmet = tuple(more.get("after", ())), tuple(more.get("unmet", ()))
     task.runs_anyway = more.get("runs_anyway", False)
     task.preemptible = more.get("preemptible", False)
+    task.who = Who(more.get("team", ""), task.principal, more.get("program", ""))
     task.state = first_state(task)
     task.order, task.submitted_at = state.order, now
     state.at = now
@@ -118,6 +120,8 @@ def apply_assigned(state: State, event: Event) -> None:
     if not seeded(bugs.DOUBLE_ASSIGN):
         state.move(task, ASSIGNED)
     worker.take(token, name, task.lane[3])
+    expected = state.speeds.expect_us(task.lane[0], worker_name) // 1_000
+    state.ledger.begin(task.who, token, now, expected, path=task.path, waited=now - task.submitted_at)
     state.counts["assigned"] += 1
     board = state.board
     if board is not None:
@@ -186,6 +190,8 @@ def apply_ended(state: State, event: Event) -> None:
         task = state.unbury(name)
     else:
         token, worker = task.token, task.worker
+        if why == FINISH:
+            state.speeds.learn(task.lane[0], worker, 1_000 * (now - task.since))
         _end_attempt(state, task, why)
         state.remove(task)
     task.state = end
@@ -207,7 +213,7 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
         if why in VOLUNTARY:
             worker.ended += 1
         if why in VOLUNTARY or task.state == ASSIGNED or seeded(bugs.SLOTS_EXCEEDED):
-            worker.give_back(task.token)
+            state.give_back(worker, task.token)
             if state.board is not None:
                 state.board.note(worker)
     task.token, task.worker, task.yield_by = "", "", 0
@@ -263,7 +269,10 @@ def apply_registered(state: State, event: Event) -> None:
     worker.classes = tuple(classes)
     worker.labels, worker.versions = dict(labels), dict(versions)
     worker.room, worker.place = dict(room), dict(place)
+    for token in [token for token in worker.attempts if token not in kept]:
+        state.give_back(worker, token)
     worker.keep_only(kept, void)
+    state.ledger.set_capacity(sum(other.slots for other in state.workers.values()))
     state.counts["registered"] += 1
     if state.board is not None:
         state.board.heard_from(name, now)
@@ -274,7 +283,7 @@ def apply_freed(state: State, event: Event) -> None:
     _, now, name, token = event
     state.at = now
     worker = state.workers[name]
-    worker.give_back(token)
+    state.give_back(worker, token)
     if state.board is not None:
         state.board.note(worker)
 
@@ -293,6 +302,10 @@ def apply_gone(state: State, event: Event) -> None:
     _, now, name, why = event
     state.at = now
     worker = state.workers.pop(name)
+    for token in list(worker.attempts):
+        state.give_back(worker, token)
+    state.speeds.forget(name)
+    state.ledger.set_capacity(sum(other.slots for other in state.workers.values()))
     state.counts[f"workers_{why}"] += 1
     if state.board is not None:
         state.board.gone(worker)
@@ -303,6 +316,7 @@ def apply_configured(state: State, event: Event) -> None:
     state.at = now
     state.source = source or state.source
     state.config = Config(**rules)
+    state.ledger.rule = state.config.fairness
     if state.board is not None:
         state.board.config = state.config
 
@@ -318,8 +332,20 @@ def apply_lost(state: State, event: Event) -> None:
     else:
         for task in list(state.tasks.values()):
             _bury(state, task, LOG_LOST, "")
+    for worker in state.workers.values():
+        for token in list(worker.attempts):
+            state.give_back(worker, token)
     state.workers.clear()
+    state.ledger.set_capacity(0)
     state.board = None
+
+
+def apply_shared(state: State, event: Event) -> None:
+    _, now, team, agent, *quota = event
+    state.at = now
+    if agent:
+        state.teams[agent] = team
+    state.ledger.set_quota(team, agent, Quota(*quota))
 
 
 def buried_post(state: State, event: Event) -> None:
@@ -350,4 +376,5 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.GONE: apply_gone,
     events.CONFIGURED: apply_configured,
     events.LOST: apply_lost,
+    events.SHARED: apply_shared,
 }

@@ -41,6 +41,7 @@ SPEC = ServiceSpec(
     },
     admin={
         "configure": Verb(wire.Configure),
+        "share": Verb(wire.Share),
         "requeue": Verb(wire.Requeue),
         "list-all": Verb(ListAll, query=True),
     },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from bursar.contracts.scheduler import PolicyName
@@ -35,6 +37,8 @@ class SchedulerSettings(ServiceSettings):
     """How many different workers may die while a task runs before it is a dead letter."""
     scheduler_min_run_ms: int = Field(default=_DEFAULT.min_run_ms, ge=0, le=600_000)
     """How long an attempt runs before it may be preempted."""
+    scheduler_fairness: Literal["plas", "atlas"] = "plas"
+    """What counts as the service of a program: the sum over its calls, or the longest path of them."""
     scheduler_yield_within_ms: int = Field(default=_DEFAULT.yield_within_ms, ge=100, le=600_000)
     """How long its worker has to yield then."""
 

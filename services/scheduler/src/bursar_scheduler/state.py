@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from bursar_scheduler.board import Board
 from bursar_scheduler.dependants import Dependants
+from bursar_scheduler.fairness import Ledger
+from bursar_scheduler.speeds import Speeds
 from bursar_scheduler.task import Config, Ended, LaneKey, Task, Worker
 
 KEEP_COUNT: Final = 50_000
@@ -42,15 +44,16 @@ class State:
     """Durable: ``at`` (time of the last event), ``config`` and ``source`` (what settings it came from), ``tasks`` that
     are live, ``dead`` letters, ``ended`` with results, ``names`` of ended ones (two generations), ``workers``,
     ``position`` in the inbox, ``order`` (of the next task), ``ordinal`` (of the next worker), ``drawn`` (assignments so
-    far), ``lost_at`` (-1: nothing was ever lost), ``counts``, and in ``links.held`` results that others need. Derived:
+    far), ``lost_at`` (-1: nothing was ever lost), ``counts``, ``ledger`` (what each has had), ``teams`` of agents,
+    ``speeds`` (how long calls take), and in ``links.held`` results that others need. Derived:
     ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, the rest of ``links`` (who comes after whom).
     Volatile: ``board``, ``refused``.
     """
 
     __slots__ = (
         "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drawn", "ended", "kept_bytes",
-        "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position", "refused",
-        "source", "tasks", "workers",
+        "ledger", "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position",
+        "refused", "source", "speeds", "tasks", "teams", "workers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -76,6 +79,9 @@ class State:
         self.kept_bytes = 0
         self.census: Counter[tuple[str, int, str]] = Counter()
         self.links = Dependants()
+        self.ledger = Ledger()
+        self.speeds = Speeds()
+        self.teams: dict[str, str] = {}
         self.board: Board | None = None
         self.refused = 0
 
@@ -84,7 +90,7 @@ class State:
     def awake(self, now: int) -> Board:
         """The board; made now if this instance has just become owner."""
         if self.board is None:
-            self.board = Board.of(self.config, self.tasks, self.workers, now)
+            self.board = Board.of(self, now)
             over = (name for name in self.links.waiting if self.find(name) is None)
             self.board.settled = dict.fromkeys(over)
         return self.board
@@ -118,6 +124,7 @@ class State:
         self.bytes += task.size
         self.census[task.lane[0], task.band, task.state] += 1
         self.links.wait(task)
+        task.path = self.ledger.admit(task.who)
 
     def remove(self, task: Task) -> None:
         """It is live no more."""
@@ -134,6 +141,7 @@ class State:
         self.bytes -= task.size
         self._uncount(task)
         self.links.wait_no_more(task)
+        self.ledger.retire(task.who)
 
     def move(self, task: Task, state: str) -> None:
         """It is in another state, live before and after."""
@@ -162,6 +170,11 @@ class State:
         found = self.dead.pop(task)
         self.dead_bytes -= found.size
         return found
+
+    def give_back(self, worker: Worker, token: str) -> None:
+        """Nothing of an attempt runs any more: its slot is free, and is charged no longer."""
+        worker.give_back(token)
+        self.ledger.end(token, self.at)
 
     def settle(self, task: Task) -> None:
         """It is over: it needs no results any more, and those after it can go on."""
@@ -202,6 +215,9 @@ def dump(state: State) -> dict[str, Any]:
         "names_before": [[name, *known] for name, known in state.names_before.items()],
         "names_since": state.names_since,
         "held": [[name, *ended] for name, ended in state.links.held.items()],
+        "ledger": state.ledger.dump(),
+        "speeds": state.speeds.dump(),
+        "teams": list(state.teams.items()),
         "workers": [worker.dump() for worker in state.workers.values()],
         "position": state.position,
         "order": state.order,
@@ -218,7 +234,13 @@ def load(value: Any) -> State:
     for name in ("at", "source", "names_since", "position", "order", "ordinal", "drawn", "lost_at"):
         setattr(state, name, value[name])
     for row in value["tasks"]:
-        state.add(Task.load(row))
+        task = Task.load(row)
+        path = task.path
+        state.add(task)
+        task.path = path
+    state.ledger = Ledger.load(value["ledger"], state.config.fairness)
+    state.speeds = Speeds.load(value["speeds"])
+    state.teams = dict(value["teams"])
     for row in value["dead"]:
         task = Task.load(row)
         state.dead[task.id] = task

@@ -20,6 +20,7 @@ from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import bugs, depending, dispatch, events, telling
+from bursar_scheduler.accounts import Who
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
 from bursar_scheduler.resources import GPU_MODEL, demands_of
 from bursar_scheduler.state import State
@@ -44,7 +45,7 @@ class Full(NamedTuple):
 def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Submit = command.body
     name = f"{command.principal}.{body.key or command.request_id}"
-    task = draft(name, body, now)
+    task = draft(state, name, body, now)
     known = known_as(state, name)
     if known is not None:
         return _again(name, known, task.digest)
@@ -88,7 +89,7 @@ def decide_delivered(state: State, command: Command, now: int, fence: Fence) -> 
 
 def _post(state: State, principal: str, sequence: int, post: Post, now: int, fence: Fence) -> Outcome:
     name = f"{principal}.{post.name}"
-    task = draft(name, post, now)
+    task = draft(state, name, post, now)
     known = known_as(state, name)
     if known is not None:
         what = "repeated" if known[0] == task.digest else "name_reused"
@@ -112,13 +113,14 @@ def _why_not(state: State, principal: str, post: Post, task: Task, now: int, fen
     return "" if what_is_full(state, principal, [task]) is None else "queue_full"
 
 
-def draft(name: str, told: Told, now: int) -> Task:
+def draft(state: State, name: str, told: Told, now: int) -> Task:
     """The task that would be accepted."""
     task = Task()
     needs = told.needs
     task.id = name
     task.lane = lane_of(told)
     task.band = _BAND[told.priority]
+    task.who = Who(state.teams.get(task.principal, ""), task.principal, told.program or "")
     task.payload, task.size = told.payload, size_of(told.payload)
     task.retries, task.backoff_ms, task.lease_ms = told.retries, told.backoff_ms, told.lease_ms
     task.timeout_ms = told.timeout_ms or 0
@@ -126,7 +128,7 @@ def draft(name: str, told: Told, now: int) -> Task:
     task.runs_anyway, task.preemptible = told.after_failure == "run", told.preemptible
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
                told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure,
-               told.preemptible]  # fmt: skip
+               told.preemptible, told.program]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
@@ -148,7 +150,7 @@ def accepted(task: Task, now: int) -> Event:
 def besides(task: Task) -> dict[str, Any]:
     """What only some tasks have."""
     rest = {"demands": task.lane[3], "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
-            "preemptible": task.preemptible}  # fmt: skip
+            "preemptible": task.preemptible, "team": task.who.team, "program": task.who.program}  # fmt: skip
     return {name: value for name, value in rest.items() if value}
 
 

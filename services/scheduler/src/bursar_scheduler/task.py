@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import BANDS
+from bursar_scheduler.accounts import Who
 from bursar_scheduler.lifecycle import READY
+
+NOBODY: Final = Who("", "", "")
 
 Demands = tuple[tuple[str, int], ...]
 """Sorted (resource, amount)."""
@@ -13,14 +16,12 @@ Demands = tuple[tuple[str, int], ...]
 LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands]
 """(class, kind or "", sorted labels, demands): what decides which workers may have a task."""
 
-HEAD_START: Final = (0, 60_000, 300_000)
-"""Milliseconds by which a band stands behind the first one: strict priority, until somebody has waited for so long."""
-
 _SAVED: Final = (
     "id", "lane", "band", "payload", "size", "digest", "retries", "backoff_ms", "lease_ms", "timeout_ms",
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
-    "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by",
+    "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by", "who",
+    "path",
 )  # fmt: skip
 
 
@@ -33,13 +34,15 @@ class Task:
     those of the present attempt, "" when there is none; ``since``: when it was assigned, or started. ``after``: the
     tasks that it comes after; ``unmet``: those of them that have not ended; ``runs_anyway``: though one fails.
     ``checkpoint``: what the last attempt has kept, its size counted in ``size``; ``killed``: workers that died while it
-    ran; ``yield_by``: when its attempt is taken away, if it is asked to yield.
+    ran; ``yield_by``: when its attempt is taken away, if it is asked to yield. ``who``: team, agent, program; ``path``:
+    ms of the calls before it in its program.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
-    ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``permille`` and ``note``.
+    ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
+    was listed), ``permille`` and ``note``.
     """
 
-    __slots__ = (*_SAVED, "alarm", "heard_until", "listed", "note", "permille", "told_at")
+    __slots__ = (*_SAVED, "alarm", "expected_ms", "heard_until", "listed", "note", "permille", "told_at")
 
     def __init__(self) -> None:
         self.id = ""
@@ -73,6 +76,9 @@ class Task:
         self.checkpoint_size = 0
         self.killed: tuple[str, ...] = ()
         self.yield_by = 0
+        self.who = NOBODY
+        self.path = 0
+        self.expected_ms = 0
         self.alarm = 0
         self.heard_until = 0
         self.told_at = 0
@@ -83,11 +89,6 @@ class Task:
     @property
     def principal(self) -> str:
         return self.id.partition(".")[0]
-
-    @property
-    def rank(self) -> int:
-        """Who has the smaller one goes first: the time of the submission, put off by the band."""
-        return self.submitted_at + HEAD_START[self.band]
 
     @property
     def priority(self) -> str:
@@ -103,6 +104,7 @@ class Task:
             setattr(task, name, value)
         task.lane = lane_of(*task.lane)
         task.digest = bytes(task.digest)
+        task.who = Who(*task.who)
         task.after, task.unmet, task.killed = tuple(task.after), tuple(task.unmet), tuple(task.killed)
         return task
 
@@ -212,9 +214,7 @@ class Worker:
             self.used[name] -= amount
 
     def keep_only(self, kept: list[str], void: list[str]) -> None:
-        """It has registered: these attempts go on, those run though they are void."""
-        for token in [token for token in self.attempts if token not in kept]:
-            self.give_back(token)
+        """It has registered: these attempts go on, those run though they are void; the others were given back."""
         self.attempts = {token: self.attempts[token] for token in kept} | dict.fromkeys(void, "")
 
     def dump(self) -> list[Any]:
@@ -267,3 +267,4 @@ class Config(NamedTuple):
     max_kills: int = 2
     min_run_ms: int = 1_000
     yield_within_ms: int = 2_000
+    fairness: str = "plas"

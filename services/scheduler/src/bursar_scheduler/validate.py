@@ -28,6 +28,7 @@ def validate(state: State, now: int) -> None:
         _worker(worker)
     _owners(state)
     _links(state)
+    _ledger(state)
     if state.board is not None:
         _board(state, state.board, now)
 
@@ -67,6 +68,17 @@ def _owners(state: State) -> None:
         assert owner.needs == Counter(state.tasks[task].lane for task in owner.tasks), f"needs of {name}"
 
 
+def _ledger(state: State) -> None:
+    """Every attempt that takes a slot is charged, and all who have tasks have accounts."""
+    runs = {token for worker in state.workers.values() for token, task in worker.attempts.items() if task}
+    assert state.ledger.runs.keys() == runs, "who is charged"
+    live = Counter(task.who for task in state.tasks.values())
+    programs = Counter[tuple[str, str]]()
+    for who, count in live.items():
+        programs[who[1:]] += count
+    assert {name: account.live for name, account in state.ledger.programs.items() if account.live} == programs, "live"
+
+
 def _links(state: State) -> None:
     """Who comes after whom."""
     there = (*state.tasks.values(), *state.dead.values())
@@ -92,7 +104,8 @@ def _board(state: State, board: Board, now: int) -> None:
     for lane in board.lanes.values():
         members = [task for task in state.tasks.values() if task.listed and task.lane == lane.key]
         assert lane.count == len(members), f"{lane.key}: count"
-        assert {entry[2].id for entry in lane.heap if entry[2].listed} == {task.id for task in members}
+        for band, line in enumerate(lane.line.bands):
+            assert line.count == sum(task.band == band for task in members), f"{lane.key}: band {band}"
         room = [
             worker.ordinal for worker in state.workers.values() if worker.fits(lane.key) and worker.serves(lane.key)
         ]
@@ -101,7 +114,11 @@ def _board(state: State, board: Board, now: int) -> None:
 
 
 def is_conserving(state: State) -> bool:
-    """Whether no task waits for which there is a worker with a free slot."""
-    waiting = [task for task in state.tasks.values() if task.state == READY and task.not_before <= state.at]
+    """Whether no task waits for which there is a worker with a free slot, but for those that a quota keeps."""
+    waiting = [
+        task
+        for task in state.tasks.values()
+        if task.state == READY and task.not_before <= state.at and not state.ledger.held(task.who)
+    ]
     free = [worker for worker in state.workers.values() if worker.has_room]
     return not any(worker.serves(task.lane) and worker.fits(task.lane) for task in waiting for worker in free)

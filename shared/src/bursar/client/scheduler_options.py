@@ -31,11 +31,12 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     needs: Mapping[str, Any] | None
     preemptible: bool
+    program: str
     after: Iterable[str | Handle]
     after_failure: str
 
 
-_PLAIN = ("priority", "retries", "after_failure", "preemptible")
+_PLAIN = ("priority", "retries", "after_failure", "preemptible", "program")
 _SPANS = {"deadline": "deadline_ms", "backoff": "backoff_ms", "lease": "lease_ms", "timeout": "timeout_ms"}
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Fence, Message, Query, Request
-from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued
+from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued, Share, Shared
 from bursar.contracts.scheduler_words import (
     BANDS,
     LIVE,
@@ -118,6 +118,8 @@ __all__ = [
     "Requeue",
     "Requeued",
     "SessionName",
+    "Share",
+    "Shared",
     "Start",
     "Started",
     "Status",
@@ -171,7 +173,8 @@ class Task(Message):
     after it), or it runs all the same. A dead letter has not ended: an operator may requeue it.
 
     ``preemptible``: its worker can stop it at the end of a chunk (within 100 ms) and go on from its last checkpoint,
-    here or elsewhere, so that a task of a higher band need not wait for its end.
+    here or elsewhere, so that a task of a higher band need not wait for its end. ``program``: the agent's run that it
+    belongs to; of an agent's programs the one that has had least goes first.
     """
 
     task_class: TaskClass
@@ -186,6 +189,7 @@ class Task(Message):
     after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     after_failure: AfterFailure = "cancel"
     preemptible: bool = False
+    program: TaskName | None = None
 
 
 class Submit(Task, Request):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Request
-from bursar.contracts.scheduler_words import PolicyName, TaskId
+from bursar.contracts.scheduler_words import PolicyName, Principal, TaskId
 
 
 class Configure(Request):
@@ -19,7 +19,8 @@ class Configure(Request):
     ends are kept with their results. ``max_losses``: a task that is lost so often becomes a dead letter.
     ``max_kills``: a task that runs while so many different workers die is quarantined: a dead letter, too.
     ``min_run_ms``: an attempt is preempted only after so long; ``yield_within_ms``: and is taken away when its worker
-    has not yielded by then.
+    has not yielded by then. ``fairness``: what counts as the service of a program, the sum over its calls (plas) or the
+    longest path of calls that waited for each other (atlas).
     """
 
     policy: PolicyName | None = None
@@ -32,12 +33,39 @@ class Configure(Request):
     max_losses: Annotated[int, Field(ge=1, le=100)] | None = None
     max_kills: Annotated[int, Field(ge=1, le=100)] | None = None
     min_run_ms: Annotated[int, Field(ge=0, le=600_000)] | None = None
+    fairness: Literal["plas", "atlas"] | None = None
     yield_within_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
 
 
 class Configured(Message):
     ok: Literal[True] = True
     config: dict[str, int | str]
+    fence: str
+
+
+class Share(Request):
+    """Administration: what a team, or an agent in it, gets of the slots; it holds at once, also for what runs.
+
+    ``weight``: its share of what all want. ``slots``: its own, which it gets before others borrow them; beyond them it
+    borrows ``borrow`` at most (None: any number), and of those that it does not use it lends ``lend`` (None: all). With
+    no own slots and no bound the weight alone counts. ``agent`` None: the team itself; ``team`` None: the agents that
+    are in no team. An agent is in the team of its last `Share`, with the tasks that it submits from then on."""
+
+    team: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", max_length=64)] | None = None
+    agent: Principal | None = None
+    weight: Annotated[int, Field(ge=1, le=1_000)] = 1
+    slots: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    borrow: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    lend: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+
+
+class Shared(Message):
+    """``running``: slots that it has now."""
+
+    ok: Literal[True] = True
+    team: str | None
+    agent: str | None
+    running: int
     fence: str
 
 
