@@ -21,11 +21,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
-from bursar.contracts.limiter_control import Adjust, Progress, Simulate
+from bursar.contracts.limiter_control import Adjust, Holders, Progress, Simulate
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_limiter import (
     adjusting,
     events,
+    holding,
     progressing,
     recovery,
     reloading,
@@ -74,6 +75,7 @@ class LimiterDecider:
             Progress: progressing.decide_progress,
             Adjust: adjusting.decide_adjust,
             Simulate: simulating.decide_simulate,
+            Holders: holding.decide_holders,
         }
         for part in PARTS:
             self._rules.update(part.rules)

@@ -45,6 +45,7 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "scheduler": Question(scheduler.SERVICE, "status"),
     "circuits": Question(breaker.SERVICE, "status"),
     "limits": Question(limiter.SERVICE, "status"),
+    "holders": Question(limiter.SERVICE, "holders", "budget"),
 }
 """What a page may ask, by the name that it asks for. Queries alone: the page changes nothing."""
 

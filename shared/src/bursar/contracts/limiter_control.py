@@ -79,6 +79,34 @@ class Simulated(Message):
     fence: str
 
 
+class Holders(Query):
+    """Who holds what of a budget, and of those below it; answered by `HoldersReply`."""
+
+    budget: Name
+
+
+class Holding(Message):
+    """What one principal holds now. ``reserved``: by its reservations; ``leased``: lent to its leases and not spent.
+    ``used``: of its own part in the present windows; empty where a budget gives agents no part of their own."""
+
+    principal: str
+    reservations: int
+    leases: int
+    reserved: dict[str, int]
+    leased: dict[str, int]
+    used: dict[str, int]
+
+
+class HoldersReply(Message):
+    """``holders``: at most 100, those with the most reservations and leases first; ``more``: others."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    holders: list[Holding]
+    more: int
+    fence: str
+
+
 class Adjust(Request):
     """Administration: another weight or other limits for one budget, or for one agent's own below it; answered by
     `Adjusted`. What is left out stays."""
