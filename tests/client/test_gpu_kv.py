@@ -146,6 +146,20 @@ def test_pages_are_lost_here_before_they_are_lent_to_others() -> None:
     run(main())
 
 
+def test_an_engine_hears_that_its_pool_is_over() -> None:
+    """At once, and not when it says something next."""
+
+    async def main() -> None:
+        async with fleet_and_manager() as (gpu, _, _):
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=0, limit=90, per_page=10)
+            await gpu.leases[0].release()
+            assert await asyncio.wait_for(engine.lost.wait(), 0.5) == "released"
+            assert not engine.held
+
+    run(main())
+
+
 def test_an_answer_that_cannot_be_read_has_its_own_error() -> None:
     """Whatever another version says: nothing but `BadReply`, and no engine."""
 

@@ -218,6 +218,26 @@ def test_an_unknown_observation_frees_nothing(hide: str) -> None:
     assert [copy.phase for copy in desk.where().copies] == ["evicting"]
 
 
+def test_weights_that_were_loaded_before_they_were_leased_are_not_gone_for_that() -> None:
+    """They are foreign to the lease, and there."""
+    desk = CacheDesk("h1=24GiB")
+    load = desk.want("ann").load
+    pid, process = desk.process("h1")
+    desk.hosts["h1"].allocate(pid, "SIM-h1-0", 4 * GIB)
+    desk.observe("h1")
+    lease = desk.granted(4 * GIB, "ann", processes=(process,), ttl_ms=60_000, purpose="weights")["lease"]
+    assert isinstance(desk.loaded("ann", load, lease), Accept)
+    desk.leave("ann")
+    desk.live(10_000)
+    desk.want("bob", "other", 5 * 10**9)
+    desk.live(3_000)
+    assert [copy.phase for copy in desk.where().copies] == ["evicting"]
+    desk.hosts["h1"].exit(pid)
+    desk.live(1_000)
+    assert desk.where().copies == []
+    desk.check()
+
+
 def test_a_copy_ends_with_the_lease_under_which_it_is_held() -> None:
     """Who uses it is told."""
     desk = CacheDesk("h1=24GiB")

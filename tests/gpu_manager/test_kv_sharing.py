@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bursar.contracts import gpu
 from bursar.contracts import gpu_kv as wire
 from bursar.kernel.decider import Accept, Notice, Outcome, Refuse
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
@@ -216,6 +217,28 @@ def test_a_loss_is_over_when_engines_that_nobody_hears_must_have_stopped() -> No
     desk.configure(max_ttl_ms=5_000)
     desk.lose_log()
     assert desk.state.recovering_until == desk.now + 60_000 + 500
+    desk.check()
+
+
+@pytest.mark.parametrize("reason", ["released", "expired", "dropped", "device_lost"])
+def test_engines_are_told_when_their_pool_is_over(reason: str) -> None:
+    """However its lease ends; the holder only when it does not know it, and nobody twice."""
+    desk = PoolDesk("a", "b")
+    for engine in ("a", "ann"):
+        desk.join(engine, 10, 10)
+    if reason == "released":
+        desk.release(desk.pool, "ann")
+    elif reason == "expired":
+        for _ in range(7):
+            desk.pages("a")
+            desk.pages("ann")
+            desk.live(9_000)
+    elif reason == "dropped":
+        desk.ask(gpu.Drop(id="d-1", lease=desk.pool), "ops")
+    else:
+        desk.hosts["h1"].lose("SIM-h1-0")
+        desk.observe("h1")
+    assert sorted(desk.notices()) == [(who, desk.pool, reason) for who in ("a", "ann")]
     desk.check()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from bursar.kernel.bugs import seeded
 from bursar_gpu_manager import cache_state, model_cache
+from bursar_gpu_manager.device import View
 from bursar_gpu_manager.fitting import is_fresh, matching, observed_of, room_of
 from bursar_gpu_manager.state import State
 
@@ -72,4 +73,12 @@ def observed(state: State, entry: cache_state.Entry) -> int | None:
         named = state.leases[lease].processes
         is_gone = seeded("gpu_unseen_weights_are_gone") or (bool(named) and view.lacks(named))
         return 0 if is_gone else None
-    return min(found, entry.size)
+    return min(found + _before(state, lease, entry.place, view), entry.size)
+
+
+def _before(state: State, lease: str, place: str, view: View) -> int:
+    """What processes of the lease have had since before it, and have still: weights that were loaded first and leased
+    later are there as long as that is."""
+    floors = state.floors.get(lease, {}).get(place, {})
+    named = state.leases[lease].processes
+    return sum(min(floors.get(pid, 0), view.processes.get(pid, 0)) for pid in named)

@@ -28,10 +28,10 @@ from bursar_gpu_manager.holding import not_held
 from bursar_gpu_manager.leasing import grant, wanted
 from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.moving import ANSWER_MS, Moved, Started
-from bursar_gpu_manager.observing import notice
 from bursar_gpu_manager.pools import CLASSES, PLAN_ABOVE, demanded_class, phi, usable
 from bursar_gpu_manager.refusal import obstacle, refused
 from bursar_gpu_manager.state import State
+from bursar_gpu_manager.telling import lost
 from bursar_gpu_manager.thermal import Heat
 from bursar_gpu_manager.waiting import kind_of
 
@@ -227,7 +227,7 @@ def decide_step(state: State, command: Command, now: int, fence: Fence) -> Outco
             told.append(_proposal(state, step))
         if step.step == "lapsed" and (copy := _copy_held(state)):
             happened.append((events.TAKEN, now, copy, DROPPED))
-            told.append(notice(state, copy, DROPPED))
+            told += lost(state, copy, DROPPED)
     return Accept(happened, {}, told)
 
 

@@ -12,9 +12,10 @@ from bursar_gpu_manager import events
 from bursar_gpu_manager.claiming import own
 from bursar_gpu_manager.device import Lease
 from bursar_gpu_manager.fitting import LOADING, loading_on
-from bursar_gpu_manager.lifecycle import RELEASED
+from bursar_gpu_manager.lifecycle import EXPIRED, RELEASED
 from bursar_gpu_manager.overuse import overuse_of
 from bursar_gpu_manager.state import State
+from bursar_gpu_manager.telling import over
 
 MAC: Final = 17
 """Length of a fence's last part, with its dot."""
@@ -66,7 +67,8 @@ def decide_release(state: State, command: Command, now: int, fence: Fence) -> Ou
     refusal = not_held(state, command, lease, body.lease, body.fence)
     if refusal is not None:
         return refusal
-    return Accept([(events.RELEASED, now, body.lease)], {"ok": True, "lease": body.lease, "outcome": RELEASED})
+    reply = {"ok": True, "lease": body.lease, "outcome": RELEASED}
+    return Accept([(events.RELEASED, now, body.lease)], reply, over(state, body.lease, RELEASED))
 
 
 def not_held(state: State, command: Command, lease: Lease | None, key: str, sealed: str) -> Reject | None:
@@ -121,7 +123,7 @@ def decide_expire(state: State, command: Command, now: int, fence: Fence) -> Out
     lease = state.leases.get(key)
     if lease is None or freed_at(state, lease.expires_at) > now:
         return Refuse({})
-    return Accept([(events.EXPIRED, now, key)], {})
+    return Accept([(events.EXPIRED, now, key)], {}, over(state, key, EXPIRED))
 
 
 # ---- errors

@@ -23,6 +23,7 @@ from bursar_gpu_manager.claiming import lower
 from bursar_gpu_manager.device import View, view_of
 from bursar_gpu_manager.lifecycle import DEVICE_LOST
 from bursar_gpu_manager.state import Sight, State
+from bursar_gpu_manager.telling import lost
 
 SCAN_MS: Final = 500
 """How often silence is looked for."""
@@ -144,8 +145,8 @@ def decide_announce(state: State, command: Command, now: int, fence: Fence) -> O
         happened.append((events.ANNOUNCED, now, host, sorted(labels.items()), new))
     told = [Broadcast(KIND, host, {"device": f"{host}/{row[0]}", "state": "ready"}) for row in new]
     gone = [name for name in there if name not in sight.views]
-    lost, notices = lose(state, gone, "the probe does not see it any more", now)
-    happened += lost
+    ends, notices = lose(state, gone, "the probe does not see it any more", now)
+    happened += ends
     return Accept(happened, {}, [*told, *notices]) if happened else Refuse({})
 
 
@@ -179,14 +180,8 @@ def lose(state: State, names: list[str], why: str, now: int) -> tuple[list[Event
     for key in keys:
         if not state.leases[key].taken:
             happened.append((events.TAKEN, now, key, DEVICE_LOST))
-            told.append(notice(state, key, DEVICE_LOST))
+            told += lost(state, key, DEVICE_LOST)
     return happened, told
-
-
-def notice(state: State, key: str, reason: str) -> Notice:
-    """What the holder of a lease is told; the kernel adds the fence."""
-    body = {"v": 1, "service": wire.SERVICE, "what": "lease_lost", "lease": key, "reason": reason}
-    return Notice(state.leases[key].principal, body)
 
 
 # ---- silence

@@ -13,9 +13,10 @@ from bursar_gpu_manager import events
 from bursar_gpu_manager.enforcing import orders
 from bursar_gpu_manager.holding import ended, freed_at, unknown_lease
 from bursar_gpu_manager.lifecycle import DROPPED
-from bursar_gpu_manager.observing import KIND, notice
+from bursar_gpu_manager.observing import KIND
 from bursar_gpu_manager.recovery import safe_at
 from bursar_gpu_manager.state import State
+from bursar_gpu_manager.telling import lost
 
 MAX_CORDONED = 4_096
 
@@ -50,7 +51,7 @@ def decide_drop(state: State, command: Command, now: int, fence: Fence) -> Outco
     if lease is None:
         before = state.how_ended(key)
         return unknown_lease(key) if before is None else ended(key, before.outcome)
-    told: list[Broadcast | Notice] = [] if lease.taken else [notice(state, key, DROPPED)]
+    told: list[Broadcast | Notice] = [] if lease.taken else [*lost(state, key, DROPPED)]
     if command.body.kill:
         told += orders(lease, key)
     reply = {

@@ -306,6 +306,7 @@ class Gpu:
         lease = self._held.get(str(body.get("lease")))
         if lease is not None:
             lease.lose(str(body.get("reason")))
+        self.kv.lose(str(body.get("lease")), str(body.get("reason")))
 
     # -- after data loss: nothing is granted to others until all that may be held has ended
 

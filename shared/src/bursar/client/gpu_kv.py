@@ -278,6 +278,13 @@ class GpuKv:
             if engine is not None:
                 engine.hear(told.pages)
 
+    def lose(self, lease: str, reason: str) -> None:
+        """A notice that the lease of a pool has ended (called by `Gpu`)."""
+        engine = self._engines.get(lease)
+        if engine is not None:
+            engine.lost.set(reason)
+            engine.look()
+
     async def pages(self, fields: dict[str, Any]) -> tuple[KvHeld, float]:
         return await ask(self._gpu, "kv-pages", KvHeld, **fields)
 

@@ -207,7 +207,8 @@ class Redeclared(Message):
 
 
 class Lost(Message):
-    """What a holder is told at ``bursar.assign.<principal>``: the lease has ended; free the memory and release it."""
+    """What a holder is told at ``bursar.assign.<principal>``: the lease has ended; free the memory and release it. An
+    engine that shares its pages is told so as well, also when the holder has ``released`` it, or it has ``expired``."""
 
     service: Literal["gpu-manager"] = "gpu-manager"
     what: Literal["lease_lost"] = "lease_lost"

@@ -70,7 +70,7 @@ RefusalReason = Literal[
     "wait_too_long",
     "queue_full",
 ]
-LossReason = Literal["device_lost", "dropped"]
+LossReason = Literal["device_lost", "dropped", "released", "expired"]
 
 
 class Process(Message):

@@ -179,7 +179,7 @@ EVENTS: Final = (
 
 TELLINGS: Final = (
     Telling(wire.Kill, "To the probe of a host: end the processes of a lease that was taken away."),
-    Telling(wire.Lost, "To the holder of a lease that has ended before its time: free the memory and release it."),
+    Telling(wire.Lost, "To the holder of a lease that has ended before its time, and to the engines of its pool."),
 )
 
 WORDS: Final = {
