@@ -39,7 +39,8 @@ class LocalSettlement(Settlement):
 
 
 class LocalPermit:
-    """Leave to make one call, taken from a lease: use it with ``with`` or ``async with``, or end it yourself.
+    """Leave to make one call, taken from a lease (`HeldLease.take` makes it): use it with ``with`` or ``async with``,
+    or end it yourself.
 
     At the end of the block it counts with what `used` recorded, and in full when nothing was. When the block raises
     before `sent` was called, all comes back.
@@ -50,28 +51,17 @@ class LocalPermit:
         "status", "usage", "usd_micros",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        lease: HeldLease,
-        send_by_ns: int,
-        requests: int,
-        input_tokens: int,
-        output_tokens: int,
-        concurrent: int,
-        usd_micros: int,
-        network_bytes: int,
-    ) -> None:
-        self.lease = lease
-        self.period = lease.period
-        self.send_by_ns = send_by_ns
-        self.requests = requests
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
-        self.concurrent = concurrent
-        self.usd_micros = usd_micros
-        self.network_bytes = network_bytes
-        self.status = HELD
-        self.usage: Usage | None = None
+    lease: HeldLease
+    period: int
+    send_by_ns: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    concurrent: int
+    usd_micros: int
+    network_bytes: int
+    status: int
+    usage: Usage | None
 
     def __repr__(self) -> str:
         return f"<LocalPermit for {self.budget}, {self.state}, {self.left:.3f} s left>"
@@ -190,12 +180,20 @@ class LocalPermit:
         i = self.input_tokens if input_tokens is None else input_tokens
         o = self.output_tokens if output_tokens is None else output_tokens
         u = self.usd_micros if usd_micros is None else usd_micros
-        r = self.requests if requests is None else requests
-        b = self.network_bytes if network_bytes is None else network_bytes
-        if (i | o | u | r | b) >> 53:  # negative, or too large
-            check_amounts((i, o, u, r, b))
+        if (i | o | u) >> 53:  # negative, or too large
+            check_amounts((i, o, u))
         lease = self.lease
-        if self.status == ENDED or lease.period != self.period or self.usage is not None or lease.book.produced:
+        if (
+            self.status == ENDED
+            or lease.period != self.period
+            or self.usage is not None
+            or requests is not None
+            or network_bytes is not None
+            or lease.book.produced
+        ):
+            r, b = requests or 0, network_bytes or 0
+            if (r | b) >> 53:
+                check_amounts((r, b))
             lease.book.end(self, (requests, input_tokens, output_tokens, usd_micros, None, network_bytes))
             return
         self.status = ENDED
@@ -205,9 +203,6 @@ class LocalPermit:
         lease.output_tokens += o
         lease.total_tokens += i + o
         lease.usd_micros += self.usd_micros - u
-        lease.requests += self.requests - r
-        if network_bytes is not None:
-            lease.network_bytes += self.network_bytes - b
 
     async def progress(self, **used: int | None) -> dict[str, int]:
         """As `bursar.Permit.progress`; the limiter hears of it with the lease."""
