@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bursar.client.time import ManualClock
-from bursar.client.worker_meter import HostMeter
+from bursar.client.worker_meter import HostMeter, own_group
 from bursar.errors import CallerError
 
 
@@ -39,6 +39,19 @@ def test_without_limits_it_is_the_machine(tmp_path: Path, limit: str) -> None:
     reading = HostMeter(ManualClock().now, tmp_path).read()
     assert 0.0 <= reading.cpu <= 1.0
     assert 0.0 < reading.memory < 1.0
+
+
+def test_the_group_of_a_process_is_where_the_kernel_says(tmp_path: Path) -> None:
+    """In a container the mounted one itself; of a service its own; with the first version of cgroups, none."""
+    told, mounted = tmp_path / "cgroup", tmp_path / "mounted"
+    assert own_group(told, mounted) == mounted
+    for text, where in [
+        ("0::/\n", mounted),
+        ("0::/system.slice/w.service\n", mounted / "system.slice/w.service"),
+        ("3:cpu:/x\n", mounted),
+    ]:
+        told.write_text(text)
+        assert own_group(told, mounted) == where
 
 
 def test_without_psutil_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from bursar.client.worker_slots import Reading
 from bursar.errors import CallerError
 
 CGROUP: Final = Path("/sys/fs/cgroup")
+OWN: Final = Path("/proc/self/cgroup")
 
 
 class Meter(Protocol):
@@ -23,18 +24,18 @@ class Meter(Protocol):
 
 
 class HostMeter:
-    """``now``: milliseconds of any clock. ``root``: where the cgroup of this process is mounted. Raises `CallerError`
-    when psutil is not installed."""
+    """``now``: milliseconds of any clock. ``root``: the folder of a control group (None: that of this process). Raises
+    `CallerError` when psutil is not installed."""
 
-    def __init__(self, now: Callable[[], float], root: Path = CGROUP) -> None:
+    def __init__(self, now: Callable[[], float], root: Path | None = None) -> None:
         try:
             import psutil  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
             raise CallerError("bad_request", "to measure the host needs psutil: pip install 'bursar[worker]'") from None
         self._psutil: Any = psutil
         self._now = now
-        self._root = root
-        self._quota = _quota(root)
+        self._root = own_group() if root is None else root
+        self._quota = _quota(self._root)
         self._before = (self._now(), self._used_us())
         psutil.cpu_percent(None)
 
@@ -61,6 +62,15 @@ class HostMeter:
             return float(self._psutil.virtual_memory().percent) / 100.0
         held = max(0, used - _field(self._root / "memory.stat", "inactive_file"))
         return min(1.0, held / max(1, most))
+
+
+def own_group(told: Path = OWN, mounted: Path = CGROUP) -> Path:
+    """The folder of this process's control group: of a container, or of a service of the system."""
+    for line in _text(told).splitlines():
+        number, _, path = line.partition("::")
+        if number == "0":
+            return mounted / path.lstrip("/")
+    return mounted
 
 
 def _quota(root: Path) -> float | None:
