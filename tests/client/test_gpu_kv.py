@@ -9,7 +9,7 @@ import pytest
 
 from bursar.client.errors import BadReply
 from bursar.client.gpu import Gpu
-from bursar.client.gpu_errors import LeaseLost
+from bursar.client.gpu_errors import GpuUnavailable, LeaseLost
 from bursar.client.gpu_kv import KvEngine
 from bursar.contracts.gpu_kv import KvJoin, KvPages, KvReply, KvStatus
 from bursar.errors import CallerError, ServiceError
@@ -142,6 +142,30 @@ def test_pages_are_lost_here_before_they_are_lent_to_others() -> None:
             with pytest.raises(CallerError):
                 await waiting
             assert not engine.held
+
+    run(main())
+
+
+def test_pages_that_were_given_back_are_not_its_own_though_no_answer_came() -> None:
+    """Another may have them already; what is refused has changed nothing."""
+
+    async def main() -> None:
+        async with fleet_and_manager(patience=0.5) as (gpu, there, _):
+            lease = await pool(gpu)
+            engine = await gpu.kv.join(lease, promised=0, limit=90, per_page=10)
+            await engine.tell(0, take=90)
+            with pytest.raises(CallerError):
+                await engine.tell(900, give=1)
+            assert engine.pages == 90
+            there.lose_answers = True
+            with pytest.raises(GpuUnavailable):
+                await engine.tell(300, give=50)
+            assert engine.pages == 40
+            other = KvOther(there.desk, lease)
+            other.join(0, 90)
+            assert other.takes(60)
+            there.lose_answers = False
+            assert (await engine.tell(300)).pages == engine.pages == 40
 
     run(main())
 

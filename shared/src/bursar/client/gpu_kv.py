@@ -108,19 +108,29 @@ class KvEngine:
         if self._kv.incarnation != self._incarnation:
             await self._join_again()
         try:
-            told, sent = await self._kv.pages(fields)
+            told, sent = await self._say(fields)
         except CallerError:  # an error has no fence: it may be the first that is heard after a loss
             if await self._kv.ask_incarnation() == self._incarnation:
                 raise
             await self._join_again()
-            told, sent = await self._kv.pages(fields)
+            told, sent = await self._say(fields)
         if incarnation_of(told.fence) != self._incarnation:
-            self.pages += fields.get("take", 0) * told.taken - fields.get("give", 0)
+            self.pages += fields.get("take", 0) * told.taken
             told = await self._join_again()
         else:
             self._take(told, sent)
         self._blocks = blocks
         return told
+
+    async def _say(self, fields: dict[str, Any]) -> tuple[KvHeld, float]:
+        """What is given back is not its own any more from now on, whether or not an answer comes."""
+        given = fields.get("give", 0)
+        self.pages -= given
+        try:
+            return await self._kv.pages(fields)
+        except CallerError:
+            self.pages += given  # nothing has changed
+            raise
 
     @property
     def _incarnation(self) -> int:
