@@ -329,14 +329,15 @@ def test_encodings_that_cannot_be_read_are_not_asked_for() -> None:
     run(main())
 
 
-def test_a_call_also_takes_from_the_objects_of_its_host_with_its_priority() -> None:
-    """So calls in flight are bounded for each destination, whatever budget they are made under."""
+def test_a_call_also_takes_from_the_objects_of_its_hosts_with_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So calls in flight are bounded for each destination and each machine, whatever budget they are made under."""
+    monkeypatch.setattr("bursar.client.http_plan.gethostname", lambda: "Web-1.Example")
 
     async def main() -> None:
         async with world() as there:
-            client = there.client(answer(usage=USAGE), also=("host/{host}", "purse"), priority="reactive")
+            client = there.client(answer(usage=USAGE), also=("host/{host}", "on/{machine}"), priority="reactive")
             await client.post(URL, json=BODY)
             (asked,) = [request for verb, request in there.there.heard if verb == "reserve"]
-            assert (asked.also, asked.priority) == (("host/api-example", "purse"), "reactive")
+            assert (asked.also, asked.priority) == (("host/api-example", "on/web-1-example"), "reactive")
 
     run(main())

@@ -197,8 +197,8 @@ def http_client(
     of answers are learned (else the principal, or the request's ``X-Bursar-Agent``). ``quantile``: reserve what that
     part of the answers was not longer than, also where the charge model would reserve the stated maximum (None: as it
     says; where the maximum is charged in advance it is always reserved). ``also``: other objects to take from, such as
-    ``("host/{host}",)``; ``{host}`` stands for the called host, with dashes for dots. ``priority``: as in
-    `Limiter.reserve`. ``transport``: does the sending.
+    ``("host/{host}", "machine/{machine}")``; these stand for the host that is called and for the one that calls, with
+    dashes for dots. ``priority``: as in `Limiter.reserve`. ``transport``: does the sending.
     ``breaker``: the target whose circuit is asked before anything is reserved, and told how the call ended (a name, or
     a function of the request); see `bursar.client.breaker_http`. ``slow_after``: seconds to an answer's headers after
     which the breaker counts the call as slow. ``reroute``: follow the target's fallback chain; makes of a request the

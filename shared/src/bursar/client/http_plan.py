@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final, Literal, NamedTuple
 
 import httpx2
@@ -34,6 +35,8 @@ POOL: Final = "{pool}"
 """In the name of a budget: the pool of the model that is called."""
 HOST: Final = "{host}"
 """In the name of another object: the host that is called, as one part of a name."""
+MACHINE: Final = "{machine}"
+"""The same of the host that calls: this one."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Planner:
         self._estimates = estimates
         self._sizes = sizes
         self._agent = options.agent or agent
+        self._also = tuple(name.replace(MACHINE, _part(gethostname())) for name in options.also)
         self._counts = None if options.charge_model is None else charge_model(options.charge_model)
 
     def plan(self, request: httpx2.Request) -> Plan:
@@ -127,8 +131,8 @@ class Planner:
         pool = request.extensions.get("timeout", {}).get("pool")
         size, kind = sent(request), kind_of(body)
         amounts = _amounts(guess, counts, size + self._sizes.guess(agent, kind).tokens)
-        host = re.sub(r"[^a-z0-9_-]+", "-", request.url.host.lower()).strip("-_")[:63]
-        also = tuple(name.replace(HOST, host) for name in self._options.also)
+        host = _part(request.url.host)
+        also = tuple(name.replace(HOST, host) for name in self._also)
         wait = wait if pool is None else min(wait, pool)
         ask = Ask(budget, amounts, wait, self._options.ttl, None, also, self._options.priority)
         return Plan(ask, agent, model, wanted, counts, size, kind)
@@ -169,6 +173,11 @@ def _amounts(guess: Estimate, counts: ChargeModel, size: int) -> dict[str, int]:
     if counts.total != "sum":
         amounts["total_tokens"] = counts.total_tokens(guess.input_tokens, guess.output_tokens)
     return amounts
+
+
+def _part(host: str) -> str:
+    """A host's name as one part of the name of an object."""
+    return re.sub(r"[^a-z0-9_-]+", "-", host.lower()).strip("-_")[:63]
 
 
 def _body_of(request: httpx2.Request) -> dict[str, Any]:
