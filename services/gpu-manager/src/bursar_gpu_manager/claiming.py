@@ -44,6 +44,13 @@ class Claims:
     def owner(self, host: str, pid: Pid) -> str | None:
         return self._of.get((host, pid), (None, 0))[0]
 
+    def is_of(self, leases: Iterable[Lease]) -> bool:
+        """Whether it says what these leases name."""
+        found = Claims()
+        for lease in leases:
+            found.add(lease)
+        return found._of == self._of
+
     def add(self, lease: Lease) -> None:
         for host in hosts_of(lease.devices):
             for pid in lease.processes:

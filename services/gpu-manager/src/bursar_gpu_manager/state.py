@@ -287,6 +287,8 @@ def validate(state: State, now: int) -> None:
     for subject, level in state.alarms.items():
         assert level > 0, f"{subject}: an alarm of nothing"
         assert subject in state.devices or subject in state.leases, f"{subject}: an alarm of what is not there"
+    assert state.claims.is_of(state.leases.values()), "processes of leases that are not there"
+    assert state.floors.keys() <= state.leases.keys(), "what was there before a lease that is not"
     assert state.pools.keys() <= state.leases.keys(), "a pool outlives its lease"
     for pool in state.pools.values():
         assert pool.pages.free >= 0, "pages are there twice"
