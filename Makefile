@@ -49,7 +49,7 @@ define ring
 	echo "=== $(1) ring: passed in $$took s of $(BUDGET_$(1)) s"
 endef
 
-.PHONY: help setup demo up test test-unit test-property test-simulation test-integration \
+.PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-containers compose-up compose-down \
 	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
@@ -68,11 +68,19 @@ demo: $(STAMP) ## two fleets replay a trace, one unmanaged, one under Bursar  [T
 up: $(STAMP) ## run the control plane here: embedded NATS server and all services  [ARGS="--replicas 2"]
 	$(BIN)/bursar up $(ARGS)
 
+compose-up: ## build the images, run everything in containers here (deploy/compose.yaml), wait until all services answer
+	sh deploy/compose.sh build
+	sh deploy/compose.sh up -d
+	sh deploy/compose.sh run --rm check
+
+compose-down: ## stop those containers; their state stays in its volumes
+	sh deploy/compose.sh down
+
 ##@ Check
 test: test-unit test-property test-simulation test-integration ## all four rings of tests, each within its time budget
 
 test-unit: $(STAMP) ## plain tests of one module at a time
-	$(call ring,unit,-m "not (property or fuzz or simulation or integration or browser or slow)")
+	$(call ring,unit,-m "not (property or fuzz or simulation or integration or browser or containers or slow)")
 
 test-property: $(STAMP) ## hypothesis properties and state machines, and the fuzz tests
 	$(call ring,property,-m "(property or fuzz) and not (integration or slow)")
@@ -92,6 +100,9 @@ chromium:
 	  echo "--- installing Chromium with apt-get"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || { echo "There is no Chromium here, and it cannot be installed: apt-get install chromium" >&2; exit 1; }
+
+test-containers: $(STAMP) ## every image as a container; stops, kills, partitions (installs an engine where there is none)
+	TESTCONTAINERS_RYUK_DISABLED=true sh tests/containers/engine.sh $(PYTEST) -m containers tests/containers $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -183,6 +194,10 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) requirements/bench-peers-breaker.in -o requirements/bench-peers-breaker.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	$(COMPILE) -c requirements/dev.txt requirements/nats-server.in -o requirements/nats-server.txt
+	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar shared/pyproject.toml -o requirements/shared.txt
+	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra cli shared/pyproject.toml -o requirements/cli.txt
 	@for service in $(SERVICES); do \
 	  echo "$(COMPILE) services/$$service/pyproject.toml -o requirements/$$service.txt"; \
 	  $(COMPILE) -c requirements/dev.txt --no-emit-package bursar \

@@ -107,5 +107,6 @@ def test_the_locks_agree() -> None:
     pins = {
         lock.name: set(re.findall(r"^(\S+==\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)) for lock in LOCKS
     }
-    assert pins.keys() == {"dev.txt", "runtime.txt", *(f"{path.parent.name}.txt" for path in SERVICES)}
+    images = {"build.txt", "cli.txt", "nats-server.txt", "shared.txt"}
+    assert pins.keys() == {"dev.txt", "runtime.txt", *images, *(f"{path.parent.name}.txt" for path in SERVICES)}
     assert all(pinned <= pins["dev.txt"] for pinned in pins.values())

@@ -29,6 +29,7 @@ MODULES = {
     "decode": "bursar.cli.decode",
     "encode": "bursar.cli.decode",
     "top": "bursar.cli.top",
+    "why": "bursar.cli.why",
     "logs": "bursar.cli.logs",
     "audit": "bursar.cli.audit",
     "bench": "bursar.cli.bench",

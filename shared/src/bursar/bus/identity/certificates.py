@@ -50,6 +50,12 @@ class Certificate(NamedTuple):
     key: bytes
 
 
+def check_name(name: str) -> None:
+    """Raise `HomeError` unless the name can stand in a certificate."""
+    if not _NAME.fullmatch(name):
+        raise HomeError(f"{name!r} cannot stand in a certificate: letters, digits, '-' and '.', at most 64")
+
+
 def issue(home: Home, name: str, hosts: Sequence[str] = ()) -> Certificate:
     """A new certificate for ``name``, signed by the home's authority, which is made when there is none.
 
@@ -57,8 +63,7 @@ def issue(home: Home, name: str, hosts: Sequence[str] = ()) -> Certificate:
     `HomeError` when a name cannot be, or openssl does not do it.
     """
     for one in (name, *hosts):
-        if not _NAME.fullmatch(one):
-            raise HomeError(f"{one!r} cannot stand in a certificate: letters, digits, '-' and '.', at most 64")
+        check_name(one)
     directory = home.path / "tls"
     keys.make_private_directory(directory)
     if not (directory / "ca.pem").exists():

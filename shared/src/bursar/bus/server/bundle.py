@@ -20,9 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bursar.bus.identity import Home
-from bursar.bus.identity.certificates import issue
+from bursar.bus.identity import Home, HomeError
+from bursar.bus.identity.certificates import check_name, issue
 from bursar.bus.identity.keys import make_private_directory, write_private
+from bursar.bus.permissions import SERVICES
 from bursar.bus.server.config import ServerOptions, render
 
 MOUNT: Final = "/etc/bursar"
@@ -43,6 +44,15 @@ class Plan(NamedTuple):
     nodes: Sequence[str]
     hosts: Sequence[str] = ("localhost", "127.0.0.1")
     agents: Sequence[str] = ()
+
+
+def check_names(nodes: Sequence[str], agents: Sequence[str], hosts: Sequence[str] = ()) -> None:
+    """Raise `HomeError` when a name cannot stand in a certificate, or two recipients would share a directory."""
+    for name in (*nodes, *hosts, *agents):
+        check_name(name)
+    every = [*nodes, *SERVICES, "operator", *agents]
+    if twice := sorted({name for name in every if every.count(name) > 1}):
+        raise HomeError(f"the bundle would have {', '.join(twice)} twice: name it otherwise")
 
 
 def write_bundle(home: Home, plan: Plan, directory: Path, owner: tuple[int, int] | None = None) -> list[Path]:
@@ -68,13 +78,16 @@ def contents(home: Home, plan: Plan) -> Iterator[tuple[str, Files]]:
         yield node, {"server.conf": config + b"\n", **_pem(home, node, (node, *plan.hosts))}
     for service in home.services:
         kept = home.service_dir(service)
-        yield service, {
-            "service.creds": home.creds(f"svc-{service}").read_bytes(),
-            "log.creds": home.creds(f"svc-{service}-log").read_bytes(),
-            "signing.nk": (kept / "signing.nk").read_bytes(),
-            "fence.key": (kept / "fence.key").read_bytes(),
-            **_pem(home, f"svc-{service}"),
-        }
+        yield (
+            service,
+            {
+                "service.creds": home.creds(f"svc-{service}").read_bytes(),
+                "log.creds": home.creds(f"svc-{service}-log").read_bytes(),
+                "signing.nk": (kept / "signing.nk").read_bytes(),
+                "fence.key": (kept / "fence.key").read_bytes(),
+                **_pem(home, f"svc-{service}"),
+            },
+        )
     trust = home.trust_file.read_bytes()
     yield "operator", {"ops.creds": home.creds("ops").read_bytes(), "trust.json": trust, **_pem(home, "ops")}
     for agent in plan.agents:

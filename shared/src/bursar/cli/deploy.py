@@ -1,0 +1,182 @@
+"""``bursar deploy``: what an installation on several machines or in containers needs, made and checked in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bursar.bus.base import Bus, BusError
+from bursar.bus.connection import connect
+from bursar.bus.identity import Home, HomeError, create_home, load_home, mint_agent
+from bursar.bus.permissions import SERVICES, provisioner
+from bursar.bus.server import ProvisionError, provision
+from bursar.bus.server.bundle import Plan, check_names, write_bundle
+from bursar.cli.agent import HomeOption, default_home, fail
+from bursar.cli.ready import is_ready
+
+deploy = typer.Typer(
+    name="deploy",
+    help="Several machines, or containers: identities, certificates, configurations, streams.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+UrlOption = Annotated[str, typer.Option("--nats", envvar="BURSAR_URL", help="The NATS servers.")]
+WithinOption = Annotated[float, typer.Option(min=0, help="Seconds to keep trying.")]
+
+
+@deploy.command("bundle")
+def bundle(
+    to: Annotated[Path, typer.Option(help="Directory for the bundle: one directory in it for each recipient.")],
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    node: Annotated[list[str] | None, typer.Option(help="Name of a NATS server; several make a cluster.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A further name or address under which the servers are reached.")
+    ] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option(help="An agent, NAME or NAME:ROLE; it is added to the home if need be.")
+    ] = None,
+    owner: Annotated[str, typer.Option(metavar="UID:GID", help="Who the files shall belong to (as root).")] = "",
+) -> None:
+    """Make identities, certificates and server configurations, in one directory for each that needs them.
+
+    What exists in the home is kept; certificates are made anew. The home signs everything: keep it apart.
+
+    \b
+    Examples:
+      bursar deploy bundle --to bundle --node nats-1 --node nats-2 --node nats-3 --agent alice
+      bursar deploy bundle --to bundle --node nats --host nats.example.org --agent gpu-host-1:node
+    """
+    try:
+        user = _owner(owner)
+        nodes = node or ["nats"]
+        check_names(nodes, [_name_of(one) for one in agent or ()], host or ())
+        made = create_home(home)
+        agents = [_agent(made, one) for one in agent or ()]
+        plan = Plan(nodes, [*Plan._field_defaults["hosts"], *(host or ())], agents)
+        for path in write_bundle(made, plan, to, user):
+            typer.echo(path)
+    except (HomeError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot write the bundle: {error}")
+
+
+def _owner(told: str) -> tuple[int, int] | None:
+    if not told:
+        return None
+    if (found := re.fullmatch(r"(\d+):(\d+)", told)) is None:
+        raise HomeError("--owner takes two numbers, such as 10001:10001")
+    return int(found[1]), int(found[2])
+
+
+def _name_of(told: str) -> str:
+    return told.partition(":")[0]
+
+
+def _agent(home: Home, told: str) -> str:
+    name, _, role = told.partition(":")
+    if not home.creds(name).exists():
+        mint_agent(home, name, role=role or "agent")
+    return name
+
+
+@deploy.command("streams")
+def streams(
+    nats: UrlOption,
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each journal.")] = 3,
+    within: WithinOption = 60.0,
+) -> None:
+    """Create the streams of all services, or verify that they are as they must be.
+
+    \b
+    Example:
+      bursar deploy streams --nats tls://nats-1:4222,tls://nats-2:4222 --replicas 3
+    """
+    try:
+        found = load_home(home)
+        asyncio.run(_streams(nats.split(","), found.creds_dir, found.services, replicas, within))
+    except (BusError, HomeError, ProvisionError) as error:
+        fail(str(error))
+    typer.echo(f"streams of {', '.join(found.services)}: {replicas} copies each")
+
+
+async def _streams(urls: list[str], creds: Path, services: tuple[str, ...], replicas: int, within: float) -> None:
+    deadline = time.monotonic() + within
+    for service in services:
+        principal = provisioner(service).name
+        bus = await connect(urls, creds / f"{principal}.creds", principal=principal, timeout=max(within, 1.0))
+        try:
+            await _provision(bus, service, replicas, deadline)
+        finally:
+            await bus.close()
+
+
+async def _provision(bus: Bus, service: str, replicas: int, deadline: float) -> None:
+    """A young cluster refuses until its servers have met."""
+    while True:
+        try:
+            await provision(bus, service, replicas)
+            return
+        except ProvisionError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+
+
+@deploy.command("check")
+def check(
+    nats: UrlOption,
+    creds: Annotated[Path, typer.Option(envvar="BURSAR_CREDS", help="Credentials of the operator `ops`.")],
+    replicas: Annotated[int, typer.Option(min=1, help="Instances that each service must have.")] = 2,
+    within: WithinOption = 60.0,
+) -> None:
+    """Ask every service of a running installation something ordinary; status 1 when one does not answer.
+
+    \b
+    Example:
+      bursar deploy check --nats tls://localhost:4222 --creds bundle/operator/ops.creds
+    """
+    try:
+        silent = asyncio.run(_check(nats.split(","), creds, replicas, within))
+    except BusError as error:
+        fail(str(error))
+    if silent:
+        fail(f"no answer within {within:g} s, or fewer than {replicas} instances: {', '.join(silent)}")
+
+
+async def _check(urls: list[str], creds: Path, replicas: int, within: float) -> list[str]:
+    """The services that did not answer."""
+    bus = await connect(urls, creds, principal="ops", timeout=max(within, 1.0))
+    deadline, waiting = time.monotonic() + within, list(SERVICES)
+    try:
+        while waiting:
+            for service in list(waiting):
+                if await is_ready(bus, service, replicas) and await _answers(bus, service):
+                    waiting.remove(service)
+                    typer.echo(f"{service}: {replicas} instances, answers")
+            if time.monotonic() > deadline:
+                break
+    finally:
+        await bus.close()
+    return waiting
+
+
+async def _answers(bus: Bus, service: str) -> bool:
+    """Does the one that decides tell its status?"""
+    try:
+        answer = await bus.request(f"bursar.req.{service}.status.ops", b"{}", 2.0)
+        return bool(json.loads(answer.data).get("ok"))
+    except (BusError, ValueError):
+        return False
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(deploy)

@@ -1,0 +1,53 @@
+"""One site for all tests of containers; each leaves it as it found it. How many cases ran stands at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+from tests.containers.site import SERVICES, Site
+
+KEPT = ("demo", "operator")
+"""Directories of the bundle that belong to who uses the site."""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Everything of compose.yaml, healthy."""
+    directory = tmp_path_factory.mktemp("bundle")
+    with Site(directory) as site, pytest.MonkeyPatch.context() as patch:
+        for name in KEPT:
+            (directory / name).mkdir()
+            for file, content in site["setup"].files(f"/bundle/{name}"):
+                (directory / name / file).write_bytes(content)
+        patch.setenv("BURSAR_TRUST", str(directory / "demo/trust.json"))
+        for kind in ("ca", "cert", "key"):
+            patch.setenv(f"BURSAR_TLS_{kind.upper()}", str(directory / "demo" / f"{kind}.pem"))
+        _await_all(site)
+        yield site
+
+
+@pytest.fixture
+def whole(site: Site) -> Iterator[Site]:
+    """The site, whose every container is running and healthy again after the test, or the test has failed."""
+    yield site
+    for box in site.boxes.values():
+        if box.name not in {"setup", "streams"} and box.status != "running":
+            box.start()
+    _await_all(site)
+
+
+def _await_all(site: Site) -> None:
+    for service in SERVICES:
+        for box in site.of_service(service):
+            box.becomes_healthy()
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """How many cases ran, as one line."""
+    ran = {key: len(terminalreporter.stats.get(key, [])) for key in ("passed", "failed", "error")}
+    terminalreporter.write_line(
+        f"containers: {sum(ran.values())} cases ran, " + ", ".join(f"{count} {key}" for key, count in ran.items())
+    )

@@ -1,0 +1,145 @@
+"""The bundle: what each recipient gets, and that it is enough, and no more."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bursar.bus.identity import Home, HomeError, create_home, mint_agent
+from bursar.bus.identity.certificates import issue
+from bursar.bus.permissions import SERVICES
+from bursar.bus.server import bundle
+from bursar.bus.server.binary import usable_binary
+from bursar.bus.server.bundle import Plan, server_config, write_bundle
+from bursar.cli.main import build
+
+PEM = {"ca.pem", "cert.pem", "key.pem"}
+NODES = ("n1", "n2", "n3")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = create_home(tmp_path_factory.mktemp("home"))
+    mint_agent(made, "alice")
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundle")
+    write_bundle(home, Plan(NODES, agents=("alice",)), directory)
+    return directory
+
+
+def test_each_recipient_gets_its_own_and_nothing_else(made: Path) -> None:
+    """No key that signs others is in it."""
+    found = {place.name: {file.name for file in place.iterdir()} for place in made.iterdir()}
+    service = PEM | {"service.creds", "log.creds", "signing.nk", "fence.key"}
+    assert found == {
+        **{node: PEM | {"server.conf"} for node in NODES},
+        **dict.fromkeys(SERVICES, service),
+        "operator": PEM | {"ops.creds", "trust.json"},
+        "alice": PEM | {"agent.creds", "trust.json"},
+    }
+
+
+def test_only_the_owner_can_read_it(made: Path) -> None:
+    """Directories 0700, files 0600."""
+    for path in made.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_certificate_stands_for_its_name_alone(home: Home, made: Path) -> None:
+    """A server's carries where it is reached; a client's cannot be a server's."""
+    context = ssl.create_default_context(cafile=str(made / "n1/ca.pem"))
+    for name in (*NODES, *SERVICES, "alice"):
+        context.load_cert_chain(made / name / "cert.pem", made / name / "key.pem")
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", str(made / "n1/ca.pem")]
+        purpose = ["-purpose", "sslserver", str(made / name / "cert.pem")]
+        done = subprocess.run([*command, *purpose], capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) is (name in NODES), done.stderr
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", made / "n2/cert.pem", "-noout", "-ext", "subjectAltName"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert shown.split("\n")[1].strip() == "DNS:n2, DNS:localhost, IP Address:127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x\ny", "a,DNS:evil", "-x", "x" * 65])
+def test_a_name_that_cannot_stand_in_a_certificate_is_refused(home: Home, name: str) -> None:
+    """Nothing of it reaches openssl's configuration."""
+    with pytest.raises(HomeError, match="certificate"):
+        issue(home, name)
+    with pytest.raises(HomeError, match="certificate"):
+        issue(home, "server", [name])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("nodes", [NODES[:1], NODES])
+def test_the_server_accepts_its_configuration(
+    home: Home, nodes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nats-server -t`, with the files where the test has them."""
+    monkeypatch.setattr(bundle, "MOUNT", str(tmp_path / "n1"))
+    write_bundle(home, Plan(nodes), tmp_path)
+    command = [str(usable_binary()), "-t", "-c", str(tmp_path / "n1/server.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_link_of_a_server_asks_for_a_certificate_with_tls_13(home: Home) -> None:
+    """Clients and routes; the monitoring page is for the machine itself; each append is synced."""
+    config = server_config(home, "n1", NODES)
+    for link in (config["tls"], config["cluster"]["tls"]):
+        assert (link["verify"], link["min_version"]) == (True, "1.3")
+    assert config["http"].startswith("127.0.0.1:")
+    assert config["jetstream"]["sync_interval"] == "always"
+    assert config["cluster"]["routes"] == [f"tls://{node}:6222" for node in NODES]
+    assert "cluster" not in server_config(home, "n1", ["n1"])
+
+
+def test_making_it_again_keeps_who_is_who_and_renews_certificates(tmp_path: Path) -> None:
+    """By the command, which also adds the agents that it is told of."""
+    command = ["deploy", "bundle", "--home", str(tmp_path / "h"), "--to", str(tmp_path / "b"), "--agent", "gpu-1:node"]
+    seen = []
+    for _ in range(2):
+        done = CliRunner().invoke(build(["bursar.cli.deploy"]), command)
+        assert done.exit_code == 0, done.output
+        assert str(tmp_path / "b/gpu-1") in done.output
+        seen.append({str(p.relative_to(tmp_path)): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()})
+    kept = [name for name, content in seen[0].items() if seen[1][name] == content]
+    assert {Path(name).name for name in kept} >= {"ca.pem", "agent.creds", "service.creds", "fence.key", "signing.nk"}
+    assert {Path(name).name for name in seen[0].keys() - kept} - {"server.conf"} == {"cert.pem", "key.pem"}
+    assert Home(tmp_path / "h").role_of("gpu-1") == "node"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--owner", "root"], "two numbers"),
+        (["--owner", "1"], "two numbers"),
+        (["--agent", "Bad Name"], "certificate"),
+        (["--agent", "x:king"], "no role"),
+        (["--node", "a_b"], "certificate"),
+        (["--node", "limiter"], "twice"),
+        (["--node", "n1", "--node", "n1"], "twice"),
+        (["--agent", "operator"], "twice"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tmp_path: Path, arguments: list[str], said: str) -> None:
+    """Status 1, and nothing is written for anybody."""
+    command = ["deploy", "bundle", "--home", str(tmp_path / "h"), "--to", str(tmp_path / "b"), *arguments]
+    done = CliRunner().invoke(build(["bursar.cli.deploy"]), command)
+    assert (done.exit_code, said in done.output) == (1, True), done.output
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_operators_trust_names_every_service(made: Path) -> None:
+    """Who hears broadcasts can verify them."""
+    assert json.loads((made / "operator/trust.json").read_text()).keys() == set(SERVICES)
