@@ -50,7 +50,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-containers compose-up compose-down \
-	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler soak simulate-nightly docs docs-check lock clean
+	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor soak simulate-nightly docs docs-check lock clean
 
 ##@ Use
 help: ## show this page
@@ -168,6 +168,11 @@ bench-gpu-real: $(STAMP) ## what a real NVIDIA card does, with a trace of it; en
 bench-scheduler: $(STAMP) ## decisions, durable lifecycles and assignments, recovery, failover, fairness on a trace -> bench/out/scheduler.json  [QUICK=1 TRACE=FILE]
 	@mkdir -p bench/out
 	$(PY) -m bench.scheduler $(if $(QUICK),--quick) $(if $(TRACE),--trace $(TRACE)) --json bench/out/scheduler.json $(ARGS)
+
+bench-monitor: $(STAMP) ## samples saved, cost of a probe, incidents told by their cause, the page with 1,000 hosts -> bench/out/monitor.json  [QUICK=1]
+	@mkdir -p bench/out
+	-@$(MAKE) --no-print-directory chromium
+	$(PY) -m bench.monitor $(if $(QUICK),--quick) --json bench/out/monitor.json $(ARGS)
 
 soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or so)  [SOAK_SEEDS=20000]
 	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \
