@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bursar.client.scheduler_values import unpack_value
 from bursar.client.worker_end import SHORT_NOTICE, file_notice
-from bursar.client.worker_task import WorkerTask
+from bursar.client.worker_task import TaskYielded, WorkerTask
 from tests.client.virtual import run
 from tests.client.worker_site import Site, play
 
@@ -42,6 +43,38 @@ def test_who_looks_stops_early_and_its_result_counts() -> None:
         assert await handle.result(1) == "half"
 
     play(test, slots=2)
+
+
+def test_what_is_stopped_at_the_end_of_the_grace_may_still_give_what_it_has() -> None:
+    """A checkpoint, or a result; who only cleans up is handed back as it was."""
+    kinds = ("yields", "returns", "cleans up")
+
+    async def test(site: Site) -> None:
+        @site.worker.task("stubborn")
+        async def stubborn(task: WorkerTask) -> str:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.2)
+                if task.payload == "yields":
+                    raise TaskYielded("so far") from None
+                if task.payload == "cleans up":
+                    raise
+            return "all the same"
+
+        await site.work()
+        handles = [await site.agent.scheduler.submit("stubborn", kind) for kind in kinds]
+        await asyncio.sleep(0.5)
+        site.worker.stop()
+        assert site.running is not None
+        await site.running
+        found = [await handle.status() for handle in handles]
+        assert [row.state for row in found] == ["ready", "done", "ready"]
+        kept = [unpack_value(site.there.state.tasks[handles[n].id].checkpoint) for n in (0, 2)]
+        assert kept == ["so far", None]
+        assert site.there.state.counts["lost"] == 0
+
+    play(test, slots=3, grace=2.0)
 
 
 @pytest.mark.parametrize("seconds", [30.0, 2.0])

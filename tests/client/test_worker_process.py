@@ -95,15 +95,21 @@ async def test_two_tasks_at_a_time_have_two_processes() -> None:
         assert all(work.said == [(0.25, "begun")] for work in works)  # type: ignore[attr-defined]
 
 
-async def test_a_function_that_looks_stops_by_itself() -> None:
-    """It is asked, and its process is kept for the next task."""
+@pytest.mark.parametrize("is_void", [False, True])
+async def test_a_function_that_looks_stops_by_itself(is_void: bool) -> None:
+    """It is asked, what it gives counts unless the attempt is void, and its process is kept for the next task."""
     async with process(functions.until_asked) as run:
         work = task()
         running = asyncio.ensure_future(run(work))
         pid = await said(work)
+        if is_void:
+            work.stop(is_void=True)
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        if is_void:
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        else:
+            assert await running == "stopped by itself"
         assert is_there(pid)
         assert len(run._idle) == 1
     assert not is_there(pid)

@@ -29,6 +29,9 @@ log = logging.getLogger("bursar.client")
 TELL_FOR: Final = 3_600_000.0
 """Milliseconds for which an end is told again and again; a void attempt ends that before."""
 
+HAND_BACK: Final = 5_000.0
+"""Milliseconds in which the end of an attempt that is handed back has to be heard."""
+
 LATE: Final = 1_000.0
 """Milliseconds after which an answer that brings an attempt may be too old to go by."""
 
@@ -96,10 +99,7 @@ class Attempt:
         await self.worker.link.registered()
         if not await self._may_run() or not await self._has_inputs():
             return True
-        try:
-            verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
-        finally:
-            await self._until_stopped()
+        verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
         if verb != "finish" and self._saying is not None:
             await asyncio.wait([self._saying])  # a checkpoint that is on its way is heard before the end
         await self._end(verb, fields)
@@ -135,26 +135,15 @@ class Attempt:
         return True
 
     async def _outcome(self, run: Run) -> tuple[str, dict[str, Any]]:
-        """Run the function; what has to be told."""
-        self._running = asyncio.ensure_future(run(self.work))
+        """Run the function; what has to be told. One that was stopped may still have a result, or a checkpoint."""
+        self._running = running = asyncio.ensure_future(run(self.work))
         try:
-            result = await asyncio.shield(self._running)
+            await asyncio.wait([running])
         except asyncio.CancelledError:
-            if not self._running.done() or self.work.is_void or self._stopping:
+            await self._until_stopped()
+            if self.work.is_void or not self._stopping or not _has_given(running):
                 raise
-            return "fail", {"error": "the task cancelled itself", "retryable": True}
-        except TaskYielded as given:
-            verb, name, value = "yield", "checkpoint", given.checkpoint
-        except TaskRefused as error:
-            return "fail", {"error": in_words(error), "retryable": False}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
-            return "fail", {"error": in_words(error), "retryable": True}
-        else:
-            verb, name, value = "finish", "result", result
-        try:
-            return verb, {name: None if value is None and verb == "yield" else pack_value(value)}
-        except CallerError as error:
-            return "fail", {"error": f"the {name} cannot be sent: {error}", "retryable": False}
+        return _told(running)
 
     async def _until_stopped(self) -> None:
         """Cancel the function if it still runs, and wait until it really has ended (a thread takes its time)."""
@@ -180,7 +169,8 @@ class Attempt:
 
     async def _tell(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One request, repeated with the same id until it is answered."""
-        return await self.worker.link.tell(verb, {"task": self.work.id, "token": self.token, **fields}, TELL_FOR)
+        patience = HAND_BACK if self._stopping else TELL_FOR
+        return await self.worker.link.tell(verb, {"task": self.work.id, "token": self.token, **fields}, patience)
 
     async def _release(self) -> None:
         """The slot is free: nothing of this attempt runs any more."""
@@ -223,3 +213,24 @@ class Attempt:
     async def _say(self) -> None:
         while self._said:
             await self._hear(self._said.pop(next(iter(self._said))))
+
+
+def _has_given(running: asyncio.Future[Any]) -> bool:
+    """A function that was stopped has returned all the same, or given back."""
+    return not running.cancelled() and isinstance(running.exception(), TaskYielded | None)
+
+
+def _told(running: asyncio.Future[Any]) -> tuple[str, dict[str, Any]]:
+    """How a function has ended, as the scheduler is told."""
+    if running.cancelled():
+        return "fail", {"error": "the task cancelled itself", "retryable": True}
+    error = running.exception()
+    if error is not None and not isinstance(error, TaskYielded):
+        return "fail", {"error": in_words(error), "retryable": not isinstance(error, TaskRefused)}
+    verb, name, value = (
+        ("finish", "result", running.result()) if error is None else ("yield", "checkpoint", error.checkpoint)
+    )
+    try:
+        return verb, {name: None if value is None and verb == "yield" else pack_value(value)}
+    except CallerError as wrong:
+        return "fail", {"error": f"the {name} cannot be sent: {wrong}", "retryable": False}

@@ -128,7 +128,7 @@ class Batch:
 
     def _give_up(self, member: _Member) -> None:
         member.is_wanted = False
-        member.task.stop(is_void=True)
+        member.task.stop(is_void=False)
         if member.batch is not None:
             member.batch.stop_if_unwanted()
 

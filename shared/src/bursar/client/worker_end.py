@@ -15,12 +15,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bursar.client.worker_attempt import Attempt
+from bursar.client.worker_attempt import HAND_BACK, Attempt
 from bursar.client.worker_link import Link
 from bursar.errors import BursarError
-
-HAND_BACK: Final = 5_000.0
-"""Milliseconds that attempts have to end when they are handed back."""
 
 LOOK: Final = 0.25
 """Seconds between looks at what still runs."""

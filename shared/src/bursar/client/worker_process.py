@@ -77,7 +77,7 @@ class _Child:
         self.is_ready = True
 
     async def do(self, task: WorkerTask, kill_after: float) -> Any:
-        """One task. Cancelled: ask the function to stop, and return when it has, or leave the process unready."""
+        """One task. Cancelled: ask the function to stop; what it has given by then counts, unless it is void."""
         self.is_ready = False
         await self._write({name: task.notice.get(name) for name in SENT})
         task.when_stopped(lambda: self._send({"stop": task.fence, "is_void": task.is_void}))
@@ -86,7 +86,9 @@ class _Child:
             end = await asyncio.shield(ending)
         except asyncio.CancelledError:
             await self._stop(task, ending, kill_after)
-            raise
+            end = ending.result()
+            if end is None or task.is_void:
+                raise
         finally:
             task.when_stopped(None)
         if end is None:
@@ -94,7 +96,7 @@ class _Child:
         return _result(end)
 
     async def _stop(self, task: WorkerTask, ending: asyncio.Future[Any], kill_after: float) -> None:
-        task.stop(is_void=True)
+        task.stop(is_void=False)
         with contextlib.suppress(asyncio.CancelledError):  # asked twice is killed at once
             await asyncio.wait([ending], timeout=kill_after)
         if not ending.done():

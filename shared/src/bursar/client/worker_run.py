@@ -73,7 +73,7 @@ class Thread:
             try:
                 await asyncio.wait([done])
             except asyncio.CancelledError:
-                task.stop(is_void=True)
+                task.stop(is_void=False)
                 if job.cancel():
                     raise
         return done.result()
