@@ -289,6 +289,22 @@ def test_the_overview_counts_what_is_heard() -> None:
     assert table(drawn, "no such section") is None
 
 
+def test_an_alert_is_shown_with_its_cause() -> None:
+    """Where that is another alert; what is silenced or muted by another is counted, and not told."""
+    alert = {"severity": "critical", "silenced": False, "inhibited": False, "incident": "1.1.1"}
+    rows = (
+        {**alert, "rule": "no-owner", "subject": "limiter"},
+        {**alert, "rule": "circuit-open", "subject": "anthropic"},
+        {**alert, "rule": "cpu-high", "subject": "a", "silenced": True},
+        {**alert, "rule": "cpu-high", "subject": "b", "inhibited": True},
+    )
+    incident = {"incident": "1.1.1", "rule": "no-owner", "subject": "limiter", "text": "Nobody decides for limiter."}
+    drawn = Fleet(1).tick()
+    told = overview(drawn._replace(rows={**drawn.rows, "alerts": rows, "incidents": (incident,)}))["alerts"]
+    assert (told["critical"], told["silenced"]) == (2, 2)
+    assert [row["cause"] for row in told["first"]] == ["", "Nobody decides for limiter."]
+
+
 def test_what_is_not_known_is_not_shown_as_nothing() -> None:
     """A fleet of which only the hosts are heard."""
     drawn = Fleet(1).tick()

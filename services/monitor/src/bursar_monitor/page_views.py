@@ -25,7 +25,7 @@ def overview(drawn: Drawn) -> dict[str, Any]:
         "now_ms": drawn.at,
         "sources": dict(sources),
         "counts": {section: len(found) for section, found in rows.items()},
-        "alerts": _alerts(rows.get("alerts", ())),
+        "alerts": _alerts(rows.get("alerts", ()), rows.get("incidents", ())),
         "hosts": {**_hosts(rows.get("hosts", ())), "age_ms": sources.get("hosts")},
         "budgets": {**_budgets(rows.get("budgets", ())), "age_ms": sources.get("limiter")},
         "circuits": {**_circuits(rows.get("circuits", ())), "age_ms": sources.get("breaker")},
@@ -64,10 +64,19 @@ def point(view: Mapping[str, Any]) -> list[int | None]:
 POINT: Final = ("at", "cpu", "memory", "budget", "gpu", "waiting", "running", "requests", "open", "p99")
 
 
-def _alerts(rows: Sequence[Row]) -> dict[str, Any]:
-    loud = [row for row in rows if not row["silenced"]]
+def _alerts(rows: Sequence[Row], incidents: Sequence[Row]) -> dict[str, Any]:
+    """What a person is told, the worst first, each with its cause where that is another alert."""
+    causes = {row["incident"]: row for row in incidents}
+    loud = [row for row in rows if not (row["silenced"] or row["inhibited"])]
     counts = {name: sum(row["severity"] == name for row in loud) for name in ("critical", "warning", "info")}
-    return {**counts, "silenced": len(rows) - len(loud), "first": [dict(row) for row in loud[:FIRST_ALERTS]]}
+    first = [{**row, "cause": _cause(row, causes.get(row["incident"]))} for row in loud[:FIRST_ALERTS]]
+    return {**counts, "silenced": len(rows) - len(loud), "first": first}
+
+
+def _cause(alert: Row, incident: Row | None) -> str:
+    if incident is None or (incident["rule"], incident["subject"]) == (alert["rule"], alert["subject"]):
+        return ""
+    return str(incident["text"])
 
 
 def _hosts(rows: Sequence[Row]) -> dict[str, Any]:

@@ -51,11 +51,9 @@ export function bar(permille, state = "", label = "") {
     h("span", { class: "part part-used", style: { width: `${width}%` } }));
 }
 
-/** A colour for a name, the same each time: one of eight that differ in both themes. */
-export function hue(name) {
-  let sum = 7;
-  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)) % 9973;
-  return `var(--hue-${sum % 8})`;
+/** The colour of the so-manieth of several: eight that differ in both themes. */
+export function hue(index) {
+  return `var(--hue-${index % 8})`;
 }
 
 /** Every host as one square, on a canvas: a thousand of them are one picture. `cells`: [{ level: 0..1 | null }]. */

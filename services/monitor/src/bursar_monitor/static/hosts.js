@@ -36,7 +36,7 @@ export class Hosts {
         h("div", { class: "segmented", role: "group", "aria-label": "What the map shows" }, Object.entries(MEASURES).map(([name, [text]]) => h("button", { type: "button", "aria-pressed": String(this.measure === name), onclick: () => this.choose({ measure: name }) }, text))),
         h("label", { class: "search" }, h("span", { class: "hidden" }, "Find a host"), h("input", { type: "search", placeholder: "Find a host", autocomplete: "off", value: this.search, oninput: (event) => this.choose({ search: event.currentTarget.value }) }))),
       h("canvas", { class: "map", role: "img", "aria-label": `${label} of ${found.length} hosts, ${silent} of them silent. The table below has the numbers.`, onmousemove: (event) => this.point(event), onmouseleave: () => this.point(null) }),
-      h("p", { class: "map-caption", "aria-hidden": "true" }, this.caption ?? `${found.length} hosts by name: pale is idle, strong is busy, hollow is silent`),
+      h("p", { class: "map-caption", "aria-hidden": "true" }, this.caption ?? `${found.length === 1 ? "One host" : `${found.length} hosts by name`}: pale is idle, strong is busy, grey is silent`),
       table("Hosts", [
         { head: "host", cell: (row) => row.host },
         { head: "", cell: (row) => (row.silent ? pill("silent", "bad") : "") },

@@ -13,8 +13,8 @@ export function headline(state) {
   if (state.link === "lost") return say("bad", "No connection to the monitor", view ? "What you see is the last that was heard. Trying again." : "Trying again.");
   if (view === undefined) return say("", "Connecting", "Waiting for the first picture.");
   if (view === null) return say("warn", "This instance stands by", "Another instance of the monitor decides; its page has the picture.");
-  const { critical, warning, silenced } = view.alerts;
-  const quiet = silenced ? `${many(silenced, "alert")} silenced.` : "";
+  const { critical, warning, silenced } = view.alerts; // silenced: or muted by another alert
+  const quiet = silenced ? `${many(silenced, "alert")} silenced or muted.` : "";
   if (critical) return say("bad", many(critical, "critical alert"), [warning ? `and ${many(warning, "warning")}.` : "", quiet].join(" "));
   if (warning) return say("warn", many(warning, "warning"), quiet);
   const missing = view.services.without_owner;
@@ -29,7 +29,7 @@ export function firing(state) {
   const alerts = state.view?.alerts.first ?? [];
   return alerts.slice(0, 3).map((alert) => h("li", { key: alert.alert },
     pill(alert.severity, alert.severity === "critical" ? "bad" : alert.severity === "warning" ? "warn" : "info"),
-    h("span", { class: "firing-text" }, alert.text), h("span", { class: "muted" }, `for ${span(alert.for_ms)}`)));
+    h("span", { class: "firing-text" }, alert.text, alert.cause ? h("span", { class: "muted" }, ` Cause: ${alert.cause}`) : null), h("span", { class: "muted" }, `for ${span(alert.for_ms)}`)));
 }
 
 /** The tiles. `curves`: the last minutes by name. */

@@ -14,24 +14,54 @@ const ALONE = 3; // so many alerts of one rule are shown one by one
 function alerts(data) {
   const rows = data.rows("alerts");
   if (rows.length === 0) return empty("Nothing fires.");
+  const causes = new Map(data.rows("incidents").map((row) => [row.incident, row]));
   const groups = grouping(rows, (row) => `${row.rule}/${row.silenced}`);
   return h("ul", { class: "alerts" }, [...groups].map(([name, alike]) => {
     const key = `alerts/${name}`, isOpen = alike.length <= ALONE || data.isOpen(key);
-    const shown = (isOpen ? alike : alike.slice(0, 1)).map((row) => alert(row));
+    const shown = (isOpen ? alike : alike.slice(0, 1)).map((row) => alert(row, causes.get(row.incident)));
     if (alike.length <= ALONE) return shown;
     return [shown, h("li", { key, class: "alert-more" }, h("button", { type: "button", "aria-expanded": String(isOpen), onclick: () => data.open(key, !isOpen) },
       isOpen ? `Show one of ${alike.length}` : `and ${alike.length - 1} more of ${alike[0].rule}`))];
   }));
 }
 
-function alert(row) {
-  const about = [row.rule, row.subject, row.silenced ? "silenced" : "", row.acknowledged_by ? `${row.acknowledged_by} is looking at it` : ""];
-  return h("li", { key: row.alert, class: row.silenced ? "alert silenced" : "alert" },
+function alert(row, cause) {
+  const isCause = !cause || (cause.rule === row.rule && cause.subject === row.subject);
+  const about = [row.rule, row.subject, row.silenced ? "silenced" : "", row.inhibited ? "muted by another alert" : "", row.acknowledged_by ? `${row.acknowledged_by} is looking at it` : ""];
+  return h("li", { key: row.alert, class: row.silenced || row.inhibited ? "alert silenced" : "alert" },
     pill(row.severity, SEVERITIES[row.severity] ?? "info"),
     h("div", { class: "alert-body" },
-      h("p", { class: "alert-text" }, row.text), row.cause ? h("p", { class: "cause" }, `because of ${row.cause}`) : null,
+      h("p", { class: "alert-text" }, row.text), isCause ? null : h("p", { class: "cause" }, `Cause: ${cause.text}`),
       h("p", { class: "muted" }, about.filter((part) => part).join(" · "))),
     h("span", { class: "alert-time" }, `for ${span(row.for_ms)}`), age(row.age_ms));
+}
+
+/** Alerts with one cause: the cause, and how many alerts it explains. */
+function incidents(data) {
+  const rows = data.rows("incidents");
+  if (rows.length === 0) return empty("No incident.");
+  return h("ul", { class: "alerts" }, rows.map((row) => h("li", { key: row.incident, class: "alert" },
+    pill(row.severity, SEVERITIES[row.severity] ?? "info"),
+    h("div", { class: "alert-body" },
+      h("p", { class: "cause" }, row.text),
+      h("p", { class: "muted" }, `${row.rule} · ${row.subject} · ${row.firing === 1 ? "one alert" : `explains ${row.firing} alerts`} · ${row.number === 1 ? "told once" : `told ${row.number} times`}`)),
+    h("span", { class: "alert-time" }, `for ${span(row.for_ms)}`))));
+}
+
+/** How many workers each pool should have. */
+function scaling(data) {
+  const rows = data.rows("scaling");
+  if (rows.length === 0) return empty("No pool of workers is known.");
+  return table("Scaling", [
+    { head: "pool", cell: (row) => row.pool },
+    { head: "workers", right: true, cell: (row) => grouped(row.current) },
+    { head: "wanted", right: true, cell: (row) => h("strong", {}, grouped(row.desired)) },
+    { head: "bounds", right: true, rank: 1, cell: (row) => `${row.least}–${row.most}` },
+    { head: "slots", right: true, rank: 1, cell: (row) => `${count(row.running)} of ${count(row.slots)}` },
+    { head: "forecast", right: true, rank: 1, cell: (row) => count(row.forecast), title: "Slots wanted when a worker that is started now is of use" },
+    { head: "why", rank: 2, cell: (row) => words(row.why || NOTHING) },
+    { head: "age", right: true, cell: (row) => age(row.age_ms) },
+  ], rows, (row) => row.pool);
 }
 
 function budgets(data) {
@@ -111,9 +141,10 @@ function gpus(data) {
   if (rows.length === 0) return empty("No cards: run bursar-gpu-node on hosts that have some, or bursar up --gpus 2x24GiB.");
   const known = new Map((told?.reply?.devices ?? []).map((device) => [device.uuid, device]));
   const leases = told?.reply?.leases ?? [];
+  const holders = [...new Set(leases.map((lease) => lease.principal))].sort();
   return h("div", {},
     legend([["lease", "leases"], ["foreign", "foreign"], ["kept", "kept back"]], fragmentation(pieces)),
-    h("div", { class: "cards" }, rows.slice(0, 48).map((row) => card(row, known.get(row.device), leases))),
+    h("div", { class: "cards" }, rows.slice(0, 48).map((row) => card(row, known.get(row.device), leases, holders))),
     rows.length > 48 ? empty(`${rows.length - 48} more cards are in the metrics.`) : null);
 }
 
@@ -121,13 +152,13 @@ function fragmentation(pieces) {
   const classes = pieces?.reply?.classes;
   if (!classes?.length) return "";
   const size = pieces.reply.size, at = classes.find((one) => one.size === size) ?? classes.at(-1);
-  return `Fragmentation ${percent(at.fragmentation)}: so much of the ${bytes(pieces.reply.free)} that is free is in pieces below ${bytes(size)}.`;
+  return `Fragmentation ${percent(at.fragmentation / 1000, 1)}: so much of the ${bytes(pieces.reply.free)} that is free is in pieces below ${bytes(size)}.`;
 }
 
-function card(row, device, leases) {
+function card(row, device, leases, holders) {
   const mine = leases.filter((lease) => device && lease.devices.includes(device.device));
   const foreign = device?.foreign ?? 0, kept = device?.reserved ?? 0;
-  const parts = mine.map((lease) => ({ kind: "lease", amount: Math.max(lease.memory, lease.observed ?? 0), text: lease.principal, label: `${lease.principal}: ${bytes(lease.memory)} for ${lease.purpose}`, style: { background: hue(lease.principal) } }));
+  const parts = mine.map((lease) => ({ kind: "lease", amount: Math.max(lease.memory, lease.observed ?? 0), text: lease.principal, label: `${lease.principal}: ${bytes(lease.memory)} for ${lease.purpose}`, style: { background: hue(holders.indexOf(lease.principal)) } }));
   if (!mine.length && row.granted_bytes) parts.push({ kind: "used", amount: row.granted_bytes, label: `granted ${bytes(row.granted_bytes)}` });
   parts.push({ kind: "foreign", amount: foreign, label: `foreign ${bytes(foreign)}` }, { kind: "kept", amount: kept, label: `kept back ${bytes(kept)}` });
   const kind = { lost: "bad", silent: "warn", cordoned: "warn" }[row.state] ?? "ok";
@@ -224,13 +255,15 @@ function grouping(rows, key) {
 
 /** In the order of the page. `wide`: takes the whole width. Sections that no panel names get a plain table. */
 export const PANELS = [
-  { id: "alerts", title: "Alerts", sections: ["alerts"], draw: alerts },
+  { id: "alerts", title: "Alerts", sections: ["alerts", "incidents"], draw: alerts },
   { id: "budgets", title: "Budgets", sections: ["budgets"], draw: budgets },
   { id: "circuits", title: "Circuits", sections: ["circuits"], draw: circuits },
   { id: "gpus", title: "GPUs", sections: ["devices"], asks: ["gpus", "fragmentation"], draw: gpus, wide: true },
   { id: "scheduler", title: "Scheduler", sections: ["queues", "workers"], asks: ["scheduler"], draw: scheduler, wide: true },
   { id: "hosts", title: "Hosts", sections: ["hosts"], wide: true },
   { id: "services", title: "Services", sections: ["services", "instances"], draw: services },
+  { id: "incidents", title: "Incidents", sections: ["incidents"], draw: incidents, optional: "incidents" },
+  { id: "scaling", title: "Scaling", sections: ["scaling"], draw: scaling, optional: "scaling" },
   { id: "objectives", title: "Objectives", sections: ["slos"], draw: objectives, optional: "slos" },
 ];
 
