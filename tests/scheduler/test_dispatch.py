@@ -11,9 +11,7 @@ from bursar.contracts import scheduler as wire
 from bursar.kernel.decider import Accept, Command
 from bursar_scheduler import events
 from bursar_scheduler.dice import draw
-from bursar_scheduler.policies import POLICIES
-from bursar_scheduler.pool import Pool
-from bursar_scheduler.task import Worker
+from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.validate import is_conserving
 from tests.scheduler.desk import Desk
 
@@ -199,31 +197,6 @@ def test_the_policy_can_be_changed_while_tasks_wait() -> None:
     desk.must(wire.Configure(id="c-1", policy="round_robin"), "ops")
     assert (desk.state.config.policy, desk.state.config.max_losses) == ("round_robin", 7)
     assert desk.hears(wire.Status())["policy"] == "round_robin"
-
-
-def test_a_pool_tells_the_least_loaded_as_a_scan_would() -> None:
-    """Whatever comes, goes and changes; so does the one after the last."""
-    rng = random.Random(5)
-    pool, members = Pool(), {}
-    for step in range(3_000):
-        ordinal = rng.randrange(40)
-        if ordinal not in members:
-            worker = members[ordinal] = Worker(f"w{ordinal}", ordinal)
-            worker.slots = rng.randrange(1, 5)
-            pool.enter(worker)
-        elif rng.random() < 0.3:
-            pool.leave(members.pop(ordinal))
-        else:
-            worker = members[ordinal]
-            worker.attempts = dict.fromkeys(map(str, range(rng.randrange(worker.slots + 1))), "")
-            pool.touch(worker)
-        assert len(pool) == len(members)
-        if members and step % 3 == 0:
-            best = min(members.values(), key=lambda worker: (worker.fill, worker.ordinal))
-            assert pool.least_loaded() is best
-            pool.last = rng.randrange(-1, 41)
-            later = sorted(o for o in members if o > pool.last) or sorted(members)
-            assert pool.after_last().ordinal == later[0]
 
 
 def test_draws_are_even_and_the_same_for_the_same_number() -> None:

@@ -18,6 +18,7 @@ from bursar.kernel.decider import Accept, Refuse, Reject
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import events
 from bursar_scheduler.lifecycle import ENDS, LIVE
+from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.validate import is_conserving, validate
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import Lives, check_history
@@ -283,7 +284,7 @@ class Machine(RuleBasedStateMachine):
         self.desk.advance(ms)
         self.note()
 
-    @rule(policy=st.sampled_from(["round_robin", "least_loaded", "power_of_two"]))
+    @rule(policy=st.sampled_from(sorted(POLICIES)))
     def configure(self, policy: Any) -> None:
         self.desk.must(wire.Configure(id=self.desk.new_id(), policy=policy), "ops")
 

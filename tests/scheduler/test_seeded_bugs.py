@@ -196,11 +196,11 @@ def test_seeded_bug_scheduler_yields_without_checkpoint_is_caught() -> None:
 def yielded() -> None:
     """An attempt that keeps something, as the state machine sees it."""
     machine = played({"lease_ms": 5_000}, 0)
-    (token,) = machine.truth.running["w1"]
-    task = machine.truth.running["w1"][token]
-    machine.desk.must(wire.Yield(id="y-1", task=task, token=token, checkpoint="kept"), "w1")
+    (worker,) = (name for name, running in machine.truth.running.items() if running)
+    ((token, task),) = machine.truth.running[worker].items()
+    machine.desk.must(wire.Yield(id="y-1", task=task, token=token, checkpoint="kept"), worker)
     machine.checkpoints[task] = "kept"
-    machine.truth.stopped("w1", token)
+    machine.truth.stopped(worker, token)
     machine.note()
 
 

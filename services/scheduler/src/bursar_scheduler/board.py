@@ -5,8 +5,8 @@ is there; a standby has none and pays nothing. It is only an index, but for the 
 owner has heard nobody yet, so everybody has a whole lease from the take-over on.
 
 Costs: a decision touches a few heaps, never a list of tasks. Waiting tasks stand in *lanes*, one for each combination
-of class and needs; a lane knows the workers that serve it and have room (`Pool`), and a worker knows its lanes. A lane
-is *hot* while it may have both a task and a worker for it.
+of class and needs; a lane knows the workers that serve it and have room, and a worker knows its lanes. A lane is *hot*
+while it may have both a task and a worker for it. All workers stand in the arrays of `fleet`, too, for the placement.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from typing import Final, Protocol
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
 from bursar_scheduler.fairness import Ledger
+from bursar_scheduler.fleet import Fleet, Load, Offer
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
 from bursar_scheduler.ordering import Line, choose
-from bursar_scheduler.pool import Pool
+from bursar_scheduler.scoring import LONG_US, Verdict
 from bursar_scheduler.speeds import Speeds
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
 from bursar_scheduler.watched import Watched
 
 MAX_IDLE_LANES: Final = 512
 """Lanes without tasks that are kept, so that a lane which empties and fills costs nothing."""
+
+MAX_VERDICTS: Final = 10_000
+"""Placements that are remembered with the alternatives, the latest ones."""
 
 
 class Durable(Protocol):
@@ -41,14 +45,14 @@ class Durable(Protocol):
 
 
 class Lane:
-    """Tasks that the same workers may have, in their order (`ordering`)."""
+    """Tasks that the same workers may have, in their order (`ordering`). ``room``: names of those that have room."""
 
-    __slots__ = ("key", "line", "pool")
+    __slots__ = ("key", "line", "room")
 
     def __init__(self, key: LaneKey, ledger: Ledger) -> None:
         self.key = key
         self.line: Line[Task] = Line(ledger)
-        self.pool = Pool()
+        self.room: set[str] = set()
 
     @property
     def count(self) -> int:
@@ -67,11 +71,12 @@ class Board:
     """See the module's text. ``heard``: when each worker gave its last sign of life, the longest silence first;
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
     sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
-    after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`."""
+    after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`; ``long``: tokens
+    of long attempts by worker; ``verdicts``: the latest placements by task."""
 
     __slots__ = (
-        "agenda", "config", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "settled", "speeds",
-        "strangers", "tasks", "tell", "watched", "workers",
+        "agenda", "config", "fleet", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "long",
+        "settled", "speeds", "strangers", "tasks", "tell", "verdicts", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
@@ -91,6 +96,9 @@ class Board:
         self.settled: dict[str, None] = {}
         self.leaving: dict[str, int] = {}
         self.watched = Watched()
+        self.fleet = Fleet(of.speeds)
+        self.long: dict[str, dict[str, None]] = {}
+        self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
 
     @classmethod
     def of(cls, durable: Durable, now: int) -> Board:
@@ -103,6 +111,7 @@ class Board:
             task.alarm = 0
             task.listed = False
             task.heard_until = now + task.lease_ms if task.token else 0
+            board.begins(task)
             board.place(task, now)
         for worker in workers.values():
             board.seat(worker)
@@ -118,7 +127,7 @@ class Board:
             if waits:
                 task.expected_ms = self.speeds.expect_us(task.lane[0]) // 1_000
                 lane.join(task, now)
-                if lane.pool:
+                if lane.room:
                     self.hot[lane.key] = lane
             else:
                 lane.leave(task)
@@ -159,7 +168,8 @@ class Board:
                 if worker.serves(key):
                     worker.lanes.append(lane)
                     if worker.fits(key):
-                        lane.pool.enter(worker)
+                        lane.room.add(worker.name)
+            self.fleet.lane(key, lambda name: self.workers[name].serves(key))
         return lane
 
     def _drop_idle_lanes(self) -> None:
@@ -169,6 +179,7 @@ class Board:
             lane.line.close()
             del self.lanes[lane.key]
             self.hot.pop(lane.key, None)
+            self.fleet.drop_lane(lane.key)
         for worker in self.workers.values():
             worker.lanes = [lane for lane in worker.lanes if lane.key in self.lanes]
 
@@ -179,6 +190,7 @@ class Board:
         self.unseat(worker)
         worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
         self.leaves(worker)
+        self.fleet.join(offer_of(worker))
         self.note(worker)
 
     def leaves(self, worker: Worker) -> None:
@@ -190,24 +202,40 @@ class Board:
     def unseat(self, worker: Worker) -> None:
         """It gets nothing any more."""
         for lane in worker.lanes:
-            lane.pool.leave(worker)
+            lane.room.discard(worker.name)
         worker.lanes = []
 
     def note(self, worker: Worker) -> None:
         """What it has free has changed."""
         for lane in worker.lanes:
-            pool = lane.pool
             if not worker.fits(lane.key):
-                pool.leave(worker)
-            elif worker in pool:
-                pool.touch(worker)
-            else:
-                pool.enter(worker)
+                lane.room.discard(worker.name)
+            elif worker.name not in lane.room:
+                lane.room.add(worker.name)
                 if lane.count:
                     self.hot[lane.key] = lane
+        self.fleet.note(worker.name, self._load_of(worker))
+
+    def begins(self, task: Task) -> None:
+        """It has an attempt; long ones are kept apart from short ones."""
+        if task.token and self.speeds.expect_us(task.lane[0]) >= LONG_US:
+            self.long.setdefault(task.worker, {})[task.token] = None
+
+    def _load_of(self, worker: Worker) -> Load:
+        taken = len(worker.attempts)
+        used = worker.used
+        if used and "" in worker.attempts.values():  # a void attempt that runs on, of which nobody knows what it takes
+            used = worker.room
+        long = 0
+        if worker.name in self.long:
+            kept = {token: None for token in self.long[worker.name] if token in worker.attempts}
+            self.long[worker.name], long = kept, len(kept)
+        return Load(taken, not worker.draining and not worker.suspect, 0, taken - long, long, 0, tuple(used.items()))
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
+        self.fleet.leave(worker.name)
+        self.long.pop(worker.name, None)
         self.leaving.pop(worker.name, None)
         self.heard.pop(worker.name, None)
         self.tell.pop(worker.name, None)
@@ -243,7 +271,7 @@ class Board:
     def next_task(self, now: int) -> Task | None:
         """The task that goes first among those for which there is a worker; quotas may keep all of them."""
         for lane in list(self.hot.values()):
-            if not lane.count or not lane.pool:
+            if not lane.count or not lane.room:
                 del self.hot[lane.key]
         return choose((lane.line for lane in self.hot.values()), now) if self.hot else None
 
@@ -251,6 +279,15 @@ class Board:
         """The task that goes first among those that this worker may have when this attempt is over."""
         lanes = (lane.line for lane in worker.lanes if lane.count and worker.fits_after(lane.key, ending))
         return choose(lanes, now)
+
+
+def offer_of(worker: Worker) -> Offer:
+    """What it is for the placement."""
+    place = worker.place
+    return Offer(
+        worker.name, worker.slots, place.get("price", 0), place.get("host") or "", place.get("numa_node") or 0,
+        place.get("region") or "", frozenset(place.get("models", ())), tuple(worker.room.items()),
+    )  # fmt: skip
 
 
 def next_moment(task: Task, config: Config) -> int:

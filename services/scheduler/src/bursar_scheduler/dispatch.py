@@ -18,7 +18,9 @@ from typing import NamedTuple
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
 from bursar_scheduler import bugs, events, telling
-from bursar_scheduler.policies import POLICIES
+from bursar_scheduler.board import MAX_VERDICTS
+from bursar_scheduler.placing import POLICIES
+from bursar_scheduler.scoring import Ask
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -44,8 +46,16 @@ def decide_dispatch(state: State, command: Command, now: int, fence: Fence) -> O
 
 def worker_for(state: State, task: Task, now: int) -> Worker | None:
     """The worker that the policy gives it to; None when none has room."""
-    pool = state.awake(now).lane(task.lane).pool
-    return POLICIES[state.config.policy].pick(pool, state.drawn) if pool else None
+    board = state.awake(now)
+    if not board.lane(task.lane).room:
+        return None
+    ask = Ask(task.lane, task.lane[0], state.speeds.expect_us(task.lane[0]), needs=task.lane[3])
+    verdict = POLICIES[state.config.policy](board.fleet, ask, state.drawn)
+    assert verdict is not None, "the arrays and the lane disagree about who has room"
+    board.verdicts[task.id] = verdict
+    if len(board.verdicts) > MAX_VERDICTS:
+        board.verdicts.popitem(last=False)
+    return state.workers[verdict.chosen.worker]
 
 
 def assignment(state: State, worker: Worker, task: Task, now: int, fence: Fence) -> tuple[Event, Notice]:

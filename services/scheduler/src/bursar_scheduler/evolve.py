@@ -125,7 +125,8 @@ def apply_assigned(state: State, event: Event) -> None:
     state.counts["assigned"] += 1
     board = state.board
     if board is not None:
-        board.lane(task.lane).pool.last = worker.ordinal
+        board.fleet.last[task.lane] = worker.name
+        board.begins(task)
         board.note(worker)
         board.place(task, now)
 
@@ -192,6 +193,8 @@ def apply_ended(state: State, event: Event) -> None:
         token, worker = task.token, task.worker
         if why == FINISH:
             state.speeds.learn(task.lane[0], worker, 1_000 * (now - task.since))
+            if state.board is not None:
+                state.board.fleet.learn(task.lane[0], worker)
         _end_attempt(state, task, why)
         state.remove(task)
     task.state = end

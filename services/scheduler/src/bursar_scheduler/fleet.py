@@ -108,8 +108,8 @@ class _Costs:
 class Fleet:
     """The columns are arrays with a number per row: ``base`` is the wait and the worker's own part of the variance, or
     `FAR` without a free slot; ``spread`` the part of the variance that goes with the mean load; ``fill`` taken slots in
-    millionths; ``short`` and ``long`` what the calls there add to the score of the other kind; ``tokens`` free ones; ``price``
-    ns for a microsecond of run."""
+    millionths; ``short`` and ``long`` what the calls there add to the score of the other kind; ``tokens`` free ones;
+    ``price`` ns for a microsecond of run."""
 
     last: dict[Hashable, str]
     """Who was chosen last in a lane; its keeper sets it."""
@@ -242,6 +242,7 @@ class Fleet:
     def drop_lane(self, key: Hashable) -> None:
         self._serves.pop(key, None)
         self._lanes.pop(key, None)
+        self.last.pop(key, None)
 
     def closed(self, key: Hashable) -> Column:
         """`FAR` for who does not serve the lane; 0 for all when there is no such lane."""

@@ -17,8 +17,9 @@ class SchedulerSettings(ServiceSettings):
     """Environment variables begin with ``BURSAR_``. They are applied once: an operator's `configure` stays until other
     settings are given. `bursar.contracts.scheduler.Configure` says what each means."""
 
-    scheduler_policy: PolicyName = "least_loaded"
-    """Who of the workers that may have a task gets it: least_loaded, round_robin or power_of_two."""
+    scheduler_policy: PolicyName = "score"
+    """Who of the workers that may have a task gets it: score, earliest_completion, least_loaded, power_of_two,
+    round_robin, random, hybrid, token_budget or locality."""
     scheduler_max_tasks: int = Field(default=_DEFAULT.max_tasks, ge=1, le=1_000_000)
     """Tasks that have not ended, in all."""
     scheduler_max_tasks_per_principal: int = Field(default=_DEFAULT.max_tasks_per_principal, ge=1, le=1_000_000)

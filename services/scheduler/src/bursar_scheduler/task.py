@@ -256,7 +256,7 @@ class Worker:
 class Config(NamedTuple):
     """The rules that an operator may change; `bursar.contracts.scheduler.Configure` says what they mean."""
 
-    policy: str = "least_loaded"
+    policy: str = "score"
     max_tasks: int = 100_000
     max_tasks_per_principal: int = 20_000
     max_bytes: int = 268_435_456

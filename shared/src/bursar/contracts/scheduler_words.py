@@ -15,7 +15,10 @@ MAX_SLOTS: Final = 256
 Band = Literal["reactive", "standard", "proactive"]
 BANDS: Final[tuple[Band, ...]] = ("reactive", "standard", "proactive")
 WorkerKind = Literal["gpu", "cpu", "remote"]
-PolicyName = Literal["round_robin", "least_loaded", "power_of_two"]
+PolicyName = Literal[
+    "score", "earliest_completion", "least_loaded", "power_of_two", "round_robin", "random", "hybrid", "token_budget",
+    "locality",
+]  # fmt: skip
 TaskState = Literal[
     "submitted", "ready", "assigned", "running", "preempting", "dead", "done", "failed", "cancelled", "expired"
 ]
