@@ -91,6 +91,24 @@ def test_a_large_card_tells_heat_clocks_links_and_counters() -> None:
     assert library.samples == 0
 
 
+@pytest.mark.parametrize("call", ["sample", "metrics"])
+def test_counters_that_fail_for_a_while_are_unknown_and_keep_nothing(call: str) -> None:
+    """The driver's samples are given back, and later there are figures again."""
+    library = FakeNvml()
+    nvml = Nvml(library)
+    nvml.cards()
+    nvml.sensors("GPU-0")
+    library.fails[call] = NOT_SUPPORTED
+    for _ in range(5):
+        assert nvml.sensors("GPU-0").dram_activity is None
+    assert library.samples <= 2
+    del library.fails[call]
+    nvml.sensors("GPU-0")
+    assert nvml.sensors("GPU-0").dram_activity == 89
+    nvml.close()
+    assert library.samples == 0
+
+
 def test_each_call_that_is_not_supported_leaves_only_its_own_figure_unknown() -> None:
     """A small card without counters, links, division or a node is read to the end."""
     library = FakeNvml()
