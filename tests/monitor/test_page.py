@@ -289,8 +289,8 @@ def test_the_overview_counts_what_is_heard() -> None:
     assert table(drawn, "no such section") is None
 
 
-def test_an_alert_is_shown_with_its_cause() -> None:
-    """Where that is another alert; what is silenced or muted by another is counted, and not told."""
+def test_the_cause_is_told_first_and_for_all_that_it_explains() -> None:
+    """Not what follows from it; what is silenced or muted by another is counted, and not told."""
     alert = {"severity": "critical", "silenced": False, "inhibited": False, "incident": "1.1.1"}
     rows = (
         {**alert, "rule": "no-owner", "subject": "limiter"},
@@ -302,7 +302,7 @@ def test_an_alert_is_shown_with_its_cause() -> None:
     drawn = Fleet(1).tick()
     told = overview(drawn._replace(rows={**drawn.rows, "alerts": rows, "incidents": (incident,)}))["alerts"]
     assert (told["critical"], told["silenced"]) == (2, 2)
-    assert [row["cause"] for row in told["first"]] == ["", "Nobody decides for limiter."]
+    assert [(row["subject"], row["explains"]) for row in told["first"]] == [("limiter", 1)]
 
 
 def test_what_is_not_known_is_not_shown_as_nothing() -> None:

@@ -65,18 +65,19 @@ POINT: Final = ("at", "cpu", "memory", "budget", "gpu", "waiting", "running", "r
 
 
 def _alerts(rows: Sequence[Row], incidents: Sequence[Row]) -> dict[str, Any]:
-    """What a person is told, the worst first, each with its cause where that is another alert."""
-    causes = {row["incident"]: row for row in incidents}
+    """What a person is told. ``first``: the worst first, without those that another alert explains; of an incident its
+    cause, with the number of the others that it ``explains``."""
+    causes = {row["incident"]: (row["rule"], row["subject"]) for row in incidents}
     loud = [row for row in rows if not (row["silenced"] or row["inhibited"])]
     counts = {name: sum(row["severity"] == name for row in loud) for name in ("critical", "warning", "info")}
-    first = [{**row, "cause": _cause(row, causes.get(row["incident"]))} for row in loud[:FIRST_ALERTS]]
+    roots = [row for row in loud if causes.get(row["incident"]) in {None, (row["rule"], row["subject"])}]
+    first = [{**row, "explains": _explained(row, loud)} for row in (roots or loud)[:FIRST_ALERTS]]
     return {**counts, "silenced": len(rows) - len(loud), "first": first}
 
 
-def _cause(alert: Row, incident: Row | None) -> str:
-    if incident is None or (incident["rule"], incident["subject"]) == (alert["rule"], alert["subject"]):
-        return ""
-    return str(incident["text"])
+def _explained(cause: Row, rows: Sequence[Row]) -> int:
+    """How many other alerts are of the same incident."""
+    return sum(row["incident"] == cause["incident"] for row in rows) - 1 if cause["incident"] else 0
 
 
 def _hosts(rows: Sequence[Row]) -> dict[str, Any]:

@@ -24,12 +24,12 @@ export function headline(state) {
 
 const say = (kind, title, more) => h("div", { class: `headline ${kind}` }, h("span", { class: "lamp", "aria-hidden": "true" }), h("div", {}, h("p", { class: "headline-title" }, title), h("p", { class: "headline-more" }, more)));
 
-/** What fires, the worst first, each with its cause. */
+/** What fires, the worst first: causes, and how many other alerts each explains. */
 export function firing(state) {
   const alerts = state.view?.alerts.first ?? [];
   return alerts.slice(0, 3).map((alert) => h("li", { key: alert.alert },
     pill(alert.severity, alert.severity === "critical" ? "bad" : alert.severity === "warning" ? "warn" : "info"),
-    h("span", { class: "firing-text" }, alert.text, alert.cause ? h("span", { class: "muted" }, ` Cause: ${alert.cause}`) : null), h("span", { class: "muted" }, `for ${span(alert.for_ms)}`)));
+    h("span", { class: "firing-text" }, alert.text, alert.explains ? h("span", { class: "muted" }, ` ${many(alert.explains, "more alert")} with it`) : null), h("span", { class: "muted" }, `for ${span(alert.for_ms)}`)));
 }
 
 /** The tiles. `curves`: the last minutes by name. */

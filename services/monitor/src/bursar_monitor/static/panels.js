@@ -107,15 +107,15 @@ function holders(name, data) {
     !isOpen ? null : told === null || told.reply === null ? empty("Not told (yet).") : told.reply.holders.length === 0 ? empty("Nobody holds anything of it now.") : table(`Agents of ${name}`, [
       { head: "agent", cell: (row) => row.principal },
       { head: "in flight", right: true, cell: (row) => grouped(row.reservations) },
-      { head: "reserved", right: true, cell: (row) => amounts(row.reserved) },
+      { head: "reserved", right: true, cell: (row) => amounts(row.reserved, ["requests", "concurrent"]) },
       { head: "leased", right: true, rank: 1, cell: (row) => amounts(row.leased) },
       { head: "used", right: true, rank: 1, cell: (row) => amounts(row.used) },
       { head: "age", right: true, cell: () => age(told.age_ms) },
     ], told.reply.holders, (row) => row.principal));
 }
 
-function amounts(by) {
-  const told = Object.entries(by ?? {}).filter(([, amount]) => amount);
+function amounts(by, without = []) {
+  const told = Object.entries(by ?? {}).filter(([name, amount]) => amount && !without.includes(name));
   return told.length ? told.map(([name, amount]) => `${name === "usd_micros" ? money(amount) : `${count(amount)} ${words(name)}`}`).join(", ") : NOTHING;
 }
 
