@@ -13,6 +13,7 @@ STAMP := $(VENV)/.bursar-setup
 # What the benchmarks compare with: an environment of its own, so that nothing of it is a dependency.
 PEERS := $(VENV)/peers
 BREAKERS := $(VENV)/peers-breaker
+SCHEDULERS := $(VENV)/peers-scheduler
 # What the installed project depends on: when one of these changes, `setup` runs again.
 INPUTS := requirements/dev.txt pyproject.toml
 
@@ -165,9 +166,13 @@ bench-gpu-real: $(STAMP) ## what a real NVIDIA card does, with a trace of it; en
 	@mkdir -p bench/out
 	$(PY) -m bench.gpu_real --json bench/out/gpu_real.json --trace bench/out/gpu_real_trace.jsonl $(ARGS)
 
-bench-scheduler: $(STAMP) ## decisions, durable lifecycles and assignments, recovery, failover, fairness on a trace -> bench/out/scheduler.json  [QUICK=1 TRACE=FILE]
+bench-scheduler: $(STAMP) $(if $(QUICK),,$(SCHEDULERS)/.full) ## decisions, durable lifecycles and assignments, recovery, failover, fairness on a trace -> bench/out/scheduler.json  [QUICK=1 TRACE=FILE]
 	@mkdir -p bench/out
-	$(PY) -m bench.scheduler $(if $(QUICK),--quick) $(if $(TRACE),--trace $(TRACE)) --json bench/out/scheduler.json $(ARGS)
+	$(PY) -m bench.scheduler $(if $(QUICK),--quick) $(if $(TRACE),--trace $(TRACE)) \
+	  --peers $(SCHEDULERS)/bin/python --json bench/out/scheduler.json $(ARGS)
+
+$(SCHEDULERS)/.full: requirements/bench-peers-scheduler.txt $(STAMP)
+	$(call peers,$<,$(SCHEDULERS))
 
 bench-monitor: $(STAMP) ## samples saved, cost of a probe, incidents told by their cause, the page with 1,000 hosts -> bench/out/monitor.json  [QUICK=1]
 	@mkdir -p bench/out
@@ -197,6 +202,7 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) requirements/bench-peers.in -o requirements/bench-peers.txt
 	$(COMPILE) -c requirements/bench-peers.txt requirements/bench-peers-full.in -o requirements/bench-peers-full.txt
 	$(COMPILE) requirements/bench-peers-breaker.in -o requirements/bench-peers-breaker.txt
+	$(COMPILE) requirements/bench-peers-scheduler.in -o requirements/bench-peers-scheduler.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt

@@ -12,6 +12,8 @@
   the tasks of that time `lost` have no accepted end and `completed_twice` have two, though ends are sent twice.
 * `jain_index`: how evenly agents that want more get slots (`scheduler_sim.fairness`), at load 0.9 on the Azure trace
   (``--trace``, otherwise arrivals with its statistics), and all ``trace_*`` figures beside first come, first served.
+* ``peer_*`` (not with ``--quick``): tasks per second of other schedulers for empty tasks, and how many of those that
+  they have accepted are lost by kill -9 (`scheduler_peers`).
 * ``sweep_*`` (not with ``--quick``): growth of the backlog at loads under and over capacity (`scheduler_stability`).
 """
 
@@ -24,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench import scheduler_peers
 from bench.figures import quantile, say, write
 from bench.load import quiet_collector
 from bench.scheduler_deciding import decisions, placements
@@ -31,6 +34,7 @@ from bench.scheduler_load import Crew, backlog, chains, failover, lifecycles, st
 from bench.scheduler_sim import compare
 from bench.scheduler_stability import sweep
 from bench.scheduler_stack import SchedulerStack, Wire
+from bursar.bus.server import NatsServer
 from bursar.demo.trace import generate, read_azure
 
 LIVE = 100_000
@@ -147,7 +151,13 @@ def simulated(plan: Plan, trace: Path | None) -> dict[str, Any]:
     return {**figures, "jain_index": figures["trace_ours_90_jain"], "jain_index_fcfs": figures["trace_fcfs_90_jain"]}
 
 
-def measure(quick: bool, trace: Path | None) -> dict[str, Any]:
+async def others(python: Path, directory: Path) -> dict[str, Any]:
+    """What the peers do, with a NATS server of this run for those that want one."""
+    async with NatsServer.plain(directory / "nats") as server:
+        return await asyncio.to_thread(scheduler_peers.measure, python, directory / "peers", server.url)
+
+
+def measure(quick: bool, trace: Path | None, peers: Path) -> dict[str, Any]:
     plan = Plan(quick)
     figures: dict[str, Any] = {"mode": "quick" if quick else "full"}
     figures |= decisions(plan.rounds) | placements(plan.rounds)
@@ -157,6 +167,9 @@ def measure(quick: bool, trace: Path | None) -> dict[str, Any]:
         figures |= sweep(1.0)
     with tempfile.TemporaryDirectory(prefix="bursar-bench-") as directory:
         figures |= asyncio.run(served(plan, Path(directory)))
+    if not quick:
+        with tempfile.TemporaryDirectory(prefix="bursar-peers-") as directory:
+            figures |= asyncio.run(others(peers, Path(directory)))
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
 
 
@@ -165,8 +178,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under 50 s: shorter, one failover, a part of the trace")
     parser.add_argument("--trace", type=Path, help="the CSV of the Azure LLM inference trace 2023 (code)")
     parser.add_argument("--json", type=Path, default=Path("bench/out/scheduler.json"), help="where the figures go")
+    parser.add_argument("--peers", type=Path, default=Path(".venv/peers-scheduler/bin/python"), help="their Python")
     chosen = parser.parse_args()
-    write(chosen.json, measure(chosen.quick, chosen.trace))
+    write(chosen.json, measure(chosen.quick, chosen.trace, chosen.peers))
 
 
 if __name__ == "__main__":
