@@ -19,6 +19,7 @@ from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
 from bursar.kernel.decider import Accept, Notice, Outcome, Park, Refuse, Reject
+from bursar_gpu_manager.claiming import Claims
 from tests.client.fakes import FakeBus, Message
 from tests.client.virtual import LoopClock
 from tests.gpu_manager.desk import MAC, Desk
@@ -146,6 +147,7 @@ class Manager:
         if forgotten:
             self.desk.state.leases.clear()
             self.desk.state.pools.clear()
+            self.desk.state.claims, self.desk.state.floors = Claims(), {}
             for device in self.desk.state.devices.values():
                 device.leases.clear()
                 device.charge = None

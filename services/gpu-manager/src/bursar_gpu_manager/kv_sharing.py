@@ -36,7 +36,6 @@ from bursar_gpu_manager.state import State
 
 KV_CACHE: Final = "kv_cache"
 MILLION: Final = 1_000_000
-MOST_ENGINES: Final = 256
 ASKED_MS: Final = 10_000
 """Pages are asked back from others for so long after somebody has wanted them last."""
 
@@ -132,8 +131,6 @@ def _add(state: State, pool: Pool, after: Pages, command: Command, now: int) -> 
     no = {"ok": False, "lease": body.lease, "lendable": 0}
     if now < state.recovering_until and body.holding is None:
         return Refuse(no | {"reason": "recovering"})
-    if len(pool.pages.engines) >= MOST_ENGINES:
-        return Reject("too_many", "So many engines share this pool already.", {"count": MOST_ENGINES})
     try:
         after.add(command.principal, body.promised, body.limit, body.per_page)
     except CallerError as error:

@@ -27,7 +27,7 @@ class KvOpen(Request):
     lease: LeaseId
     fence: Fence
     page: Annotated[int, Field(ge=4_096, le=2**40)] = 2 << 20
-    engines: Annotated[tuple[Principal, ...], Field(max_length=64)] = ()
+    engines: Annotated[tuple[Principal, ...], Field(max_length=255)] = ()
 
 
 class KvOpened(Message):

@@ -26,7 +26,7 @@ OPERATIONS: Final = (
         kv.KvJoin,
         "An engine joins a pool with a promise and a limit.",
         replies=(kv.KvHeld, kv.KvRefused),
-        errors=("unknown_lease", "lease_ended", "not_yours", "bad_fence", "conflict", "too_many"),
+        errors=("unknown_lease", "lease_ended", "not_yours", "bad_fence", "conflict"),
         example={**_LEASE, "promised": 256, "limit": 1_024, "per_page": 64},
     ),
     Operation(
