@@ -13,6 +13,7 @@ import pytest
 from bursar.bus.codec import JSON, MSGPACK, Encoding
 from bursar.contracts.catalog.base import ANSWERED
 from tests.examples.installation import Installation, running
+from tests.examples.scheduler_story import explained, one_after_the_other
 from tests.examples.talker import CATALOGUES, PRINCIPALS, Talker
 
 pytestmark = pytest.mark.integration
@@ -288,17 +289,6 @@ async def weights(talker: Talker, sequence: Iterator[int]) -> None:
         await talker.broadcast(f"gpu-manager.{name}")
 
 
-async def one_after_the_other(talker: Talker) -> None:
-    """A graph of two tasks; the second asks what the first has given."""
-    items = [{"name": "a"}, {"name": "b", "after": ["a"]}]
-    await talker.ask("scheduler", "graph", name="g", template={"task_class": "echo"}, items=items)
-    for name in ("a", "b"):
-        told = await talker.notice(f"{name} is assigned", lambda b, name=name: b.get("task") == f"agent-1.g:{name}")
-        part = {"task": told["task"], "token": told["token"]}
-        for verb in ("start", "inputs", "finish"):
-            await talker.ask("scheduler", verb, "work", **part)
-
-
 async def test_scheduler_answers_as_published(own_installation: Installation) -> None:
     """A worker takes tasks; they end well, fail, become dead letters, are cancelled, are refused."""
     async with Talker(own_installation) as talker:
@@ -340,6 +330,7 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
         await talker.ask("scheduler", "cancel", task=stopped["task"])
         await talker.notice("the worker is told to stop", lambda b: b.get("what") == "stop")
         await talker.ask("scheduler", "list")
+        await explained(talker, own_installation.home, stopped["task"])
         await talker.ask("scheduler", "status")
         await talker.ask("scheduler", "drain", "work", **session)
         await talker.ask("scheduler", "configure", "adm", max_tasks=1)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_explain import Why
 from bursar.contracts.scheduler_graph import Graph, Inputs
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
@@ -35,6 +36,7 @@ from bursar_scheduler import (
     depending,
     dispatch,
     events,
+    explaining,
     graphs,
     moments,
     recovery,
@@ -83,6 +85,8 @@ class SchedulerDecider:
             wire.Ended: status.decide_ended,
             wire.List: status.decide_list,
             status.ListAll: status.decide_list_all,
+            Why: explaining.decide_why,
+            explaining.WhyAny: explaining.decide_why_any,
             wire.Status: status.decide_status,
             wire.Share: configuring.decide_share,
             wire.Configure: configuring.decide_configure,

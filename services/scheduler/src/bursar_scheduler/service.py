@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Message
+from bursar.contracts.scheduler_explain import Why
 from bursar.contracts.scheduler_graph import Graph, Inputs
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider
+from bursar_scheduler.explaining import WhyAny
 from bursar_scheduler.settings import SchedulerSettings, rules_of
 from bursar_scheduler.state import State
 from bursar_scheduler.status import ListAll
@@ -37,12 +39,14 @@ SPEC = ServiceSpec(
         "find": Verb(wire.Find, query=True),
         "ended": Verb(wire.Ended, query=True),
         "list": Verb(wire.List, query=True),
+        "why": Verb(Why, query=True),
         "status": Verb(wire.Status, query=True),
     },
     admin={
         "configure": Verb(wire.Configure),
         "share": Verb(wire.Share),
         "requeue": Verb(wire.Requeue),
+        "why-any": Verb(WhyAny, query=True),
         "list-all": Verb(ListAll, query=True),
     },
     work={

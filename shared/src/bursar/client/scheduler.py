@@ -34,6 +34,7 @@ from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.base import Message, inbox_subject
 from bursar.contracts.scheduler import MAX_VALUE_BYTES, SERVICE, EndedReply, Found, ListReply, Post, StatusReply
+from bursar.contracts.scheduler_explain import WhyReply
 from bursar.errors import BursarError, CallerError
 
 PATIENCE: Final = 10.0
@@ -248,6 +249,10 @@ class Scheduler:
     async def find(self, task: str) -> Found:
         """Where an own task stands, or how it has ended."""
         return await self._ask("find", {"task": task}, Found)
+
+    async def why(self, task: str) -> WhyReply:
+        """Why an own task waits: ``cause`` and ``text``, what it waits for, and what each worker lacks."""
+        return await self._ask("why", {"task": task}, WhyReply)
 
     async def tasks(self, *, dead: bool = False, after: str | None = None, limit: int = 100) -> ListReply:
         """A page of own tasks that have not ended, oldest first, or of dead letters; ``after``: the last one before."""

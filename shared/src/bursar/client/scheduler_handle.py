@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bursar.client.scheduler_errors import TaskError, TaskForgotten, error_of
 from bursar.client.scheduler_values import unpack_value
 from bursar.contracts.scheduler import LIVE, Found
+from bursar.contracts.scheduler_explain import WhyReply
 
 if TYPE_CHECKING:
     from bursar.client.scheduler import Scheduler
@@ -85,6 +86,10 @@ class Handle:
     async def status(self) -> Found:
         """Where it stands now, with the progress its worker has told."""
         return await self._scheduler.find(self.id)
+
+    async def why(self) -> WhyReply:
+        """Why it waits."""
+        return await self._scheduler.why(self.id)
 
     # ---- what the client has heard
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.catalog import scheduler_explain as explain
 from bursar.contracts.catalog import scheduler_graph as graph
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Telling, Word
 
@@ -353,7 +354,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
-    operations=(*OPERATIONS, *graph.OPERATIONS),
-    words={**WORDS, **graph.WORDS},
+    operations=(*OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
+    words={**WORDS, **graph.WORDS, **explain.WORDS},
     tellings=TELLINGS,
 )

@@ -1,0 +1,67 @@
+"""Why a task stands where it stands: the answer of the scheduler to whoever waits for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bursar.contracts.base import Message, Query
+from bursar.contracts.scheduler_words import Band, Principal, TaskId, TaskState, WorkerKind
+
+Cause = Literal[
+    "dependencies", "pause", "no_worker", "draining", "too_little", "no_room", "quota", "order", "start", "works",
+    "yields", "dead_letter", "ended",
+]  # fmt: skip
+"""Why it is where it is; `Why` says what each means."""
+
+
+class Why(Query):
+    """Why is this own task waiting? Answered by `WhyReply`. (Operators ask for any task.)
+
+    It waits: for the end of other tasks (``dependencies``), for the end of a pause after a failure (``pause``), for a
+    worker that may have it (``no_worker``: none is registered; ``draining``: all of them end, or have fallen silent;
+    ``too_little``: none of them has as much of a resource at all), for room on one of them (``no_room``), for the end
+    of others of its submitter (``quota``), or for those that go first (``order``). Or it is with a worker, which was
+    told (``start``), works on it (``works``), or is asked to stop at the end of a chunk (``yields``). Or nobody works
+    on it any more (``dead_letter``, ``ended``)."""
+
+    task: TaskId
+
+
+class Hold(Message):
+    """A worker that knows the class, and why it does not get the task. ``lacks``: kind, labels, resources, room (slots
+    or resources are taken), draining, or suspect (it has been silent)."""
+
+    worker: Principal
+    kind: WorkerKind
+    lacks: str
+
+
+class WhyReply(Message):
+    """``text``: the answer in words. ``after``: up to 16 tasks that it waits for. ``serving``: workers that may have
+    it, ``with_room`` now. ``holds``: up to 16 workers that know its class and may not have it now. ``in_line``: tasks
+    with the same needs that wait, and ``first`` the one of them that goes next. ``has_had_ms``: slot time that its
+    program has had; ``running``: slots that its submitter has now. ``yields``: the attempt that was asked to stop for
+    it."""
+
+    ok: Literal[True] = True
+    task: TaskId
+    state: TaskState
+    cause: Cause
+    text: str
+    priority: Band | None
+    age_ms: int | None
+    after: list[TaskId]
+    pause_ms: int | None
+    serving: int
+    with_room: int
+    holds: list[Hold]
+    in_line: int
+    first: TaskId | None
+    has_had_ms: int | None
+    running: int
+    yields: TaskId | None
+    worker: str | None
+    attempts: int
+    reason: str
+    error: str
+    fence: str
