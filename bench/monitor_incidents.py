@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from bench import monitor_discovery
 from bench.figures import say
 from bench.monitor_rig import Rig
 from bursar.bus.base import Msg
@@ -68,8 +69,9 @@ def report(rig: Rig, outcome: str) -> None:
         rig.bus.publish(observation_subject("breaker", "report", agent), encode({"deltas": deltas, "v": 1}))
 
 
-async def run(quiet_s: float) -> dict[str, Any]:
-    """``quiet_s``: how long nothing happens after the first notifications, before they are counted."""
+async def run(quiet_s: float, misses: int) -> dict[str, Any]:
+    """``quiet_s``: how long nothing happens after the first notifications, before they are counted; ``misses``: how
+    often something is discovered before the incidents."""
     with tempfile.TemporaryDirectory() as name:
         async with Rig(Path(name)) as rig:
             cards = Cards(rig)
@@ -77,6 +79,8 @@ async def run(quiet_s: float) -> dict[str, Any]:
             probe = Probe(rig)
             await rig.bus.subscribe(node_subject(PROBED, "host"), probe.hear)
             await _ready(rig)
+            say("--- discovery")
+            found = await monitor_discovery.run(rig, misses)
             probe.start()
             say("--- three incidents at once")
             began = time.monotonic()
@@ -85,7 +89,7 @@ async def run(quiet_s: float) -> dict[str, Any]:
             report(rig, "error")
             await _told(rig)
             await asyncio.sleep(quiet_s)
-            figures = {**_judged(rig, began), **probe.figures()}
+            figures = {**found, **_judged(rig, began), **probe.figures()}
             sending.cancel()
             return figures
 
