@@ -72,6 +72,22 @@ def test_what_tells_no_usage_counts_in_full(wrong: Exception | None, used: Any) 
         assert settled(there) == [("used", used)]
 
 
+def test_threads_share_a_client() -> None:
+    """Each call has a permit of its own, and every answer is learned from."""
+    with (
+        connected() as (fleet, there),
+        fleet.http_client("b", transport=httpx2.MockTransport(answer(usage=USAGE))) as http,
+    ):
+        threads = [threading.Thread(target=lambda: [http.post(URL, json=BODY) for _ in range(25)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert [how for how, _ in settled(there)] == ["used"] * 100
+        (quality,) = fleet.fleet.limiter.estimates.report()
+        assert quality.answers == 100
+
+
 class Parts(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from (b'data: {"message": {"usage": {"input_tokens": 80, "output_tokens": 1}}}\n\n', b"data: {}\n\n")

@@ -4,8 +4,9 @@
 
     openai = OpenAI(http_client=fleet.http_client(budget="openai/gpt"))      # fleet: bursar.connect_sync()
 
-The same as `bursar.client.http`, in the thread that calls: what a lease allows is decided there and then, everything
-else waits for the fleet's loop. It has no circuit breaker; ask ``fleet.breaker`` beside it.
+The same as `bursar.client.http`: calls are made in the thread that asks for them, and planned, granted and settled in
+that of the fleet's loop, where ``estimate``, ``price`` and ``on_headers`` are called, too. It has no circuit breaker;
+ask ``fleet.breaker`` beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import httpx2
 from bursar.client import http_bytes
 from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
 from bursar.client.http_flight import DEFAULT_TIMEOUT, NETWORK, RESERVATIONS, THAW_S, Flight, Limited, is_leaving
-from bursar.client.http_plan import Budget, Options
+from bursar.client.http_plan import Budget, Options, Plan
 from bursar.client.limited import run_in
 from bursar.client.limiter import Limiter
 from bursar.client.permit import Ask
@@ -39,7 +40,7 @@ class SyncLimitedTransport(httpx2.BaseTransport):
         self._limited = Limited(limiter, budget, options)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        plan = self._limited.planner.plan(request)
+        plan = run_in(self._limiter.loop, self._plan, request)
         until = self._limiter.clock.now() + plan.ask.wait * 1000.0
         voids, pause = 0, THAW_S
         while voids < RESERVATIONS:
@@ -61,6 +62,9 @@ class SyncLimitedTransport(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._inner.close()
+
+    async def _plan(self, request: httpx2.Request) -> Plan:
+        return self._limited.planner.plan(request)
 
     async def _grant(self, ask: Ask) -> Any:
         await self._limiter.background.room()
