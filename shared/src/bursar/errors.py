@@ -63,6 +63,7 @@ CODES: dict[str, Meaning] = {
     "lease_ended": Meaning(409, "caller", "Stop using what it was for, and lease again."),
     "unknown_device": Meaning(404, "caller", "Use a device that the manager's status names."),
     "unknown_copy": Meaning(404, "caller", "These weights are not there (any more): ask for them again."),
+    "too_many_uses": Meaning(409, "caller", "Leave these weights wherever they are used no more, then use them again."),
     "unknown_host": Meaning(404, "caller", "Use a host that the manager's status names."),
     "unknown_model": Meaning(404, "caller", "Send the model's configuration (config.json) with the request."),
     "unsupported_model": Meaning(422, "caller", "Ask for a number of bytes: this family of models is not known."),
