@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.errors import make_error
+from bursar.errors import ServiceError
 from bursar.kernel.roles import Role
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def open_health(host: str, port: int, facts: Facts) -> asyncio.Server | No
     try:
         return await asyncio.start_server(answer, host, port, limit=_LONGEST)
     except OSError as error:
-        raise make_error("no_health_port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise ServiceError("no_health_port", f"cannot listen on {host}:{port}: {error.strerror}") from None
 
 
 def health_facts(service: Service, runner: ShardRunner, buses: Iterable[NatsBus]) -> Mapping[str, Any]:
