@@ -94,8 +94,10 @@ class Site:
 
     # ---- processes
 
-    async def start(self, service: str, name: str) -> Instance:
+    async def start(self, service: str, name: str, **more: str) -> Instance:
+        """``more``: further environment variables."""
         env = {
+            **more,
             "BURSAR_URL": self.server.url,
             "BURSAR_CREDS": str(self.home.creds(f"svc-{service}")),
             "BURSAR_LOG_CREDS": str(self.home.creds(f"svc-{service}-log")),
