@@ -19,8 +19,11 @@ from bursar.contracts.monitor_picture import (
     CircuitRow,
     DeviceRow,
     HostRow,
+    IncidentRow,
     InstanceRow,
     QueueRow,
+    ScaleRow,
+    SloRow,
     WorkerRow,
 )
 
@@ -39,6 +42,20 @@ def instance(name: str, *, owner: bool = True, here: bool = True, age: int = 300
     return row(made, age, is_here=here)
 
 
+def scale() -> ScaleRow:
+    return ScaleRow(
+        pool="workers", desired=8, current=5, least=5, most=100, why="waiting", slots=40, running=38, waiting=60,
+        forecast=52, forecast_error_milli=900, naive_error_milli=1_400, age_ms=400,
+    )  # fmt: skip
+
+
+def objective() -> SloRow:
+    return SloRow(
+        slo="cpu", subject="", signal="cpu_permille", objective_ppm=950_000, low=700, high=850, good=900, bad=300,
+        left_permille=-4_000, burn_1h=5_200, burn_6h=1_000, burn_1d=None, burn_3d=None,
+    )  # fmt: skip
+
+
 def sections() -> dict[str, list[Row]]:
     alert = AlertRow(
         alert="1.1.9", rule="host-silent", subject="g2", severity="critical", value=9_000, at_least=5_000, since_ms=1,
@@ -48,8 +65,15 @@ def sections() -> dict[str, list[Row]]:
     numbers = {"limit": 4_000, "used": 3_620, "in_flight": 12, "headroom": 380, "waiting": 3, "window_ms": 60_000}
     budget = BudgetRow.model_validate({"budget": "provider-a/eu", "dimension": "requests", **numbers})
     money = BudgetRow.model_validate({**numbers, "budget": "provider-a/eu", "dimension": "usd_micros", "window_ms": 0})
+    incident = IncidentRow(
+        incident="1.1.9", firing=4, severity="critical", rule="host-silent", subject="g2", for_ms=44_000, told_ms=1_000,
+        number=1, text="Host g2 has sent no sample for 9 s. 3 more alerts with it.",
+    )  # fmt: skip
     return {
         "alerts": [row(alert)],
+        "incidents": [row(incident)],
+        "scaling": [row(scale())],
+        "slos": [row(objective())],
         "services": [instance("limiter-1"), instance("limiter-2", owner=False), instance("old", here=False, age=9_000)],
         "budgets": [row(budget), row(money)],
         "circuits": [row(CircuitRow(target="provider-a", state="half_open", cause="probing"), 6_000)],
@@ -97,6 +121,8 @@ def test_states_are_words_and_ages_are_numbers() -> None:
     assert line_of(text, "g1/GPU-5d2f1c3a").endswith("22s")
     assert line_of(text, "new-host").endswith("never")
     assert "critical (ack ops)" in text
+    assert "critical (4 alerts)" in line_of(text, "3 more alerts")
+    assert "-400%" in line_of(text, "5.2x")
 
 
 def test_what_is_not_known_is_a_dash() -> None:
@@ -167,7 +193,7 @@ def test_of_a_section_that_is_cut_the_rows_stay_that_somebody_should_see() -> No
     shown["budgets"][7] |= {"waiting": 2}
     shown["budgets"][9] |= {"used": 4_000}
     shown["services"] = [instance(f"a-{n}", owner=False) for n in range(30)] + [instance("z", here=False, age=9_000)]
-    text = drawn(frame(shown), 100, 24)
+    text = drawn(frame(shown), 100, 40)
     budgets = [line.split()[0] for line in text.splitlines() if line.startswith("b") and line[1].isdigit()]
     assert budgets[:2] == ["b7", "b9"]
     assert "gone" in text

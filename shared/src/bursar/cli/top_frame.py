@@ -25,7 +25,7 @@ HERE_MS: Final = 5_000
 
 TOLD: Final = ("budgets", "circuits", "devices", "queues", "workers")
 """Sections that services tell themselves; the monitor has their last words."""
-WATCHED: Final = ("alerts", "hosts")
+WATCHED: Final = ("alerts", "incidents", "slos", "scaling", "hosts")
 """Sections that only the monitor has."""
 
 Row = dict[str, Any]

@@ -24,6 +24,8 @@ FIRST: Final = 22
 """Width of a first column where there is room for all, so that the tables line up."""
 GAP: Final = 2
 AGE: Final = 5
+QUIET: Final = frozenset({"alerts", "incidents", "slos", "scaling"})
+"""Sections that are not there when they have no rows."""
 AIRY: Final = 3
 """With fewer rows than so many per section the empty lines between sections go."""
 
@@ -99,7 +101,7 @@ def absent(frame: Frame, table: Section) -> str:
         return "nobody answers"
     if not frame.answers.get(table.service):
         return f"the {table.service} does not answer"
-    return "" if table.section == "alerts" else "none"
+    return "" if table.section in QUIET else "none"
 
 
 @dataclass(frozen=True)

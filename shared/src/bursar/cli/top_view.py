@@ -190,6 +190,29 @@ def _disk(row: Row) -> str:
     return NOTHING if used is None or not total else f"{used / total:.0%}"
 
 
+def _incident(row: Row) -> Text:
+    found = word(row["severity"], red=("critical",), yellow=("warning",), cyan=("info",))
+    return Text.assemble(found, (f" ({row['firing']} alerts)", "dim"))
+
+
+def _objective(row: Row) -> str:
+    return f"{row['slo']} {row['subject']}".strip()
+
+
+def _budget_left(row: Row) -> Text:
+    """Of the error budget of a month."""
+    left = row["left_permille"]
+    return Text(
+        permille(left),
+        style=WRONG if left is not None and left < 0 else NEAR if left is not None and left < 250 else "",
+    )
+
+
+def _burn(field: str) -> Callable[[Row], str]:
+    """How many times as fast as a month's budget lasts a month."""
+    return lambda row: NOTHING if row[field] is None else f"{row[field] / 1000:.1f}x"
+
+
 def _waiting(row: Row) -> Text:
     return Text(count(row["waiting"]), style="yellow" if row["waiting"] else "dim")
 
@@ -202,6 +225,11 @@ TABLES: Final[tuple[Section, ...]] = (
     Section("alerts", "Alerts", (
         Column("severity", _severity, False),
         Column("what", _get("text"), False),
+        Column("for", _get("for_ms", span)),
+    ), "monitor", wide=True),
+    Section("incidents", "Incidents", (
+        Column("severity", _incident, False),
+        Column("cause", _get("text"), False),
         Column("for", _get("for_ms", span)),
     ), "monitor", wide=True),
     Section("services", "Services", (
@@ -260,6 +288,23 @@ TABLES: Final[tuple[Section, ...]] = (
         Column("running", lambda row: f"{count(row['running'])} / {count(row['slots'])}", spare=2),
         Column("heard", _get("heard_ms", span), spare=1),
     ), "scheduler", weight=lambda row: row["heard_ms"] or 0.0),
+    Section("scaling", "Scaling", (
+        Column("pool", _get("pool"), False),
+        Column("workers", _get("current", count)),
+        Column("wanted", _get("desired", count)),
+        Column("bounds", lambda row: f"{row['least']}-{row['most']}", spare=2),
+        Column("forecast", _get("forecast", count), spare=3),
+        Column("why", _get("why"), False, 4),
+    ), "monitor", is_idle=lambda row: row["desired"] in {None, row["current"]}),
+    Section("slos", "Objectives", (
+        Column("objective", _objective, False),
+        Column("budget left", _budget_left),
+        Column("burn 1h", _burn("burn_1h"), spare=1),
+        Column("burn 6h", _burn("burn_6h"), spare=2),
+        Column("burn 3d", _burn("burn_3d"), spare=3),
+        Column("bad", _get("bad", count), spare=4),
+    ), "monitor", weight=lambda row: -float(row["left_permille"] or 0),
+       is_idle=lambda row: (row["left_permille"] or 0) >= 1000),
     Section("hosts", "Hosts", (
         Column("host", _get("host"), False),
         Column("cpu", lambda row: bar(row["cpu_permille"], 1000, 0.85, 0.95), False),
