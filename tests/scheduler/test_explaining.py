@@ -124,6 +124,20 @@ def test_it_does_not_wait() -> None:
     assert (why(desk, task)["cause"], why(desk, task)["text"]) == ("ended", "it has ended: cancelled")
 
 
+def test_a_placement_is_told_with_its_alternatives() -> None:
+    """Who was chosen, the top three that were not, and the terms of each score."""
+    desk = Desk(policy="score")
+    for number, price in enumerate((900, 100, 500, 300, 700)):
+        desk.register(f"w{number}", price=price)
+    told = why(desk, desk.submit())
+    decision = told["decision"]
+    assert decision["chosen"]["worker"] == told["worker"] == "w1"
+    assert [rated["worker"] for rated in decision["rejected"]] == ["w3", "w2", "w4"]
+    assert all(sum(row["terms"].values()) == row["score_us"] for row in (decision["chosen"], *decision["rejected"]))
+    reply = WhyReply.model_validate({**told, "fence": "1.1.1.0123456789abcdef"})
+    assert in_lines(reply).splitlines()[-4].startswith("  chosen: w1 ")
+
+
 def test_only_who_submitted_it_and_operators_are_told() -> None:
     """The others are refused."""
     desk = Desk()

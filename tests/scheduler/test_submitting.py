@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_graph import Graph, Item
 from bursar.kernel.decider import Accept, Refuse
 from bursar_scheduler import state as bounds
 from tests.scheduler.desk import Desk
@@ -190,4 +191,23 @@ def test_a_post_that_finds_no_room_is_a_dead_letter() -> None:
     assert desk.notices("ann", "ended")[-1]["reason"] == "posted, not accepted: queue_full"
     desk.must(wire.Requeue(id="o-1", task=task), "ops")
     assert desk.where(task) == "ready"
+    desk.check()
+
+
+def test_who_is_refused_is_told_when_there_will_be_room() -> None:
+    """At the pace at which tasks have ended in the last while, spread so that not all come again at once."""
+    desk = Desk(max_tasks=20, max_tasks_per_principal=20)
+    desk.register(slots=40)
+    assert desk.state.drain.per_minute(desk.now) == 0
+    for _ in range(120):
+        desk.run(desk.submit())
+        desk.advance(500)
+        desk.beat("w1")
+    for _ in range(20):
+        desk.submit(task_class="later")
+    one = desk.hears(submit(900))["retry_in_ms"]
+    items = tuple(Item(name=f"i{number}") for number in range(20))
+    many = desk.hears(Graph(id="g-1", name="g", template=wire.Task(task_class="later"), items=items))["retry_in_ms"]
+    assert 450 <= one <= 750, "two end each second"
+    assert 9_000 <= many <= 14_000, "twenty have to end first"
     desk.check()

@@ -197,6 +197,7 @@ def apply_ended(state: State, event: Event) -> None:
                 state.board.fleet.learn(task.lane[0], worker)
         _end_attempt(state, task, why)
         state.remove(task)
+        state.drain.ended(now)
     task.state = end
     if state.board is not None:
         state.board.place(task, now)

@@ -12,6 +12,7 @@ from bursar.contracts.scheduler_explain import Why
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
 from bursar_scheduler.lifecycle import ASSIGNED, DEAD, PREEMPTING, RUNNING, SUBMITTED
 from bursar_scheduler.ordering import choose
+from bursar_scheduler.scoring import TERMS, Rated, Verdict
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -69,7 +70,7 @@ def _blank(name: str) -> dict[str, Any]:
     return {
         "ok": True, "task": name, "state": "", "cause": "", "text": "", "priority": None, "age_ms": None, "after": [],
         "pause_ms": None, "serving": 0, "with_room": 0, "holds": [], "in_line": 0, "first": None, "has_had_ms": None,
-        "running": 0, "yields": None, "worker": None, "attempts": 0, "reason": "", "error": "",
+        "running": 0, "yields": None, "decision": None, "worker": None, "attempts": 0, "reason": "", "error": "",
     }  # fmt: skip
 
 
@@ -91,9 +92,26 @@ def _facts(state: State, task: Task, now: int) -> dict[str, Any]:
         "in_line": 0 if lane is None else lane.count, "first": None if first is None else first.id,
         "has_had_ms": state.ledger.attained(task.who, now) if task.id in state.tasks else None,
         "running": 0 if account is None else account.running, "yields": board.watched.served.get(task.id),
+        "decision": _decision(board.verdicts.get(task.id), task),
         "worker": task.worker or None, "attempts": task.attempts, "reason": task.reason, "error": task.error,
     }  # fmt: skip
     return facts | {"cause": cause_of(state, task, facts, workers)}
+
+
+def _decision(verdict: Verdict | None, task: Task) -> dict[str, Any] | None:
+    """The latest placement; not the one of an attempt before the present one."""
+    if verdict is None or task.worker not in {"", verdict.chosen.worker}:
+        return None
+    return {"v": 1, "chosen": _rated(verdict.chosen), "rejected": [_rated(rated) for rated in verdict.rejected]}
+
+
+def _rated(rated: Rated) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "worker": rated.worker,
+        "score_us": rated.score,
+        "terms": dict(zip(TERMS, rated.terms, strict=True)),
+    }
 
 
 def cause_of(state: State, task: Task, facts: dict[str, Any], workers: list[Worker]) -> str:

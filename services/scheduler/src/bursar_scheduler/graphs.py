@@ -32,7 +32,7 @@ def decide_graph(state: State, command: Command, now: int, fence: Fence) -> Outc
     if submitting.is_doubtful(state, body.seen, now, fence, named=True):
         return submitting.in_doubt(state)
     full = submitting.what_is_full(state, command.principal, new)
-    return submitting.refused(state, full) if full is not None else _accept(state, new, reply, now)
+    return submitting.refused(state, full, now) if full is not None else _accept(state, new, reply, now)
 
 
 def _accept(state: State, new: list[Task], reply: dict[str, Any], now: int) -> Accept:

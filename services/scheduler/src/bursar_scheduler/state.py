@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
+from bursar_scheduler.admission import Drain
 from bursar_scheduler.board import Board
 from bursar_scheduler.dependants import Dependants
 from bursar_scheduler.fairness import Ledger
@@ -45,15 +46,15 @@ class State:
     are live, ``dead`` letters, ``ended`` with results, ``names`` of ended ones (two generations), ``workers``,
     ``position`` in the inbox, ``order`` (of the next task), ``ordinal`` (of the next worker), ``drawn`` (assignments so
     far), ``lost_at`` (-1: nothing was ever lost), ``counts``, ``ledger`` (what each has had), ``teams`` of agents,
-    ``speeds`` (how long calls take), and in ``links.held`` results that others need. Derived:
+    ``speeds`` (how long calls take), ``drain`` (how many end), and in ``links.held`` results that others need. Derived:
     ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, the rest of ``links`` (who comes after whom).
     Volatile: ``board``, ``refused``.
     """
 
     __slots__ = (
-        "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drawn", "ended", "kept_bytes",
-        "ledger", "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal", "owners", "position",
-        "refused", "source", "speeds", "tasks", "teams", "workers",
+        "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drain", "drawn", "ended",
+        "kept_bytes", "ledger", "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal",
+        "owners", "position", "refused", "source", "speeds", "tasks", "teams", "workers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -81,6 +82,7 @@ class State:
         self.links = Dependants()
         self.ledger = Ledger()
         self.speeds = Speeds()
+        self.drain = Drain()
         self.teams: dict[str, str] = {}
         self.board: Board | None = None
         self.refused = 0
@@ -217,6 +219,7 @@ def dump(state: State) -> dict[str, Any]:
         "held": [[name, *ended] for name, ended in state.links.held.items()],
         "ledger": state.ledger.dump(),
         "speeds": state.speeds.dump(),
+        "drain": state.drain.dump(),
         "teams": list(state.teams.items()),
         "workers": [worker.dump() for worker in state.workers.values()],
         "position": state.position,
@@ -240,6 +243,7 @@ def load(value: Any) -> State:
         task.path = path
     state.ledger = Ledger.load(value["ledger"], state.config.fairness)
     state.speeds = Speeds.load(value["speeds"])
+    state.drain = Drain(*value["drain"])
     state.teams = dict(value["teams"])
     for row in value["dead"]:
         task = Task.load(row)

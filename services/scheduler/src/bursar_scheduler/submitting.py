@@ -21,6 +21,7 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import bugs, depending, dispatch, events, telling
 from bursar_scheduler.accounts import Who
+from bursar_scheduler.admission import come_again_ms
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
 from bursar_scheduler.resources import GPU_MODEL, demands_of
 from bursar_scheduler.state import State
@@ -36,10 +37,13 @@ _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
 class Full(NamedTuple):
+    """``level`` of ``limit``; ``excess``: so many tasks have to end first."""
+
     dimension: str
     scope: str
     limit: int
     level: int
+    excess: int = 1
 
 
 def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Outcome:
@@ -56,7 +60,7 @@ def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Out
         return in_doubt(state)
     full = what_is_full(state, command.principal, [task])
     if full is not None:
-        return refused(state, full)
+        return refused(state, full, now)
     found, notices, where = begin(state, task, now, fence)
     return Accept(found, {"ok": True, "task": name, "state": where, "known": False}, notices)
 
@@ -172,13 +176,16 @@ def what_is_full(state: State, principal: str, tasks: list[Task]) -> Full | None
     """What leaves no room for these tasks, which are accepted together or not at all."""
     config, owner = state.config, state.owners.get(principal)
     if len(state.tasks) + len(tasks) > config.max_tasks:
-        return Full("tasks", "all", config.max_tasks, len(state.tasks))
+        return Full(
+            "tasks", "all", config.max_tasks, len(state.tasks), len(state.tasks) + len(tasks) - config.max_tasks
+        )
     there = state.bytes + state.links.held_bytes
     if there + sum(task.size for task in tasks) > config.max_bytes:
         return Full("bytes", "all", config.max_bytes, there)
     mine = 0 if owner is None else len(owner.tasks)
     if mine + len(tasks) > config.max_tasks_per_principal:
-        return Full("tasks", "principal", config.max_tasks_per_principal, mine)
+        excess = mine + len(tasks) - config.max_tasks_per_principal
+        return Full("tasks", "principal", config.max_tasks_per_principal, mine, excess)
     if owner is None and len(tasks) == 1:
         return None
     needs = {} if owner is None else owner.needs
@@ -194,11 +201,15 @@ def _again(name: str, known: tuple[bytes, str], digest: bytes) -> Outcome:
     return Refuse({"ok": True, "task": name, "state": known[1], "known": True})
 
 
-def refused(state: State, full: Full) -> Refuse:
+def refused(state: State, full: Full, now: int) -> Refuse:
+    """Told when to come again: when enough will have ended, at the pace of the last while."""
     state.refused += 1
+    per_minute = state.drain.per_minute(now)
+    retry = come_again_ms(full.excess, per_minute, state.refused) if per_minute else RETRY_MS
+    told = {name: value for name, value in full._asdict().items() if name != "excess"}
     whose = "there are" if full.scope == "all" else "you have"
     text = f"the queue is full: {whose} {full.level} of at most {full.limit} ({full.dimension})"
-    return Refuse({"ok": False, "reason": "queue_full", **full._asdict(), "retry_in_ms": RETRY_MS, "text": text})
+    return Refuse({"ok": False, "reason": "queue_full", **told, "retry_in_ms": retry, "text": text})
 
 
 def in_doubt(state: State) -> Refuse:

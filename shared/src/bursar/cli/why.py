@@ -20,7 +20,7 @@ from bursar.client.target import Target, resolve
 from bursar.client.time import SystemClock
 from bursar.contracts.base import admin_subject
 from bursar.contracts.scheduler import SERVICE
-from bursar.contracts.scheduler_explain import WhyReply
+from bursar.contracts.scheduler_explain import Rated, WhyReply
 from bursar.errors import BursarError
 
 OPERATOR = "ops"
@@ -55,10 +55,19 @@ def register(app: typer.Typer) -> None:
 
 
 def in_lines(told: WhyReply) -> str:
-    """The answer, and a line for each worker that does not get it."""
+    """The answer, a line for each worker that does not get it, and the placement with its alternatives."""
     lines = [f"{told.task} is {told.state}: {told.text}"]
     lines += [f"  {hold.worker} ({hold.kind}): {hold.lacks}" for hold in told.holds]
+    if told.decision is not None:
+        chosen = told.decision.chosen
+        lines.append(f"  chosen: {_score(chosen)}")
+        lines += [f"  rejected: {_score(rated)}" for rated in told.decision.rejected]
     return "\n".join(lines)
+
+
+def _score(rated: Rated) -> str:
+    terms = ", ".join(f"{name} {value}" for name, value in rated.terms.items() if value)
+    return f"{rated.worker} {rated.score_us} us ({terms})"
 
 
 async def _ask(target: Target, task: str) -> WhyReply:

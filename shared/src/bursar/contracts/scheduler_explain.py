@@ -36,12 +36,28 @@ class Hold(Message):
     lacks: str
 
 
+class Rated(Message):
+    """A worker that could have the task: its score, the lowest is the best, and what that is made of (`scoring`)."""
+
+    worker: Principal
+    score_us: int
+    terms: dict[str, int]
+
+
+class Decision(Message):
+    """A placement: who was chosen, and the next best, three at most. What is kept is the latest one of each task, of
+    some thousands, since the present owner started; a slot that goes straight to the next in line is no choice."""
+
+    chosen: Rated
+    rejected: list[Rated]
+
+
 class WhyReply(Message):
     """``text``: the answer in words. ``after``: up to 16 tasks that it waits for. ``serving``: workers that may have
     it, ``with_room`` now. ``holds``: up to 16 workers that know its class and may not have it now. ``in_line``: tasks
     with the same needs that wait, and ``first`` the one of them that goes next. ``has_had_ms``: slot time that its
     program has had; ``running``: slots that its submitter has now. ``yields``: the attempt that was asked to stop for
-    it."""
+    it. ``decision``: the latest placement of the task, if it is kept."""
 
     ok: Literal[True] = True
     task: TaskId
@@ -60,6 +76,7 @@ class WhyReply(Message):
     has_had_ms: int | None
     running: int
     yields: TaskId | None
+    decision: Decision | None
     worker: str | None
     attempts: int
     reason: str

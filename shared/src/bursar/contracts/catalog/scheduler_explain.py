@@ -48,5 +48,11 @@ WORDS: Final = {
     "has_had_ms": Word("Slot time that its program has had; null: it is over.", "ms"),
     "WhyReply.running": Word("Slots that its submitter has now.", "slots"),
     "yields": Word("The task whose attempt was asked to stop for it; null: none."),
+    "decision": Word("The latest placement of the task; null: none, or it is not kept any more."),
+    "chosen": Word("Who got it."),
+    "rejected": Word("The next best, three at most."),
+    "score_us": Word("The score; the lowest is the best.", "us"),
+    "terms": Word("What the score is made of: wait, run, price, variance, place, cold, apart, prefix.", "us"),
+    "Decision": Word("A placement and its alternatives."),
     "Why": Word("A question for one task."),
 }
