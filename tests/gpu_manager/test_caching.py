@@ -10,8 +10,6 @@ from bursar.contracts import gpu
 from bursar.contracts import gpu_cache as wire
 from bursar.contracts.catalog.gpu_cache import CacheAlarm
 from bursar.kernel.decider import Accept, Broadcast, Command, Notice, Outcome, Refuse
-from bursar_gpu_manager.caching import MOST_AT_ONCE
-from bursar_gpu_manager.model_cache import MOST_USES
 from tests.gpu_manager.desk import GIB, MAC, Desk, code
 
 CARD = "h1/SIM-h1-0"
@@ -279,39 +277,6 @@ def test_what_a_dead_agent_used_or_was_loading_is_not_held_for_ever() -> None:
     assert [(copy.model, copy.users) for copy in desk.where().copies] == [("m", 0)]
     assert desk.want("bob", "other", 7 * 10**9).what == "room"
     desk.check()
-
-
-def test_nobody_uses_a_copy_more_often_than_so() -> None:
-    """Who never leaves would fill the ledger, and end in one decision; others, and other copies, are not concerned."""
-    desk = CacheDesk("h1=24GiB")
-    desk.load("ann")
-    for _ in range(MOST_USES):
-        assert desk.want("bob").what == "hit"
-    before = desk.dump()
-    again = wire.CacheWant(id="u-1", model="m", place=CARD, size=GIB)
-    assert code(desk.ask(again, "bob")) == "too_many_uses"
-    assert desk.dump() == before
-    assert desk.want("ann").what == "hit"
-    assert desk.want("bob", "other", 10**9).what == "load"
-    for _ in range(MOST_USES):
-        assert desk.want("bob", "other", 10**9).what == "wait"
-    assert code(desk.ask(again.model_copy(update={"id": "u-2", "model": "other"}), "bob")) == "too_many_uses"
-    desk.leave("bob")
-    assert desk.want("bob").what == "hit"
-    desk.check()
-
-
-def test_any_number_of_uses_may_lapse_together() -> None:
-    """They end some at a time: a decision that does not fit into the journal would be refused, and be due at once again
-    for ever."""
-    desk = CacheDesk("h1=24GiB")
-    desk.load("ann")
-    desk.configure(cache_use_ms=5_000)
-    for number in range(2 * MOST_AT_ONCE + 50):
-        assert desk.want(f"a{number}").what == "hit"
-    desk.live(6_000)
-    assert [copy.users for copy in desk.where().copies] == [0]
-    assert desk.most <= MOST_AT_ONCE
 
 
 def test_what_is_beyond_a_smaller_bound_goes_when_it_is_used_no_more() -> None:
