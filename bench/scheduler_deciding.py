@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from typing import Any
 
 from bench.figures import quantile
@@ -19,85 +20,85 @@ SLOTS = 4
 
 
 class Desk:
-    """The decider without a kernel; `taken` has the seconds of each decision that assigned something."""
+    """The decider without a kernel."""
 
     def __init__(self) -> None:
         self.decider = SchedulerDecider()
         self.state: Any = self.decider.initial()
         self.number = 0
-        self.taken: list[float] = []
 
     def decide(self, who: str, body: Any) -> Accept:
+        return self._apply(Command(who, body.id, body))
+
+    def _apply(self, command: Command) -> Accept:
         self.number += 1
-        drawn = self.state.drawn
-        began = time.perf_counter()
-        outcome = self.decider.decide(self.state, Command(who, body.id, body), self.number // 20, (1, 1, self.number))
+        outcome = self.decider.decide(self.state, command, self.now, (1, 1, self.number))
         assert isinstance(outcome, Accept), outcome
         for event in outcome.events:
             self.decider.evolve(self.state, event)
-        took = time.perf_counter() - began
-        if self.state.drawn > drawn:
-            self.taken.append(took)
         return outcome
 
-    def settle(self) -> None:
-        """All that is due: dispatches, above all."""
-        while (command := self.decider.due(self.state, self.number // 20)) is not None:
-            self.number += 1
-            outcome = self.decider.decide(self.state, command, self.number // 20, (1, 1, self.number))
-            for event in outcome.events if isinstance(outcome, Accept) else ():
-                self.decider.evolve(self.state, event)
+    @property
+    def now(self) -> int:
+        return self.number // 20
+
+    def dispatch(self) -> bool:
+        """One of the decisions that are due; whether there was one."""
+        command = self.decider.due(self.state, self.now)
+        if command is None:
+            return False
+        self._apply(command)
+        return True
 
 
 def decisions(rounds: int) -> dict[str, float]:
-    """Submissions that find a worker, and ends whose slot goes to the next of a hundred that wait: ordered, placed,
-    journaled as events and applied. Ten agents with two programs each."""
+    """A thousand workers of four slots and more tasks than that, of ten agents with two programs each: every slot is
+    filled, time for time. A dispatch chooses the task that goes first and the worker, and applies its event. Beside it
+    whole submissions that are assigned at once, with their validation, and ends whose slot goes to the next."""
+    dispatched: list[float] = []
+    submitted: list[float] = []
+    ended: list[float] = []
+    while len(dispatched) < rounds:
+        _fill(dispatched, submitted, ended)
+    return {
+        "decide_p50_us": quantile(dispatched, 0.5) * 1e6,
+        "decide_p99_us": quantile(dispatched, 0.99) * 1e6,
+        "decide_submit_p50_us": quantile(submitted, 0.5) * 1e6,
+        "decide_submit_p99_us": quantile(submitted, 0.99) * 1e6,
+        "decide_finish_p50_us": quantile(ended, 0.5) * 1e6,
+    }
+
+
+def _fill(dispatched: list[float], submitted: list[float], ended: list[float]) -> None:
     desk = Desk()
+    bodies = [
+        Submit(id=f"s{number}", task_class="call", payload=b"x", program=f"p{number % 2}")
+        for number in range(WORKERS * SLOTS + 1_000)
+    ]
+    half = WORKERS * SLOTS // 2
+    for number, body in enumerate(bodies[half:]):
+        desk.decide(f"agent-{number % 10}", body)
     for number in range(WORKERS):
         desk.decide(f"w{number}", Register(id=f"r{number}", session="s", slots=SLOTS, classes=("call",)))
-    live: list[str] = []
-    serial = 0
-
-    def submit() -> None:
-        nonlocal serial
-        serial += 1
-        body = Submit(id=f"s{serial}", task_class="call", payload=b"x")
-        task = desk.decide(f"agent-{serial % 10}", body).reply["task"]
-        if desk.state.tasks[task].token:
-            live.append(task)
-
-    def finish() -> None:
-        nonlocal serial
-        serial += 1
-        task = live.pop(serial * 7_919 % len(live))
-        held = desk.state.tasks[task]
-        worker, token = held.worker, held.token
-        desk.decide(worker, Start(id=f"b{serial}", task=task, token=token))
-        before = set(desk.state.workers[worker].attempts)
-        desk.decide(worker, Finish(id=f"f{serial}", task=task, token=token))
-        desk.settle()
-        given = desk.state.workers[worker].attempts
-        live.extend(given[token] for token in given if token not in before)
-
-    for _ in range(WORKERS * SLOTS * 7 // 10):
-        submit()
-    desk.taken.clear()
     gc.collect()
     gc.freeze()
-    for _ in range(rounds):
-        submit()
-        finish()
-    placed = list(desk.taken)
-    while len(live) < WORKERS * SLOTS:
-        submit()
-    for _ in range(100):
-        submit()
-    desk.taken.clear()
-    for _ in range(rounds // 2):
-        finish()
-        submit()
-    both = placed + desk.taken
-    return {"decide_p50_us": quantile(both, 0.5) * 1e6, "decide_p99_us": quantile(both, 0.99) * 1e6}
+    while _timed(dispatched, desk.dispatch):
+        pass
+    dispatched.pop()  # the last one found nothing to do
+    for number, body in enumerate(bodies[: WORKERS * SLOTS - len(dispatched) % (WORKERS * SLOTS)]):
+        _timed(submitted, lambda body=body, number=number: desk.decide(f"agent-{number % 10}", body))  # type: ignore[misc]
+    for number, task in enumerate([task for task in desk.state.tasks.values() if task.token][:half]):
+        worker, token = task.worker, task.token
+        desk.decide(worker, Start(id=f"b{number}", task=task.id, token=token))
+        end = Finish(id=f"f{number}", task=task.id, token=token)
+        _timed(ended, lambda end=end, worker=worker: desk.decide(worker, end))  # type: ignore[misc]
+
+
+def _timed(taken: list[float], what: Callable[[], Any]) -> Any:
+    began = time.perf_counter()
+    answer = what()
+    taken.append(time.perf_counter() - began)
+    return answer
 
 
 def placements(rounds: int) -> dict[str, float]:

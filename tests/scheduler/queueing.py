@@ -128,5 +128,5 @@ def _key(yard: Yard, call: Call) -> tuple[Any, ...]:
         return (*_share(yard, call), -1, late_at(call), call.order)
     siblings = [other for other in _in(yard, yard.lane_of[call.order], call.band) if other.who == call.who]
     head = min(siblings, key=lambda other: (start_by(other), other.order))
-    level = yard.ledger.level(call.who, yard.now)
+    level = yard.ledger.level(yard.ledger.program(call.who), yard.now)
     return (*_share(yard, call), level, *_age(head), 0 if head is call else 1)

@@ -55,7 +55,7 @@ def worker_for(state: State, task: Task, now: int) -> Worker | None:
     board.verdicts[task.id] = verdict
     if len(board.verdicts) > MAX_VERDICTS:
         board.verdicts.popitem(last=False)
-    return state.workers[verdict.chosen.worker]
+    return state.workers[verdict.worker]
 
 
 def assignment(state: State, worker: Worker, task: Task, now: int, fence: Fence) -> tuple[Event, Notice]:

@@ -155,25 +155,22 @@ class Ledger:
     # ---- programs
 
     def attained(self, who: Who, now: int) -> int:
-        """What the program has had, as the rule counts it."""
-        program = self.program(who)
+        """What their program has had, as the rule counts it."""
+        return self.attained_by(self.program(who), now)
+
+    def attained_by(self, program: Account, now: int) -> int:
         if self.rule == "plas":
             return program.service(now)
         self._drop_paths(program)
-        return (
-            max(program.critical, self.runs[program.paths[0][1]].rate * now - program.paths[0][0])
-            if program.paths
-            else program.critical
-        )
+        return max(program.critical, now - program.paths[0][0]) if program.paths else program.critical
 
-    def level(self, who: Who, now: int) -> int:
+    def level(self, program: Account, now: int) -> int:
         """0 for programs that have had little, and one more each time that the service doubles."""
-        return level_of(self.attained(who, now))
+        return level_of(self.attained_by(program, now))
 
-    def starves_at(self, who: Who, since: int, now: int) -> int:
+    def starves_at(self, program: Account, since: int, now: int) -> int:
         """When a call that waits since then has starved: waiting is so many times the service of its program."""
-        program = self.program(who)
-        return since + max(STARVED_MS, STARVED_RATIO * self.attained(who, now) - program.waited)
+        return since + max(STARVED_MS, STARVED_RATIO * self.attained_by(program, now) - program.waited)
 
     # ---- keeping
 

@@ -171,6 +171,7 @@ class Fleet:
         self._steps[row] = step, self.weights.variance * step // PPM
         self.spread[row] = 2 * self.weights.variance * step // PPM // PPM
         self._fill_row(row)
+        self.short[row], self.long[row] = self.weights.apart * load.long, self.weights.apart * load.short
         self.note(offer.name, load)
         self._note_rest(row, load)
 
@@ -198,17 +199,18 @@ class Fleet:
         step, own = self._steps[row]
         has_room = load.open and load.taken < offer.slots
         self.base[row] = self.wait.item(row) + own * (2 * fill + step) // PPM if has_room else FAR
-        if load[2:] != before[2:]:
+        if load.long != before.long or load.short != before.short:
+            self.short[row], self.long[row] = self.weights.apart * load.long, self.weights.apart * load.short
+        if load.wait_us != before.wait_us or load.tokens != before.tokens or load.used != before.used:
             self._note_rest(row, load)
 
     def _note_rest(self, row: int, load: Load) -> None:
         """What changes less often than the slots."""
-        offer, weights = self.offers[row], self.weights
+        offer = self.offers[row]
         wait = (load.wait_us + self.regions.get(offer.region, Region()).reach_us) * US
         if self.base.item(row) < FAR:
             self.base[row] += wait - self.wait.item(row)
         self.wait[row] = wait
-        self.short[row], self.long[row] = weights.apart * load.long, weights.apart * load.short
         self.tokens[row] = offer.tokens - load.tokens if offer.tokens else FAR
         used = dict(load.used)
         for resource, amount in offer.room:
@@ -292,10 +294,9 @@ class Fleet:
         """Of all workers, in millionths."""
         return self.fills // max(1, len(self.rows))
 
-    def numbers(self, rows: list[int]) -> list[list[int]]:
-        """Base, spread, wait, short, long, host and NUMA node of some rows."""
-        told: list[list[int]] = self._store[:7, rows].T.tolist()
-        return told
+    def numbers(self, rows: list[int]) -> Column:
+        """Base, spread, wait, short, long, host and NUMA node of some rows, a row for each."""
+        return self._store[:7].take(rows, axis=1).T
 
     # ---- keeping
 

@@ -91,10 +91,10 @@ class _ProgramLine(Generic[T]):
 
     def key(self, now: int) -> Key:
         head = self.head()
-        return (0 if self.promoted else self._ledger.level(self.who, now), head.submitted_at, head.order)
+        return (0 if self.promoted else self._ledger.level(self._account, now), head.submitted_at, head.order)
 
     def starves_at(self, now: int) -> int:
-        return self._ledger.starves_at(self.who, self.head().submitted_at, now)
+        return self._ledger.starves_at(self._account, self.head().submitted_at, now)
 
 
 class _AgentLine(Generic[T]):
@@ -136,9 +136,6 @@ class _AgentLine(Generic[T]):
         if self.count:
             self._team.stale[self] = None
 
-    def share(self, now: int) -> Key:
-        return (self.account.borrows, self.account.virtual(now))
-
     def key(self, now: int) -> Key:
         oldest = self._oldest.first()
         assert oldest is not None, "an agent takes turns only while somebody waits in its line"
@@ -176,9 +173,9 @@ class _AgentLine(Generic[T]):
         late = self._late.first()
         if late is not None and self._late.first_at() <= now:
             return (-1, self._late.first_at(), late.order), late
-        line = self._turns.first(now)
-        assert line is not None, "an agent is asked only while somebody waits in its line"
-        return line.key(now), line.head()
+        first = self._turns.first(now)
+        assert first is not None, "an agent is asked only while somebody waits in its line"
+        return first[0], first[1].head()
 
     def _refresh(self, now: int) -> None:
         """Programs whose keys have fallen: calls have ended or left, or it has starved."""
@@ -236,10 +233,11 @@ class _TeamLine(Generic[T]):
         for line in stale:
             if line.count:
                 self._turns.push(line, now)
-        while (agent := self._turns.first(now)) is not None:
+        while (first := self._turns.first(now)) is not None:
+            (borrows, virtual, *_), agent = first
             if agent.account.has_right():
                 key, task = agent.head(now)
-                return (*agent.share(now), *key), task
+                return (borrows, virtual, *key), task
             self._turns.drop_first()
             assert agent.account.group is not None
             agent.account.group.parked.append(agent)
@@ -322,9 +320,11 @@ def choose(lines: Iterable[Line[T]], now: int) -> T | None:
         if not heads:
             continue
         chosen = min(heads, key=_by_key)[1]
-        first = min([rank(chosen), *(rank(task) for line in mine if (task := line.oldest()) is not None)])
         aged = _aged(lines, band + 1)
-        return chosen if aged is None or first <= rank(aged) else aged
+        if aged is None:
+            return chosen
+        first = min([rank(chosen), *(rank(task) for line in mine if (task := line.oldest()) is not None)])
+        return chosen if first <= rank(aged) else aged
     return None
 
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from bursar_scheduler.dice import draw
 from bursar_scheduler.fleet import FAR, PPM, Column, Fleet
-from bursar_scheduler.scoring import Ask, Verdict, best, forbid, lowest, score, verdict
+from bursar_scheduler.scoring import Ask, Verdict, best, forbid, lowest, score
 
 Policy = Callable[[Fleet, Ask, int], Verdict | None]
 """(fleet, what the task wants, how many assignments there were before) -> who gets it, or nobody."""
@@ -76,12 +76,12 @@ def round_robin(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
     if not len(rows):
         return None
     place = int(np.searchsorted(rows, fleet.rows.get(fleet.last.get(ask.lane, ""), -1), side="right"))
-    return verdict(fleet, ask, [int(rows[(place + step) % len(rows)]) for step in range(min(4, len(rows)))])
+    return Verdict(fleet, ask, [int(rows[(place + step) % len(rows)]) for step in range(min(4, len(rows)))])
 
 
 def at_random(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
     rows = candidates(fleet, ask)
-    return verdict(fleet, ask, [int(rows[draw(number, len(rows))])]) if len(rows) else None
+    return Verdict(fleet, ask, [int(rows[draw(number, len(rows))])]) if len(rows) else None
 
 
 def power_of_two(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
@@ -93,7 +93,7 @@ def power_of_two(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
     drawn = [int(rows[one]), int(rows[other])]
     if fleet.fill[drawn[1]] < fleet.fill[drawn[0]]:
         drawn.reverse()
-    return verdict(fleet, ask, drawn if one != other else drawn[:1])
+    return Verdict(fleet, ask, drawn if one != other else drawn[:1])
 
 
 def hybrid(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
@@ -104,10 +104,10 @@ def hybrid(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
     load[load < HALF] = 0
     home = np.flatnonzero((fleet.host[rows] == fleet.hosts.get(ask.host, -1)) & (load == load.min()))
     if ask.host and len(home):
-        return verdict(fleet, ask, [int(rows[home[0]])])
+        return Verdict(fleet, ask, [int(rows[home[0]])])
     among = draw(number, max(1, len(rows) // TOP_PART))
     order = rows[np.argsort(load, kind="stable")].tolist()
-    return verdict(fleet, ask, list(dict.fromkeys([order[among], *order[:4]]))[:4])
+    return Verdict(fleet, ask, list(dict.fromkeys([order[among], *order[:4]]))[:4])
 
 
 def locality(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
@@ -124,7 +124,7 @@ def locality(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
         fill = int(fleet.fill[chosen])
         more, above, below = UNEVEN
         if fill - least <= more or fill * below <= least * above:
-            return verdict(fleet, ask, [chosen])
+            return Verdict(fleet, ask, [chosen])
     return best(fleet, ask)
 
 

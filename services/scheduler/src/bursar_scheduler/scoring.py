@@ -21,14 +21,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from bursar_scheduler.fleet import FAR, US, Column, Fleet
+from bursar_scheduler.fleet import FAR, US, Column, Fleet, Weights
 
 LONG_US: Final = 5_000_000
 """Calls that are expected to take as long as this are long ones."""
 
 TERMS: Final = ("wait", "run", "price", "variance", "place", "cold", "apart", "prefix")
 RECORDED: Final = 4
-ZEROS: Final = (0,) * RECORDED
 
 
 class Ask(NamedTuple):
@@ -59,11 +58,60 @@ class Rated(NamedTuple):
     terms: tuple[int, ...]
 
 
-class Verdict(NamedTuple):
-    """Who gets it, and who came next (three at most)."""
+class Verdict:
+    """Who gets it, and who came next (three at most). What the scores were made of is kept as numbers, and worked out
+    when somebody asks."""
 
-    chosen: Rated
-    rejected: tuple[Rated, ...]
+    __slots__ = ("_ask", "_mean", "_names", "_numbers", "_paid", "_ran", "_weights", "_where", "worker")
+
+    def __init__(self, fleet: Fleet, ask: Ask, rows: list[int]) -> None:
+        run, cost = fleet.costs(ask.task_class)
+        self._ask = ask
+        self._names = [fleet.offers[row].name for row in rows]
+        self._numbers = fleet.numbers(rows)
+        self._ran, self._paid = run.take(rows), cost.take(rows)
+        self._mean, self._weights = fleet.mean_fill, fleet.weights
+        self._where: tuple[int, list[int]] | None = None
+        if ask.host or ask.model:
+            cold = fleet.cold(ask.model).take(rows).tolist() if ask.model else [0] * len(rows)
+            self._where = fleet.hosts.get(ask.host, -1), cold
+        self.worker = self._names[0]
+
+    @property
+    def chosen(self) -> Rated:
+        return self.rated()[0]
+
+    @property
+    def rejected(self) -> tuple[Rated, ...]:
+        return tuple(self.rated()[1:])
+
+    def rated(self) -> list[Rated]:
+        """All of them, the chosen one first."""
+        numbers, ran, paid = self._numbers.tolist(), self._ran.tolist(), self._paid.tolist()
+        return [self._rate(place, numbers[place], ran[place], paid[place]) for place in range(len(self._names))]
+
+    def _rate(self, place: int, numbers: list[int], took: int, paid: int) -> Rated:
+        base, spread, wait, short, long, host, numa = numbers
+        ask, name = self._ask, self._names[place]
+        here, cold = (-1, 0) if self._where is None else (self._where[0], self._where[1][place])
+        away = _place_of(self._weights, ask, host == here, numa) if ask.host else 0
+        known = dict(ask.prefix).get(name, 0) * self._weights.prefix
+        variance = base - wait - spread * self._mean
+        apart = long if ask.is_long else short
+        ns = (wait, took, paid - took, variance, away, cold, apart, -known)
+        return Rated(name, sum(ns) // US, tuple([term // US for term in ns]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Verdict) and self.rated() == other.rated()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _place_of(weights: Weights, ask: Ask, is_here: bool, numa: int) -> int:
+    """`_place` of one worker."""
+    if not is_here:
+        return weights.host + weights.transfer * ask.size
+    return weights.numa if ask.numa >= 0 and numa != ask.numa else 0
 
 
 def score(fleet: Fleet, ask: Ask) -> Column:
@@ -116,35 +164,4 @@ def lowest(fleet: Fleet, ask: Ask, keys: Column) -> Verdict | None:
             break
         rows.append(row)
         keys[row] = FAR << 1
-    return verdict(fleet, ask, rows) if rows else None
-
-
-def verdict(fleet: Fleet, ask: Ask, rows: list[int]) -> Verdict:
-    """The record of a choice: the first of the rows was chosen."""
-    run, cost = fleet.costs(ask.task_class)
-    mean, weights = fleet.mean_fill, fleet.weights
-    cold = fleet.cold(ask.model).take(rows).tolist() if ask.model else ZEROS
-    prefix = dict(ask.prefix)
-    rated = []
-    for row, (base, spread, wait, short, long, host, numa), took, paid, load in zip(
-        rows, fleet.numbers(rows), run.take(rows).tolist(), cost.take(rows).tolist(), cold, strict=False
-    ):
-        name = fleet.offers[row].name
-        place = _place_of(fleet, ask, host, numa) if ask.host else 0
-        known = prefix.get(name, 0) * weights.prefix if prefix else 0
-        variance = base - wait - spread * mean
-        apart = long if ask.is_long else short
-        total = base - spread * mean + paid + place + load + apart - known
-        terms = (
-            wait // US, took // US, (paid - took) // US, variance // US, place // US, load // US, apart // US,
-            -known // US,
-        )  # fmt: skip
-        rated.append(Rated(name, total // US, terms))
-    return Verdict(rated[0], tuple(rated[1:]))
-
-
-def _place_of(fleet: Fleet, ask: Ask, host: int, numa: int) -> int:
-    """`_place` of one worker."""
-    if host != fleet.hosts.get(ask.host, -1):
-        return fleet.weights.host + fleet.weights.transfer * ask.size
-    return fleet.weights.numa if ask.numa >= 0 and numa != ask.numa else 0
+    return Verdict(fleet, ask, rows) if rows else None

@@ -22,55 +22,52 @@ R = TypeVar("R", bound=Ranked)
 
 
 class Turns(Generic[R]):
-    """Whose turn it is: the lowest key, and among equals who was pushed first.
+    """Whose turn it is: the lowest key. Keys of different items differ.
 
-    An entry whose key has grown is moved back when it comes to the top. When a key falls, or an item has something to
-    wait for again, it has to be pushed; an entry above its item's key is then a duplicate, and dropped.
+    Each item has one entry that counts. One whose key has grown is moved back when it comes to the top; when a key may
+    have fallen, or an item has something to wait for again, it has to be pushed, and gets a new entry if that is lower.
     """
 
-    __slots__ = ("_heap", "_limit", "_serial")
+    __slots__ = ("_entries", "_heap", "_serial")
 
     def __init__(self) -> None:
         self._heap: list[tuple[Key, int, R]] = []
+        self._entries: dict[R, tuple[Key, int]] = {}
         self._serial = 0
-        self._limit = SPARE
 
     def push(self, item: R, now: int) -> None:
+        key = item.key(now)
+        known = self._entries.get(item)
+        if known is not None and known[0] <= key:
+            return
         self._serial += 1
-        heappush(self._heap, (item.key(now), self._serial, item))
-        if len(self._heap) > self._limit:
-            self._renew(now)
+        self._entries[item] = key, self._serial
+        heappush(self._heap, (key, self._serial, item))
+        if len(self._heap) > 4 * len(self._entries) + SPARE:
+            self._heap = [(key, serial, item) for item, (key, serial) in self._entries.items()]
+            heapify(self._heap)
 
-    def _renew(self, now: int) -> None:
-        """One entry for each, the earliest of each."""
-        first = {id(entry[2]): entry for entry in sorted(self._heap, key=_serial, reverse=True) if entry[2].count}
-        self._heap = [(item.key(now), serial, item) for _, serial, item in first.values()]
-        heapify(self._heap)
-        self._limit = 4 * len(self._heap) + SPARE
-
-    def first(self, now: int) -> R | None:
+    def first(self, now: int) -> tuple[Key, R] | None:
+        """Whose turn it is, with its key."""
         heap = self._heap
         while heap:
             key, serial, item = heap[0]
-            current = item.key(now) if item.count else key
-            if not item.count or key > current:
+            known = self._entries.get(item)
+            if known is None or known[1] != serial:
                 heappop(heap)
-            elif key < current:
-                heapreplace(heap, (current, serial, item))
+            elif not item.count:
+                self.drop_first()
             else:
-                return item
+                current = item.key(now)
+                if current == key:
+                    return key, item
+                heapreplace(heap, (current, serial, item))
+                self._entries[item] = current, serial
         return None
 
     def drop_first(self) -> None:
         """Whose turn it is takes no turn until it is pushed again."""
-        heap = self._heap
-        item = heappop(heap)[2]
-        while heap and heap[0][2] is item:
-            heappop(heap)
-
-
-def _serial(entry: tuple[Key, int, Any]) -> int:
-    return entry[1]
+        del self._entries[heappop(self._heap)[2]]
 
 
 class Listed(Protocol):
