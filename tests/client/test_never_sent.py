@@ -11,14 +11,14 @@ from tests.client.fakes import fleet_and_limiter, network
 from tests.client.virtual import run
 
 
-@pytest.mark.parametrize("tokens", [2**70, object()])
-def test_a_request_that_cannot_be_written_does_not_hold_up_the_watermark(tokens: Any) -> None:
+@pytest.mark.parametrize("name", [2**70, object()])
+def test_a_request_that_cannot_be_written_does_not_hold_up_the_watermark(name: Any) -> None:
     """Otherwise the limiter could forget nothing of this session any more, nor the session itself."""
 
     async def main() -> None:
         async with fleet_and_limiter() as (limiter, _, _clock):
             with pytest.raises((OverflowError, TypeError)):
-                await limiter.acquire("b", input_tokens=tokens)
+                await limiter.acquire("b", run=name)
             await (await limiter.acquire("b")).settle()
             session = limiter.caller._session
             assert session.acked == session._next - 1
