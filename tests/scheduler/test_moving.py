@@ -6,12 +6,14 @@ import random
 
 import pytest
 
+from bursar.contracts import scheduler as wire
 from bursar_scheduler.fleet import Load, Offer
 from bursar_scheduler.moving import Move, Now, Plan, Snapshot, TaskView, WorkerView, earliest, usable
 from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.scoring import Ask
 from bursar_scheduler.shadowing import KEPT, Shadow
 from bursar_scheduler.speeds import Speeds
+from tests.scheduler.desk import Desk
 from tests.scheduler.test_scoring import LANE, fleet_of
 
 
@@ -95,3 +97,20 @@ def test_a_shadow_tells_its_regret() -> None:
     fleet.note("slow", Load(9))
     fleet.note("fast", Load(9))
     assert shadow.watch(fleet, ask, 99, first) == 0
+
+
+def test_an_operator_sees_the_regret_of_the_live_policy() -> None:
+    """A shadow is switched on and off live, is told in the status, and changes no choice."""
+    desk = Desk(policy="round_robin", shadow="score")
+    for name, slots in (("w1", 1), ("w2", 8)):
+        desk.register(name, slots=slots)
+    chosen = [desk.worker(desk.submit()) for _ in range(4)]
+    assert chosen == ["w1", "w2", "w2", "w2"]
+    told = desk.hears(wire.Status())["shadow"]
+    assert (told["policy"], told["decisions"]) == ("score", 4)
+    assert told["regret_us"] > 0
+    assert told["gap_us"] == 0
+    desk.must(wire.Configure(id="c-9", shadow="none"), "ops")
+    desk.submit()
+    assert desk.hears(wire.Status())["shadow"] is None
+    desk.check()

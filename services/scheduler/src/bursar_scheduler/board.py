@@ -22,7 +22,8 @@ from bursar_scheduler.fairness import Ledger
 from bursar_scheduler.fleet import Fleet, Load, Offer
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
 from bursar_scheduler.ordering import Line, choose
-from bursar_scheduler.scoring import LONG_US, Verdict
+from bursar_scheduler.scoring import LONG_US, Ask, Verdict
+from bursar_scheduler.shadowing import Shadow
 from bursar_scheduler.speeds import Speeds
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
 from bursar_scheduler.watched import Watched
@@ -76,7 +77,7 @@ class Board:
 
     __slots__ = (
         "agenda", "config", "fleet", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "long",
-        "settled", "speeds", "strangers", "tasks", "tell", "verdicts", "watched", "workers",
+        "settled", "shadow", "speeds", "strangers", "tasks", "tell", "verdicts", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
@@ -97,6 +98,7 @@ class Board:
         self.leaving: dict[str, int] = {}
         self.watched = Watched()
         self.fleet = Fleet(of.speeds)
+        self.shadow: Shadow | None = None
         self.long: dict[str, dict[str, None]] = {}
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
 
@@ -215,6 +217,19 @@ class Board:
                 if lane.count:
                     self.hot[lane.key] = lane
         self.fleet.note(worker.name, self._load_of(worker))
+
+    def placed(self, task: Task, ask: Ask, number: int, verdict: Verdict) -> None:
+        """Where it was placed, and by the way what the shadow would have done."""
+        self.verdicts[task.id] = verdict
+        if len(self.verdicts) > MAX_VERDICTS:
+            self.verdicts.popitem(last=False)
+        name = self.config.shadow
+        if name == "none":
+            self.shadow = None
+            return
+        if self.shadow is None or self.shadow.policy != name:
+            self.shadow = Shadow(name)
+        self.shadow.watch(self.fleet, ask, number, verdict)
 
     def begins(self, task: Task) -> None:
         """It has an attempt; long ones are kept apart from short ones."""

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
 from bursar_scheduler import bugs, events, telling
-from bursar_scheduler.board import MAX_VERDICTS
 from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.scoring import Ask
 from bursar_scheduler.state import State
@@ -52,9 +51,7 @@ def worker_for(state: State, task: Task, now: int) -> Worker | None:
     ask = Ask(task.lane, task.lane[0], state.speeds.expect_us(task.lane[0]), needs=task.lane[3])
     verdict = POLICIES[state.config.policy](board.fleet, ask, state.drawn)
     assert verdict is not None, "the arrays and the lane disagree about who has room"
-    board.verdicts[task.id] = verdict
-    if len(board.verdicts) > MAX_VERDICTS:
-        board.verdicts.popitem(last=False)
+    board.placed(task, ask, state.drawn, verdict)
     return state.workers[verdict.worker]
 
 

@@ -20,6 +20,8 @@ class SchedulerSettings(ServiceSettings):
     scheduler_policy: PolicyName = "score"
     """Who of the workers that may have a task gets it: score, earliest_completion, least_loaded, power_of_two,
     round_robin, random, hybrid, token_budget or locality."""
+    scheduler_shadow: PolicyName | Literal["none"] = "none"
+    """A policy that is asked beside it without being followed; the status tells what would have been better."""
     scheduler_max_tasks: int = Field(default=_DEFAULT.max_tasks, ge=1, le=1_000_000)
     """Tasks that have not ended, in all."""
     scheduler_max_tasks_per_principal: int = Field(default=_DEFAULT.max_tasks_per_principal, ge=1, le=1_000_000)

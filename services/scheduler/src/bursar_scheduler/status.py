@@ -124,7 +124,8 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
                for worker in islice(state.workers.values(), MAX_WORKERS)]  # fmt: skip
     return Refuse(
         {
-            "ok": True, "now_ms": now, "policy": state.config.policy, "waiting": listed,
+            "ok": True, "now_ms": now, "policy": state.config.policy,
+            "shadow": None if board.shadow is None else board.shadow.told(), "waiting": listed,
             "delayed": states[READY] - listed, "blocked": states[SUBMITTED], "assigned": states[ASSIGNED],
             "running": states[RUNNING] + states[PREEMPTING], "dead": len(state.dead),
             "bytes": min(MAX_INT, state.bytes), "bands": bands, "classes": classes,

@@ -268,3 +268,4 @@ class Config(NamedTuple):
     min_run_ms: int = 1_000
     yield_within_ms: int = 2_000
     fairness: str = "plas"
+    shadow: str = "none"

@@ -118,6 +118,7 @@ __all__ = [
     "Requeue",
     "Requeued",
     "SessionName",
+    "ShadowStatus",
     "Share",
     "Shared",
     "Start",
@@ -340,14 +341,27 @@ class WorkerStatus(Message):
     load_permille: int | None
 
 
+class ShadowStatus(Message):
+    """Of all placements since it was switched on: how often it would have chosen alike, and by how much the live policy
+    did worse by the common score, in the mean (below 0: better); ``gap_us``: and the shadow, than the best."""
+
+    policy: PolicyName
+    decisions: int
+    agreed_permille: int
+    regret_us: int
+    gap_us: int
+
+
 class StatusReply(Message):
     """``waiting`` (for a worker), ``delayed`` (after a failure), ``blocked`` (by tasks that they come after),
     ``assigned``, ``running``, ``dead``: tasks that are there now.
+    ``shadow``: of the policy that is asked beside the live one, if any.
     ``bands``, ``classes``: waiting and running by band and class (at most 64). ``counts``: since the first start."""
 
     ok: Literal[True] = True
     now_ms: int
     policy: PolicyName
+    shadow: ShadowStatus | None = None
     waiting: int
     delayed: int
     blocked: int

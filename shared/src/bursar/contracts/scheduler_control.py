@@ -20,10 +20,12 @@ class Configure(Request):
     ``max_kills``: a task that runs while so many different workers die is quarantined: a dead letter, too.
     ``min_run_ms``: an attempt is preempted only after so long; ``yield_within_ms``: and is taken away when its worker
     has not yielded by then. ``fairness``: what counts as the service of a program, the sum over its calls (plas) or the
-    longest path of calls that waited for each other (atlas).
+    longest path of calls that waited for each other (atlas). ``shadow``: a policy that is asked beside the live one
+    without being followed; `Status` tells the regret.
     """
 
     policy: PolicyName | None = None
+    shadow: PolicyName | Literal["none"] | None = None
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tasks_per_principal: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None

@@ -287,6 +287,11 @@ WORDS: Final = {
     # status
     "now_ms": Word("The time of the answer.", "ms of the scheduler's clock"),
     "policy": Word("How a worker is chosen."),
+    "shadow": Word("The policy that is asked beside the live one, without being followed."),
+    "decisions": Word("Placements that both policies were asked about.", "placements"),
+    "agreed_permille": Word("How often both chose alike.", "permille"),
+    "regret_us": Word("By how much the live policy did worse than the shadow, in the mean.", "microseconds"),
+    "gap_us": Word("By how much the shadow did worse than the best by the score, in the mean.", "microseconds"),
     "waiting": Word("Tasks that wait for a worker.", "tasks"),
     "delayed": Word("Tasks that wait for their next try.", "tasks"),
     "blocked": Word("Tasks that wait for other tasks.", "tasks"),
