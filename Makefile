@@ -13,6 +13,10 @@ STAMP := $(VENV)/.bursar-setup
 # What the benchmarks compare with: an environment of its own, so that nothing of it is a dependency.
 PEERS := $(VENV)/peers
 BREAKERS := $(VENV)/peers-breaker
+# What looks at the locks.
+SUPPLY := $(VENV)/supply-chain
+# The locks of what is shipped: one for each image.
+SHIPPED = $(foreach name,$(SERVICES) cli nats-server,requirements/$(name).txt)
 SCHEDULERS := $(VENV)/peers-scheduler
 # What the installed project depends on: when one of these changes, `setup` runs again.
 INPUTS := requirements/dev.txt pyproject.toml
@@ -27,6 +31,7 @@ OUT ?=
 QUICK ?=
 UPGRADE ?=
 ARGS ?=
+ADVISORIES ?= pypi
 SEEDS ?= 100000
 TEST_SEEDS ?= 2000
 COVERAGE_SEEDS ?= 96
@@ -51,7 +56,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-containers compose-up compose-down \
-	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor soak simulate-nightly docs docs-check lock clean
+	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor soak simulate-nightly docs docs-check lock audit-deps sbom clean
 
 ##@ Use
 help: ## show this page
@@ -93,7 +98,7 @@ test-integration: $(STAMP) ## against the real nats-server: kills, pauses, parti
 	$(call ring,integration,-m "integration and not slow" --reruns 1)
 
 test-browser: $(STAMP) chromium ## the monitor's page in a real headless Chromium
-	$(call ring,browser,-m "browser and not slow")
+	$(call ring,browser,tests/browser -m "browser and not slow")
 
 .PHONY: chromium
 chromium:
@@ -205,6 +210,7 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) requirements/bench-peers-scheduler.in -o requirements/bench-peers-scheduler.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra server \
 	  shared/pyproject.toml services/*/pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) requirements/supply-chain.in -o requirements/supply-chain.txt
 	$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	$(COMPILE) -c requirements/dev.txt requirements/nats-server.in -o requirements/nats-server.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar shared/pyproject.toml -o requirements/shared.txt
@@ -214,6 +220,26 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	  $(COMPILE) -c requirements/dev.txt --no-emit-package bursar \
 	    services/$$service/pyproject.toml -o requirements/$$service.txt || exit 1; \
 	done
+
+audit-deps: $(SUPPLY)/.full ## ask for known vulnerabilities of everything that the locks pin; fails when it cannot be known  [ADVISORIES=osv]
+	$(SUPPLY)/bin/pip-audit --strict --disable-pip --require-hashes --vulnerability-service $(ADVISORIES) \
+	  $(foreach lock,$(SHIPPED),--requirement $(lock)) $(ARGS)
+
+sbom: $(SUPPLY)/.full ## a bill of materials (CycloneDX) for each image -> dist/sbom/*.cdx.json
+	@mkdir -p dist/sbom
+	@set -e; for name in $(patsubst requirements/%.txt,%,$(SHIPPED)); do \
+	  case $$name in \
+	    nats-server) set -- ;; \
+	    cli) set -- --pyproject shared/pyproject.toml ;; \
+	    *) set -- --pyproject services/$$name/pyproject.toml ;; \
+	  esac; \
+	  $(SUPPLY)/bin/python -W ignore -m cyclonedx_py requirements requirements/$$name.txt "$$@" --mc-type application \
+	    --output-reproducible --output-format JSON --output-file dist/sbom/$$name.cdx.json; \
+	  echo "dist/sbom/$$name.cdx.json"; \
+	done
+
+$(SUPPLY)/.full: requirements/supply-chain.txt $(STAMP)
+	$(call peers,$<,$(SUPPLY))
 
 clean: ## remove what was built and measured here; .venv, .bursar and the sources stay
 	rm -rf build dist bench/out demo-out htmlcov .coverage .coverage.* \

@@ -33,6 +33,7 @@ class Site:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.port = 0
+        self.token = TOKEN
         self._clock = SystemClock()
         self._server: WSGIServer | None = None
         self.lines = Lines(self._clock)
@@ -50,7 +51,7 @@ class Site:
         self.feed = Feed(self._clock)
 
         def page(port: int) -> Application:
-            return Application("m-1", Door(TOKEN, port), self.feed, None, self.lines)
+            return Application("m-1", Door(self.token, port), self.feed, None, self.lines)
 
         server = serve_http("127.0.0.1", self.port or 21_464, Exposition(Health(0), self._clock), page)
         assert server is not None

@@ -9,7 +9,7 @@ from tests.browser.conftest import TOKEN, Site, violations
 
 pytestmark = pytest.mark.browser
 
-PANELS = ["alerts", "budgets", "circuits", "gpus", "scheduler", "hosts", "services"]
+PANELS = ["alerts", "budgets", "circuits", "gpus", "scheduler", "hosts", "services", "cost"]
 """In this order; what the picture has beside comes after them, and the logs are the last."""
 
 
@@ -34,7 +34,7 @@ def test_the_whole_fleet_is_on_the_page(site: Site, page: Page) -> None:
     """Every panel has its numbers; nothing is said on the console, and nobody else is asked anything."""
     for panel in PANELS[1:]:
         see(page, panel)
-    assert page.value("[...document.querySelectorAll('#panels > section')].map((one) => one.id)")[:7] == PANELS
+    assert page.value("[...document.querySelectorAll('#panels > section')].map((one) => one.id)")[:8] == PANELS
     assert "All quiet" in text(page, "#headline")
     assert "anthropic" in text(page, "#budgets")
     assert "vector-db" in text(page, "#circuits")
@@ -42,6 +42,7 @@ def test_the_whole_fleet_is_on_the_page(site: Site, page: Page) -> None:
     assert "worker-3" in text(page, "#scheduler")
     assert "node-00" in text(page, "#hosts")
     assert "limiter-1" in text(page, "#services")
+    assert "$250.00" in text(page, "#cost")
     assert page.problems == []
     assert outside(page.requests, site.origin) == []
 
@@ -200,6 +201,14 @@ def test_log_lines_are_followed_and_filtered(site: Site, page: Page) -> None:
     choose(page, "#logs input", "oninput", "req-8")
     page.until("document.querySelector('#logs .panel-body').innerText.includes('Nothing was said')")
     assert page.problems == []
+
+
+def test_another_token_is_asked_for(site: Site, page: Page) -> None:
+    """A server that was started again with another token: the page gives place to the form."""
+    site.stop()
+    site.token = "another-token-of-the-tests"
+    site.start()
+    page.until("document.getElementById('token') !== null")
 
 
 def test_names_from_the_fleet_are_text(site: Site, page: Page) -> None:

@@ -245,6 +245,12 @@ def test_a_stream_tells_the_past_the_present_and_what_comes(served: Served) -> N
     assert next(heard)[1]["view"] is None
 
 
+def test_a_stream_without_news_says_that_it_is_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an event of its own: comments in a stream are not heard by a page."""
+    monkeypatch.setattr("bursar_monitor.page.BEAT_SECONDS", 0.01)
+    assert [name for name, _ in events(served, 4)] == ["hello", "overview", "beat", "beat"]
+
+
 def test_streams_are_bounded_and_give_their_place_back() -> None:
     """One more than there is room for is told to come again; when one has gone there is room."""
     page = Page("m-1", Door(TOKEN, 1), Feed(Hand()), None, Lines(Hand()))

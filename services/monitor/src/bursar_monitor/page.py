@@ -2,7 +2,7 @@
 
     /                       the page; without the token a form that asks for it
     /login                  POST token=...: sets the cookie
-    /stream                 server-sent events: ``hello`` once, ``overview`` with every new picture
+    /stream                 server-sent events: ``hello`` once, ``overview`` with every new picture, ``beat`` between
     /panel/<section>        one section of the newest picture
     /ask/<question>         what is asked of a service because somebody looks
     /lines?level=...        log lines of all services, as `page_lines` finds them
@@ -182,7 +182,7 @@ class Page:
         while not self._feed.is_over:
             shown = self._feed.newer(version, BEAT_SECONDS)
             if shown is None:
-                yield b": alive\n\n"
+                yield event("beat", max(version, 0), [b"{}"])
                 continue
             version = shown.version
             head = b'{"version":%d,"later_ms":%d,"view":' % (version, self._feed.later(shown))

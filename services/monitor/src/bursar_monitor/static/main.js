@@ -125,7 +125,7 @@ class Page {
 
   navigation() {
     const counts = this.source.view?.counts ?? {};
-    const number = (panel) => (panel.sections ? counts[panel.sections[0]] : undefined);
+    const number = (panel) => (panel.sections && !panel.isUncounted ? counts[panel.sections[0]] : undefined);
     const all = [...find("panels").children].map((node) => this.panels.get(node.id)?.panel).filter((panel) => panel);
     paint(find("navigation"), h("li", { key: "top" }, h("a", { href: "#overview" }, "Overview")), all.map((panel) => h("li", { key: panel.id }, h("a", { href: `#${panel.id}` }, panel.title, number(panel) === undefined ? null : h("span", { class: "count" }, count(number(panel)))))));
   }
@@ -134,11 +134,11 @@ class Page {
     const known = this.panels.get(id);
     if (known === undefined) return;
     const { panel, head, body, isClosed } = known;
-    paint(head, h("h2", { id: `${id}-title` }, panel.title), panel.tools ? panel.tools() : null,
+    paint(head, h("h2", { id: `${id}-title` }, panel.title),
       h("button", { type: "button", class: "fold", "aria-expanded": String(!isClosed), "aria-controls": `${id}-body`, "aria-label": `${isClosed ? "Show" : "Hide"} ${panel.title}`, onclick: () => this.fold(known) }, isClosed ? "show" : "hide"));
     body.hidden = isClosed;
     if (isClosed) return;
-    const isReady = panel.isReady ? panel.isReady() : (panel.sections ?? []).every((section) => this.source.has(section));
+    const isReady = (panel.sections ?? []).every((section) => this.source.has(section));
     if (isReady) paint(body, panel.draw(this.data()));
     else paint(body, this.source.view === null ? empty("This instance stands by and has no picture.") : h("div", { class: "skeleton" }, h("span", { class: "hidden" }, "Waiting.")));
     if (isReady) panel.painted?.(body);

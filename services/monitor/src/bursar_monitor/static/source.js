@@ -30,6 +30,7 @@ export class Source {
     const stream = (this.stream = new EventSource("/stream"));
     stream.addEventListener("hello", (event) => this.hello(JSON.parse(event.data)));
     stream.addEventListener("overview", (event) => this.heard(JSON.parse(event.data)));
+    stream.addEventListener("beat", () => this.watch());
     stream.onerror = () => this.lose();
     this.watch();
   }
@@ -52,6 +53,16 @@ export class Source {
     this.changed("link");
     this.again = setTimeout(() => this.open(), this.pause);
     this.pause = Math.min(LONGEST_MS, this.pause * 1.6);
+    this.checkToken();
+  }
+
+  /** A server that is there and does not know the token (any more) has a form for it. */
+  async checkToken() {
+    try {
+      if ((await fetch("/panel/alerts")).status === 401) location.reload();
+    } catch {
+      // it is not there
+    }
   }
 
   hello({ instance, build, history }) {
@@ -92,14 +103,14 @@ export class Source {
   }
 
   /** Fetch a section unless it is there for this picture already, or on its way. */
-  fetchSection(section) {
+  async fetchSection(section) {
     if (this.view === null || this.tables.get(section)?.version === this.version) return;
-    this.fetchOnce(`/panel/${section}`, ({ version, later_ms: later, table }) => {
-      if (table === null) return; // this instance has just handed over
-      const rows = table.rows.map((values) => Object.fromEntries(table.columns.map((name, index) => [name, values[index]])));
+    const isThere = await this.fetchOnce(`/panel/${section}`, ({ version, later_ms: later, table }) => {
+      const rows = (table?.rows ?? []).map((values) => Object.fromEntries(table.columns.map((name, index) => [name, values[index]])));
       this.tables.set(section, { version, rows, later, at: performance.now() });
       this.changed(section);
     });
+    if (isThere && this.tables.get(section).version < this.version) this.fetchSection(section); // there was news meanwhile
   }
 
   /** Ask a service through the monitor, which asks at most once in a second or so. */
@@ -111,14 +122,17 @@ export class Source {
     });
   }
 
+  /** True when it came; false when it is on its way already, or did not come. */
   async fetchOnce(path, then) {
-    if (this.busy.has(path) || this.link === "lost") return;
+    if (this.busy.has(path) || this.link === "lost") return false;
     this.busy.add(path);
     try {
       const answer = await fetch(path, { headers: { Accept: "application/json" } });
-      if (answer.ok) then(await answer.json());
+      if (!answer.ok) return false;
+      then(await answer.json());
+      return true;
     } catch {
-      // the stream notices when the server has gone, and says so
+      return false; // the stream notices when the server has gone, and says so
     } finally {
       this.busy.delete(path);
     }
