@@ -1,8 +1,8 @@
 """The monitor's decisions.
 
 The monitor sees everything and decides little: which alerts fire, which are over, what is silenced, what people are
-notified of, how many workers there should be, and what it expects to be there. Those decisions are durable; what they are made from is not, because it is made again by live
-traffic within seconds. The promises:
+notified of, how many workers there should be, and what it expects to be there. Those decisions are durable; what they
+are made from is not, because it is made again by live traffic within seconds. The promises:
 
 1. A sample counts once, however often and in whatever order it arrives (`samples`).
 2. An alert fires when its evidence has held as long as its rule says, and ends when it has cleared for as long as its
@@ -11,7 +11,7 @@ traffic within seconds. The promises:
    of what it has not heard itself. What is expected is durable, so that what falls silent during a take-over is missed.
 4. Silences and acknowledgements survive a take-over, and a silenced alert is told to nobody (`alerting`, `operating`).
 5. Each number in the picture says how old it is, and a number that is not known is not shown as 0 (`picture`).
-6. Alerts with one cause are one incident, told once with its cause; none is lost by a take-over (`incidents`, `causes`).
+6. Alerts with one cause are one incident, told once with it; none is lost by a take-over (`incidents`, `causes`).
 7. Ignorance takes no workers away (`scaling`, `hpa`).
 
 After Alertmanager (silences; told again what still fires) and the alerting rules of Prometheus (``for``,
