@@ -1,8 +1,8 @@
-"""Back-pressure: who is turned away, and when to come again."""
+"""Back-pressure: when to come again."""
 
 from __future__ import annotations
 
-from bursar_scheduler.admission import LEAST_MS, MOST_MS, Drain, come_again_ms, pressure
+from bursar_scheduler.admission import LEAST_MS, MOST_MS, Drain, come_again_ms
 
 
 def draining(per_s: int, seconds: int = 120) -> tuple[Drain, int]:
@@ -13,22 +13,10 @@ def draining(per_s: int, seconds: int = 120) -> tuple[Drain, int]:
     return drain, now
 
 
-def test_proactive_tasks_are_turned_away_first() -> None:
-    """Seven tenths full: not for them; nine tenths: only reactive ones come in; full: nobody."""
-    drain, now = draining(10)
-    turned = {
-        level: [band for band in range(3) if pressure(band, level, 100, 1, drain, now, 1)]
-        for level in (69, 70, 89, 90, 99, 100)
-    }
-    assert turned == {69: [], 70: [2], 89: [2], 90: [1, 2], 99: [1, 2], 100: [0, 1, 2]}
-
-
 def test_who_is_turned_away_is_told_when_there_will_be_room() -> None:
     """Twenty too many at ten a second: two seconds, and up to a quarter more so that not all come at once."""
     drain, now = draining(10)
-    told = [pressure(0, 119, 100, 1, drain, now, number) for number in range(200)]
-    waits = [one.retry_in_ms for one in told if one is not None]
-    assert len(waits) == 200
+    waits = [come_again_ms(20, drain.per_minute(now), number) for number in range(200)]
     assert all(1_800 <= wait <= 2_200 * 5 // 4 for wait in waits)
     assert len(set(waits)) > 50
 

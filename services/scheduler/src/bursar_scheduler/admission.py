@@ -1,22 +1,15 @@
-"""Back-pressure: whether a task may still come, and when its submitter should come again.
+"""Back-pressure: when a submitter that was turned away should come again.
 
-What waits takes time. With ``drain`` task milliseconds of work done per millisecond (as measured from the ends of the
-last while) a queue of ``work`` is a wait of ``work / drain``. Above a band's share of the limit its submissions are
-turned away: proactive ones first, reactive ones last, so that what matters still comes in when the rest is too much.
-Whoever is turned away is told when the queue will have fallen below its bound again, and not all the same moment, so
-that they do not all come back at once.
-
-Integers of the scheduler's events and its clock alone.
+When the queue is full there is room again as soon as enough of its tasks have ended. How fast they end is measured (a
+count that halves every ten seconds), so it can be told when that will be; a little later for some than for others, so
+that they do not all come back at once. Integers of the scheduler's events and its clock alone.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bursar_scheduler.dice import draw
-
-SHARE_PERMILLE: Final = (1_000, 900, 700)
-"""How full the queue may be, by band, before its submissions are turned away."""
 
 LEAST_MS: Final = 100
 MOST_MS: Final = 60_000
@@ -29,14 +22,6 @@ HALF_LIFE_MS: Final = 10_000
 PPM: Final = 1_000_000
 LN_2: Final = 693_147
 """In millionths."""
-
-
-class Pressure(NamedTuple):
-    """What stands in the way of one more task: ``level`` of ``limit``, and when to come again."""
-
-    level: int
-    limit: int
-    retry_in_ms: int
 
 
 class Drain:
@@ -68,15 +53,6 @@ class Drain:
 
     def dump(self) -> Any:
         return [self.at, self.ends]
-
-
-def pressure(band: int, level: int, limit: int, coming: int, drain: Drain, now: int, number: int) -> Pressure | None:
-    """Whether ``coming`` more tasks are too many where ``level`` of ``limit`` are there. ``number``: another one for
-    each who asks, to spread them."""
-    bound = limit * SHARE_PERMILLE[band] // 1_000
-    if level + coming <= bound:
-        return None
-    return Pressure(level, bound, come_again_ms(level + coming - bound, drain.per_minute(now), number))
 
 
 def come_again_ms(excess: int, per_minute: int, number: int) -> int:
