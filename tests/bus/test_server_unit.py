@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bursar.bus.base import Msg, RequestTimeout
+from bursar.bus.base import ConnectFailed, Msg, RequestTimeout
 from bursar.bus.permissions import AGENT, Role, matrix
 from bursar.bus.server import ProvisionError, ServerError, ServerOptions, StoreInUse, StoreLock, StreamDrift, provision
-from bursar.bus.server.binary import check_version, find_binary, usable_binary
+from bursar.bus.server.binary import check_server, check_version, find_binary, usable_binary
 from bursar.bus.server.config import render
 from bursar.bus.server.provision import checkpoint_config, log_config
 
@@ -38,6 +40,14 @@ def test_older_server_is_refused(text: str) -> None:
 def test_new_enough_server_is_taken(text: str) -> None:
     """Versions compare as numbers."""
     check_version(text, "here")
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [("2.15.0", True), ("", True), ("2.15.1", False), ("3.0.0", False)])
+def test_a_service_refuses_a_server_that_is_too_old(version: str, is_refused: bool) -> None:
+    """Whoever runs it: an older one loses what it has acknowledged. The error says what is needed."""
+    bus: Any = SimpleNamespace(client=SimpleNamespace(_server_info={"version": version}))
+    with pytest.raises(ConnectFailed, match="nats-server") if is_refused else nullcontext():
+        check_server(bus)
 
 
 def test_missing_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

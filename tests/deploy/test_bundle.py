@@ -44,6 +44,7 @@ def test_each_recipient_gets_its_own_and_nothing_else(made: Path) -> None:
     assert found == {
         **{node: PEM | {"server.conf"} for node in NODES},
         **dict.fromkeys(SERVICES, service),
+        "provisioner": PEM | {f"svc-{service}-provisioner.creds" for service in SERVICES},
         "operator": PEM | {"ops.creds", "trust.json"},
         "alice": PEM | {"agent.creds", "trust.json"},
     }
@@ -130,6 +131,7 @@ def test_making_it_again_keeps_who_is_who_and_renews_certificates(tmp_path: Path
         (["--node", "limiter"], "twice"),
         (["--node", "n1", "--node", "n1"], "twice"),
         (["--agent", "operator"], "twice"),
+        (["--agent", "provisioner"], "twice"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -61,7 +61,8 @@ def test_no_container_has_more_rights_than_it_needs(name: str) -> None:
     assert stated["cap_drop"] == ["ALL"]
     assert stated["security_opt"] == ["no-new-privileges:true"]
     assert stated["pids_limit"] <= 128
-    assert name not in RUNNING or ("cap_add" not in stated and "user" not in stated and "mem_limit" in stated)
+    assert name == "setup" or ("cap_add" not in stated and "user" not in stated)
+    assert name not in RUNNING or "mem_limit" in stated
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -71,6 +72,12 @@ def test_a_container_sees_its_own_secrets_alone_and_cannot_change_them(name: str
     owner = name if name.startswith("nats-") else name.rsplit("-", 1)[0]
     assert mounts[owner] == "/etc/bursar:ro"
     assert mounts.keys() - {owner} == {f"{owner}-store" if name.startswith("nats-") else f"{owner}-data"}
+
+
+def test_the_keys_that_sign_everything_are_mounted_nowhere_but_where_they_are_made() -> None:
+    """The home is `setup`'s alone."""
+    mounted = {name for name, one in COMPOSE["services"].items() if "home" in [v.split(":")[0] for v in one["volumes"]]}
+    assert mounted == {"setup"}
 
 
 @pytest.mark.parametrize("name", [name for name, stated in COMPOSE["services"].items() if "ports" in stated])

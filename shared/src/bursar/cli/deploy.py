@@ -13,9 +13,10 @@ import typer
 
 from bursar.bus.base import Bus, BusError
 from bursar.bus.connection import connect
-from bursar.bus.identity import Home, HomeError, create_home, load_home, mint_agent
-from bursar.bus.permissions import SERVICES, provisioner
+from bursar.bus.identity import Home, HomeError, create_home, mint_agent
+from bursar.bus.permissions import SERVICES
 from bursar.bus.server import ProvisionError, provision
+from bursar.bus.server.binary import check_server
 from bursar.bus.server.bundle import Plan, check_names, write_bundle
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.ready import is_ready
@@ -90,7 +91,9 @@ def _agent(home: Home, told: str) -> str:
 @deploy.command("streams")
 def streams(
     nats: UrlOption,
-    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    creds_dir: Annotated[
+        Path, typer.Option(help="Where the credentials of the provisioners are: of a bundle or home.")
+    ],
     replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each journal.")] = 3,
     within: WithinOption = 60.0,
 ) -> None:
@@ -98,25 +101,28 @@ def streams(
 
     \b
     Example:
-      bursar deploy streams --nats tls://nats-1:4222,tls://nats-2:4222 --replicas 3
+      bursar deploy streams --nats tls://nats-1:4222,tls://nats-2:4222 --creds-dir bundle/provisioner --replicas 3
     """
+    found = {path.stem: path for path in sorted(creds_dir.glob("svc-*-provisioner.creds"))}
+    if not found:
+        fail(f"there are no credentials svc-*-provisioner.creds in {creds_dir}")
     try:
-        found = load_home(home)
-        asyncio.run(_streams(nats.split(","), found.creds_dir, found.services, replicas, within))
-    except (BusError, HomeError, ProvisionError) as error:
+        asyncio.run(_streams(nats.split(","), found, replicas, within))
+    except (BusError, ProvisionError) as error:
         fail(str(error))
-    typer.echo(f"streams of {', '.join(found.services)}: {replicas} copies each")
 
 
-async def _streams(urls: list[str], creds: Path, services: tuple[str, ...], replicas: int, within: float) -> None:
+async def _streams(urls: list[str], creds: dict[str, Path], replicas: int, within: float) -> None:
     deadline = time.monotonic() + within
-    for service in services:
-        principal = provisioner(service).name
-        bus = await connect(urls, creds / f"{principal}.creds", principal=principal, timeout=max(within, 1.0))
+    for principal, path in creds.items():
+        service = principal.removeprefix("svc-").removesuffix("-provisioner")
+        bus = await connect(urls, path, principal=principal, timeout=max(within, 1.0))
         try:
+            check_server(bus)
             await _provision(bus, service, replicas, deadline)
         finally:
             await bus.close()
+        typer.echo(f"{service}: its streams are there, {replicas} copies each")
 
 
 async def _provision(bus: Bus, service: str, replicas: int, deadline: float) -> None:

@@ -27,6 +27,7 @@ from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, HomeError, create_home, keys
 from bursar.bus.permissions import provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
+from bursar.bus.server.binary import check_server
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.context import write_contexts
 from bursar.cli.probes import are_cards, host_creds, host_name, probes
@@ -246,6 +247,7 @@ async def _provision(url: str, creds_dir: Path, services: list[Installed], repli
         principal = provisioner(service.name).name
         bus = await connect(url.split(","), creds_dir / f"{principal}.creds", principal=principal)
         try:
+            check_server(bus)
             await provision(bus, service.name, replicas)
         finally:
             await bus.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bursar.bus.connection import NatsBus
     from bursar.bus.micro import Service
     from bursar.kernel.runner import ShardRunner
+    from bursar.kernel.settings import ServiceSettings
 
 READY: Final = frozenset({Role.OWNER, Role.STANDBY})
 ASK_SECONDS: Final = 2.0
@@ -53,6 +54,13 @@ async def open_health(host: str, port: int, facts: Facts) -> asyncio.Server | No
         return await asyncio.start_server(answer, host, port, limit=_LONGEST)
     except OSError as error:
         raise ServiceError("no_health_port", f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+async def serve_health(
+    settings: ServiceSettings, service: Service, runner: ShardRunner, buses: Iterable[NatsBus]
+) -> asyncio.Server | None:
+    """As the settings say, for one instance."""
+    return await open_health(settings.health_host, settings.health_port, lambda: health_facts(service, runner, buses))
 
 
 def health_facts(service: Service, runner: ShardRunner, buses: Iterable[NatsBus]) -> Mapping[str, Any]:

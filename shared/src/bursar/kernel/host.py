@@ -16,7 +16,6 @@ import logging
 import secrets
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
@@ -26,6 +25,7 @@ from bursar.bus.call import Call
 from bursar.bus.codec import MSGPACK, encode
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.micro import Service
+from bursar.bus.server.binary import check_server
 from bursar.bus.signing import Signer, Verifier
 from bursar.contracts.base import event_subject, notice_subject
 from bursar.errors import BursarError, CallerError, make_error
@@ -36,7 +36,7 @@ from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
 from bursar.kernel.fencing import EVERYBODY, Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
-from bursar.kernel.health import health_facts, open_health
+from bursar.kernel.health import serve_health
 from bursar.kernel.inbox_reader import InboxReader, ShardOwner
 from bursar.kernel.journal.inbox import JetStreamInbox
 from bursar.kernel.journal.jetstream import JetStreamJournal
@@ -344,6 +344,7 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     urls = settings.url.split(",")
     bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1), gather_s=spec.gather_ms / 1000)
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
+    check_server(bus)
     lines = publish_lines(spec.name, settings.instance, bus.publish, loop)
     host = Host(spec, settings, bus, log_bus)
     work: asyncio.Task[None] | None = None
@@ -351,8 +352,7 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     try:
         tame_garbage_collection()
         await host.start()
-        seen = partial(health_facts, host.service, host.runner, (bus, log_bus))
-        health = await open_health(settings.health_host, settings.health_port, seen)
+        health = await serve_health(settings, host.service, host.runner, (bus, log_bus))
         log.info("started", extra={"version": spec.version})
         if beside is not None:
             work = loop.create_task(beside(host))

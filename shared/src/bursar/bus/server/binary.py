@@ -9,6 +9,12 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bursar.bus.base import ConnectFailed
+
+if TYPE_CHECKING:
+    from bursar.bus.connection import NatsBus
 
 MINIMUM = (2, 15, 1)
 """Older servers lose acknowledged data with `sync_interval: always` in some compactions, and have known holes."""
@@ -45,6 +51,14 @@ def check_version(text: str, where: str) -> None:
     if parse_version(text) < MINIMUM:
         minimum = ".".join(map(str, MINIMUM))
         raise ServerError(f"{where} is nats-server {text.strip()}; at least {minimum} is needed")
+
+
+def check_server(bus: NatsBus) -> None:
+    """Raise `ConnectFailed` when the server of a connection is older than `MINIMUM`: it may be anybody's."""
+    try:
+        check_version(str(bus.client._server_info.get("version", "")), "the server")
+    except ServerError as error:
+        raise ConnectFailed(str(error)) from None
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@
 
     <bundle>/<node>/      server.conf ca.pem cert.pem key.pem                         a NATS server
     <bundle>/<service>/   service.creds log.creds signing.nk fence.key  + *.pem       all instances of a service
+    <bundle>/provisioner/ svc-<service>-provisioner.creds               + *.pem       `bursar deploy streams`
     <bundle>/operator/    ops.creds trust.json                          + *.pem       who looks after it
     <bundle>/<agent>/     agent.creds trust.json                        + *.pem       an agent, worker or host
 
@@ -23,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from bursar.bus.identity import Home, HomeError
 from bursar.bus.identity.certificates import check_name, issue
 from bursar.bus.identity.keys import make_private_directory, write_private
-from bursar.bus.permissions import SERVICES
+from bursar.bus.permissions import SERVICES, provisioner
 from bursar.bus.server.config import ServerOptions, render
 
 MOUNT: Final = "/etc/bursar"
@@ -50,7 +51,7 @@ def check_names(nodes: Sequence[str], agents: Sequence[str], hosts: Sequence[str
     """Raise `HomeError` when a name cannot stand in a certificate, or two recipients would share a directory."""
     for name in (*nodes, *hosts, *agents):
         check_name(name)
-    every = [*nodes, *SERVICES, "operator", *agents]
+    every = [*nodes, *SERVICES, "operator", "provisioner", *agents]
     if twice := sorted({name for name in every if every.count(name) > 1}):
         raise HomeError(f"the bundle would have {', '.join(twice)} twice: name it otherwise")
 
@@ -88,6 +89,8 @@ def contents(home: Home, plan: Plan) -> Iterator[tuple[str, Files]]:
                 **_pem(home, f"svc-{service}"),
             },
         )
+    makers = (home.creds(provisioner(service).name) for service in home.services)
+    yield "provisioner", {**{path.name: path.read_bytes() for path in makers}, **_pem(home, "provisioner")}
     trust = home.trust_file.read_bytes()
     yield "operator", {"ops.creds": home.creds("ops").read_bytes(), "trust.json": trust, **_pem(home, "ops")}
     for agent in plan.agents:
