@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(ROOT.glob("services/*/pyproject.toml"))
 APART = ("bench-peers", "supply-chain")
 LOCKS = sorted(path for path in ROOT.glob("requirements/*.txt") if not path.name.startswith(APART))
-"""Not those of what the benchmarks compare with, and of what looks at the locks: they have environments of their own."""
+"""Not those of what the benchmarks compare with and of what looks at locks: they have environments of their own."""
 
 
 def project(path: Path) -> dict[str, Any]:
