@@ -19,7 +19,10 @@ AGENTS = 4
 PAUSE = 0.1
 """Seconds between two calls of an agent: far below what the budget allows, so that nobody waits for room."""
 DEADLINE = 10.0
-"""Seconds in which a call must be granted; a later grant is late."""
+"""Seconds that a call waits in line, and in which it must be granted; a later grant is late."""
+
+TTL = 20.0
+"""Seconds after which a reservation that nobody knows of ends by itself."""
 
 
 class Load:
@@ -29,10 +32,6 @@ class Load:
         self.granted: list[float] = []
         self.settled = 0
         self.lost: list[str] = []
-
-    @property
-    def late(self) -> list[float]:
-        return [seconds for seconds in self.granted if seconds > DEADLINE]
 
     async def grow(self, calls: int, within: float = 60.0) -> None:
         """Wait until so many more calls have been granted."""
@@ -46,7 +45,7 @@ class Load:
         while not stop.is_set():
             began = time.monotonic()
             try:
-                permit = await limiter.acquire(BUDGET, input_tokens=1, output_tokens=1, wait=DEADLINE, ttl=60.0)
+                permit = await limiter.acquire(BUDGET, input_tokens=1, output_tokens=1, wait=DEADLINE, ttl=TTL)
                 self.granted.append(time.monotonic() - began)
                 permit.sent()
                 await permit.settle(input_tokens=1, output_tokens=1)
@@ -91,7 +90,19 @@ async def ask(site: Site, service: str, verb: str, body: dict[str, Any]) -> dict
         await bus.close()
 
 
+async def _budget(site: Site) -> dict[str, Any]:
+    [budget] = (await ask(site, "limiter", "status", {"budget": BUDGET}))["budgets"]
+    return dict(budget)
+
+
 async def granted(site: Site) -> int:
     """How many reservations of the budget the limiter says it has granted."""
-    [budget] = (await ask(site, "limiter", "status", {"budget": BUDGET}))["budgets"]
-    return int(budget["granted"])
+    return int((await _budget(site))["granted"])
+
+
+async def nothing_is_left(site: Site) -> None:
+    """Wait until no reservation is open and nobody waits: what was withdrawn has gone back."""
+    until = time.monotonic() + 2 * TTL
+    while (open_ := [(await _budget(site))[key] for key in ("reservations", "waiting")]) != [0, 0]:
+        assert time.monotonic() < until, f"reservations and waiting: {open_}"
+        await asyncio.sleep(0.2)
