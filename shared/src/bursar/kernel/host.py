@@ -288,12 +288,13 @@ class Host:
         while True:
             await self._switching.wait()
             self._switching.clear()
-            for endpoint in self.service.endpoints.values():
-                try:
-                    await (endpoint.listen() if self._wanted else endpoint.drain())
-                except BusError:
-                    self._switching.set()
-                    await asyncio.sleep(0.1)
+            endpoints = self.service.endpoints.values()
+            switched = (endpoint.listen() if self._wanted else endpoint.drain() for endpoint in endpoints)
+            try:
+                await asyncio.gather(*switched)  # at once: whoever is answered by one verb finds all others
+            except BusError:
+                self._switching.set()
+                await asyncio.sleep(0.1)
 
 
 def _must_not_fail(task: asyncio.Task[None]) -> None:
