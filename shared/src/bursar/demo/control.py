@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bursar.demo.notes import under_way
 from bursar.demo.result import WORKER, Gpu, Happening, Recovery, Tasks
 from bursar.demo.run import Recording
 
@@ -48,9 +49,7 @@ def first_answer(probed: Sequence[Sequence[float]], killed_at: float) -> float:
 def taken_over(notes: dict[str, list[dict[str, Any]]], victim: str, killed_at: float) -> float:
     """Seconds from the kill of a worker until all that it was working on has been begun by others; 0 when it was
     working on nothing."""
-    begun = {line["task"] for line in notes[victim] if line["what"] == "start"}
-    begun -= {line["task"] for line in notes[victim] if line["what"] in ("done", "failed")}
-    again = dict.fromkeys(begun, float("inf"))
+    again = dict.fromkeys(under_way(notes[victim]), float("inf"))
     for worker, lines in notes.items():
         for line in lines if worker != victim else ():
             if line["what"] == "start" and line["task"] in again and line["at"] > killed_at:

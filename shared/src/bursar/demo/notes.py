@@ -39,6 +39,12 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def under_way(notes: list[dict[str, Any]]) -> set[str]:
+    """The tasks that were begun and have not ended."""
+    begun = {line["task"] for line in notes if line["what"] == "start"}
+    return begun - {line["task"] for line in notes if line["what"] in ("done", "failed")}
+
+
 async def watch_circuit(fleet: bursar.Fleet, notes: Notes) -> None:
     """Note each change of the provider's circuit as this process sees it."""
     before = "closed"

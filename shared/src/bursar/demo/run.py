@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bursar.client.gpu_simulated import SimulatedCards
 from bursar.demo.footprint import Footprint, footprint, with_memory
-from bursar.demo.notes import read_notes
+from bursar.demo.notes import read_notes, under_way
 from bursar.demo.plan import (
     GPU_HOSTS,
     GPU_WORKERS,
@@ -37,6 +37,8 @@ LEAD_S: Final = 0.4
 """Seconds between the word and the first arrival, so that every process has heard it."""
 AFTER_S: Final = 0.5
 """Seconds that the probe goes on after the last request."""
+WORK_WITHIN: Final = 5.0
+"""Seconds for which the worker that is to be killed is given the time to have something to do."""
 ARMS: Final = ("managed", "unmanaged")
 
 
@@ -264,7 +266,13 @@ class _Run:
         self._event(f"kill -9 of the {kill.service} ({victim})")
 
     async def _kill_worker(self) -> None:
+        """While it works on something, if it does so soon: what others take over then is what shows."""
         await self._sleep_until(self._plan.worker_kill_at)
+        notes = self._folder / f"{'-'.join(map(str, self._victim))}.log"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WORK_WITHIN):
+                while not under_way(read_notes(notes)):  # noqa: ASYNC110 - a file of another process
+                    await asyncio.sleep(0.02)
         os.kill(self._ready[self._victim], signal.SIGKILL)
         self._worker_killed_at = time.monotonic() - self._begin
         self._event(f"kill -9 of a worker ({'-'.join(map(str, self._victim))})")
