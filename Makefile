@@ -86,19 +86,19 @@ compose-down: ## stop those containers; their state stays in its volumes
 test: test-unit test-property test-simulation test-integration ## all four rings of tests, each within its time budget
 
 test-unit: $(STAMP) ## plain tests of one module at a time
-	$(call ring,unit,-m "not (property or fuzz or simulation or integration or browser or containers or slow)")
+	$(call ring,unit,-n 2 -m "not (property or fuzz or simulation or integration or browser or containers or slow)")
 
 test-property: $(STAMP) ## hypothesis properties and state machines, and the fuzz tests
-	$(call ring,property,-m "(property or fuzz) and not (integration or slow)")
+	$(call ring,property,-n 2 -m "(property or fuzz) and not (integration or slow)")
 
 test-simulation: $(STAMP) ## the deterministic simulator  [TEST_SEEDS=2000]
 	$(call ring,simulation,-n 2 -m "simulation and not slow" --override-ini timeout=290,BURSAR_SEEDS=$(TEST_SEEDS))
 
 test-integration: $(STAMP) ## against the real nats-server: kills, pauses, partitions, permissions
-	$(call ring,integration,-m "integration and not slow" --reruns 1)
+	$(call ring,integration,-n 2 --dist loadfile -m "integration and not slow" --reruns 1)
 
 test-browser: $(STAMP) chromium ## the monitor's page in a real headless Chromium
-	$(call ring,browser,tests/browser -m "browser and not slow")
+	$(call ring,browser,tests/browser -m "browser and not slow" --reruns 1)
 
 .PHONY: chromium
 chromium:
