@@ -351,7 +351,11 @@ async def test_monitor_answers_as_published(own_installation: Installation) -> N
     """A sample makes an alert fire; it is acknowledged, silenced, and forgotten with its host."""
     async with Talker(own_installation) as talker:
         rule = {"name": "busy", "signal": "cpu_permille", "at_least": 900, "hold_ms": 0, "clear_ms": 0}
-        policy = {"rules": [rule], "scalers": [{"name": "answers", "least": 3}], "grouping": {"v": 1, "wait_ms": 0}}
+        policy: dict[str, Any] = {
+            "rules": [rule],
+            "scalers": [{"name": "answers", "least": 3}],
+            "grouping": {"v": 1, "wait_ms": 0},
+        }
         await talker.ask("monitor", "set-rules", "adm", **policy)
         sequence = iter(range(1, 10_000))
         sample = {"boot": "0123456789abcdef", "uptime_ms": 1, "cpu": {"used_permille": 990, "cores": 2}}
