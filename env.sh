@@ -1,1 +1,0 @@
-export PYTHONPATH=/tmp/lead/wt:/tmp/lead/wt/shared/src:$(ls -d /tmp/lead/wt/services/*/src | tr '\n' ':')
