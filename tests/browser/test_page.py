@@ -167,8 +167,8 @@ def test_colours_are_chosen_and_remembered(page: Page) -> None:
     assert page.value(ground) == dark
     page.prefer(dark=False)
     assert page.value(ground) == dark
-    page.value("location.reload()")
-    page.until("document.body && document.documentElement.dataset.theme === 'dark'")
+    page.value("window.before = true; location.reload()")
+    page.until("!window.before && document.body && document.documentElement.dataset.theme === 'dark'")
     assert page.value(ground) == dark
 
 
