@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bursar.bus.connection import NatsBus, connect
+from bursar.bus.identity import Home
 from bursar.bus.server import NatsCluster, NatsServer, provision
 from bursar.bus.signing import Signer
 from bursar.contracts.base import log_stream
@@ -48,6 +49,21 @@ async def until(check: Callable[[], bool], within: float, what: str) -> None:
     while not check():
         assert awake.spent() < within, f"not within {within:g} s: {what}"
         await asyncio.sleep(0.01)
+
+
+async def settled_in(home: Home, url: str, service: str) -> dict[str, str]:
+    """Make a service's streams with the credentials for it in a home; the environment in which it runs."""
+    name = f"svc-{service}"
+    bus = await connect(url, home.creds(f"{name}-provisioner"), principal=f"{name}-provisioner")
+    await provision(bus, service)
+    await bus.close()
+    return {
+        **os.environ,
+        "BURSAR_URL": url,
+        "BURSAR_CREDS": str(home.creds(name)),
+        "BURSAR_LOG_CREDS": str(home.creds(f"{name}-log")),
+        "BURSAR_KEYS_DIR": str(home.service_dir(service)),
+    }
 
 
 class Instance:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,12 +14,12 @@ import pytest
 import bursar
 from bursar.bus.connection import connect
 from bursar.bus.identity import Home, create_home, mint_agent
-from bursar.bus.server import NatsServer, provision
+from bursar.bus.server import NatsServer
 from bursar.bus.signing import Signer
 from bursar.contracts.breaker import SERVICE, state_subject
 from tests.bus.attacker import Attacker
 from tests.integration.breaker_rig import RULES
-from tests.integration.support import ROOT, until
+from tests.integration.support import ROOT, settled_in, until
 
 pytestmark = pytest.mark.integration
 
@@ -51,17 +50,8 @@ async def here(tmp_path: Path) -> AsyncIterator[Installation]:
     circuits = tmp_path / "circuits.toml"
     circuits.write_text(RULES)
     async with NatsServer(home) as server:
-        bus = await connect(server.url, home.creds(f"{NAME}-provisioner"), principal=f"{NAME}-provisioner")
-        await provision(bus, SERVICE)
-        await bus.close()
-        env = {
-            **os.environ,
-            "BURSAR_URL": server.url,
-            "BURSAR_CREDS": str(home.creds(NAME)),
-            "BURSAR_LOG_CREDS": str(home.creds(f"{NAME}-log")),
-            "BURSAR_KEYS_DIR": str(home.service_dir(SERVICE)),
-            "BURSAR_CIRCUITS": str(circuits),
-        }
+        env = await settled_in(home, server.url, SERVICE)
+        env |= {"BURSAR_CIRCUITS": str(circuits)}
         log = tmp_path / "breaker.log"
         with log.open("wb") as out:
             command = [sys.executable, "-m", "bursar_breaker"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,13 +15,13 @@ import pytest
 
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, create_home, mint_agent
-from bursar.bus.server import NatsServer, provision
+from bursar.bus.server import NatsServer
 from bursar.client.fleet import Fleet
 from bursar.client.gpu_simulated import SimulatedCards, SimulatedProcess
 from bursar.contracts.gpu import SERVICE
 from bursar.errors import BursarError, ServiceError
 from tests.integration.gpu_hosts import GIB, when
-from tests.integration.support import ROOT, until
+from tests.integration.support import ROOT, settled_in, until
 
 pytestmark = pytest.mark.integration
 
@@ -47,16 +46,7 @@ async def running(home: Home) -> AsyncIterator[str]:
     started: list[subprocess.Popen[bytes]] = []
     log = home.path / "node.log"
     try:
-        bus = await connect(server.url, home.creds(f"{NAME}-provisioner"), principal=f"{NAME}-provisioner")
-        await provision(bus, SERVICE)
-        await bus.close()
-        env = {
-            **os.environ,
-            "BURSAR_URL": server.url,
-            "BURSAR_CREDS": str(home.creds(NAME)),
-            "BURSAR_LOG_CREDS": str(home.creds(f"{NAME}-log")),
-            "BURSAR_KEYS_DIR": str(home.service_dir(SERVICE)),
-        }
+        env = await settled_in(home, server.url, SERVICE)
         node = [sys.executable, "-m", "bursar_gpu_manager.node", "--simulate", "2x16GiB", "--control", "127.0.0.1:0"]
         node += ["--interval", "0.1", "--creds", str(home.creds("gpu-a")), "--creds", str(home.creds("gpu-b"))]
         started += _launch(node, env, log)

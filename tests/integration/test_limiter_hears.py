@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,16 +11,15 @@ from pathlib import Path
 import pytest
 
 import bursar
-from bursar.bus.connection import connect
 from bursar.bus.identity import Home, create_home, mint_agent
-from bursar.bus.server import NatsServer, provision
+from bursar.bus.server import NatsServer
 from bursar.bus.signing import Signer
 from bursar.contracts.base import event_subject
 from bursar.contracts.breaker import SERVICE as BREAKER
 from bursar.contracts.breaker import SHARE
 from bursar.contracts.limiter import SERVICE
 from tests.bus.attacker import Attacker
-from tests.integration.support import ROOT, until
+from tests.integration.support import ROOT, settled_in, until
 
 pytestmark = pytest.mark.integration
 
@@ -38,18 +36,8 @@ async def here(tmp_path: Path) -> AsyncIterator[tuple[Home, str]]:
     budgets, log = tmp_path / "budgets.toml", tmp_path / "limiter.log"
     budgets.write_text(BUDGETS)
     async with NatsServer(home) as server:
-        bus = await connect(server.url, home.creds(f"{NAME}-provisioner"), principal=f"{NAME}-provisioner")
-        await provision(bus, SERVICE)
-        await bus.close()
-        env = {
-            **os.environ,
-            "BURSAR_URL": server.url,
-            "BURSAR_CREDS": str(home.creds(NAME)),
-            "BURSAR_LOG_CREDS": str(home.creds(f"{NAME}-log")),
-            "BURSAR_KEYS_DIR": str(home.service_dir(SERVICE)),
-            "BURSAR_TRUST": str(home.trust_file),
-            "BURSAR_BUDGETS": str(budgets),
-        }
+        env = await settled_in(home, server.url, SERVICE)
+        env |= {"BURSAR_TRUST": str(home.trust_file), "BURSAR_BUDGETS": str(budgets)}
         with log.open("wb") as out:
             command = [sys.executable, "-m", "bursar_limiter"]
             process = subprocess.Popen(command, env=env, stderr=out, cwd=ROOT)  # noqa: ASYNC220 - at start

@@ -35,6 +35,7 @@ STREAMS: Final = 32
 """Pages that are open at a time; each has a thread."""
 BEAT_SECONDS: Final = 5.0
 """Without a new picture a stream says so often that it is alive."""
+WRONG_TOKEN: Final = b'<p class="note bad" role="alert">That is not the token.</p>'
 MAX_FORM: Final = 4_096
 
 POLICY: Final = (
@@ -126,8 +127,11 @@ class Page:
     # ---- coming in
 
     def _ask_for_token(self, start: StartResponse, *, wrong: bool = False) -> Body:
-        name = "login-wrong.html" if wrong else "login.html"
-        return self._file(name, start, [("Cache-Control", "no-store")], "401 Unauthorized")
+        page = self._files.read("login.html")
+        if page is None:
+            return _refuse(start, "404 Not Found", "there is no such file")
+        text = page[0].replace(b"{{note}}", WRONG_TOKEN if wrong else b"")
+        return _send(start, "401 Unauthorized", text, page[1])
 
     def _login(self, environ: Environ, start: StartResponse) -> Body:
         length = environ.get("CONTENT_LENGTH", "")
@@ -150,11 +154,11 @@ class Page:
             return _refuse(start, "404 Not Found", "there is no such file")
         return self._file(name, start, [("Cache-Control", "private, max-age=31536000, immutable")])
 
-    def _file(self, name: str, start: StartResponse, headers: list[tuple[str, str]], status: str = "200 OK") -> Body:
+    def _file(self, name: str, start: StartResponse, headers: list[tuple[str, str]]) -> Body:
         found = self._files.read(name)
         if found is None:
             return _refuse(start, "404 Not Found", "there is no such file")
-        return _send(start, status, found[0], found[1], headers)
+        return _send(start, "200 OK", found[0], found[1], headers)
 
     def _panel(self, section: str, environ: Environ, start: StartResponse) -> Body:
         shown = self._feed.shown
