@@ -216,9 +216,9 @@ lock: $(STAMP) ## write the locks in requirements/ again  [UPGRADE=1 for newer v
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar shared/pyproject.toml -o requirements/shared.txt
 	$(COMPILE) -c requirements/dev.txt --no-emit-package bursar --extra cli shared/pyproject.toml -o requirements/cli.txt
 	@for service in $(SERVICES); do \
-	  echo "$(COMPILE) services/$$service/pyproject.toml -o requirements/$$service.txt"; \
+	  echo "$(COMPILE) --all-extras services/$$service/pyproject.toml -o requirements/$$service.txt"; \
 	  $(COMPILE) -c requirements/dev.txt --no-emit-package bursar \
-	    services/$$service/pyproject.toml -o requirements/$$service.txt || exit 1; \
+	    --all-extras services/$$service/pyproject.toml -o requirements/$$service.txt || exit 1; \
 	done
 
 audit-deps: $(SUPPLY)/.full ## ask for known vulnerabilities of everything that the locks pin; fails when it cannot be known  [ADVISORIES=osv]
