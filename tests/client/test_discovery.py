@@ -15,6 +15,7 @@ from bursar.bus.memory import MemoryNetwork
 from bursar.bus.micro import Service
 from bursar.client.discovery import Discovery, Endpoint
 from bursar.client.discovery_policy import DOWN_AFTER, SLOWEST_S, WHOLE, Candidate, Health, weights
+from bursar.client.fleet import Fleet
 from bursar.contracts.monitor_picture import Section
 
 SHORT = {"instances": 0.6, "endpoints": 300.0, "about": 600.0}
@@ -54,6 +55,7 @@ async def test_an_answer_comes_from_the_registry_once_and_from_here_afterwards(n
         assert about is not None
         assert (about.description, about.metadata["zone"]) == ("A service.", "a")
         assert discovery.answered == {"registry": 3, "local": 1}
+        assert await discovery.services() == ("store",)
         for _ in range(2):
             assert await discovery.instances("nobody") == ()
         assert await discovery.about("nobody") is None
@@ -87,29 +89,54 @@ async def test_what_is_used_is_asked_for_again_before_it_expires(network: Memory
         assert discovery.answered["registry"] == before + 1
 
 
+class Picture:
+    """A monitor that tells of one limiter with a standby, and of a breaker that was heard long ago."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.limiters = {"l-1": True, "l-2": False}
+        self.service = Service(network.connect("svc-monitor"), "monitor", "1.0.0", "It sees.", instance="m-1")
+
+    async def start(self) -> None:
+        endpoint = await self.service.add_endpoint("status", "bursar.req.monitor.status.*", self.answer)
+        await endpoint.listen()
+
+    def answer(self, call: Call) -> None:
+        numbers = {"requests": 200, "errors": 3, "open": 0, "p50_us": 900, "p99_us": 1_000, "rss_bytes": 1, "cpu_ms": 1}
+        row = {"v": 1, "service": "limiter", "version": "0.1.0", **numbers, "age_ms": 400}
+        rows = [{**row, "instance": name, "owner": owner} for name, owner in self.limiters.items()]
+        rows.append({**row, "service": "breaker", "instance": "b-1", "owner": True, "age_ms": 60_000})
+        about: dict[str, Any] = {"v": 1, "ok": True, "now_ms": 1, "sources": {}, "left_out": {}}
+        sections: dict[str, Any] = {name: [] for name in get_args(Section)}
+        call.respond_value({**about, **sections, "instances": rows, "fence": "1.1.1.0123456789abcdef"})
+
+
 async def test_the_monitors_picture_answers_for_all_services_at_once(network: MemoryNetwork) -> None:
     """One question fills the cache; what is old there is not believed; who may not ask $SRV lives on it."""
-    numbers = {"requests": 200, "errors": 3, "open": 0, "p50_us": 900, "p99_us": 1_000, "rss_bytes": 1, "cpu_ms": 1}
-    who = {"v": 1, "service": "limiter", "instance": "l-1", "version": "0.1.0", "owner": True}
-    row = {**who, **numbers, "age_ms": 400}
-    rows = [row, {**row, "instance": "l-2", "owner": False}, {**row, "service": "breaker", "age_ms": 60_000}]
-    about: dict[str, Any] = {"v": 1, "ok": True, "now_ms": 1, "sources": {}, "left_out": {}}
-    sections: dict[str, Any] = {name: [] for name in get_args(Section)}
-    reply = {**about, **sections, "instances": rows, "fence": "1.1.1.0123456789abcdef"}
-
-    def answer(call: Call) -> None:
-        call.respond_value(reply)
-
-    monitor = Service(network.connect("svc-monitor"), "monitor", "1.0.0", "It sees.", instance="m-1")
-    endpoint = await monitor.add_endpoint("status", "bursar.req.monitor.status.*", answer)
-    await endpoint.listen()
-    async with Discovery(network.connect("agent-1"), registry=False) as discovery:
+    monitor = Picture(network)
+    await monitor.start()
+    async with Discovery(network.connect("agent-1")) as discovery:
         found = await discovery.instances("limiter")
         assert [(one.name, one.takes, one.errors_permille) for one in found] == [("l-1", True, 15), ("l-2", False, 15)]
         assert await discovery.routes("limiter") == {"l-1": WHOLE, "l-2": 0}
         assert await discovery.instances("breaker") == ()
-        assert discovery.answered == {"shared": 1, "local": 1, "nobody": 1}
-    await monitor.stop()
+        assert await discovery.services() == ("limiter",)
+        assert discovery.answered == {"shared": 2, "local": 1, "nobody": 1}
+    await monitor.service.stop()
+
+
+async def test_an_agents_checks_ask_the_monitor(network: MemoryNetwork) -> None:
+    """An agent may not ping anybody: an instance that the picture has no more is down after two checks."""
+    monitor = Picture(network)
+    await monitor.start()
+    async with Fleet(None, bus=network.connect("agent-1")) as fleet:
+        discovery = fleet.discovery
+        assert discovery is fleet.discovery
+        discovery.watch("limiter")
+        await until(lambda: (found := discovery.health("limiter", "l-1")) is not None and found.is_up)
+        assert await discovery.routes("limiter") == {"l-1": WHOLE, "l-2": 0}
+        del monitor.limiters["l-2"]
+        await until(lambda: (found := discovery.health("limiter", "l-2")) is None or not found.is_up)
+    await monitor.service.stop()
 
 
 async def test_a_watched_instance_that_falls_silent_gets_nothing_any_more(network: MemoryNetwork) -> None:

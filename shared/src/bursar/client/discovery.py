@@ -9,7 +9,14 @@ flow never waits.
 
 Instances that are watched are checked by ``$SRV.PING``, from every second to every minute the longer they are well
 (`discovery_policy`); `routes` says how much of the traffic each should get, by its latency, its errors and its health.
-Only operators and the monitor may ask ``$SRV``; others live on what the monitor says.
+Only operators and the monitor may ask ``$SRV``; others live on what the monitor says, and their checks ask it.
+
+::
+
+    async with bursar.connect() as fleet:
+        await fleet.discovery.services()            # ("breaker", "limiter", ...)
+        await fleet.discovery.instances("limiter")  # names, versions, latency, errors
+        await fleet.discovery.routes("limiter")     # {"limiter-1": 1000, "limiter-2": 0}
 """
 
 from __future__ import annotations
@@ -32,9 +39,13 @@ from bursar.contracts.monitor import SERVICE
 from bursar.contracts.monitor_picture import Status, StatusReply
 from bursar.errors import BursarError
 
-TTL: Final[Mapping[str, float]] = {"instances": 30.0, "endpoints": 300.0, "about": 600.0}
+TTL: Final[Mapping[str, float]] = {"instances": 30.0, "endpoints": 300.0, "services": 300.0, "about": 600.0}
 """Seconds for which a kind of answer is kept."""
-_VERBS: Final = {"instances": "STATS", "endpoints": "INFO", "about": "INFO"}
+_VERBS: Final = {"instances": "STATS", "endpoints": "INFO", "about": "INFO", "services": "PING"}
+SHARED: Final = frozenset({"instances", "services"})
+"""Kinds of answers that the monitor's picture has."""
+OPERATORS: Final = frozenset({"ops"})
+"""Principals that may ask ``$SRV``."""
 
 FIRST_S: Final = 0.08
 """How long the first answer of a service is waited for."""
@@ -80,14 +91,15 @@ Key = tuple[str, str]
 
 
 class Discovery:
-    """Use with ``async with``. ``registry``: whether ``$SRV`` may be asked; ``ttl``: seconds by kind. ``answered``: by
-    which tier questions were answered ("local", "shared", "registry", "nobody")."""
+    """`bursar.Fleet.discovery`, or by itself with ``async with``. ``registry``: whether ``$SRV`` may be asked (None: by
+    who asks); ``ttl``: seconds by kind. ``answered``: by which tier questions were answered ("local", "shared",
+    "registry", "nobody")."""
 
     def __init__(
-        self, bus: Bus, *, registry: bool = True, ttl: Mapping[str, float] = TTL, clock: Clock | None = None
+        self, bus: Bus, *, registry: bool | None = None, ttl: Mapping[str, float] = TTL, clock: Clock | None = None
     ) -> None:
         self._bus = bus
-        self._registry = registry
+        self._registry = bus.principal in OPERATORS if registry is None else registry
         self._ttl = ttl
         self._clock = clock or SystemClock()
         self._cache = SimpleMemoryCache()
@@ -99,19 +111,26 @@ class Discovery:
         self._hearing: dict[str, Callable[[bytes], None]] = {}
         self._questions = 0
         self._inbox = ""
+        self._opening = asyncio.Lock()
         self._subscription: Subscription | None = None
         self._turns: asyncio.Task[None] | None = None
         self.answered: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
-        self._inbox = self._bus.new_inbox()
-        self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_answer)
-        self._turns = asyncio.create_task(self._turn_for_ever())
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to look after what is known; needs a running event loop."""
+        self._turns = asyncio.create_task(self._turn_for_ever())
+
+    async def close(self) -> None:
+        """Forget everything, and listen no more."""
         tasks = [task for task in (self._turns, *self._asking.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -121,6 +140,11 @@ class Discovery:
             await self._subscription.unsubscribe()
 
     # ---- what callers ask
+
+    async def services(self) -> tuple[str, ...]:
+        """Names of all services that are there, in order; empty when nobody answers."""
+        found: tuple[str, ...] = await self._find(("services", ""))
+        return found
 
     async def instances(self, service: str) -> tuple[Instance, ...]:
         """Who is there; empty when nobody is."""
@@ -177,12 +201,13 @@ class Discovery:
     async def _fetch(self, key: Key) -> Any:
         kind, service = key
         found: tuple[Any, ...] = ()
-        if kind == "instances":
-            found = (await self._shared()).get(service, ())
+        if kind in SHARED:
+            picture = await self._shared()
+            found = tuple(sorted(picture)) if kind == "services" else picture.get(service, ())
         if found:
             self.answered["shared"] += 1
         elif self._registry:
-            found = _read(kind, await self._gather(f"$SRV.{_VERBS[kind]}.{service}"))
+            found = _read(kind, await self._gather(f"$SRV.{_VERBS[kind]}.{service}".rstrip(".")))
             self.answered["registry" if found else "nobody"] += 1
         else:
             self.answered["nobody"] += 1
@@ -234,6 +259,7 @@ class Discovery:
         token = str(self._questions)
         self._hearing[token] = hear
         try:
+            await self._listen()
             self._bus.publish(subject, b"", f"{self._inbox}.{token}")
             wait = FIRST_S
             while await _set_within(heard, wait):
@@ -244,6 +270,13 @@ class Discovery:
         finally:
             del self._hearing[token]
         return pages
+
+    async def _listen(self) -> None:
+        """Have an inbox for answers of many; made for the first question of that kind."""
+        async with self._opening:
+            if self._subscription is None:
+                self._inbox = self._bus.new_inbox()
+                self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_answer)
 
     def _on_answer(self, msg: Msg) -> None:
         hear = self._hearing.get(msg.subject.rpartition(".")[2])
@@ -278,16 +311,26 @@ class Discovery:
             del self._health[gone]
         now = self._clock.now()
         due = [name for name in names if self._health.get((service, name), (None, 0.0))[1] <= now]
+        if due and not self._registry:
+            here = {one.name: one.latency for one in (await self._shared()).get(service, ())}
+            for name in due:
+                self._note(service, name, name in here, here.get(name))
+            return
         await asyncio.gather(*(self._ping(service, name) for name in due))
 
     async def _ping(self, service: str, name: str) -> None:
-        before, _ = self._health.get((service, name), (Health(), 0.0))
         asked = self._clock.now()
         try:
             await self._bus.request(f"$SRV.PING.{service}.{name}", b"", FIRST_S)
-            after = before.answered((self._clock.now() - asked) / 1_000)
         except BusError:
-            after = before.failed()
+            self._note(service, name, False, None)
+        else:
+            self._note(service, name, True, (self._clock.now() - asked) / 1_000)
+
+    def _note(self, service: str, name: str, is_here: bool, latency: float | None) -> None:
+        """What a check has found, and when the next one is."""
+        before, _ = self._health.get((service, name), (Health(), 0.0))
+        after = before.answered(latency) if is_here else before.failed()
         self._health[service, name] = (after, self._clock.now() + after.interval * 1_000)
 
 
@@ -307,8 +350,8 @@ def _read(kind: str, pages: list[dict[str, Any]]) -> tuple[Any, ...]:
             found.append(_READERS[kind](page))
         except (LookupError, TypeError, ValueError, AttributeError):
             continue
-    if kind == "instances":
-        return tuple(sorted(found))
+    if kind in SHARED:
+        return tuple(sorted(set(found)))
     return tuple(found[0]) if found and kind == "endpoints" else tuple(found[:1])
 
 
@@ -340,4 +383,5 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "instances": _instance,
     "endpoints": _endpoints,
     "about": _about,
+    "services": lambda page: str(page["name"]),
 }

@@ -25,9 +25,13 @@ class Health(NamedTuple):
     def is_up(self) -> bool:
         return self.failures < DOWN_AFTER
 
-    def answered(self, seconds: float) -> Health:
-        """The longer it is well, the more seldom it is checked: from one second to sixty."""
-        latency = seconds if self.latency is None else 0.7 * self.latency + 0.3 * seconds
+    def answered(self, seconds: float | None) -> Health:
+        """The longer it is well, the more seldom it is checked: from one second to sixty. None: it is there, and how
+        long it took is not known."""
+        if seconds is None or self.latency is None:
+            latency = self.latency if seconds is None else seconds
+        else:
+            latency = 0.7 * self.latency + 0.3 * seconds
         return Health(min(SLOWEST_S, self.interval * 2) if self.failures == 0 else FIRST_S, 0, latency)
 
     def failed(self) -> Health:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bursar.bus.signing import Verifier
     from bursar.client.breaker import Breaker
+    from bursar.client.discovery import Discovery
     from bursar.client.gpu import Gpu
     from bursar.client.notices import Notices
     from bursar.client.scheduler import Scheduler
@@ -58,6 +59,7 @@ class Fleet:
         self._gpu: Gpu | None = None
         self._scheduler: Scheduler | None = None
         self._notices: Notices | None = None
+        self._discovery: Discovery | None = None
 
     @property
     def principal(self) -> str:
@@ -104,6 +106,16 @@ class Fleet:
         return self._scheduler
 
     @property
+    def discovery(self) -> Discovery:
+        """Who of the services is there, how well, and whom to ask; needs the extra ``discovery``."""
+        if self._discovery is None:
+            from bursar.client.discovery import Discovery  # noqa: PLC0415 - aiocache is an extra
+
+            self._discovery = Discovery(self._open_bus, clock=self._clock)
+            self._discovery.start()
+        return self._discovery
+
+    @property
     def _heard(self) -> Notices:
         """What this agent is told, for all who listen to it."""
         if self._notices is None:
@@ -134,6 +146,9 @@ class Fleet:
 
     async def close(self, drain: float = DRAIN) -> None:
         """Cancel what was never sent, finish the settlements (at most ``drain`` seconds), disconnect."""
+        discovery, self._discovery = self._discovery, None
+        if discovery is not None:
+            await discovery.close()
         scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
             await scheduler.close()
