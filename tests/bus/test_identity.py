@@ -158,12 +158,12 @@ def test_agents_are_listed_without_the_staff(tmp_path: Path) -> None:
 def test_role_is_read_from_the_key_that_signed(tmp_path: Path) -> None:
     """Whoever asks for a role gets it, and the home can tell which it was."""
     home = create_home(tmp_path)
-    for role in ("agent", "worker", "node"):
+    for role in ("agent", "worker", "node", "operator", "auditor"):
         mint_agent(home, f"a-{role}", role=role)
         assert home.role_of(f"a-{role}") == role
     assert home.role_of("ops") == "operator"
     with pytest.raises(ValueError, match="no role of an agent"):
-        mint_agent(home, "x", role="operator")
+        mint_agent(home, "x", role="provisioner")
 
 
 def _before_roles(home: Home) -> None:

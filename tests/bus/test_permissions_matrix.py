@@ -22,7 +22,8 @@ ENDS = ("", "-log", "-provisioner")
 NAMES = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")
 SERVICES = {f"svc-{name}" for name in NAMES}
 LOGS = {f"svc-{name}-log" for name in NAMES}
-EVERYBODY = ("a1", "a2", "w1", "w2", "h1", "ops", *(f"svc-{name}{end}" for name in NAMES for end in ENDS))
+AUDITING = ("auditor", "registrar", "audit-provisioner")
+EVERYBODY = ("a1", "a2", "w1", "w2", "h1", "ops", *AUDITING, *(f"svc-{name}{end}" for name in NAMES for end in ENDS))
 NOBODY: set[str] = set()
 ALL_OF_THEM = {"a1", "a2", "w1", "w2", "h1", "ops"}
 
@@ -105,7 +106,21 @@ PUBLISH: dict[str, set[str]] = {
     "bursar.log.limiter.0.x": NOBODY,
     "bursar.ckpt.limiter.0.manifest": {"svc-limiter-log"},
     "bursar.ckpt.breaker.0.7.1": {"svc-breaker-log"},
-    "bursar.audit.limiter": NOBODY,
+    "bursar.audit.limiter": {"svc-limiter-log"},
+    "bursar.audit.scheduler": {"svc-scheduler-log"},
+    "bursar.audit.registrar": {"registrar"},
+    "bursar.audit.a1": NOBODY,
+    "bursar.audited.limiter": {"svc-limiter-log"},
+    "$JS.API.STREAM.INFO.BURSAR_AUDIT": {"auditor", "audit-provisioner"},
+    "$JS.API.STREAM.CREATE.BURSAR_AUDIT": {"audit-provisioner"},
+    "$JS.API.STREAM.UPDATE.BURSAR_AUDIT": NOBODY,
+    "$JS.API.STREAM.DELETE.BURSAR_AUDIT": NOBODY,
+    "$JS.API.STREAM.PURGE.BURSAR_AUDIT": NOBODY,
+    "$JS.API.STREAM.MSG.DELETE.BURSAR_AUDIT": NOBODY,
+    "$JS.API.STREAM.MSG.GET.BURSAR_AUDIT": {"auditor"},
+    "$JS.API.CONSUMER.CREATE.BURSAR_AUDIT.c": {"auditor"},
+    "$JS.API.DIRECT.GET.BURSAR_AUDIT.bursar.audit.registrar": {"auditor", "registrar"},
+    "$JS.API.DIRECT.GET.BURSAR_AUDIT.bursar.audit.limiter": {"auditor"},
     # the JetStream API
     "$JS.API.INFO": LOGS,
     "$JS.API.STREAM.INFO.BURSAR_LOG_LIMITER": {"svc-limiter-log", "svc-limiter-provisioner"},
@@ -191,6 +206,10 @@ SUBSCRIBE: dict[str, set[str]] = {
     "_R.a2.>": {"a2"},
     "_R.a2.x.1": {"a2"},
     "_R.ops.>": {"ops"},
+    "_R.auditor.>": {"auditor"},
+    "_R.registrar.>": {"registrar"},
+    "bursar.audit.>": NOBODY,
+    "bursar.audit.limiter": NOBODY,
     "_R.svc-limiter.>": {"svc-limiter"},
     "_R.svc-limiter-log.>": {"svc-limiter-log"},
     "_R.svc-limiter-provisioner.>": {"svc-limiter-provisioner"},

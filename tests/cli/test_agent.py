@@ -63,9 +63,9 @@ def test_agent_list_shows_the_agents(bursar: Callable[..., Result], tmp_path: Pa
 
 
 def test_unknown_role_is_refused_in_one_sentence(bursar: Callable[..., Result], tmp_path: Path) -> None:
-    """The roles of services and operators cannot be had this way, and the error lists those that can."""
+    """The roles of services and provisioners cannot be had this way, and the error lists those that can."""
     create_home(tmp_path)
-    for role in ("operator", "svc-limiter", "Agent", ""):
+    for role in ("provisioner", "svc-limiter", "Agent", ""):
         result = bursar("agent", "add", "x", "--home", tmp_path, "--role", role)
         assert result.exit_code == 1
         assert "agent, worker, node" in result.stderr

@@ -16,6 +16,11 @@ The rules behind the table:
   the monitor what agents need not know.
 - What one principal is told (``bursar.assign.<principal>``) is not signed: only the services of `ASSIGNERS` may publish
   there.
+- Agents, workers and probes live in the account AGENTS, services and operators in CORE. AGENTS shows CORE what its
+  principals ask (`ASKED`), CORE shows AGENTS what its own say (`TOLD`): both as *streams*, which keep a message as it
+  is. Imported as a service a request would get a reply subject of the server's own making, and the endpoint module
+  could no longer check that the answer goes to an inbox of who asks. So nothing else of either account is even there
+  for the other: no discovery, no administration, no log lines.
 - A durable inbox is a stream in the service's journal account. Agents publish in their own account, and the subject is
   *imported as a service*: the server then replaces the reply subject by one that it makes up. Imported as a plain
   subject the message would keep the caller's reply subject, and a server whose stream cannot keep up answers "429" to
@@ -30,17 +35,47 @@ The rules behind the table:
   services meet has no JetStream at all.
 - The log principals have neither create, update nor delete: streams are made by the provisioner, which in turn can
   neither read, write, purge nor delete.
+- The audit log lies in an account that no service is in. A journal account may hand one subject over to it, that of its
+  own service, and may read back the last entry of that subject; the JetStream API of the account AUDIT is out of reach
+  for everybody but the auditor, who reads, and its provisioner, who creates.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from bursar.contracts.base import PRINCIPAL, checkpoint_stream, inbox_stream, inbox_subject, log_stream, reply_prefix
+from bursar.contracts.base import (
+    PRINCIPAL,
+    admin_subject,
+    audit_head_subject,
+    audit_subject,
+    checkpoint_stream,
+    inbox_stream,
+    inbox_subject,
+    log_stream,
+    node_subject,
+    notice_subject,
+    observation_subject,
+    reply_prefix,
+    request_subject,
+    work_subject,
+)
+from bursar.contracts.catalog.base import ROLES, Kind
 
-MEETING = "BURSAR"
-"""The account where agents, operators and services meet."""
+SYSTEM = "SYS"
+"""The server's own account."""
+CORE = "CORE"
+"""The account of services and operators."""
+AGENTS = "AGENTS"
+"""The account of agents, workers and probes of hosts."""
+AUDIT = "AUDIT"
+"""The account of the audit log."""
+AUDIT_STREAM = "BURSAR_AUDIT"
+REGISTRAR = "registrar"
+"""Who records what is done to the home itself: credentials that were made, changed, revoked."""
 
 OWN = "{{name()}}"
 """Stands for the principal's own name; the NATS server replaces it when a connection is made."""
@@ -50,7 +85,8 @@ AGENT_PAYLOAD = 65_536
 SERVER_PAYLOAD = 1_048_576
 """Largest message of any principal, in bytes: batches and snapshot chunks need it."""
 
-RESERVED = frozenset({"ops", "sys"})
+AUDITOR_NAME = "auditor"
+RESERVED = frozenset({"ops", "sys", AUDITOR_NAME, REGISTRAR, "audit-provisioner"})
 """Principals that an agent may not be called, besides everything that begins with ``svc-``."""
 
 SERVICES = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")
@@ -89,60 +125,92 @@ class Role:
     subscribe: tuple[str, ...]
     max_payload: int = UNLIMITED
     max_subscriptions: int = UNLIMITED
-    account: str = MEETING
+    account: str = CORE
 
     def __post_init__(self) -> None:
         if not self.publish or not self.subscribe:
             raise ValueError(f"role {self.name}: an empty list would allow everything")
 
 
-AGENT = Role(
-    name="agent",
-    purpose="An agent: asks in its own name, is answered in its own inbox, hears broadcasts.",
-    publish=(
-        f"bursar.req.*.*.{OWN}",
-        f"bursar.obs.*.*.{OWN}",
-        f"bursar.inbox.*.{OWN}",
-        f"{reply_prefix(OWN)}>",
-    ),
-    subscribe=(f"{reply_prefix(OWN)}>", "bursar.evt.>", f"bursar.assign.{OWN}"),
-    max_payload=AGENT_PAYLOAD,
-    max_subscriptions=128,
-)
+_SUBJECT: Final[Mapping[Kind, Callable[[str], str]]] = {
+    "req": lambda principal: request_subject("*", "*", principal),
+    "obs": lambda principal: observation_subject("*", "*", principal),
+    "inbox": lambda principal: inbox_subject("*", principal),
+    "work": lambda principal: work_subject("*", "*", principal),
+    "adm": lambda principal: admin_subject("*", "*", principal),
+    "node": lambda host: node_subject(host, ">"),
+}
+"""Where a principal says what is of each kind."""
 
-WORKER = Role(
-    name="worker",
-    purpose="A worker: as an agent, and it takes tasks and reports on them.",
-    publish=(*AGENT.publish, f"bursar.work.*.*.{OWN}"),
-    subscribe=AGENT.subscribe,
-    max_payload=AGENT_PAYLOAD,
-    max_subscriptions=128,
-)
 
-NODE = Role(
-    name="node",
-    purpose="The probe of a host: as an agent, and it tells what its host has and does.",
-    publish=(*AGENT.publish, f"bursar.node.{OWN}.>"),
-    subscribe=AGENT.subscribe,
-    max_payload=AGENT_PAYLOAD,
-    max_subscriptions=128,
-)
+def _said_by(role: str) -> tuple[str, ...]:
+    """What the contracts let a role say, in its own name, and its own inbox."""
+    return (*(_SUBJECT[kind](OWN) for kind, roles in ROLES.items() if role in roles), f"{reply_prefix(OWN)}>")
 
-FLEET_ROLES = {role.name: role for role in (AGENT, WORKER, NODE)}
-"""What `mint_agent` and ``bursar agent add`` can make."""
+
+_HEARD = (f"{reply_prefix(OWN)}>", "bursar.evt.>", notice_subject(OWN))
+
+
+def _in_fleet(name: str, purpose: str) -> Role:
+    return Role(name, purpose, _said_by(name), _HEARD, max_payload=AGENT_PAYLOAD, max_subscriptions=128, account=AGENTS)
+
+
+AGENT = _in_fleet("agent", "An agent: asks in its own name, is answered in its own inbox, hears broadcasts.")
+WORKER = _in_fleet("worker", "A worker: as an agent, and it takes tasks and reports on them.")
+NODE = _in_fleet("node", "The probe of a host: as an agent, and it tells what its host has and does.")
+
+ASKED = tuple(
+    f"bursar.{kind}.>" for kind, roles in ROLES.items() if {"agent", "worker", "node"} & {*roles} and kind != "inbox"
+)
+"""Subjects of AGENTS that CORE may hear."""
+
+TOLD = ("_R.>", "bursar.evt.>", notice_subject("*"))
+"""Subjects of CORE that AGENTS may hear."""
 
 OPERATOR = Role(
     name="operator",
     purpose="A person or a tool of the operators: as an agent, and administration and service discovery.",
-    publish=(
-        *AGENT.publish,
-        f"bursar.adm.*.*.{OWN}",
-        *_ASK_ALL,
-    ),
-    subscribe=(*AGENT.subscribe, LINES),
+    publish=(*_said_by("operator"), *_ASK_ALL),
+    subscribe=(*_HEARD, LINES),
     max_payload=SERVER_PAYLOAD,
     max_subscriptions=1_024,
 )
+
+_OWN_INBOX = f"{reply_prefix(OWN)}>"
+_READ_AUDIT = (
+    "STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}", "DIRECT.GET.{}.>",
+    "CONSUMER.CREATE.{}", "CONSUMER.CREATE.{}.>", "CONSUMER.MSG.NEXT.{}.>", "CONSUMER.DELETE.{}.>",
+)  # fmt: skip
+
+AUDITOR = Role(
+    name="auditor",
+    purpose="Reads the audit log, and can do nothing else.",
+    publish=(*(f"$JS.API.{verb.format(AUDIT_STREAM)}" for verb in _READ_AUDIT), _OWN_INBOX),
+    subscribe=(_OWN_INBOX,),
+    account=AUDIT,
+)
+
+AUDIT_PROVISIONER = Role(
+    name="audit-provisioner",
+    purpose="Creates and verifies the stream of the audit log, once per start.",
+    publish=(*(f"$JS.API.STREAM.{verb}.{AUDIT_STREAM}" for verb in ("CREATE", "INFO")), _OWN_INBOX),
+    subscribe=(_OWN_INBOX,),
+    account=AUDIT,
+)
+
+REGISTRAR_ROLE = Role(
+    name=REGISTRAR,
+    purpose="Records what is done to the home: appends to its own subject of the audit log.",
+    publish=(audit_subject(OWN), f"$JS.API.DIRECT.GET.{AUDIT_STREAM}.{audit_subject(OWN)}", _OWN_INBOX),
+    subscribe=(_OWN_INBOX,),
+    account=AUDIT,
+)
+
+FLEET_ROLES = {role.name: role for role in (AGENT, WORKER, NODE, OPERATOR, AUDITOR)}
+"""What `mint_agent` and ``bursar agent add`` can make."""
+
+STAFF = {"ops": OPERATOR, AUDITOR_NAME: AUDITOR, "audit-provisioner": AUDIT_PROVISIONER, REGISTRAR: REGISTRAR_ROLE}
+"""Principals of every installation, beside those of its services."""
 
 
 def service(name: str) -> Role:
@@ -188,6 +256,8 @@ def service_log(name: str) -> Role:
         publish=(
             f"bursar.log.{name}.*",
             f"bursar.ckpt.{name}.>",
+            audit_subject(name),
+            audit_head_subject(name),
             *(f"$JS.API.{verb.format(stream)}" for stream in streams for verb in per_stream + per_consumer),
             *flow_control,
             "$JS.API.INFO",
@@ -217,8 +287,15 @@ def streams_of(service: str) -> tuple[str, ...]:
     return (log_stream(service), checkpoint_stream(service), *inbox)
 
 
+def audited(service: str) -> dict[str, str]:
+    """What a journal account hands over to the account AUDIT: local subject to the subject there. They are its
+    service's entries, and the question for the last of them."""
+    head = f"$JS.API.DIRECT.GET.{AUDIT_STREAM}.{audit_subject(service)}"
+    return {audit_subject(service): audit_subject(service), audit_head_subject(service): head}
+
+
 def given_over(service: str) -> tuple[str, ...]:
-    """Subjects of the meeting account that go to the journal account of a service instead."""
+    """Subjects of AGENTS and CORE that go to the journal account of a service instead."""
     return (inbox_subject(service, "*"),) if service in WITH_INBOX else ()
 
 
@@ -234,7 +311,7 @@ def of_service(name: str) -> tuple[Role, Role, Role]:
 
 def matrix(services: tuple[str, ...]) -> dict[str, Role]:
     """Every role of an installation with these services, by name."""
-    roles = (*FLEET_ROLES.values(), OPERATOR, *(role for name in services for role in of_service(name)))
+    roles = (*FLEET_ROLES.values(), *STAFF.values(), *(role for name in services for role in of_service(name)))
     return {role.name: role for role in roles}
 
 

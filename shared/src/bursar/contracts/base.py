@@ -123,3 +123,13 @@ def inbox_subject(service: str, principal: str) -> str:
 
 def inbox_stream(service: str) -> str:
     return f"BURSAR_INBOX_{service.upper().replace('-', '_')}"
+
+
+def audit_subject(writer: str) -> str:
+    """Where a service (or the registrar) appends to its part of the audit log."""
+    return f"bursar.audit.{writer}"
+
+
+def audit_head_subject(writer: str) -> str:
+    """Where a service asks for the last entry of its part of the audit log."""
+    return f"bursar.audited.{writer}"

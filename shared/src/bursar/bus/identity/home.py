@@ -31,7 +31,6 @@ from bursar.bus.identity import jwt, keys
 from bursar.bus.signing import Signer
 
 GiB = 1024**3
-_SYSTEM = "SYS"
 JETSTREAM_LIMITS: Mapping[str, int] = {
     "mem_storage": 16 * 1024**2,
     "disk_storage": 16 * GiB,
@@ -48,7 +47,7 @@ class HomeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a server needs to know to check everybody: the operator, the system account, both accounts' JWTs."""
+    """What a server needs to know to check everybody: the operator, the system account, all accounts' JWTs."""
 
     operator: str
     system_account: str
@@ -103,30 +102,49 @@ class Home:
 
     def trust(self) -> Trust:
         """Sign the operator's and the accounts' JWTs for a server that is about to start."""
-        operator, system = keys.load(self.keys_dir / "operator.nk"), self._account_key(_SYSTEM)
+        operator, system = keys.load(self.keys_dir / "operator.nk"), self._account_key(permissions.SYSTEM)
         roles = [role for role in permissions.matrix(self.services).values() if self.has_role(role.name)]
-        accounts = {system.public: jwt.account(_SYSTEM, system.public, operator)}
-        gives = {
-            subject: self._account_key(permissions.journal_account(service)).public
-            for service in self.services
-            for subject in permissions.given_over(service)
-        }
-        takes = {permissions.journal_account(service): permissions.given_over(service) for service in self.services}
+        accounts = {system.public: jwt.account(permissions.SYSTEM, system.public, operator)}
         for name in dict.fromkeys(role.account for role in roles):
             account = self._account_key(name)
             scopes = {self._role_key(role.name).public: role for role in roles if role.account == name}
-            jetstream = {} if name == permissions.MEETING else JETSTREAM_LIMITS
+            exports, imports = self._links(name)
             accounts[account.public] = jwt.account(
                 name,
                 account.public,
                 operator,
                 scopes=scopes,
-                jetstream=jetstream,
+                jetstream={} if name in {permissions.CORE, permissions.AGENTS} else JETSTREAM_LIMITS,
                 revoked=self._revoked(),
-                takes=takes.get(name, ()),
-                gives=gives if name == permissions.MEETING else None,
+                exports=exports,
+                imports=imports,
             )
         return Trust(jwt.operator("bursar", operator, system.public), system.public, accounts)
+
+    def _links(self, account: str) -> tuple[list[jwt.Link], list[jwt.Link]]:
+        """What an account exports and what it imports (`bursar.bus.permissions` says why)."""
+        key = {
+            name: self._account_key(name).public for name in (permissions.CORE, permissions.AGENTS, permissions.AUDIT)
+        }
+        if account == permissions.AUDIT:
+            handed = [there for service in self.services for there in permissions.audited(service).values()]
+            return [jwt.Link("service", subject) for subject in handed], []
+        for service in self.services:
+            if account == permissions.journal_account(service):
+                taken = [jwt.Link("service", subject, answer_ms=100) for subject in permissions.given_over(service)]
+                handed_over = permissions.audited(service).items()
+                return taken, [jwt.Link("service", there, key[permissions.AUDIT], here) for here, there in handed_over]
+        own, other = permissions.ASKED, permissions.TOLD
+        if account == permissions.CORE:
+            own, other = other, own
+        neighbour = key[permissions.AGENTS if account == permissions.CORE else permissions.CORE]
+        posts = [
+            jwt.Link("service", subject, self._account_key(permissions.journal_account(service)).public)
+            for service in self.services
+            for subject in permissions.given_over(service)
+        ]
+        heard = [jwt.Link("stream", subject, neighbour) for subject in other]
+        return [jwt.Link("stream", subject) for subject in own], [*heard, *posts]
 
     def add_service(self, service: str) -> None:
         """Make a service's principals, account and keys; what exists is kept. Takes effect at the next start."""
@@ -171,6 +189,11 @@ class Home:
         revoked = self._revoked() | {str(claims["sub"]): int(time.time())}
         keys.write_private(self.path / "revoked.json", json.dumps(revoked).encode())
 
+    def is_revoked(self, principal: str) -> bool:
+        """Whether the principal's present credentials are void."""
+        claims = jwt.decode(jwt.token_in(self.creds(principal).read_text()))
+        return int(claims["iat"]) <= self._revoked().get(str(claims["sub"]), 0)
+
     def _account_key(self, name: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"account-{name}.nk")
 
@@ -197,8 +220,8 @@ def create_home(path: Path, services: Iterable[str] = permissions.SERVICES) -> H
     for directory in (home.path, home.keys_dir, home.creds_dir, home.store_dir, home.path / "services"):
         keys.make_private_directory(directory)
     keys.load_or_generate(home.keys_dir / "operator.nk", keys.OPERATOR)
-    system = keys.load_or_generate(home.keys_dir / f"account-{_SYSTEM}.nk", keys.ACCOUNT)
-    for role in (*permissions.FLEET_ROLES.values(), permissions.OPERATOR):
+    system = keys.load_or_generate(home.keys_dir / f"account-{permissions.SYSTEM}.nk", keys.ACCOUNT)
+    for role in (*permissions.FLEET_ROLES.values(), *permissions.STAFF.values()):
         home.add_role(role)
     for service in services:
         home.add_service(service)
@@ -235,8 +258,9 @@ def mint_agent(home: Home, name: str, *, force: bool = False, role: str = "agent
 
 
 def _mint_staff(home: Home, system: keys.KeyPair) -> None:
-    if not home.creds("ops").exists():
-        home.mint("ops", permissions.OPERATOR)
+    for name, role in permissions.STAFF.items():
+        if not home.creds(name).exists():
+            home.mint(name, role)
     if not home.creds("sys").exists():
         user = keys.generate(keys.USER)
         token = jwt.system_user("sys", user.public, system)

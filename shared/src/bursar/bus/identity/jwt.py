@@ -15,14 +15,25 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from bursar.bus.identity.keys import KeyPair, verifies
 from bursar.bus.permissions import UNLIMITED, Role
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 _VERSION = 2
-_ANSWER_WITHIN_NS = 100_000_000
+
+
+class Link(NamedTuple):
+    """A subject that one account exports to others, or imports. ``account``: for an import, the public key of who
+    exports it; ``local``: its name here, when it is another. ``answer_ms``: for the export of a service, how long the
+    server keeps in mind where an answer would go."""
+
+    kind: Literal["service", "stream"]
+    subject: str
+    account: str = ""
+    local: str = ""
+    answer_ms: int = 5_000
 
 
 class BadToken(ValueError):
@@ -31,9 +42,10 @@ class BadToken(ValueError):
 
 def encode(subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair) -> str:
     """Sign claims about ``subject`` (a public key)."""
-    claims = {"iat": int(time.time()), "iss": signer.public, "name": name, "sub": subject}
-    digest = hashlib.sha256(_json(claims)).digest()
-    claims |= {"jti": base64.b32encode(digest).rstrip(b"=").decode(), "nats": {**nats, "version": _VERSION}}
+    about = {**nats, "version": _VERSION}
+    claims = {"iat": int(time.time()), "iss": signer.public, "name": name, "sub": subject, "nats": about}
+    digest = hashlib.sha256(_json(claims)).digest()  # a server takes two tokens with the same id for the same token
+    claims["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
     body = f"{_b64(_json(_HEADER))}.{_b64(_json(claims))}"
     return f"{body}.{_b64(signer.sign(body.encode()))}"
 
@@ -66,14 +78,14 @@ def account(
     jetstream: Mapping[str, int] | None = None,
     max_connections: int = UNLIMITED,
     revoked: Mapping[str, int] | None = None,
-    takes: Iterable[str] = (),
-    gives: Mapping[str, str] | None = None,
+    exports: Iterable[Link] = (),
+    imports: Iterable[Link] = (),
 ) -> str:
     """An account; ``scopes`` maps public signing keys to roles, ``jetstream`` holds the account's storage limits.
 
-    ``revoked`` maps public user keys to the time (Unix seconds) up to which their JWTs no longer count. ``takes``:
-    subjects that other accounts may give over to this one; ``gives`` maps subjects to the account (public key) that
-    they are given over to. Given over means imported as a service: the reply subject becomes one of the server's own.
+    ``revoked`` maps public user keys to the time (Unix seconds) up to which their JWTs no longer count. A subject that
+    is given over to another account is exported there and imported here as a *service*: the reply subject becomes one
+    of the server's own. What is heard of another account is imported as a *stream*, and stays as it is.
     """
     nats: dict[str, Any] = {
         "type": "account",
@@ -81,10 +93,10 @@ def account(
         "signing_keys": [_scope(key, role) for key, role in (scopes or {}).items()],
         "default_permissions": {"pub": {}, "sub": {}},
     }
-    if exports := [_export(subject) for subject in takes]:
-        nats["exports"] = exports
-    if imports := [_import(subject, other) for subject, other in (gives or {}).items()]:
-        nats["imports"] = imports
+    if given := [_export(link) for link in exports]:
+        nats["exports"] = given
+    if had := [_import(link) for link in imports]:
+        nats["imports"] = had
     if revoked:
         nats["revocations"] = dict(revoked)
     return encode(public_key, name, nats, operator_key)
@@ -132,14 +144,15 @@ def _scope(key: str, role: Role) -> dict[str, Any]:
     return {"kind": "user_scope", "key": key, "role": role.name, "template": template}
 
 
-def _export(subject: str) -> dict[str, Any]:
-    """A service that nobody is answered by: what the server keeps for an answer goes after `_ANSWER_WITHIN_NS`."""
-    kind = {"type": "service", "response_type": "Singleton", "response_threshold": _ANSWER_WITHIN_NS}
-    return {"name": subject, "subject": subject, **kind}
+def _export(link: Link) -> dict[str, Any]:
+    told = {"name": link.subject, "subject": link.subject, "type": link.kind}
+    single = {"response_type": "Singleton", "response_threshold": link.answer_ms * 1_000_000}
+    return told | (single if link.kind == "service" else {})
 
 
-def _import(subject: str, account_key: str) -> dict[str, Any]:
-    return {"name": subject, "subject": subject, "account": account_key, "type": "service"}
+def _import(link: Link) -> dict[str, Any]:
+    told = {"name": link.subject, "subject": link.subject, "account": link.account, "type": link.kind}
+    return told | ({"local_subject": link.local} if link.local else {})
 
 
 def _account_limits(max_connections: int) -> dict[str, Any]:
