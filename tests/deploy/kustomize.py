@@ -46,9 +46,21 @@ def _patch(resources: list[Resource], patch: dict[str, Any]) -> None:
     ]
     if not chosen:
         raise ValueError(f"nothing is {target}")
+    stated = yaml.safe_load(patch["patch"])
     for resource in chosen:
-        for change in yaml.safe_load(patch["patch"]):
+        if isinstance(stated, dict):
+            _delete(resources, resource, stated)
+            continue
+        for change in stated:
             _change(resource, change)
+
+
+def _delete(resources: list[Resource], resource: Resource, stated: Resource) -> None:
+    """A strategic merge patch, of which only ``$patch: delete`` is known."""
+    about = {"apiVersion": resource["apiVersion"], "kind": resource["kind"]}
+    if stated != {"$patch": "delete", **about, "metadata": {"name": resource["metadata"]["name"]}}:
+        raise ValueError(f"a patch that this does not know: {stated}")
+    resources.remove(resource)
 
 
 def _change(resource: Resource, change: dict[str, Any]) -> None:

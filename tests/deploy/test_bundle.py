@@ -42,7 +42,7 @@ def test_each_recipient_gets_its_own_and_nothing_else(made: Path) -> None:
     found = {place.name: {file.name for file in place.iterdir()} for place in made.iterdir()}
     service = PEM | {"service.creds", "log.creds", "signing.nk", "fence.key"}
     assert found == {
-        **{node: PEM | {"server.conf"} for node in NODES},
+        **{node: PEM | {"server.conf", "accounts.conf"} for node in NODES},
         **dict.fromkeys(SERVICES, service),
         "provisioner": PEM | {f"svc-{service}-provisioner.creds" for service in SERVICES},
         "operator": PEM | {"ops.creds", "trust.json"},
@@ -116,7 +116,10 @@ def test_making_it_again_keeps_who_is_who_and_renews_certificates(tmp_path: Path
         seen.append({str(p.relative_to(tmp_path)): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()})
     kept = [name for name, content in seen[0].items() if seen[1][name] == content]
     assert {Path(name).name for name in kept} >= {"ca.pem", "agent.creds", "service.creds", "fence.key", "signing.nk"}
-    assert {Path(name).name for name in seen[0].keys() - kept} - {"server.conf"} == {"cert.pem", "key.pem"}
+    assert {Path(name).name for name in seen[0].keys() - kept} - {"server.conf", "accounts.conf"} == {
+        "cert.pem",
+        "key.pem",
+    }
     assert Home(tmp_path / "h").role_of("gpu-1") == "node"
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    <bundle>/<node>/      server.conf ca.pem cert.pem key.pem                         a NATS server
+    <bundle>/<node>/      server.conf accounts.conf ca.pem cert.pem key.pem           a NATS server
     <bundle>/<service>/   service.creds log.creds signing.nk fence.key  + *.pem       all instances of a service
     <bundle>/provisioner/ svc-<service>-provisioner.creds               + *.pem       `bursar deploy streams`
     <bundle>/operator/    ops.creds trust.json                          + *.pem       who looks after it
@@ -10,7 +10,8 @@
 
 Each directory becomes one volume or one Kubernetes Secret, mounted at `MOUNT`. The home itself, with the keys that
 everything is signed with, stays where the bundle was made. Making a bundle again keeps identities and makes new
-certificates.
+certificates. ``accounts.conf`` is the part of ``server.conf`` that says whom the server believes, for who writes the
+rest otherwise (the official chart, see deploy/kubernetes/nats).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bursar.bus.identity import Home, HomeError
 from bursar.bus.identity.certificates import check_name, issue
 from bursar.bus.identity.keys import make_private_directory, write_private
 from bursar.bus.permissions import SERVICES, provisioner
-from bursar.bus.server.config import ServerOptions, render
+from bursar.bus.server.config import ServerOptions, authorization, render
 
 MOUNT: Final = "/etc/bursar"
 """Where the files lie for who uses them."""
@@ -74,9 +75,10 @@ def write_bundle(home: Home, plan: Plan, directory: Path, owner: tuple[int, int]
 
 def contents(home: Home, plan: Plan) -> Iterator[tuple[str, Files]]:
     """The directories of a bundle, by name."""
+    believed = _text(authorization(home.trust()))
     for node in plan.nodes:
-        config = json.dumps(server_config(home, node, plan.nodes), indent=2).encode()
-        yield node, {"server.conf": config + b"\n", **_pem(home, node, (node, *plan.hosts))}
+        config = _text(server_config(home, node, plan.nodes))
+        yield node, {"server.conf": config, "accounts.conf": believed, **_pem(home, node, (node, *plan.hosts))}
     for service in home.services:
         kept = home.service_dir(service)
         yield (
@@ -131,6 +133,10 @@ def _cluster(nodes: Sequence[str]) -> dict[str, Any]:
 def _files() -> dict[str, Any]:
     names = {f"{kind}_file": f"{MOUNT}/{kind}.pem" for kind in ("ca", "cert", "key")}
     return {**names, "verify": True, "min_version": "1.3", "timeout": TLS_SECONDS}
+
+
+def _text(config: Mapping[str, Any]) -> bytes:
+    return json.dumps(config, indent=2).encode() + b"\n"
 
 
 def _pem(home: Home, name: str, hosts: Sequence[str] = ()) -> Files:
