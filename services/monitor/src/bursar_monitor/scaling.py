@@ -193,6 +193,7 @@ def rows(state: State, now: int) -> Iterator[dict[str, Any]]:
         yield {
             "v": 1,
             "pool": scaler.name,
+            "workers": scaler.workers,
             "desired": None if pool is None or not pool.desired else pool.desired,
             "current": None if seen is None else len(seen.busy),
             "least": scaler.least,

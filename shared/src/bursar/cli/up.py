@@ -1,8 +1,9 @@
 """``bursar up``: a whole installation on this machine, from nothing to serving.
 
 Order of things: the home and its keys, the lock, the NATS server, the streams, the services, and when each service
-answers, the probes of this host, and how to connect. Stopping goes backwards: services drain first, then the server
-ends. A server, a service or a probe that ends by itself is started again.
+answers, the probes of this host, the workers that `autoscale` starts, and how to connect. Stopping goes backwards:
+workers drain, then the services, then the server ends. A server, a service, a probe or a worker that ends by itself is
+started again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bursar.bus.permissions import provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
 from bursar.bus.server.binary import check_server
 from bursar.cli.agent import HomeOption, default_home, fail
+from bursar.cli.autoscale import Autoscaler, Wanted, creds_of, wanted_of
 from bursar.cli.context import write_contexts
 from bursar.cli.probes import are_cards, host_creds, host_name, probes
 from bursar.cli.ready import is_ready, metadata_of
@@ -43,7 +45,8 @@ PAGE_TOKEN = "page.token"  # noqa: S105 - the file, beside the monitor's keys, w
 @dataclass(frozen=True, slots=True)
 class UpOptions:
     """What the command line asked for; ``nats`` None means the embedded server. ``budgets``, ``circuits``, ``rules``:
-    files of rules of limiter, breaker and monitor. ``probes``: run those of this host; ``gpus``: simulated cards."""
+    files of rules of limiter, breaker and monitor. ``probes``: run those of this host; ``gpus``: simulated cards;
+    ``autoscale``: pools of workers that run here."""
 
     home: Path
     port: int = DEFAULT_PORT
@@ -57,6 +60,7 @@ class UpOptions:
     probes: bool = False
     gpus: str = ""
     context: str = "bursar"
+    autoscale: tuple[Wanted, ...] = ()
     ready_timeout: float = 30.0
 
 
@@ -103,6 +107,16 @@ def up(
     gpus: Annotated[
         str, typer.Option(metavar="2x24GiB", help="Simulated GPUs to hand out, instead of this machine's.")
     ] = "",
+    autoscale: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[POOL=]MODULE:WORKER",
+            help="Run as many processes of this worker as the monitor says (pool: workers); again for another pool.",
+        ),
+    ] = None,
+    autoscale_most: Annotated[
+        int | None, typer.Option(min=1, max=1_000, help="Never more of them here (default: 4 for each CPU).")
+    ] = None,
     context: Annotated[str, typer.Option(help="Name of the context for the nats tool; '' writes none.")] = "bursar",
 ) -> None:
     """Run everything on this machine: NATS server, streams, services. Ctrl-C stops all of it.
@@ -116,14 +130,20 @@ def up(
       bursar up
       bursar up --replicas 2 --budgets budgets.toml --circuits circuits.toml --rules rules.toml
       bursar up --gpus 2x24GiB
+      bursar up --autoscale my_module:worker          # as `bursar worker run` takes it
       bursar up --home /var/lib/bursar --port 0
       bursar up --nats nats://nats.example:4222 --creds-dir /etc/bursar/creds --stream-replicas 3
     """
     if gpus and (no_probes or not are_cards(gpus)):
         fail("--gpus takes cards such as 2x24GiB, and goes without --no-probes")
+    try:
+        pools = tuple(wanted_of(text, autoscale_most) for text in autoscale or ())
+    except ValueError as error:
+        fail(str(error))
     options = UpOptions(
-        home, port, nats, creds_dir, replicas, stream_replicas, budgets, circuits, rules, not no_probes, gpus, context
-    )
+        home, port, nats, creds_dir, replicas, stream_replicas, budgets, circuits, rules, not no_probes, gpus, context,
+        pools,
+    )  # fmt: skip
     try:
         asyncio.run(run(options, _say))
     except (BusError, HomeError, ProvisionError, ServerError, StoreInUse) as error:
@@ -169,7 +189,8 @@ async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event
             _start_probes(site, options, supervisor, echo)
         if all_ready:
             _tell_how(site, options, metrics, echo)
-        await stop.wait()
+        async with _workers(site, options, echo):
+            await stop.wait()
     finally:
         echo("stopping")
         await supervisor.stop()
@@ -187,6 +208,26 @@ def _start_probes(site: Site, options: UpOptions, supervisor: Supervisor, echo: 
         assert creds is not None
         supervisor.start(probe.child(site.url, creds, os.getpid()))
         echo(f"{probe.name} started as {creds.stem} ({probe.watches})")
+
+
+@contextlib.asynccontextmanager
+async def _workers(site: Site, options: UpOptions, echo: Echo) -> AsyncIterator[None]:
+    """The pools that are to run here, until the block ends; then they are drained, while the services still answer."""
+    if not options.autoscale:
+        yield
+        return
+    async with _operator(site) as bus:
+        creds = creds_of(site.home, options.creds_dir)
+        pools = [Autoscaler(bus, wanted, creds, site.url, echo) for wanted in options.autoscale]
+        following = [asyncio.create_task(pool.follow(), name="autoscale") for pool in pools]
+        try:
+            yield
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+            echo("draining the workers")
+            await asyncio.gather(*(pool.stop() for pool in pools))
 
 
 def _stop_on_signals() -> asyncio.Event:

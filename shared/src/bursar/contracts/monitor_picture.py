@@ -83,11 +83,12 @@ class SloRow(Message):
 
 
 class ScaleRow(Message):
-    """A pool of workers. ``why``: as in `ScaleWanted`. ``forecast``: demand in slots at the time when a worker that is
+    """A pool of workers; ``workers``: their names. ``why``: as in `ScaleWanted`. ``forecast``: demand in slots at the time when a worker that is
     started now is of use; None while "as it is now" is the better forecast. Errors: mean absolute ones over the last
     season, of the seasonal and of the naive forecast, in thousandths of a slot."""
 
     pool: str
+    workers: str = "*"
     desired: int | None
     current: int | None
     least: int
