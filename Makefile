@@ -247,23 +247,4 @@ clean: ## remove what was built and measured here; .venv, .bursar and the source
 	find shared services tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): $(INPUTS)
-	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-	  found=; \
-	  for python in $(PYTHON); do \
-	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
-	  done; \
-	  if [ -z "$$found" ]; then \
-	    echo "Bursar needs Python 3.11 or newer; none of these is: $(PYTHON)." >&2; \
-	    echo "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
-	  fi; \
-	  if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
-	    echo "$$found lacks its venv module. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
-	  fi; \
-	  echo "--- making $(VENV) with $$("$$found" --version)"; \
-	  "$$found" -m venv $(VENV); \
-	fi
-	@echo "--- installing the pinned packages of requirements/dev.txt"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	@echo "--- installing Bursar itself (editable)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@requirements/setup.sh $(VENV) $(STAMP) $(PYTHON)
