@@ -144,8 +144,8 @@ def finish_everything(state: State, now: int) -> None:
 
 def serves(task: Task) -> bool:
     """Whether the fresh workers may have a task."""
-    task_class, kind, labels, demands = task.lane
-    return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels and not demands
+    task_class, kind, labels, demands, gang = task.lane
+    return task_class in {"work", "other"} and kind in {"", "cpu"} and not labels and not demands and gang <= 2
 
 
 def is_stuck(state: State, task: Task) -> bool:

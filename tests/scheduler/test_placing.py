@@ -125,7 +125,7 @@ def test_locality_follows_the_cache_for_long_prompts_only() -> None:
     """Unless who has it is much more loaded than others."""
     fleet = fleet_of(Offer("idle", slots=8), Offer("warm", slots=8))
     fleet.note("warm", Load(2))
-    long, short = Ask(LANE, tokens=5_000, prefix=(("warm", 4_000),)), Ask(LANE, tokens=500, prefix=(("warm", 400),))
+    long, short = Ask(LANE, prompt=5_000, prefix=(("warm", 4_000),)), Ask(LANE, prompt=500, prefix=(("warm", 400),))
     assert pick(fleet, "locality", long) == "warm"
     assert pick(fleet, "locality", short) == "idle"
     fleet.note("warm", Load(6))

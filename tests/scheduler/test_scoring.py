@@ -172,12 +172,16 @@ def plainly(fleet: Fleet, ask: Ask, speeds: Speeds) -> str | None:
         took = speeds.expect_us(ask.task_class, name)
         region = fleet.regions.get(offer.region, Region())
         step = PPM // offer.slots
-        total = (load.wait_us + region.latency_us * 1_000 // region.health_permille) * 1_000
+        lost_us = 1_000_000 * (1_000 - max(10, region.health_permille))
+        reach_us = (region.latency_us * 1_000 + lost_us) // max(10, region.health_permille)
+        total = (load.wait_us + reach_us) * 1_000
         total += took * (1_000 + offer.price * weights.price // PPM)
         total += weights.variance * step // PPM * (2 * fills[name] + step) // PPM
         total -= 2 * weights.variance * step // PPM // PPM * mean
         total += weights.apart * (load.short if ask.is_long else load.long)
         total += weights.cold if ask.model and ask.model not in offer.models else 0
+        if ask.region and ask.region != offer.region:
+            total += weights.region + weights.carry * ask.size
         if ask.host and ask.host != offer.host:
             total += weights.host + weights.transfer * ask.size
         elif ask.host and ask.numa >= 0 and ask.numa != offer.numa:
@@ -249,6 +253,7 @@ def ask_of(rng: random.Random, names: list[str]) -> Ask:
         "model": rng.choice(["", "m", "n"]),
         "host": rng.choice(["", "h", "nowhere"]),
         "numa": rng.choice([-1, 0, 1]),
+        "region": rng.choice(["", "r", "nowhere"]),
         "size": rng.randrange(10**6),
         "tokens": rng.choice([0, 0, 50]),
         "prefix": tuple((rng.choice(names), rng.randrange(5_000)) for _ in range(rng.randrange(2))),

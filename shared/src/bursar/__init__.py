@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         TaskForgotten,
         TaskInDoubt,
     )
+    from bursar.client.scheduler_prefix import prefix_of
     from bursar.client.sync import SyncFleet, connect_sync
     from bursar.client.worker import Worker
     from bursar.client.worker_slots import SlotRule
@@ -82,6 +83,7 @@ _MODULES = {
     "GpuLease": "bursar.client.gpu_lease",
     "LocalPermit": "bursar.client.local_permit",
     "SyncFleet": "bursar.client.sync",
+    "prefix_of": "bursar.client.scheduler_prefix",
     "connect_sync": "bursar.client.sync",
     "SlotRule": "bursar.client.worker_slots",
     "ThreadPool": "bursar.client.worker_threads",
@@ -136,6 +138,7 @@ __all__ = [
     "connect",
     "connect_sync",
     "deadline",
+    "prefix_of",
 ]
 
 

@@ -19,9 +19,12 @@ from typing import Final, Protocol
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
 from bursar_scheduler.fairness import Ledger
-from bursar_scheduler.fleet import Fleet, Load, Offer
+from bursar_scheduler.fleet import Fleet, Load, Offer, Region
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
 from bursar_scheduler.ordering import Line, choose
+from bursar_scheduler.prefixes import Prefixes
+from bursar_scheduler.regions import Regions
+from bursar_scheduler.resources import BATCH_TOKENS, UNBOUNDED
 from bursar_scheduler.scoring import LONG_US, Ask, Verdict
 from bursar_scheduler.shadowing import Shadow
 from bursar_scheduler.speeds import Speeds
@@ -73,11 +76,13 @@ class Board:
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
     sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
     after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`; ``long``: tokens
-    of long attempts by worker; ``verdicts``: the latest placements by task."""
+    of long attempts by worker; ``prefixes``: who has what in its cache; ``regions``: how far and how well each is;
+    ``verdicts``: the latest placements by task."""
 
     __slots__ = (
         "agenda", "config", "fleet", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "long",
-        "settled", "shadow", "speeds", "strangers", "tasks", "tell", "verdicts", "watched", "workers",
+        "prefixes", "regions", "settled", "shadow", "speeds", "strangers", "tasks", "tell", "verdicts", "watched",
+        "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
@@ -100,6 +105,8 @@ class Board:
         self.fleet = Fleet(of.speeds)
         self.shadow: Shadow | None = None
         self.long: dict[str, dict[str, None]] = {}
+        self.prefixes = Prefixes()
+        self.regions = Regions()
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
 
     @classmethod
@@ -109,6 +116,7 @@ class Board:
         board.last_heard = now
         for worker in workers.values():
             board.heard[worker.name] = now
+            board.prefixes.seat(worker.name, worker.session)
         for task in tasks.values():
             task.alarm = 0
             task.listed = False
@@ -192,6 +200,7 @@ class Board:
         self.unseat(worker)
         worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
         self.leaves(worker)
+        self.prefixes.seat(worker.name, worker.session)
         self.fleet.join(offer_of(worker))
         self.note(worker)
 
@@ -232,9 +241,31 @@ class Board:
         self.shadow.watch(self.fleet, ask, number, verdict)
 
     def begins(self, task: Task) -> None:
-        """It has an attempt; long ones are kept apart from short ones."""
-        if task.token and self.speeds.expect_us(task.lane[0]) >= LONG_US:
+        """It has an attempt; long ones are kept apart from short ones, and its prompt will be in the worker's cache."""
+        if not task.token:
+            return
+        hints = task.hints
+        expected_us = 0 if hints is None else 1_000 * hints.expected_ms
+        if (expected_us or self.speeds.expect_us(task.lane[0])) >= LONG_US:
             self.long.setdefault(task.worker, {})[task.token] = None
+        if hints is not None and hints.prefix:
+            self.prefixes.take(task.worker, hints.prefix)
+
+    def told(self, worker: Worker, latency_us: int | None, wait_ms: int) -> None:
+        """What it has measured and has queued itself."""
+        if wait_ms != worker.wait_ms:
+            worker.wait_ms = wait_ms
+            self.note(worker)
+        if latency_us is not None:
+            self._weigh(worker, self.regions.measured(region_of(worker), latency_us))
+
+    def judged(self, worker: Worker, is_well: bool) -> None:
+        """An attempt has ended there, well or by a fault that may be its region's."""
+        self._weigh(worker, self.regions.ended(region_of(worker), is_well))
+
+    def _weigh(self, worker: Worker, region: Region | None) -> None:
+        if region is not None:
+            self.fleet.set_region(region_of(worker), region)
 
     def _load_of(self, worker: Worker) -> Load:
         taken = len(worker.attempts)
@@ -245,13 +276,16 @@ class Board:
         if worker.name in self.long:
             kept = {token: None for token in self.long[worker.name] if token in worker.attempts}
             self.long[worker.name], long = kept, len(kept)
-        return Load(taken, not worker.draining and not worker.suspect, 0, taken - long, long, 0, tuple(used.items()))
+        is_open = not worker.draining and not worker.suspect
+        tokens = used.get(BATCH_TOKENS, 0) if used else 0
+        return Load(taken, is_open, 1_000 * worker.wait_ms, taken - long, long, tokens, tuple(used.items()))
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
         self.fleet.leave(worker.name)
         self.long.pop(worker.name, None)
         self.leaving.pop(worker.name, None)
+        self.prefixes.forget(worker.name)
         self.heard.pop(worker.name, None)
         self.tell.pop(worker.name, None)
 
@@ -300,9 +334,16 @@ def offer_of(worker: Worker) -> Offer:
     """What it is for the placement."""
     place = worker.place
     return Offer(
-        worker.name, worker.slots, place.get("price", 0), place.get("host") or "", place.get("numa_node") or 0,
-        place.get("region") or "", frozenset(place.get("models", ())), tuple(worker.room.items()),
+        worker.name, worker.slots, place.get("price", 0), place.get("host") or "", place.get("numa") or 0,
+        region_of(worker), frozenset(place.get("models", ())), tuple(worker.room.items()),
+        worker.room.get(BATCH_TOKENS, UNBOUNDED),
     )  # fmt: skip
+
+
+def region_of(worker: Worker) -> str:
+    """ "" for those that tell none, which are taken together."""
+    region: str = worker.place.get("region", "")
+    return region
 
 
 def next_moment(task: Task, config: Config) -> int:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
 from bursar_scheduler import bugs, events, telling
+from bursar_scheduler.asking import ask_of
 from bursar_scheduler.placing import POLICIES
-from bursar_scheduler.scoring import Ask
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -48,7 +48,7 @@ def worker_for(state: State, task: Task, now: int) -> Worker | None:
     board = state.awake(now)
     if not board.lane(task.lane).room:
         return None
-    ask = Ask(task.lane, task.lane[0], state.speeds.expect_us(task.lane[0]), needs=task.lane[3])
+    ask = ask_of(board, task)
     verdict = POLICIES[state.config.policy](board.fleet, ask, state.drawn)
     assert verdict is not None, "the arrays and the lane disagree about who has room"
     board.placed(task, ask, state.drawn, verdict)

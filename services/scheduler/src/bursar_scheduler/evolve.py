@@ -10,6 +10,7 @@ from typing import Any
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
+from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_scheduler import bugs, events
 from bursar_scheduler.accounts import Quota, Who
 from bursar_scheduler.lifecycle import (
@@ -34,10 +35,13 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Config, Ended, Task, Worker, lane_of
+from bursar_scheduler.task import Config, Ended, Task, Worker, hint_of, lane_of
 
 VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE, YIELD})
 """The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
+
+JUDGED = frozenset({FINISH, WORKER_GONE, *COUNTED, *LOSSES})
+"""What tells how well a region does."""
 
 
 def apply_accepted(state: State, event: Event) -> None:
@@ -60,13 +64,14 @@ def apply_accepted(state: State, event: Event) -> None:
         more,
     ) = event
     task = Task()
-    task.id, task.lane = name, lane_of(task_class, kind, labels, more.get("demands", ()))
+    task.id, task.lane = name, lane_of(task_class, kind, labels, more.get("demands", ()), more.get("gang", 1))
     task.band, task.payload, task.size, task.digest = band, payload, size, bytes(digest)
     task.retries, task.backoff_ms, task.lease_ms = retries, backoff, lease
     task.timeout_ms, task.deadline_at = timeout, deadline
     task.after, task.unmet = tuple(more.get("after", ())), tuple(more.get("unmet", ()))
     task.runs_anyway = more.get("runs_anyway", False)
     task.preemptible = more.get("preemptible", False)
+    task.hints = hint_of(more.get("hints"))
     task.who = Who(more.get("team", ""), task.principal, more.get("program", ""))
     task.state = first_state(task)
     task.order, task.submitted_at = state.order, now
@@ -214,6 +219,8 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
         return
     worker = state.workers.get(task.worker)
     if worker is not None:
+        if state.board is not None and why in JUDGED:
+            state.board.judged(worker, why == FINISH)
         if why in VOLUNTARY:
             worker.ended += 1
         if why in VOLUNTARY or task.state == ASSIGNED or seeded(bugs.SLOTS_EXCEEDED):
@@ -377,6 +384,7 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.REGISTERED: apply_registered,
     events.FREED: apply_freed,
     events.DRAINS: apply_drains,
+    RIGHTS: apply_rights,
     events.GONE: apply_gone,
     events.CONFIGURED: apply_configured,
     events.LOST: apply_lost,

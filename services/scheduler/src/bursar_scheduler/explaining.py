@@ -12,6 +12,7 @@ from bursar.contracts.scheduler_explain import Why
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
 from bursar_scheduler.lifecycle import ASSIGNED, DEAD, PREEMPTING, RUNNING, SUBMITTED
 from bursar_scheduler.ordering import choose
+from bursar_scheduler.resources import HOST, MODEL, REGION
 from bursar_scheduler.scoring import TERMS, Rated, Verdict
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
@@ -135,11 +136,12 @@ def cause_of(state: State, task: Task, facts: dict[str, Any], workers: list[Work
 
 def lack(worker: Worker, task: Task) -> str:
     """What keeps a worker that knows the class from having the task now; "": nothing."""
-    _, kind, labels, demands = task.lane
+    _, kind, labels, demands, _ = task.lane
     if kind and kind != worker.kind:
         return "kind"
-    if any(worker.labels.get(name) != value for name, value in labels):
-        return "labels"
+    other = next((name for name, value in labels if worker.labels.get(name) != value), None)
+    if other is not None:
+        return "locality" if other in {HOST, REGION} else "model" if other.startswith(MODEL) else "labels"
     if any(worker.room.get(name, 0) < amount for name, amount in demands):
         return "resources"
     if worker.draining:

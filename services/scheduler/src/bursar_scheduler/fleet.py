@@ -29,22 +29,24 @@ MAX_KEPT: Final = 512
 """Columns of lanes, of classes and of models that are kept, each."""
 
 _NUMBERS: Final = (
-    "base", "spread", "wait", "short", "long", "host", "numa", "fill", "tokens", "price",
+    "base", "spread", "wait", "short", "long", "host", "numa", "zone", "fill", "tokens", "price",
 )  # fmt: skip
 
 
 class Weights(NamedTuple):
     """What the score gives for what, in ns: ``price`` for a micro-dollar, ``variance`` for a squared difference of
-    load of one, ``apart`` for each call of the other length on the worker, ``numa`` and ``host`` for another NUMA node
-    and another host, ``transfer`` for a byte to another host, ``cold`` for a model that has to be loaded, ``prefix``
-    for a token that is in the worker's cache already."""
+    load of one, ``apart`` for each call of the other length on the worker, ``numa``, ``host`` and ``region`` for
+    another NUMA node, host and region, ``transfer`` and ``carry`` for a byte to another host and to another region,
+    ``cold`` for a model that has to be loaded, ``prefix`` for a token that is in the worker's cache already."""
 
     price: int = 1_000_000
     variance: int = 100_000_000
     apart: int = 20_000_000
     numa: int = 1_000_000
     host: int = 2_000_000
+    region: int = 20_000_000
     transfer: int = 10
+    carry: int = 80
     cold: int = 5_000_000_000
     prefix: int = 200_000
 
@@ -80,16 +82,21 @@ class Load(NamedTuple):
 IDLE: Final = Load()
 
 
+AGAIN_US: Final = 1_000_000
+"""What a call that fails takes beside the way: the pause before it is tried again."""
+
+
 class Region(NamedTuple):
-    """``latency_us`` of the way there; ``health_permille``: calls that succeed, at least 1."""
+    """``latency_us`` of the way there; ``health_permille``: calls that succeed."""
 
     latency_us: int = 0
     health_permille: int = 1_000
 
     @property
     def reach_us(self) -> int:
-        """Expected time spent on the way: calls that fail go again."""
-        return self.latency_us * 1_000 // max(1, self.health_permille)
+        """Expected time on the way and between tries: with a share h of calls that succeed, one takes 1/h tries."""
+        health = max(10, self.health_permille)
+        return (self.latency_us * 1_000 + AGAIN_US * (1_000 - health)) // health
 
 
 class _Costs:
@@ -109,7 +116,7 @@ class Fleet:
     """The columns are arrays with a number per row: ``base`` is the wait and the worker's own part of the variance, or
     `FAR` without a free slot; ``spread`` the part of the variance that goes with the mean load; ``fill`` taken slots in
     millionths; ``short`` and ``long`` what the calls there add to the score of the other kind; ``tokens`` free ones;
-    ``price`` ns for a microsecond of run."""
+    ``price`` ns for a microsecond of run; ``host`` and ``zone`` numbers of its host and its region."""
 
     last: dict[Hashable, str]
     """Who was chosen last in a lane; its keeper sets it."""
@@ -124,6 +131,7 @@ class Fleet:
     spread: Column
     tokens: Column
     wait: Column
+    zone: Column
 
     def __init__(self, speeds: Speeds, weights: Weights | None = None) -> None:
         self._speeds = speeds
@@ -135,6 +143,7 @@ class Fleet:
         self.regions: dict[str, Region] = {}
         self.last = {}
         self.hosts: dict[str, int] = {"": 0}
+        self.zones: dict[str, int] = {"": 0}
         self.fills = 0
         self._serves: dict[Hashable, Callable[[str], bool]] = {}
         self._lanes: dict[Hashable, Column] = {}
@@ -167,6 +176,7 @@ class Fleet:
         self.numa[row] = offer.numa
         self.price[row] = offer.price * self.weights.price // PPM
         self.host[row] = self.hosts.setdefault(offer.host, len(self.hosts))
+        self.zone[row] = self.zones.setdefault(offer.region, len(self.zones))
         step = PPM // offer.slots
         self._steps[row] = step, self.weights.variance * step // PPM
         self.spread[row] = 2 * self.weights.variance * step // PPM // PPM
@@ -295,8 +305,8 @@ class Fleet:
         return self.fills // max(1, len(self.rows))
 
     def numbers(self, rows: list[int]) -> Column:
-        """Base, spread, wait, short, long, host and NUMA node of some rows, a row for each."""
-        return self._store[:7].take(rows, axis=1).T
+        """Base, spread, wait, short and long of some rows, a row for each."""
+        return self._store[:5].take(rows, axis=1).T
 
     # ---- keeping
 

@@ -111,7 +111,7 @@ def hybrid(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
 
 
 def locality(fleet: Fleet, ask: Ask, number: int) -> Verdict | None:
-    if ask.tokens <= SHORT_TOKENS or not ask.prefix:
+    if ask.prompt <= SHORT_TOKENS or not ask.prefix:
         return least_loaded(fleet, ask, number)
     rows = candidates(fleet, ask)
     if not len(rows):

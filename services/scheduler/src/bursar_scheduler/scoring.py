@@ -1,12 +1,12 @@
 """How well each worker would suit a task: one number for each, the lowest is the best, and what it is made of.
 
-    score = wait + run + price + variance + numa + transfer + cold + apart - prefix
+    score = wait + run + price + variance + place + cold + apart - prefix
 
 * wait: until it starts there: what the worker has queued itself, and the way to its region, calls that fail included;
 * run: the expected run time of the class on this worker, learned; price: of that run, in time that it is worth;
 * variance: how much more uneven the load of all workers becomes: with load u, mean m and one more call d = 1/slots the
   sum of squared differences grows by d(2(u - m) + d), for many workers;
-* numa, transfer: another NUMA node or host than where the data is, and the bytes that have to go there;
+* place: another NUMA node, host or region than where the data is, and the bytes that have to go there;
 * cold: a model that has to be loaded first; prefix: tokens of its prompt that are in the worker's cache already;
 * apart: calls of the other length that run there (short ones wait behind long ones: Nexus, SOSP 2019; Autellix).
 
@@ -21,18 +21,20 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from bursar_scheduler.fleet import FAR, US, Column, Fleet, Weights
+from bursar_scheduler.fleet import FAR, US, Column, Fleet
 
 LONG_US: Final = 5_000_000
 """Calls that are expected to take as long as this are long ones."""
 
 TERMS: Final = ("wait", "run", "price", "variance", "place", "cold", "apart", "prefix")
 RECORDED: Final = 4
+NOTHING: Final[Column] = np.zeros(0, dtype=np.int64)
 
 
 class Ask(NamedTuple):
     """What a task wants. ``expected_us``: its expected run time anywhere; ``size``: bytes that have to be brought from
-    ``host``; ``prefix``: tokens of its prompt that workers have in their caches; ``needs``: resources."""
+    ``host`` in ``region``; ``tokens``: in the worker's batch; ``prompt``: tokens of its prompt, and ``prefix``: those
+    of them that workers have in their caches; ``needs``: resources."""
 
     lane: Hashable
     task_class: str = ""
@@ -40,8 +42,10 @@ class Ask(NamedTuple):
     model: str = ""
     host: str = ""
     numa: int = -1
+    region: str = ""
     size: int = 0
     tokens: int = 0
+    prompt: int = 0
     prefix: tuple[tuple[str, int], ...] = ()
     needs: tuple[tuple[str, int], ...] = ()
 
@@ -62,7 +66,7 @@ class Verdict:
     """Who gets it, and who came next (three at most). What the scores were made of is kept as numbers, and worked out
     when somebody asks."""
 
-    __slots__ = ("_ask", "_mean", "_names", "_numbers", "_paid", "_ran", "_weights", "_where", "worker")
+    __slots__ = ("_ask", "_away", "_cold", "_mean", "_names", "_numbers", "_paid", "_ran", "_weights", "worker")
 
     def __init__(self, fleet: Fleet, ask: Ask, rows: list[int]) -> None:
         run, cost = fleet.costs(ask.task_class)
@@ -71,10 +75,11 @@ class Verdict:
         self._numbers = fleet.numbers(rows)
         self._ran, self._paid = run.take(rows), cost.take(rows)
         self._mean, self._weights = fleet.mean_fill, fleet.weights
-        self._where: tuple[int, list[int]] | None = None
-        if ask.host or ask.model:
-            cold = fleet.cold(ask.model).take(rows).tolist() if ask.model else [0] * len(rows)
-            self._where = fleet.hosts.get(ask.host, -1), cold
+        self._away = self._cold = NOTHING
+        if ask.model:
+            self._cold = fleet.cold(ask.model).take(rows)
+        if ask.host or ask.region:
+            self._away = _place(fleet, ask).take(rows)
         self.worker = self._names[0]
 
     @property
@@ -91,10 +96,10 @@ class Verdict:
         return [self._rate(place, numbers[place], ran[place], paid[place]) for place in range(len(self._names))]
 
     def _rate(self, place: int, numbers: list[int], took: int, paid: int) -> Rated:
-        base, spread, wait, short, long, host, numa = numbers
+        base, spread, wait, short, long = numbers
         ask, name = self._ask, self._names[place]
-        here, cold = (-1, 0) if self._where is None else (self._where[0], self._where[1][place])
-        away = _place_of(self._weights, ask, host == here, numa) if ask.host else 0
+        away = self._away.item(place) if len(self._away) else 0
+        cold = self._cold.item(place) if len(self._cold) else 0
         known = dict(ask.prefix).get(name, 0) * self._weights.prefix
         variance = base - wait - spread * self._mean
         apart = long if ask.is_long else short
@@ -107,13 +112,6 @@ class Verdict:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _place_of(weights: Weights, ask: Ask, is_here: bool, numa: int) -> int:
-    """`_place` of one worker."""
-    if not is_here:
-        return weights.host + weights.transfer * ask.size
-    return weights.numa if ask.numa >= 0 and numa != ask.numa else 0
-
-
 def score(fleet: Fleet, ask: Ask) -> Column:
     """The score of each row in ns; who may not have it stands at `FAR` or above. Overwritten by the next call."""
     total = np.add(fleet.base, fleet.costs(ask.task_class)[1], out=fleet.total)
@@ -122,7 +120,7 @@ def score(fleet: Fleet, ask: Ask) -> Column:
     np.add(total, fleet.long if ask.is_long else fleet.short, out=total)
     if ask.model:
         np.add(total, fleet.cold(ask.model), out=total)
-    if ask.host:
+    if ask.host or ask.region:
         np.add(total, _place(fleet, ask), out=total)
     for worker, tokens in ask.prefix:
         row = fleet.rows.get(worker)
@@ -141,12 +139,16 @@ def forbid(fleet: Fleet, ask: Ask, total: Column) -> None:
 
 
 def _place(fleet: Fleet, ask: Ask) -> Column:
-    """What it costs that the data is on another host, or on another NUMA node of the same one."""
+    """What it costs that the data is in another region, on another host, or on another NUMA node of the same one."""
     weights = fleet.weights
-    away = fleet.host != fleet.hosts.get(ask.host, -1)
-    cost: Column = away * (weights.host + weights.transfer * ask.size)
-    if ask.numa >= 0:
-        cost += (~away & (fleet.numa != ask.numa)) * weights.numa
+    cost: Column = np.zeros(len(fleet.offers), dtype=np.int64)
+    if ask.region:
+        cost += (fleet.zone != fleet.zones.get(ask.region, -1)) * (weights.region + weights.carry * ask.size)
+    if ask.host:
+        away = fleet.host != fleet.hosts.get(ask.host, -1)
+        cost += away * (weights.host + weights.transfer * ask.size)
+        if ask.numa >= 0:
+            cost += (~away & (fleet.numa != ask.numa)) * weights.numa
     return cost
 
 

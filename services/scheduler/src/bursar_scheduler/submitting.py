@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
-from bursar.contracts.scheduler import BANDS, Post, Submit, size_of
+from bursar.contracts.scheduler import BANDS, Data, Hints, Post, Submit, size_of
 from bursar.contracts.scheduler import Task as Told
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
@@ -23,15 +23,17 @@ from bursar_scheduler import bugs, depending, dispatch, events, telling
 from bursar_scheduler.accounts import Who
 from bursar_scheduler.admission import come_again_ms
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
-from bursar_scheduler.resources import GPU_MODEL, demands_of
+from bursar_scheduler.resources import demands_of, labels_needed
 from bursar_scheduler.state import State
-from bursar_scheduler.task import LaneKey, Task
+from bursar_scheduler.task import Hint, LaneKey, Task
+from bursar_scheduler.uses import of_task
 
 DOUBT_MS: Final = 600_000
 RETRY_MS: Final = 1_000
 MAX_NEEDS: Final = 64
 """Different combinations of class and needs that one principal may have open at a time."""
 
+NO_HINT: Final = Hint()
 _BAND: Final = {name: index for index, name in enumerate(BANDS)}
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
@@ -129,22 +131,32 @@ def draft(state: State, name: str, told: Told, now: int) -> Task:
     task.retries, task.backoff_ms, task.lease_ms = told.retries, told.backoff_ms, told.lease_ms
     task.timeout_ms = told.timeout_ms or 0
     task.deadline_at = now + told.deadline_ms if told.deadline_ms else 0
-    task.runs_anyway, task.preemptible = told.after_failure == "run", told.preemptible
+    task.runs_anyway = told.after_failure == "run"
+    task.preemptible = told.preemptible and needs.gang == 1
+    task.hints = None if told.hints is None else hint_from(told.hints)
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
                told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure,
-               told.preemptible, told.program]  # fmt: skip
+               told.preemptible, told.program, task.hints]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
 
 def lane_of(told: Told) -> LaneKey:
     needs = told.needs
-    labels = needs.labels if needs.gpu_model is None else {**needs.labels, GPU_MODEL: needs.gpu_model}
-    return told.task_class, needs.kind or "", tuple(sorted(labels.items())), demands_of(needs)
+    return told.task_class, needs.kind or "", labels_needed(needs), demands_of(needs), needs.gang
+
+
+def hint_from(told: Hints) -> Hint | None:
+    """As it is kept; None when nothing is said."""
+    data = told.data or Data()
+    hint = Hint(data.host or "", -1 if data.numa_node is None else data.numa_node, data.region or "", data.bytes,
+                told.model or "", told.prefix, told.prefix_tokens if told.prefix else 0, told.prompt_tokens or 0,
+                told.expected_ms or 0)  # fmt: skip
+    return None if hint == NO_HINT else hint
 
 
 def accepted(task: Task, now: int) -> Event:
-    task_class, kind, labels, _ = task.lane
+    task_class, kind, labels, *_ = task.lane
     return (
         events.ACCEPTED, now, task.id, task_class, kind, labels, task.band, task.payload, task.size, task.digest,
         task.retries, task.backoff_ms, task.lease_ms, task.timeout_ms, task.deadline_at, besides(task),
@@ -153,7 +165,8 @@ def accepted(task: Task, now: int) -> Event:
 
 def besides(task: Task) -> dict[str, Any]:
     """What only some tasks have."""
-    rest = {"demands": task.lane[3], "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
+    rest = {"demands": task.lane[3], "gang": task.lane[4] if task.lane[4] > 1 else 0, "hints": task.hints,
+            "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
             "preemptible": task.preemptible, "team": task.who.team, "program": task.who.program}  # fmt: skip
     return {name: value for name, value in rest.items() if value}
 

@@ -13,15 +13,33 @@ NOBODY: Final = Who("", "", "")
 Demands = tuple[tuple[str, int], ...]
 """Sorted (resource, amount)."""
 
-LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands]
-"""(class, kind or "", sorted labels, demands): what decides which workers may have a task."""
+LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands, int]
+"""(class, kind or "", sorted labels, demands, gang): what decides which workers may have a task, and how many of them
+it takes."""
+
+
+class Hint(NamedTuple):
+    """What makes one worker better than another, as `bursar.contracts.scheduler.Hints` says it: where its data is (""
+    and -1: not told) and how many bytes, the model that it calls, hashes of its prompt's blocks, tokens of a block and
+    of the whole prompt (0: not told), how long it runs (0: as its class)."""
+
+    host: str = ""
+    numa: int = -1
+    region: str = ""
+    size: int = 0
+    model: str = ""
+    prefix: tuple[str, ...] = ()
+    block: int = 0
+    prompt: int = 0
+    expected_ms: int = 0
+
 
 _SAVED: Final = (
     "id", "lane", "band", "payload", "size", "digest", "retries", "backoff_ms", "lease_ms", "timeout_ms",
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
     "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by", "who",
-    "path",
+    "path", "hints",
 )  # fmt: skip
 
 
@@ -35,7 +53,7 @@ class Task:
     tasks that it comes after; ``unmet``: those of them that have not ended; ``runs_anyway``: though one fails.
     ``checkpoint``: what the last attempt has kept, its size counted in ``size``; ``killed``: workers that died while it
     ran; ``yield_by``: when its attempt is taken away, if it is asked to yield. ``who``: team, agent, program; ``path``:
-    ms of the calls before it in its program.
+    ms of the calls before it in its program. ``hints``: for its placement, if any.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
     ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
@@ -46,7 +64,7 @@ class Task:
 
     def __init__(self) -> None:
         self.id = ""
-        self.lane: LaneKey = ("", "", (), ())
+        self.lane: LaneKey = ("", "", (), (), 1)
         self.band = 1
         self.payload: Any = None
         self.size = 0
@@ -78,6 +96,7 @@ class Task:
         self.yield_by = 0
         self.who = NOBODY
         self.path = 0
+        self.hints: Hint | None = None
         self.expected_ms = 0
         self.alarm = 0
         self.heard_until = 0
@@ -105,13 +124,23 @@ class Task:
         task.lane = lane_of(*task.lane)
         task.digest = bytes(task.digest)
         task.who = Who(*task.who)
+        task.hints = hint_of(task.hints)
         task.after, task.unmet, task.killed = tuple(task.after), tuple(task.unmet), tuple(task.killed)
         return task
 
 
-def lane_of(task_class: str, kind: str, labels: Any, demands: Any) -> LaneKey:
+def lane_of(task_class: str, kind: str, labels: Any, demands: Any, gang: int = 1) -> LaneKey:
     """From what was in the journal, with lists for tuples."""
-    return task_class, kind, tuple((name, value) for name, value in labels), tuple((name, n) for name, n in demands)
+    named, amounts = tuple((name, value) for name, value in labels), tuple((name, n) for name, n in demands)
+    return task_class, kind, named, amounts, gang
+
+
+def hint_of(values: Any) -> Hint | None:
+    """The same."""
+    if values is None:
+        return None
+    hint = Hint(*values)
+    return hint._replace(prefix=tuple(hint.prefix))
 
 
 class Ended(NamedTuple):
@@ -134,11 +163,12 @@ class Worker:
     """One worker that is registered. ``attempts``: the tokens that take its slots, with their tasks; a void one stays
     there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
     by token, ``used`` in all. ``place``: where it is and what it costs, as it said. ``gone_at``: when its host is taken
-    away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new)."""
+    away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new),
+    ``wait_ms`` (what it has queued itself)."""
 
     __slots__ = (
         "attempts", "classes", "draining", "ended", "gone_at", "kind", "labels", "lanes", "load", "name", "ordinal",
-        "place", "room", "session", "slots", "suspect", "taken", "used", "versions",
+        "place", "room", "session", "slots", "suspect", "taken", "used", "versions", "wait_ms",
     )  # fmt: skip
 
     def __init__(self, name: str, ordinal: int) -> None:
@@ -161,6 +191,7 @@ class Worker:
         self.used: dict[str, int] = {}
         self.lanes: list[Any] = []
         self.load: int | None = None
+        self.wait_ms = 0
 
     @property
     def has_room(self) -> bool:
@@ -173,7 +204,7 @@ class Worker:
 
     def serves(self, lane: LaneKey) -> bool:
         """Whether it may have such a task when it has nothing else."""
-        task_class, kind, labels, demands = lane
+        task_class, kind, labels, demands, _ = lane
         if kind and kind != self.kind:
             return False
         mine, room = self.labels, self.room

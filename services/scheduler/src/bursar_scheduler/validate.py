@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from bursar_scheduler.asking import lane_ask
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, DEAD, ENDS, LIVE, PREEMPTING, READY, SUBMITTED
 from bursar_scheduler.placing import candidates
-from bursar_scheduler.scoring import Ask
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
 
@@ -110,7 +110,7 @@ def _board(state: State, board: Board, now: int) -> None:
             assert line.count == sum(task.band == band for task in members), f"{lane.key}: band {band}"
         room = {worker.name for worker in state.workers.values() if worker.fits(lane.key) and worker.serves(lane.key)}
         assert lane.room == room, f"{lane.key}: room"
-        ask = Ask(lane.key, needs=lane.key[3])
+        ask = lane_ask(lane.key)
         assert {board.fleet.offers[row].name for row in candidates(board.fleet, ask)} == room, f"{lane.key}: arrays"
         assert not (members and room) or lane.key in board.hot, f"{lane.key}: has both and is not hot"
 

@@ -18,7 +18,7 @@ from bursar_scheduler import events, telling, yielding
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, DEAD, PREEMPTING, RELEASE, WORKER_GONE
 from bursar_scheduler.moments import loss
-from bursar_scheduler.resources import GPU_MODEL, room_of
+from bursar_scheduler.resources import labels_of, room_of
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Worker
 
@@ -64,10 +64,6 @@ def decide_register(state: State, command: Command, now: int, fence: Fence) -> O
     state.awake(now).heard_from(command.principal, now)
     reply = {"ok": True, "worker": command.principal, "ttl_ms": ttl, "heartbeat_ms": ttl // 3, "void": void}
     return Accept(found, reply, told)
-
-
-def labels_of(body: Register) -> dict[str, str]:
-    return body.labels if body.gpu_model is None else {**body.labels, GPU_MODEL: body.gpu_model}
 
 
 def place_of(body: Register) -> list[tuple[str, Any]]:
@@ -120,6 +116,7 @@ def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> 
         board.everybody_is_heard(now)
     board.heard_from(worker.name, now)
     worker.load = body.load_permille
+    board.told(worker, body.latency_us, body.wait_ms)
     again = _extend(state, worker, body.running, now) | _unheard(state, worker, body.running, now)
     if again:
         board.tell.setdefault(worker.name, {}).update(again)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from bursar.client.scheduler_values import pack_value
 from bursar.errors import CallerError
 
 if TYPE_CHECKING:
@@ -18,7 +17,9 @@ class TaskOptions(TypedDict, total=False):
     ``priority``: reactive, standard (default) or proactive. ``deadline``: from now, after which the task ends as
     expired. ``retries``: further attempts after failures (2); ``backoff``: the first pause after one (1, doubling).
     ``lease``: how long an attempt is kept without a sign of life (10); ``timeout`` of one attempt. ``needs``:
-    ``{"kind": "gpu", "labels": {"zone": "a"}}``. ``preemptible``: it stops at the end of a chunk when it is asked to,
+    ``{"kind": "gpu", "labels": {"zone": "a"}}``, and ``{"gang": 4}`` for four workers at once. ``hints``: what makes
+    one worker better than another, as ``{"model": "llama3:8b", "prefix": bursar.prefix_of(prompt)}``; both in all
+    their fields: `bursar.contracts.scheduler_needs`. ``preemptible``: it stops at the end of a chunk when it is asked to,
     and goes on from its checkpoint (`bursar.client.worker_task`). ``after``: own tasks, or their handles, that have to
     end before; ``after_failure``: "cancel" (default) or "run", when one of them does not end well.
     """
@@ -30,6 +31,7 @@ class TaskOptions(TypedDict, total=False):
     lease: float
     timeout: float | None
     needs: Mapping[str, Any] | None
+    hints: Mapping[str, Any] | None
     preemptible: bool
     program: str
     after: Iterable[str | Handle]
@@ -47,14 +49,15 @@ def fields_of(task_class: str, payload: Any, options: TaskOptions) -> dict[str, 
     if unknown:
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    fields: dict[str, Any] = {"task_class": task_class, "payload": None if payload is None else pack_value(payload)}
+    fields: dict[str, Any] = {"task_class": task_class, "payload": payload}
     fields |= {name: given[name] for name in _PLAIN if name in given}
     for name, wire_name in _SPANS.items():
         if name in given:
             ms = span_ms(name, given[name])
             fields[wire_name] = max(1, ms) if name in {"deadline", "timeout"} else ms
-    if "needs" in given:
-        fields["needs"] = {"v": 1, **given["needs"]}
+    for name in ("needs", "hints"):
+        if name in given:
+            fields[name] = {"v": 1, **given[name]}
     if "after" in given:
         fields["after"] = refs_of(given["after"])
     return fields

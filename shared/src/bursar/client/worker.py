@@ -31,7 +31,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from bursar.client.background import Background
@@ -42,7 +42,7 @@ from bursar.client.worker_end import Ending, ends_by_signal
 from bursar.client.worker_link import LISTED, PATIENCE, Link
 from bursar.client.worker_load import Load
 from bursar.client.worker_meter import Meter
-from bursar.client.worker_offer import Has, offer_of
+from bursar.client.worker_offer import Has, offer_again, offer_of
 from bursar.client.worker_places import Places
 from bursar.client.worker_process import KILL_AFTER
 from bursar.client.worker_run import Run, Way, run_of
@@ -159,6 +159,19 @@ class Worker:
         self._ending.reclaim(seconds)
 
     @property
+    def measured(self, seconds: float) -> None:
+        """For functions: how long the way was to what the worker works with, such as a provider in its region. The
+        shortest of the last ones is told with each heartbeat, and weighs the worker's region; without any it is the
+        way to the scheduler."""
+        if self._link is not None:
+            self._link.way.measured(seconds)
+
+    def loaded(self, models: Sequence[str]) -> None:
+        """It has these models loaded from now on. Raises `CallerError` for what cannot be said."""
+        self._offer = offer_again(self._offer, models)
+        if self._link is not None:
+            self._link.register_soon()
+
     def principal(self) -> str:
         """Who the worker is, as its credentials say."""
         return self._open_fleet.principal

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any, Final, Protocol
 
 import msgpack  # type: ignore[import-untyped]
 
 from bursar.bus.base import BusError
+from bursar.client.background import Background
 from bursar.client.caller import Caller
 from bursar.client.scheduler import Scheduler
 from bursar.client.scheduler_errors import SchedulerUnavailable
+from bursar.client.worker_load import Way
 from bursar.contracts.base import observation_subject, work_subject
 from bursar.contracts.scheduler import MAX_SLOTS, SERVICE
 from bursar.errors import BursarError
@@ -27,6 +30,9 @@ log = logging.getLogger("bursar.client")
 
 PATIENCE: Final = 10_000.0
 """Milliseconds without an answer after which a registration is asked anew, and a warning logged."""
+
+WAY_EVERY: Final = 5
+"""Heartbeats from one measurement of the way to the next."""
 
 LISTED: Final = MAX_SLOTS
 """Tokens in one heartbeat, at most."""
@@ -65,6 +71,8 @@ class Link:
         self.is_registered = False
         self.ttl_ms = 3_000
         self.load_permille: int | None = None
+        self.way = Way()
+        self._beside = Background()
         self._worker = worker
         self._scheduler = scheduler
         self._hear = {**hear, "register": self._on_register}
@@ -91,6 +99,7 @@ class Link:
             self._registering.cancel()
             with contextlib.suppress(asyncio.CancelledError, BursarError):
                 await self._registering
+        await self._beside.drain(0.0)
         await self._caller.close()
 
     async def tell(self, verb: str, fields: dict[str, Any], patience: float) -> dict[str, Any]:
@@ -167,13 +176,22 @@ class Link:
     async def beat(self, each: Callable[[], None]) -> None:
         """Heartbeats until cancelled. ``each``: what is to be done before every one of them."""
         heard = self._scheduler.clock.now()
-        while True:
+        for number in count():
             each()
+            if number % WAY_EVERY == 0:
+                self._beside.spawn(self._measure())
             now = self._scheduler.clock.now()
             if self._send_beat():
                 heard = now
             self._worker.heard(now - heard)
             await asyncio.sleep(self._beat_every)
+
+    async def _measure(self) -> None:
+        """How long the server takes to answer: the way to the scheduler, but for its own work."""
+        began = self._scheduler.clock.now()
+        with contextlib.suppress(BusError):
+            await self._scheduler.bus.flush()
+            self.way.to_scheduler(self._scheduler.clock.now() - began)
 
     def _send_beat(self) -> bool:
         """One heartbeat; False when it could not be sent."""
@@ -181,6 +199,8 @@ class Link:
         body: dict[str, Any] = {"v": 1, "session": self._worker.session, "running": self._worker.running[:LISTED]}
         if self.load_permille is not None:
             body["load_permille"] = self.load_permille
+        if self.way.latency_us is not None:
+            body["latency_us"] = self.way.latency_us
         try:
             bus.publish(observation_subject(SERVICE, "heartbeat", bus.principal), msgpack.packb(body))
         except BusError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from bursar.client.worker_meter import HostMeter, Meter
 from bursar.client.worker_places import Places
@@ -11,6 +13,33 @@ from bursar.client.worker_slots import SlotController, SlotRule
 from bursar.errors import CallerError
 
 log = logging.getLogger("bursar.client")
+
+
+WINDOW: Final = 32
+"""Measurements of the way that are kept: the shortest of them is the way without anybody's queue."""
+
+
+class Way:
+    """How long the way is to what the worker works with, or to the scheduler as long as nobody has measured that."""
+
+    def __init__(self) -> None:
+        self._measured: deque[int] = deque(maxlen=WINDOW)
+        self._to_scheduler: deque[int] = deque(maxlen=WINDOW)
+
+    def measured(self, seconds: float) -> None:
+        self._measured.append(_us(seconds))
+
+    def to_scheduler(self, milliseconds: float) -> None:
+        self._to_scheduler.append(_us(milliseconds / 1000.0))
+
+    @property
+    def latency_us(self) -> int | None:
+        """None: not known yet."""
+        return min(self._measured or self._to_scheduler, default=None)
+
+
+def _us(seconds: float) -> int:
+    return max(0, min(60_000_000, round(seconds * 1e6)))
 
 
 class Load:

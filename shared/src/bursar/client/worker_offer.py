@@ -18,7 +18,7 @@ class Has(TypedDict, total=False):
     ``preemptible``: its host may be taken away (spot). ``price``: of a second of one slot, in micro-dollars.
     ``models``: what it has loaded. What its tasks share beside the slots: ``gpu_model``, ``gpu_memory_mib``,
     ``cpu_millis`` (1,000 are one CPU), ``ram_mib``, and ``tokens`` in flight by provider; of what it does not name it
-    has none for tasks that need it."""
+    has none for tasks that need it. ``batch_tokens``: the token budget of its batch, where that has a bound."""
 
     host: str
     numa_node: int
@@ -31,6 +31,7 @@ class Has(TypedDict, total=False):
     cpu_millis: int
     ram_mib: int
     tokens: Mapping[str, int]
+    batch_tokens: int
 
 
 def offer_of(
@@ -47,13 +48,24 @@ def offer_of(
     }  # fmt: skip
     if "models" in has:
         offer["models"] = tuple(has["models"])
+    _check(offer)
+    return offer
+
+
+def offer_again(offer: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """The same with other models."""
+    offer = {**offer, "models": tuple(models)}
+    _check(offer)
+    return offer
+
+
+def _check(offer: dict[str, Any]) -> None:
     try:
         Register.model_validate({**offer, "id": "check", "classes": ("check",)})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CallerError("bad_request", f"a worker cannot say this of itself: {where}: {first['msg']}") from None
-    return offer
 
 
 def host_name() -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -88,6 +88,7 @@ class Chat:
         self._server = server
         self._models = tuple(models)
         self._stream = stream
+        self.measured: Callable[[float], None] | None = None
 
     async def __call__(self, task: WorkerTask) -> dict[str, Any]:
         body = request_of(task.payload, self._models, stream=self._stream)
@@ -111,7 +112,10 @@ class Chat:
         sending = self._server.http.stream(
             "POST", f"{self._server.base}/chat/completions", content=json.dumps(body).encode(), headers=headers
         )
+        began = self._server.clock.now()
         async with sending as response:
+            if self.measured is not None and response.status_code < 400:
+                self.measured((self._server.clock.now() - began) / 1000.0)
             if response.status_code >= 400 or "event-stream" not in response.headers.get("content-type", ""):
                 whole = await response.aread()
                 check(response.status_code, whole)
@@ -150,7 +154,9 @@ def openai_worker(
     server = Server(fleet, url, budget=budget, circuit=circuit, api_key=api_key, wait=wait)
     labels = {**({"model": models[0][:63]} if len(models) == 1 else {}), **worker.pop("labels", {})}
     made = Worker(fleet, **{"kind": "remote", "slots": 8, "models": list(models), **worker, "labels": labels})
-    made.task(task_class)(Chat(server, models, stream=stream))
+    chat = Chat(server, models, stream=stream)
+    chat.measured = made.measured
+    made.task(task_class)(chat)
     made.at_end(server.aclose)
     return made
 

@@ -24,6 +24,7 @@ from pydantic import Field
 from bursar.contracts.base import Fence, Message, Query, Request
 from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued, Share, Shared
 from bursar.contracts.scheduler_words import (
+from bursar.contracts.scheduler_needs import Data, Hints, Needs
     BANDS,
     LIVE,
     MAX_AFTER,
@@ -34,8 +35,6 @@ from bursar.contracts.scheduler_words import (
     Label,
     Labels,
     LabelValue,
-    Mebibytes,
-    Millicores,
     PolicyName,
     Principal,
     SessionName,
@@ -45,7 +44,6 @@ from bursar.contracts.scheduler_words import (
     TaskRef,
     TaskState,
     Token,
-    Tokens,
     Value,
     WorkerKind,
     size_of,
@@ -90,6 +88,7 @@ __all__ = [
     "Configure",
     "Configured",
     "Drain",
+    "Data",
     "Ended",
     "EndedReply",
     "Fail",
@@ -98,6 +97,7 @@ __all__ = [
     "Found",
     "Heartbeat",
     "Label",
+    "Hints",
     "LabelValue",
     "Labels",
     "Leave",
@@ -146,20 +146,6 @@ __all__ = [
 SERVICE: Final = "scheduler"
 
 
-class Needs(Message):
-    """What a worker must have: its kind (None: any), all of these labels, and so much free of each resource, beside a
-    slot: memory of a GPU (of a model), CPU, RAM, and tokens in flight for a provider (rounded up by a quarter at most,
-    so that calls of nearly the same size stand in one line)."""
-
-    kind: WorkerKind | None = None
-    labels: Labels = Field(default_factory=dict)
-    gpu_memory_mib: Mebibytes | None = None
-    gpu_model: LabelValue | None = None
-    cpu_millis: Millicores | None = None
-    ram_mib: Mebibytes | None = None
-    tokens: Tokens = Field(default_factory=dict)
-
-
 class Task(Message):
     """What both `Submit` and `Post` say of a task.
 
@@ -188,6 +174,7 @@ class Task(Message):
     timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
     needs: Needs = Needs()
     after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
+    hints: Hints | None = None
     after_failure: AfterFailure = "cancel"
     preemptible: bool = False
     program: TaskName | None = None

@@ -59,6 +59,12 @@ def size_of(value: bytes | str | dict[str, Any] | None) -> int:
     if isinstance(value, dict):
         return len(msgpack.packb(value))
     return len(value.encode()) if isinstance(value, str) else len(value)
+BatchTokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
+PrefixHash = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", max_length=32)]
+MAX_PREFIX: Final = 32
+"""Blocks of a prompt that a task tells the hashes of."""
+MAX_GANG: Final = 64
+"""Workers that one task takes at once."""
 
 
 def _of_allowed_size(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pydantic import Field
 from bursar.contracts.base import Amount, Message, Query, Request
 from bursar.contracts.scheduler_words import (
     MAX_SLOTS,
+    BatchTokens,
     Host,
     Labels,
     LabelValue,
@@ -39,7 +40,8 @@ class Register(Request):
 
     Where it is: ``host``, ``numa_node``, ``region``. What it costs: ``price`` of a second of one slot. Whether its host
     may be taken away: ``preemptible`` (spot). What it has loaded: ``models``. What its tasks share beside the slots:
-    memory of its GPU, CPU, RAM, and tokens in flight by provider; what it does not name, it has none of."""
+    memory of its GPU, CPU, RAM, and tokens in flight by provider; what it does not name, it has none of.
+    ``batch_tokens``: the token budget of its batch, if it has a bound."""
 
     session: SessionName
     kind: WorkerKind = "cpu"
@@ -58,6 +60,7 @@ class Register(Request):
     cpu_millis: Millicores | None = None
     ram_mib: Mebibytes | None = None
     tokens: Tokens = Field(default_factory=dict)
+    batch_tokens: BatchTokens | None = None
     running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
 
 
@@ -73,11 +76,16 @@ class Registered(Message):
 
 
 class Heartbeat(Message):
-    """An observation, once a second: the worker lives, and works on these tokens (those it is starting included)."""
+    """An observation, once a second: the worker lives, and works on these tokens (those it is starting included).
+
+    ``latency_us``: the way to what it works with, or to the scheduler, as it has measured it lately; regions are
+    weighed by it. ``wait_ms``: what is given to it now begins so much later, because of what it has queued itself."""
 
     session: SessionName
     running: Annotated[tuple[Token, ...], Field(max_length=MAX_SLOTS)] = ()
     load_permille: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    latency_us: Annotated[int, Field(ge=0, le=60_000_000)] | None = None
+    wait_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
 
 
 class Start(Request):
