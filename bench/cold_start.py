@@ -8,7 +8,7 @@ import sys
 
 from bench.journal_load import measure_cold_start
 from bursar.bus.connection import connect
-from bursar.kernel.host import tame_garbage_collection
+from bursar.kernel.process import tame_garbage_collection
 
 
 async def main(url: str) -> None:

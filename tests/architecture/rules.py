@@ -31,10 +31,12 @@ KERNEL_SHELL = (
     "keeper.py",  # writes snapshots into the journal
     "loader.py",  # reads them, and the journal
     "pauses.py",  # measures the process
+    "process.py",  # sets up the process
     "pulse.py",  # waits between what an owner says again and again
     "room.py",  # purges the journal
     "runner.py",  # carries out what the replica says
     "settings.py",  # reads the environment
+    "watching.py",  # tells of single requests: spans and lines
 )
 """The files of the kernel that are not pure, beside the journals; all others are."""
 
@@ -86,6 +88,7 @@ CLOCK_READERS = (
     "shared/src/bursar/kernel/clock.py",  # the clock of the services
     "shared/src/bursar/kernel/pauses.py",  # how long the process stood still: a report, no decision
     "shared/src/bursar/client/time.py",  # the clock of the agents
+    "shared/src/bursar/telemetry/traces.py",  # when spans begin and end
     "shared/src/bursar/bus/*",  # time-outs of the network, dates in credentials
     "shared/src/bursar/cli/*",  # what a person is told
     "shared/src/bursar/demo/*",  # measures the others; the judge has a clock of its own

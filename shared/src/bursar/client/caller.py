@@ -29,8 +29,10 @@ from bursar.client.errors import BadReply, LimiterUnavailable, from_wire
 from bursar.client.offset import EpochKey, Offsets
 from bursar.client.session import Session
 from bursar.client.time import Clock
+from bursar.client.traced import Asked
 from bursar.contracts.base import request_subject
 from bursar.errors import CallerError
+from bursar.telemetry import traces
 
 FIRST_PAUSE: Final = 50.0
 MAX_PAUSE: Final = 1_000.0
@@ -66,7 +68,7 @@ class Call:
 
     __slots__ = (
         "_answered", "_heard", "_key", "_number", "_payload", "_problem", "_refused", "_send_at", "_sent", "_silent",
-        "_subject", "_wake",
+        "_subject", "_traced", "_wake",
     )  # fmt: skip
 
     def __init__(self, key: str, number: int, subject: str, payload: bytes) -> None:
@@ -78,6 +80,7 @@ class Call:
         self._answered: Reply | Exception | None = None
         self._problem = "no answer"
         self._wake: asyncio.Future[None] | None = None
+        self._traced: Asked | None = None
         self._send_at = float("-inf")
         self._silent = 0
         self._heard = 0
@@ -203,10 +206,14 @@ class Caller:
             call._send_at = float("inf")
         elif call._send_at == float("inf"):
             call._send_at = self._clock.now()
+        if traces.tracing is not None:
+            self._trace(call)
         try:
             await self._until_answered(call, deadline)
         finally:
             del self._open[call._key]
+            if call._traced is not None:
+                call._traced.ended(call._answered)
         answered = call._answered
         if answered is None:
             raise self._unavailable(f"{self._service} did not answer in time: {call._problem}", last=call._problem)
@@ -217,6 +224,9 @@ class Caller:
         if isinstance(answered, Exception):
             raise answered
         return answered
+
+    def _trace(self, call: Call) -> None:
+        call._traced = Asked(self._service, call._subject, self._session.id_of(call._number) if call._number else "")
 
     async def ask(self, verb: str, fields: dict[str, Any], deadline: float, seen: str | None = None) -> Reply:
         """A request from its beginning to its end, for who does not go on with it when nobody has answered in time; see
@@ -257,7 +267,8 @@ class Caller:
         call._problem = "no answer"
         sent_before, call._sent = call._sent, now if call._sent < 0 else call._sent
         try:
-            self._bus.publish(call._subject, call._payload, self._prefix + call._key)
+            headers = None if call._traced is None else call._traced.headers
+            self._bus.publish(call._subject, call._payload, self._prefix + call._key, headers)
             call._silent += 1
         except NotConnected:
             call._sent = sent_before

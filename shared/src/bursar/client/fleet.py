@@ -17,6 +17,7 @@ from bursar.client.limiter import PATIENCE, Limiter
 from bursar.client.target import Target, resolve
 from bursar.client.time import Clock
 from bursar.errors import CallerError
+from bursar.telemetry import traces
 
 if TYPE_CHECKING:
     import httpx2
@@ -131,6 +132,7 @@ class Fleet:
         return self._bus
 
     async def __aenter__(self) -> Self:
+        traces.begin("bursar-agent")
         if self._bus is None and self._target is not None:
             self._bus = await _dial(self._target)
         self._limiter = Limiter(

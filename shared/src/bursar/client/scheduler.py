@@ -32,10 +32,12 @@ from bursar.client.scheduler_handle import Handle
 from bursar.client.scheduler_options import TaskOptions, fields_of
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
+from bursar.client.traced import submitting
 from bursar.contracts.base import Message, inbox_subject
 from bursar.contracts.scheduler import MAX_VALUE_BYTES, SERVICE, EndedReply, Found, ListReply, Post, StatusReply
 from bursar.contracts.scheduler_explain import WhyReply
 from bursar.errors import BursarError, CallerError
+from bursar.telemetry import traces
 
 PATIENCE: Final = 10.0
 """Seconds to keep asking a scheduler that does not answer: longer than a restart or a take-over."""
@@ -160,6 +162,12 @@ class Scheduler:
         """Ask until it is accepted, while the queue is full at most so many seconds: the answer, and the incarnation
         of the journal that has it. ``task``: names it in errors; "": the id of the request does."""
         await self.open()
+        if traces.tracing is not None:
+            with submitting(verb, fields):
+                return await self._accept(verb, fields, task, wait)
+        return await self._accept(verb, fields, task, wait)
+
+    async def _accept(self, verb: str, fields: dict[str, Any], task: str, wait: float) -> tuple[dict[str, Any], int]:
         until = self.clock.now() + wait * 1000.0
         while True:
             try:
@@ -206,6 +214,12 @@ class Scheduler:
             self._posts += 1
             name = f"{self._session.name}:{self._posts}"
         message = {"v": 1, **fields, "name": name, "seen": self.caller.seen_text}
+        if traces.tracing is not None:
+            with submitting("post", message):
+                return await self._post(name, message)
+        return await self._post(name, message)
+
+    async def _post(self, name: str, message: dict[str, Any]) -> str:
         packed = encode(message)
         decode(Post, packed, limits=INBOX_LIMITS)
         self.bus.publish(inbox_subject(SERVICE, self.bus.principal), packed)

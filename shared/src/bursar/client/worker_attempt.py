@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.scheduler_values import pack_value
+from bursar.client.traced import attempt, attempt_ended
 from bursar.client.worker_run import Run
 from bursar.client.worker_task import Message, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.errors import BursarError, CallerError
+from bursar.telemetry import traces
 
 if TYPE_CHECKING:
     from bursar.client.worker import Worker
@@ -53,7 +55,8 @@ class Attempt:
         self._said: dict[str, Message] = {}
         self._saying: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._process = self._loop.create_task(self._run())
+        run = self._run if traces.tracing is None else self._run_traced
+        self._process = self._loop.create_task(run())
 
     def stop(self) -> None:
         """The attempt is void: cancel what runs, tell nothing but that the slot is free."""
@@ -75,6 +78,10 @@ class Attempt:
         await asyncio.wait([self._process], timeout=seconds)
 
     # ---- the way of an attempt
+
+    async def _run_traced(self) -> None:
+        with attempt(self.work.notice, self.worker.principal):
+            await self._run()
 
     async def _run(self) -> None:
         release = True
@@ -100,6 +107,8 @@ class Attempt:
         if not await self._may_run() or not await self._has_inputs():
             return True
         verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
+        if traces.tracing is not None:
+            attempt_ended(verb)
         if verb != "finish" and self._saying is not None:
             await asyncio.wait([self._saying])  # a checkpoint that is on its way is heard before the end
         await self._end(verb, fields)

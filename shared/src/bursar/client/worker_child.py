@@ -24,6 +24,7 @@ import msgpack  # type: ignore[import-untyped]
 from bursar.client.scheduler_values import pack_value
 from bursar.client.worker_task import MAX_ERROR, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.errors import CallerError
+from bursar.telemetry import traces
 
 LENGTH: Final = struct.Struct(">I")
 MAX_FRAME: Final = 1 << 20
@@ -63,8 +64,10 @@ class _Child:
         function = _load(begin)
         self._tell({"ready": True})
         threading.Thread(target=self._listen, daemon=True).start()
+        traces.begin("bursar-agent")
         while True:
-            self._tell(self._do(function, self._inbox.get()))
+            message = self._inbox.get()
+            self._tell(self._do(function, message) if traces.tracing is None else self._do_traced(function, message))
 
     def _listen(self) -> None:
         while (message := read_frame(self._reading)) is not None:
@@ -75,6 +78,14 @@ class _Child:
             elif task is not None and message["stop"] == task.fence:
                 task.stop(is_void=message["is_void"])
         os._exit(1)  # the worker is gone
+
+    def _do_traced(self, function: Callable[[WorkerTask], Any], message: dict[str, Any]) -> dict[str, Any]:
+        """The process may be killed once it has told its end, so its spans go before that."""
+        assert traces.tracing is not None
+        with traces.tracing.joined(message.get("trace")):
+            end = self._do(function, message)
+        traces.tracing.flush()
+        return end
 
     def _do(self, function: Callable[[WorkerTask], Any], message: dict[str, Any]) -> dict[str, Any]:
         task = self._task

@@ -23,6 +23,7 @@ from bursar.client.scheduler_values import unpack_value
 from bursar.client.worker_child import LENGTH, frame
 from bursar.client.worker_task import FailedInProcess, TaskRefused, TaskYielded, WorkerTask
 from bursar.errors import CallerError
+from bursar.telemetry import traces
 
 KILL_AFTER: Final = 1.0
 """Seconds that a function in a process has to stop when it is asked to."""
@@ -79,7 +80,8 @@ class _Child:
     async def do(self, task: WorkerTask, kill_after: float) -> Any:
         """One task. Cancelled: ask the function to stop; what it has given by then counts, unless it is void."""
         self.is_ready = False
-        await self._write({name: task.notice.get(name) for name in SENT})
+        trace = {} if traces.tracing is None else {"trace": traces.tracing.written()}
+        await self._write({name: task.notice.get(name) for name in SENT} | trace)
         task.when_stopped(lambda: self._send({"stop": task.fence, "is_void": task.is_void}))
         ending = asyncio.ensure_future(self._end(task))
         try:

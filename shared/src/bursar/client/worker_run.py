@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, Protocol
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal, Protocol
 from bursar.client.worker_task import TaskExited
 from bursar.client.worker_threads import Lane
 from bursar.errors import CallerError
+from bursar.telemetry import traces
 
 Function = Callable[[Any], Any]
 Way = Literal["auto", "coroutine", "thread", "process"]
@@ -67,7 +69,10 @@ class Thread:
         self._lane = lane
 
     async def __call__(self, task: Stoppable) -> Any:
-        job = self._lane().submit(self._work, task)
+        if traces.tracing is None:
+            job = self._lane().submit(self._work, task)
+        else:
+            job = self._lane().submit(contextvars.copy_context().run, self._work, task)
         done = asyncio.wrap_future(job)
         while not done.done():
             try:

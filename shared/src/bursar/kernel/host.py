@@ -39,8 +39,8 @@ from bursar.kernel.floor import FloorFile
 from bursar.kernel.health import serve_health
 from bursar.kernel.inbox_reader import InboxReader, ShardOwner
 from bursar.kernel.journal.inbox import JetStreamInbox
-from bursar.kernel.journal.jetstream import JetStreamJournal
 from bursar.kernel.pauses import PauseMeter
+from bursar.kernel.process import fast_loop, tame_garbage_collection
 from bursar.kernel.pulse import Pulsing
 from bursar.kernel.replica import Replica
 from bursar.kernel.replies import whole, whole_packed
@@ -48,6 +48,8 @@ from bursar.kernel.roles import Options, Role
 from bursar.kernel.runner import ShardRunner
 from bursar.kernel.settings import ServiceSettings
 from bursar.kernel.spec import ServiceSpec, Verb
+from bursar.kernel.watching import Watch
+from bursar.telemetry import traces
 from bursar.telemetry.logs import to_stderr
 from bursar.telemetry.stream import publish_lines
 
@@ -87,11 +89,12 @@ class Host:
             snapshot_ms=settings.snapshot_ms,
             snapshot_events=settings.snapshot_events,
         )
-        replica = Replica(spec.decider(), secrets.token_bytes(8), options)
+        self._watch = Watch(spec.name)
+        replica = Replica(self._watch.decider(spec.decider()), secrets.token_bytes(8), options)
         floor = None
         if settings.data_dir is not None:
             floor = FloorFile(settings.data_dir, spec.name, self._shard, self._fencer)
-        journal = JetStreamJournal(log_bus, spec.name, self._shard)
+        journal = self._watch.journal(log_bus, self._shard)
         clock = clock or SystemClock()
         self.runner = ShardRunner(replica, journal, clock, self, floor, self.pauses.late)
         self.inbox: InboxReader | None = None
@@ -105,7 +108,7 @@ class Host:
         bus.on_read(self.runner.pump_offered)
 
     async def start(self) -> None:
-        await open_doors(self.service, self.spec, self._on_call, self._on_observation)
+        await open_doors(self.service, self.spec, self._watch.calls(self._on_call), self._on_observation)
         await self._bus.subscribe(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), self._on_heartbeat)
         await self.service.start()
         self._switch = asyncio.get_running_loop().create_task(self._switch_endpoints())
@@ -343,6 +346,7 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     loop.set_exception_handler(fail)
     name = f"svc-{spec.name}"
     urls = settings.url.split(",")
+    traces.begin(f"bursar-{spec.name}", settings.instance)
     bus = await connect(urls, settings.creds, principal=name, on_closed=lambda: end(1), gather_s=spec.gather_ms / 1000)
     log_bus = await connect(urls, settings.log_creds, principal=f"{name}-log", on_closed=lambda: end(1))
     check_server(bus)
@@ -372,28 +376,11 @@ async def serve(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | N
     return status
 
 
-def tame_garbage_collection() -> None:
-    """What start-up made lives for ever; full collections are the slowest requests (40 ms at 125,000 remembered
-    answers) and find nothing in a service without cycles. Pauses are measured and shown (`PauseMeter`)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 1_000_000, 1_000_000)
-
-
-def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where there is one: a twelfth less CPU for a service that is seldom asked."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def run(spec: ServiceSpec, settings: ServiceSettings, beside: Beside | None = None) -> int:
     """The whole main of a service; returns the exit status. ``beside``: see `serve`."""
     to_stderr(spec.name, settings.instance, settings.log_level)
     try:
-        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        with asyncio.Runner(loop_factory=fast_loop()) as runner:
             return runner.run(serve(spec, settings, beside))
     except BursarError as error:
         log.critical("cannot_start", extra={"code": error.code, "text": error.text})
