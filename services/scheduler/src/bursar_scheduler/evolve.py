@@ -369,6 +369,7 @@ def buried_post(state: State, event: Event) -> None:
 
 
 APPLY: dict[str, Callable[[State, Any], None]] = {
+    RIGHTS: apply_rights,
     events.ACCEPTED: apply_accepted,
     events.SET_ASIDE: buried_post,
     events.POSTED: apply_posted,
@@ -384,7 +385,6 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.REGISTERED: apply_registered,
     events.FREED: apply_freed,
     events.DRAINS: apply_drains,
-    RIGHTS: apply_rights,
     events.GONE: apply_gone,
     events.CONFIGURED: apply_configured,
     events.LOST: apply_lost,

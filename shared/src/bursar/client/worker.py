@@ -158,7 +158,6 @@ class Worker:
         """The host is taken away in so many seconds: end before that, with time to tell what was handed back."""
         self._ending.reclaim(seconds)
 
-    @property
     def measured(self, seconds: float) -> None:
         """For functions: how long the way was to what the worker works with, such as a provider in its region. The
         shortest of the last ones is told with each heartbeat, and weighs the worker's region; without any it is the
@@ -172,6 +171,7 @@ class Worker:
         if self._link is not None:
             self._link.register_soon()
 
+    @property
     def principal(self) -> str:
         """Who the worker is, as its credentials say."""
         return self._open_fleet.principal

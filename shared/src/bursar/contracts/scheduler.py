@@ -23,8 +23,8 @@ from pydantic import Field
 
 from bursar.contracts.base import Fence, Message, Query, Request
 from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued, Share, Shared
-from bursar.contracts.scheduler_words import (
 from bursar.contracts.scheduler_needs import Data, Hints, Needs
+from bursar.contracts.scheduler_words import (
     BANDS,
     LIVE,
     MAX_AFTER,
@@ -87,8 +87,8 @@ __all__ = [
     "Checkpointed",
     "Configure",
     "Configured",
-    "Drain",
     "Data",
+    "Drain",
     "Ended",
     "EndedReply",
     "Fail",
@@ -96,8 +96,8 @@ __all__ = [
     "Finish",
     "Found",
     "Heartbeat",
-    "Label",
     "Hints",
+    "Label",
     "LabelValue",
     "Labels",
     "Leave",
@@ -173,8 +173,8 @@ class Task(Message):
     lease_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 10_000
     timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
     needs: Needs = Needs()
-    after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     hints: Hints | None = None
+    after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     after_failure: AfterFailure = "cancel"
     preemptible: bool = False
     program: TaskName | None = None

@@ -49,6 +49,12 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,119}$"
 Tokens = Annotated[dict[Provider, Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(max_length=8)]
 Mebibytes = Annotated[int, Field(ge=1, le=16_777_216)]
 Millicores = Annotated[int, Field(ge=1, le=4_096_000)]
+BatchTokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
+PrefixHash = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", max_length=32)]
+MAX_PREFIX: Final = 32
+"""Blocks of a prompt that a task tells the hashes of."""
+MAX_GANG: Final = 64
+"""Workers that one task takes at once."""
 MicroUsd = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
@@ -59,12 +65,6 @@ def size_of(value: bytes | str | dict[str, Any] | None) -> int:
     if isinstance(value, dict):
         return len(msgpack.packb(value))
     return len(value.encode()) if isinstance(value, str) else len(value)
-BatchTokens = Annotated[int, Field(ge=1, le=1_000_000_000)]
-PrefixHash = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", max_length=32)]
-MAX_PREFIX: Final = 32
-"""Blocks of a prompt that a task tells the hashes of."""
-MAX_GANG: Final = 64
-"""Workers that one task takes at once."""
 
 
 def _of_allowed_size(value: Any) -> Any:
