@@ -10,7 +10,6 @@ from typing import Any
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
-from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_scheduler import bugs, events
 from bursar_scheduler.accounts import Quota, Who
 from bursar_scheduler.lifecycle import (
@@ -369,7 +368,6 @@ def buried_post(state: State, event: Event) -> None:
 
 
 APPLY: dict[str, Callable[[State, Any], None]] = {
-    RIGHTS: apply_rights,
     events.ACCEPTED: apply_accepted,
     events.SET_ASIDE: buried_post,
     events.POSTED: apply_posted,
