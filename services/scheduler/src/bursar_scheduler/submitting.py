@@ -26,7 +26,6 @@ from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REF
 from bursar_scheduler.resources import demands_of, labels_needed
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Hint, LaneKey, Task
-from bursar_scheduler.uses import of_task
 
 DOUBT_MS: Final = 600_000
 RETRY_MS: Final = 1_000
