@@ -53,6 +53,7 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         await talker.ask("limiter", "redeclare", **declared, fence=granted["fence"], ttl_ms=1000)
         await talker.ask("limiter", "simulate", **ask, count=3)
         await talker.ask("limiter", "holders", budget="demo")
+        await talker.ask("limiter", "spending")
         await talker.ask("limiter", "progress", reservation=granted["reservation"], usage={"input_tokens": 120})
         await talker.ask("limiter", "settle", reservation=granted["reservation"], usage={"input_tokens": 140})
         await talker.ask("limiter", "withdraw", budget="demo", request="never-1")

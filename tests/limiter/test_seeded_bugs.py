@@ -19,6 +19,7 @@ from tests.limiter import (
     test_recovery,
     test_settling,
     test_sharing,
+    test_spending,
     test_tree,
     test_waiting,
 )
@@ -212,6 +213,12 @@ def test_seeded_bug_limiter_agent_fresh_after_loss_is_caught() -> None:
     """Nobody knows an agent's budget any more, and yet it may have been used."""
     check = test_tree.test_an_agent_that_was_lost_with_the_journal_recovers_like_its_budget
     assert is_caught(names.MADE_FRESH, check, "over her limit")
+
+
+def test_seeded_bug_limiter_refund_stays_on_the_bill_is_caught() -> None:
+    """A call that used less than it was lent for costs less."""
+    check = test_spending.test_what_a_lease_gives_back_was_not_spent
+    assert is_caught(names.REFUND_STAYS_ON_THE_BILL, check, "400")
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -27,6 +27,7 @@ OBJECT_OVERTAKEN: Final = "limiter_object_overtaken"
 PROGRESS_FORGOTTEN: Final = "limiter_progress_forgotten"
 DROPPED_IN_USE: Final = "limiter_agent_dropped_in_use"
 MADE_FRESH: Final = "limiter_agent_fresh_after_loss"
+REFUND_STAYS_ON_THE_BILL: Final = "limiter_refund_stays_on_the_bill"
 
 NAMES: Final = (
     JITTER_IGNORED,
@@ -50,6 +51,7 @@ NAMES: Final = (
     PROGRESS_FORGOTTEN,
     DROPPED_IN_USE,
     MADE_FRESH,
+    REFUND_STAYS_ON_THE_BILL,
 )
 
 declare(*NAMES)

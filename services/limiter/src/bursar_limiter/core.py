@@ -40,6 +40,7 @@ from bursar_limiter.adapting_part import AdaptingPart
 from bursar_limiter.evolve import APPLY
 from bursar_limiter.leasing_part import LeasingPart
 from bursar_limiter.parts import PARTS, Part
+from bursar_limiter.spending import SpendingPart
 from bursar_limiter.state import State
 from bursar_limiter.storing import dump, load
 
@@ -53,13 +54,14 @@ def plug_in(part: Part) -> None:
 
 plug_in(AdaptingPart())
 plug_in(LeasingPart())
+plug_in(SpendingPart())
 
 
 class LimiterDecider:
     """The `bursar.kernel.decider.Decider` of the limiter."""
 
     name = "limiter"
-    version = 3
+    version = 4
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

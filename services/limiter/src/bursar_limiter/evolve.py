@@ -12,11 +12,12 @@ from bursar.kernel.decider import Event
 from bursar_limiter import bugs, events, tree
 from bursar_limiter.adjusting import apply_adjusted
 from bursar_limiter.budget import Reservation
-from bursar_limiter.dimensions import NOTHING, Quantities, made
+from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities, made
 from bursar_limiter.lifecycle import CANCELLED, CORRECTED, TIMED_OUT, USED
 from bursar_limiter.progressing import apply_progress
 from bursar_limiter.recovery import apply_adopted, apply_lost
 from bursar_limiter.reloading import apply_budgets
+from bursar_limiter.spending import spend
 from bursar_limiter.state import Ended, State
 
 WITHOUT_OBJECTS: Final = 13
@@ -68,6 +69,8 @@ def _end(state: State, now: int, key: str, how: str, used: Quantities) -> None:
     else:
         path.end_after(now, granted_at, reservation.most, done, used, ordinal)
     path.leaf.release(principal)
+    if used is not NOTHING:
+        spend(state, budget, principal, used)
     if state.standing:
         state.mark(path)
     charged = NOTHING if how is not TIMED_OUT else reservation.most
@@ -85,7 +88,9 @@ def apply_late(state: State, event: Event) -> None:
     budget = tree.find(state, ended.budget)
     if budget is not None:
         path = state.path_of(budget, ended.also)
-        path.correct(now, map(sub, used, ended.amounts))
+        more = tuple(map(sub, used, ended.amounts))
+        path.correct(now, more)
+        spend(state, budget, ended.principal, as_quantities(max(0, amount) for amount in more))
         state.changed(path)
     generation = state.ended if key in state.ended else state.ended_before
     generation[key] = Ended(ended.principal, CORRECTED, now, ended.budget, NOTHING)

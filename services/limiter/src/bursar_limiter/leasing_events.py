@@ -26,6 +26,7 @@ from bursar_limiter.leasing_meter import account, hold, lend, refund, set_aside
 from bursar_limiter.leasing_records import ALL, Leases, Record, Slice, seven
 from bursar_limiter.leasing_share import put_rates, sum_again
 from bursar_limiter.path import Path
+from bursar_limiter.spending import give_back, spend
 from bursar_limiter.state import State
 
 LENT: Final = "L"
@@ -68,6 +69,7 @@ def apply_reported(state: State, event: Event) -> None:
         charge = record.refund(of, amounts)
         if charge is not None:
             refund(path, now, charge, record.held)
+            give_back(state, path.leaf, record.principal, charge.amounts)
     before = record.counts
     record.lent = seven(record.lent[d] + add[d] for d in ALL)
     counts = record.counts
@@ -91,6 +93,8 @@ def _account(
     if seeded(bugs.OVERAGE_FORGIVEN):
         spent = seven(min(spent[d], before[d]) for d in ALL)
     account(path, now, before, spent, record.counts)
+    if any(spent):
+        spend(state, path.leaf, record.principal, spent)
     record.charge(period, now, state.ordinal, seven(0 if record.held >> d & 1 else spent[d] for d in ALL))
 
 
@@ -118,6 +122,7 @@ def apply_gone(state: State, event: Event) -> None:
     record = state.leases.records.pop(key)
     path = path_of(state, record)
     account(path, now, record.counts, record.counts, NOTHING)
+    spend(state, path.leaf, record.principal, record.counts)
     put_rates(state, record, NOTHING)
     for node in path.nodes:
         node.holders.pop(key, None)
@@ -150,10 +155,11 @@ def apply_freed(state: State, event: Event) -> None:
 
 
 def apply_uncovered(state: State, event: Event) -> None:
-    _, now, name, _, calls, amounts, also = event
+    _, now, name, principal, calls, amounts, also = event
     state.at = now
     path = state.path_of(tree.made(state, name), tuple(also))
     path.correct(now, amounts)
+    spend(state, path.leaf, principal, seven(amounts))
     state.leases.uncovered[name] = state.leases.uncovered.get(name, 0) + calls
     state.changed(path)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bursar.contracts.base import Message
 from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
-from bursar.contracts.limiter_control import Adjust, Holders, Progress, Simulate
+from bursar.contracts.limiter_control import Adjust, Holders, Progress, Simulate, Spending
 from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
 from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
 from bursar.kernel.spec import Pulse, ServiceSpec, Verb
@@ -42,6 +42,7 @@ SPEC = ServiceSpec(
         "progress": Verb(Progress),
         "simulate": Verb(Simulate, query=True),
         "holders": Verb(Holders, query=True),
+        "spending": Verb(Spending, query=True),
         "redeclare": Verb(Redeclare, genuine=("fence",)),
         "withdraw": Verb(Withdraw),
         "status": Verb(Status, query=True),

@@ -61,7 +61,8 @@ class Gate:
 
 class State:
     """All that the decider knows. Durable: ``at`` (time of the last event) to ``ordinal`` (grants so far), with
-    ``lost_at`` (when entries were found lost; -1: never). The rest is volatile or made from the durable part:
+    ``lost_at`` (when entries were found lost; -1: never) and ``spent`` (see `spending`). The rest is volatile or made
+    from the durable part:
     ``expiries`` (time-outs of all reservations), ``paths``, ``decided`` (see `note`), ``orphans`` (who has been sent
     away from a line and is to be told so)."""
 
@@ -89,6 +90,7 @@ class State:
         "parked",
         "paths",
         "source",
+        "spent",
         "standing",
         "tidy_at",
         "tidy_expiries",
@@ -104,6 +106,7 @@ class State:
         self.source = ""
         self.lost_at = -1
         self.ordinal = 0
+        self.spent: dict[tuple[str, str], list[int]] = {}
         self.adapting = Adapting()
         self.expiries: list[tuple[int, str]] = []
         self.tidy_expiries = SPARE

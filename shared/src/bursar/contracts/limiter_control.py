@@ -107,6 +107,35 @@ class HoldersReply(Message):
     fence: str
 
 
+class Spending(Query):
+    """What each principal has spent of each budget since the ledger began; answered by `SpendingReply`. ``offset``:
+    entries of the pages before."""
+
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class Spent(Message):
+    """What one principal has spent of one budget, settled or counted as used. ``parent``: the budget above."""
+
+    budget: str
+    parent: str | None = None
+    principal: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd_micros: int
+
+
+class SpendingReply(Message):
+    """At most 200 rows; ``more``: there are others behind them."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    rows: list[Spent]
+    more: bool
+    fence: str
+
+
 class Adjust(Request):
     """Administration: another weight or other limits for one budget, or for one agent's own below it; answered by
     `Adjusted`. What is left out stays."""
