@@ -9,19 +9,14 @@ from _pytest.terminal import TerminalReporter
 
 from tests.containers.site import SERVICES, Site
 
-KEPT = ("demo", "operator")
-"""Directories of the bundle that belong to who uses the site."""
-
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Everything of compose.yaml, healthy."""
     directory = tmp_path_factory.mktemp("bundle")
     with Site(directory) as site, pytest.MonkeyPatch.context() as patch:
-        for name in KEPT:
-            (directory / name).mkdir()
-            for file, content in site["setup"].files(f"/bundle/{name}"):
-                (directory / name / file).write_bytes(content)
+        site["setup"].copy("/bundle/demo", directory)
+        site["setup"].copy("/var/lib/bursar/home", directory)
         patch.setenv("BURSAR_TRUST", str(directory / "demo/trust.json"))
         for kind in ("ca", "cert", "key"):
             patch.setenv(f"BURSAR_TLS_{kind.upper()}", str(directory / "demo" / f"{kind}.pem"))

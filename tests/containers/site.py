@@ -11,7 +11,7 @@ import json
 import socket
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -20,10 +20,14 @@ import yaml
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
+from bursar.bus.identity import load_home, mint_agent
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text(encoding="utf-8"))
 SERVICES = ("breaker", "gpu-manager", "limiter", "monitor", "scheduler")
 NODES = ("nats-1", "nats-2", "nats-3")
+ROLES = {"rack-1": "node", "hand-1": "worker"}
+"""Principals of the tests beside those of the bundle."""
 _AS_STATED = ("read_only", "cap_drop", "cap_add", "security_opt", "pids_limit", "user", "mem_limit")
 
 
@@ -32,7 +36,7 @@ def until(check: Callable[[], bool], within: float, what: Callable[[], str]) -> 
     began = time.monotonic()
     while not check():
         assert time.monotonic() - began < within, f"not within {within:g} s: {what()}"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return time.monotonic() - began
 
 
@@ -82,7 +86,13 @@ class Box:
         return self.status == "running" and bool(self.facts().get("ready"))
 
     def becomes_healthy(self, within: float = 60.0) -> None:
-        until(lambda: self.health == "healthy", within, lambda: f"{self.name} is {self.health}: {self.logs}")
+        """Fails at once when its process has ended."""
+
+        def check() -> bool:
+            assert self.status != "exited", f"{self.name} has ended: {self.logs}"
+            return self.health == "healthy"
+
+        until(check, within, lambda: f"{self.name} is {self.health}: {self.logs}")
 
     def becomes_ready(self, within: float = 30.0) -> None:
         until(self.is_ready, within, lambda: f"{self.name} is {self.facts()}: {self.logs}")
@@ -100,13 +110,11 @@ class Box:
         self.raw.stop(timeout=20)
         return int(self.raw.wait()["StatusCode"])
 
-    def files(self, directory: str) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of the files in a directory of the container."""
+    def copy(self, directory: str, to: Path) -> None:
+        """A directory of the container, with its name, below ``to``."""
         stream, _ = self.raw.get_archive(directory)
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-            for member in archive:
-                if (file := archive.extractfile(member)) is not None:
-                    yield Path(member.name).name, file.read()
+            archive.extractall(to, filter="data")
 
 
 class Site:
@@ -153,6 +161,13 @@ class Site:
     @property
     def url(self) -> str:
         return ",".join(f"tls://localhost:{port}" for port in self.ports.values())
+
+    def credentials(self, principal: str) -> Path:
+        """Who asks: the installation's home, which the container `setup` has made, has or mints them."""
+        home = load_home(self.directory / "home")
+        if not home.creds(principal).exists():
+            mint_agent(home, principal, role=ROLES[principal])
+        return home.creds(principal)
 
     def of_service(self, service: str) -> list[Box]:
         return [self[f"{service}-{number}"] for number in (1, 2)]

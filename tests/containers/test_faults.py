@@ -6,25 +6,13 @@ import asyncio
 
 import pytest
 
-from tests.containers.load import DEADLINE, Load, granted, load, nothing_is_left
-from tests.containers.site import NODES, Box, Site, until
+from tests.containers.load import Load, accounts_agree, granted, load, nothing_is_lost
+from tests.containers.site import NODES, SERVICES, Box, Site, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
 ELECTION_SECONDS = 20.0
 """In which a call is granted although servers elect a new leader meanwhile, which takes them 4 to 9 s by itself."""
-
-
-async def _accounts_agree(site: Site, before: int, seen: Load, within: float = DEADLINE) -> None:
-    """Every call was answered in time, everything that agents were told was granted is in the limiter's accounts, and
-    nothing is left over. An answer that broke off with its connection is a grant that nobody was told of: it is
-    withdrawn, and asked for again."""
-    assert not seen.lost, seen.lost[:3]
-    print(f"{len(seen.granted)} calls, the slowest granted after {max(seen.granted):.2f} s")  # noqa: T201 - a figure
-    assert max(seen.granted) < within, "late"
-    assert seen.settled == len(seen.granted)
-    assert await granted(site) - before >= len(seen.granted)
-    await nothing_is_left(site)
 
 
 async def _restart(box: Box) -> None:
@@ -34,20 +22,40 @@ async def _restart(box: Box) -> None:
     await asyncio.to_thread(box.becomes_ready)
 
 
-async def test_a_rolling_restart_under_load_loses_no_decision_and_none_is_late(whole: Site) -> None:
-    """Standby first or owner first, each instance goes once and comes back, and no agent notices."""
-    before = await granted(whole)
-    async with load(whole) as seen:
-        for box in whole.of_service("limiter"):
+async def _roll(site: Site, service: str) -> Load:
+    """Standby first or owner first, each instance goes once and comes back, while callers are at work."""
+    async with load(site, service) as seen:
+        for box in site.of_service(service):
             await _restart(box)
             await seen.grow(10)
-    await _accounts_agree(whole, before, seen)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def rolled(site: Site) -> tuple[int, dict[str, Load]]:
+    """All services at once, as an update of everything does; how much the limiter had granted before, and what the
+    callers of each service were told."""
+
+    async def roll() -> tuple[int, dict[str, Load]]:
+        before = await granted(site)
+        seen = await asyncio.gather(*(_roll(site, service) for service in SERVICES))
+        return before, dict(zip(SERVICES, seen, strict=True))
+
+    return asyncio.run(roll())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_rolling_restart_under_load_loses_no_decision_and_none_is_late(
+    whole: Site, rolled: tuple[int, dict[str, Load]], service: str
+) -> None:
+    """Nobody who asks notices, and everything that callers were told is in the accounts."""
+    before, seen = rolled
+    await accounts_agree(whole, service, seen[service], before)
 
 
 async def test_a_killed_service_container_is_replaced_by_the_other(whole: Site) -> None:
     """The one that decides is killed; the other decides within seconds; the dead one comes back as its follower."""
-    before = await granted(whole)
-    async with load(whole) as seen:
+    async with nothing_is_lost(whole) as seen:
         dead = await asyncio.to_thread(whole.owner_of, "limiter")
         await asyncio.to_thread(dead.kill)
         await seen.grow(10)
@@ -55,26 +63,22 @@ async def test_a_killed_service_container_is_replaced_by_the_other(whole: Site) 
         assert owner.name != dead.name
         await asyncio.to_thread(dead.start)
         await asyncio.to_thread(dead.becomes_ready)
-    await _accounts_agree(whole, before, seen)
 
 
 async def test_a_killed_nats_node_loses_nothing_that_was_acknowledged(whole: Site) -> None:
     """One of three; it comes back and catches up."""
-    before = await granted(whole)
-    async with load(whole) as seen:
+    async with nothing_is_lost(whole, within=ELECTION_SECONDS) as seen:
         dead = whole[NODES[0]]
         await asyncio.to_thread(dead.kill)
         await seen.grow(10)
         await asyncio.to_thread(dead.start)
         await asyncio.to_thread(dead.becomes_healthy)
         await seen.grow(10)
-    await _accounts_agree(whole, before, seen, ELECTION_SECONDS)
 
 
 async def test_a_container_cut_off_from_the_network_stops_deciding_and_heals_without_a_restart(whole: Site) -> None:
     """Its successor decides; it says itself that it is not ready; joined again it follows."""
-    before = await granted(whole)
-    async with load(whole) as seen:
+    async with nothing_is_lost(whole) as seen:
         alone = await asyncio.to_thread(whole.owner_of, "limiter")
         [other] = [box for box in whole.of_service("limiter") if box.name != alone.name]
         started = alone.raw.attrs["State"]["StartedAt"]
@@ -85,4 +89,3 @@ async def test_a_container_cut_off_from_the_network_stops_deciding_and_heals_wit
         whole.join(alone)
         await asyncio.to_thread(alone.becomes_ready)
         assert alone.raw.attrs["State"]["StartedAt"] == started
-    await _accounts_agree(whole, before, seen)
