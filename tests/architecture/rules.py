@@ -33,6 +33,7 @@ KERNEL_SHELL = (
     "pauses.py",  # measures the process
     "process.py",  # sets up the process
     "pulse.py",  # waits between what an owner says again and again
+    "rights_file.py",  # reads a file
     "room.py",  # purges the journal
     "runner.py",  # carries out what the replica says
     "settings.py",  # reads the environment
@@ -53,8 +54,10 @@ SERVICE_SHELL = (
     "page_door.py",  # a small file, and what browsers send
     "page_feed.py",  # threads wait for it
     "page_lines.py",  # threads ask it
+    "numa.py",  # asks the operating system
     "nvml.py",  # asks the driver
     "probe.py",  # asks the operating system
+    "processes.py",  # asks the operating system
     "web.py",  # serves HTTP
     "webhook.py",  # posts notifications over HTTP
 )  # fmt: skip

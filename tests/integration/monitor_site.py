@@ -23,7 +23,7 @@ from bursar.bus.identity import create_home, mint_agent
 from bursar.bus.server import NatsServer, provision
 from bursar.bus.signing import Verifier
 from bursar.contracts.base import Message, admin_subject, event_subject, request_subject
-from bursar.contracts.monitor import AlertChanged
+from bursar.contracts.monitor import AlertChanged, IncidentChanged
 from bursar.contracts.monitor_picture import Status, StatusReply
 from bursar.errors import BursarError
 from tests.bus.support import Awake
@@ -58,6 +58,7 @@ class Site:
         self.server = NatsServer(self.home)
         self.instances: dict[str, Instance] = {}
         self.told: list[AlertChanged] = []
+        self.notified: list[IncidentChanged] = []
         self._node: subprocess.Popen[bytes] | None = None
         self._buses: list[NatsBus] = []
         (directory / "rules.toml").write_text(RULES)
@@ -70,6 +71,7 @@ class Site:
             await provision(bus, service)
         self.ops = await self.bus("ops")
         await self.ops.subscribe(event_subject("monitor", "alert", "*"), self._on_alert)
+        await self.ops.subscribe(event_subject("monitor", "incident", "*"), self._on_incident)
         return self
 
     async def __aexit__(
@@ -89,8 +91,14 @@ class Site:
         return bus
 
     def _on_alert(self, msg: Any) -> None:
+        self.told.append(AlertChanged(**self._opened(msg)))
+
+    def _on_incident(self, msg: Any) -> None:
+        self.notified.append(IncidentChanged(**self._opened(msg)))
+
+    def _opened(self, msg: Any) -> dict[str, Any]:
         trust = json.loads(self.home.trust_file.read_text())
-        self.told.append(AlertChanged(**Verifier({"monitor": trust["monitor"]}).open(msg.subject, msg.data)))
+        return Verifier({"monitor": trust["monitor"]}).open(msg.subject, msg.data)
 
     # ---- processes
 
@@ -113,13 +121,16 @@ class Site:
         await self.instances[name].is_up(("owner", "standby"))
         return self.instances[name]
 
-    def start_node(self) -> None:
-        """The probe of the host, with its own credentials, five times as often as usual."""
+    def start_node(self, **more: str) -> None:
+        """The probe of the host, with its own credentials, five times as often as usual, of this test's processes.
+        ``more``: other environment variables."""
         env = {
+            "BURSAR_TREE": str(os.getpid()),
             "BURSAR_URL": self.server.url,
             "BURSAR_CREDS": str(self.home.creds(HOST)),
             "BURSAR_SAMPLE_MS": "200",
             "BURSAR_SAMPLE_MOST": "1",
+            **more,
         }
         command = [sys.executable, "-m", "bursar_monitor.node"]
         with (self.directory / "node.log").open("wb") as log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import AlertChanged, Forget, GpuSample, SetRules, Silence
+from bursar.contracts.monitor_host import GroupSample
 from bursar.contracts.monitor_picture import BudgetRow, CircuitRow, DeviceRow, QueueRow
 from bursar.contracts.monitor_policy import Rule
 from bursar.kernel.decider import Refuse
@@ -317,3 +318,15 @@ def test_hosts_and_evidence_beyond_the_bounds_are_left_out() -> None:
     queues: list[Message] = [QueueRow(queue=f"q-{n}", waiting=1, running=0) for n in range(MAX_QUEUES + 5)]
     desk.page("scheduler", queues=queues)
     assert len(desk.state.queues) == MAX_QUEUES
+
+
+def test_a_crash_loop_is_over_when_its_group_is_well_or_has_gone() -> None:
+    """A group that has no processes any more is not told any more: it crashes no longer."""
+    loop = Rule(name="crash-loop", signal="crashes", at_least=3, clear_below=1, clear_ms=2_000)
+    desk = Desk(loop)
+    bad = GroupSample(group="agent.w", processes=1, cpu_milli=0, rss_bytes=1, crashes=3)
+    desk.samples(5, groups=(bad,))
+    assert desk.firing == {("crash-loop", "alpha/agent.w")}
+    desk.samples(4)
+    assert not desk.firing
+    desk.check()

@@ -14,7 +14,7 @@ from bursar_monitor.causes import EXPLAINED_BY, Fact, Graph, component, roots
 
 NONE = Policy()
 SIGNALS = get_args(Signal)
-SUBJECTS = ("h", "h/d", "p", "p/eu", "p/eu/m", "scheduler", "scheduler/s-1", "b/requests")
+SUBJECTS = ("h", "h/d", "p", "p/eu", "p/eu/m", "scheduler", "scheduler/s-1", "b/requests", "h/limiter")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,10 @@ SUBJECTS = ("h", "h/d", "p", "p/eu", "p/eu/m", "scheduler", "scheduler/s-1", "b/
         (("coordination_ms", "limiter"), ("nats_rtt_ms", "nats")),
         (("budget_permille", "b/requests"), ("foreign_permille", "b/requests")),
         (("completion_ms", "w"), ("queue_growth", "reactive")),
+        (("completion_ms", "w"), ("crashes", "h/agent.w")),
+        (("crashes", "h/agent.w"), ("leak_permille", "h/agent.w")),
+        (("memory_permille", "h"), ("leak_permille", "h/agent.w")),
+        (("instance_missing", "limiter/l-1"), ("crashes", "h/limiter")),
     ],
 )
 def test_what_follows_from_what(effect: Fact, cause: Fact) -> None:
@@ -46,6 +50,8 @@ def test_what_follows_from_what(effect: Fact, cause: Fact) -> None:
         (("queue_growth", "reactive"), ("owner_missing", "limiter")),
         (("budget_permille", "b/requests"), ("foreign_permille", "b/tokens")),
         (("memory_permille", "h"), ("circuit_open", "p")),
+        (("crashes", "h/agent.w"), ("leak_permille", "h/agent.v")),
+        (("instance_missing", "limiter/l-1"), ("crashes", "h/breaker")),
     ],
 )
 def test_what_has_nothing_to_do_with_another(one: Fact, other: Fact) -> None:

@@ -52,11 +52,18 @@ def _scheduler(subject: str) -> frozenset[str]:
     return frozenset(("",)) if subject.partition("/")[0] == "scheduler" else frozenset()
 
 
+def _tail(subject: str) -> frozenset[str]:
+    """The group of ``host/group``."""
+    return frozenset((subject.rpartition("/")[2],))
+
+
 SAME: Final = _Relation(_same, _same)
 HEAD: Final = _Relation(_head, _head)
 ANY: Final = _Relation(_any, _any)
 PART: Final = _Relation(_same, _head)
 ABOVE: Final = _Relation(_above, _same)
+GROUP: Final = _Relation(_head, _tail)
+"""A service, and its processes on any host."""
 SCHEDULER: Final = _Relation(_any, _scheduler)
 
 _WORK: Final = (
@@ -66,6 +73,8 @@ _WORK: Final = (
     ("budget_permille", ANY),
     ("foreign_permille", ANY),
     ("gpu_lost", ANY),
+    ("crashes", ANY),
+    ("leak_permille", ANY),
     ("host_silence_ms", ANY),
     ("memory_permille", ANY),
     ("cpu_permille", ANY),
@@ -74,16 +83,30 @@ _WORK: Final = (
 """What may keep tasks from being done."""
 
 EXPLAINED_BY: Final[Mapping[str, tuple[tuple[str, _Relation], ...]]] = {
-    "host_silence_ms": (("memory_permille", SAME), ("nats_rtt_ms", ANY)),
-    "allocatable_permille": (("memory_permille", SAME),),
+    "host_silence_ms": (("leak_permille", HEAD), ("memory_permille", SAME), ("nats_rtt_ms", ANY)),
+    "memory_permille": (("leak_permille", HEAD),),
+    "allocatable_permille": (("leak_permille", HEAD), ("memory_permille", SAME)),
+    "crashes": (
+        ("leak_permille", SAME),
+        ("memory_permille", HEAD),
+        ("disk_permille", HEAD),
+        ("gpu_lost", HEAD),
+        ("nats_rtt_ms", ANY),
+    ),
     "gpu_lost": (("host_silence_ms", HEAD), ("nats_rtt_ms", ANY)),
-    "instance_missing": (("nats_rtt_ms", ANY),),
-    "owner_missing": (("instance_missing", PART), ("nats_rtt_ms", ANY)),
-    "coordination_ms": (("owner_missing", SAME), ("instance_missing", PART), ("nats_rtt_ms", ANY)),
+    "instance_missing": (("crashes", GROUP), ("leak_permille", GROUP), ("nats_rtt_ms", ANY)),
+    "owner_missing": (("instance_missing", PART), ("crashes", GROUP), ("nats_rtt_ms", ANY)),
+    "coordination_ms": (
+        ("owner_missing", SAME),
+        ("instance_missing", PART),
+        ("crashes", GROUP),
+        ("leak_permille", GROUP),
+        ("nats_rtt_ms", ANY),
+    ),
     "budget_permille": (("foreign_permille", SAME),),
     "circuit_open": (("circuit_open", ABOVE),),
     "queue_growth": _WORK,
-    "spawn_ms": (("cpu_permille", ANY), ("memory_permille", ANY), ("nats_rtt_ms", ANY)),
+    "spawn_ms": (("crashes", ANY), ("cpu_permille", ANY), ("memory_permille", ANY), ("nats_rtt_ms", ANY)),
     "completion_ms": (("queue_growth", ANY), *_WORK),
 }
 """Signal -> (signal that explains it, how their subjects must be related)."""

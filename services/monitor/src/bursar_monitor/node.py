@@ -35,8 +35,14 @@ from bursar.telemetry.logs import to_stderr
 from bursar_monitor.nvml import Gpus, library
 from bursar_monitor.pacing import MOST_LOOKS
 from bursar_monitor.probe import Probe
+from bursar_monitor.processes import Processes
 
 log = logging.getLogger("bursar.node")
+
+GLANCES = 4
+"""In so many parts the time between two looks is cut, to look at the processes alone."""
+GLANCES_RESTLESS = 10
+"""The same, for a while after one of them has crashed."""
 
 
 class NodeSettings(BaseSettings):
@@ -56,6 +62,8 @@ class NodeSettings(BaseSettings):
     """How many looks that say nothing new are left out before one is sent all the same; 1: each look is sent."""
     disk: str = "/"
     """A path on the file system that is watched."""
+    tree: Annotated[int, Field(ge=0)] = 0
+    """Number of a process: only its descendants are looked at, where several fleets share a machine. 0: all."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
 
@@ -93,8 +101,17 @@ class Node:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self.publish()
+            await self._pause(stop)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Until the next look; in between at the processes alone, which may live for less than that."""
+        parts = GLANCES_RESTLESS if self._probe.is_restless else GLANCES
+        for part in range(parts):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._every)
+                await asyncio.wait_for(stop.wait(), self._every / parts)
+            if stop.is_set() or part + 1 == parts:
+                return
+            self._probe.glance()
 
 
 async def serve(settings: NodeSettings) -> int:
@@ -106,7 +123,9 @@ async def serve(settings: NodeSettings) -> int:
     name = host_name(settings)
     bus = await connect(settings.url.split(","), settings.creds, principal=name, on_closed=stop.set)
     gpus = Gpus(library())
-    node = Node(bus, Probe(SystemClock(), gpus, settings.disk, most=settings.sample_most), settings.sample_ms / 1000)
+    processes = Processes(tree=settings.tree)
+    probe = Probe(SystemClock(), gpus, settings.disk, most=settings.sample_most, processes=processes)
+    node = Node(bus, probe, settings.sample_ms / 1000)
     log.info("node_started", extra={"host": name, "every_ms": settings.sample_ms})
     try:
         await node.run(stop)

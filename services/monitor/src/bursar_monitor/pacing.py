@@ -27,10 +27,19 @@ BOUNDS: Final[Mapping[str, tuple[int, ...]]] = {
     "memory": (640, 720, 750, 800),
     "disk": (900, 920),
     "pressure": (100, 500),
+    "crashes": (300,),
+    "leak": (1_000,),
 }
-"""Thousandths that the objectives and the rules which come with the monitor look at."""
+"""Thousandths that the objectives and the rules which come with the monitor look at; of crashes: hundredths of one."""
 
-ALARMING: Final[Mapping[str, int]] = {"cpu": 900, "memory": 800, "disk": 920, "pressure": 500}
+ALARMING: Final[Mapping[str, int]] = {
+    "cpu": 900,
+    "memory": 800,
+    "disk": 920,
+    "pressure": 500,
+    "crashes": 300,
+    "leak": 1_000,
+}
 """From here on each look is evidence."""
 
 LEAST: Final = 20
@@ -51,6 +60,9 @@ def values_of(sample: HostSample) -> dict[str, int]:
     if sample.pressure is not None:
         shares = (sample.pressure.cpu_permille, sample.pressure.memory_permille, sample.pressure.io_permille)
         found["pressure"] = max((share for share in shares if share is not None), default=0)
+    if sample.groups:
+        found["crashes"] = 100 * max((group.crashes for group in sample.groups), default=0)
+        found["leak"] = min(1_000, max((group.leak_permille for group in sample.groups), default=0))
     return found
 
 

@@ -20,6 +20,8 @@ BOOTS: Final = 4
 
 MAX_GPUS: Final = 64
 
+MAX_TROUBLED: Final = 256
+
 NEW: Final = "new"
 LATE: Final = "late"
 REPEATED: Final = "repeated"
@@ -63,9 +65,22 @@ class HostView:
     """One host. ``heard_at``: when the last new sample came (or when the host was first expected), ms.
 
     ``rates``: bytes per second of disk, received, sent; None where two samples do not tell. ``gpus``: key of each
-    device that was seen -> when it last answered."""
+    device that was seen -> when it last answered. ``troubled``: groups of processes that crashed or leaked; one that
+    has no processes any more is well."""
 
-    __slots__ = ("_missed", "gpus", "heard_at", "late", "name", "rates", "repeated", "sample", "samples", "seen")
+    __slots__ = (
+        "_missed",
+        "gpus",
+        "heard_at",
+        "late",
+        "name",
+        "rates",
+        "repeated",
+        "sample",
+        "samples",
+        "seen",
+        "troubled",
+    )
 
     def __init__(self, name: str, now: int) -> None:
         self.name = name
@@ -73,6 +88,7 @@ class HostView:
         self.sample: HostSample | None = None
         self.rates: tuple[int | None, int | None, int | None] = (None, None, None)
         self.gpus: dict[str, int] = {}
+        self.troubled: set[str] = set()
         self.seen: dict[str, Seen] = {}
         self.samples = 0
         self.late = 0
@@ -97,6 +113,8 @@ class HostView:
         self.sample = sample
         self.heard_at = now
         self._note_gpus(sample, now)
+        if len(self.troubled) < MAX_TROUBLED:
+            self.troubled.update(one.group for one in sample.groups if one.crashes or one.leak_permille)
         return True
 
     def _revive(self, now: int) -> bool:

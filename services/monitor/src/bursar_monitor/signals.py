@@ -5,6 +5,8 @@
 | ``host_silence_ms`` | host | ms since its last new sample |
 | ``cpu_permille`` ``memory_permille`` ``disk_permille`` | host | thousandths in use; memory of what is there |
 | ``allocatable_permille`` | host | thousandths in use of the memory that is handed out: four fifths of all |
+| ``crashes`` | host/group | processes of a group that ended soon after their start, in the last minute |
+| ``leak_permille`` | host/group | what a group's steady growth takes of the host's free memory (`lives`) |
 | ``gpu_lost`` | host/device | 1 when a device that was there does not answer, or its ledger calls it lost |
 | ``instance_missing`` | service/instance | 1 when an instance that is expected does not answer |
 | ``owner_missing`` | service | 1 when no instance of it takes requests |
@@ -52,6 +54,12 @@ def of_host(view: HostView, sample: HostSample, now: int) -> Iterator[Reading]:
         yield "allocatable_permille", name, used * 1_000_000 // (sample.memory.total_bytes * ALLOCATABLE_PERMILLE)
     if sample.disk is not None and sample.disk.total_bytes:
         yield "disk_permille", name, sample.disk.used_bytes * 1000 // sample.disk.total_bytes
+    for group in sample.groups:
+        yield "crashes", f"{name}/{group.group}", group.crashes
+        yield "leak_permille", f"{name}/{group.group}", group.leak_permille
+    for gone in sorted(view.troubled - {group.group for group in sample.groups}):
+        yield "crashes", f"{name}/{gone}", 0
+        yield "leak_permille", f"{name}/{gone}", 0
     for gpu, answered_at in view.gpus.items():
         yield "gpu_lost", f"{name}/{gpu}", int(answered_at != now)
 

@@ -9,6 +9,8 @@ _SENTENCES: Final = {
     "cpu_permille": "Host {subject} uses {percent} of its CPU (limit {limit_percent}).",
     "memory_permille": "Host {subject} uses {percent} of its memory (limit {limit_percent}).",
     "disk_permille": "The disk of host {subject} is {percent} full (limit {limit_percent}).",
+    "crashes": "Processes of {subject} (host/group) crash again and again: {value} times in a minute.",
+    "leak_permille": "The memory of {subject} (host/group) grows steadily: it would take {percent} of what is free.",
     "gpu_lost": "GPU {subject} does not answer any more.",
     "instance_missing": "Instance {subject} does not answer any more.",
     "owner_missing": "No instance of {subject} takes requests.",

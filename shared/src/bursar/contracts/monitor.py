@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Amount, Message, Request
+from bursar.contracts.monitor_host import Cores, GroupSample, LeaseUse, NumaSample, ProcessSample
 from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, RuleName, Severity, Slo, SubjectPattern
 from bursar.contracts.monitor_scaling import Scaler
 
@@ -41,13 +42,15 @@ AlertId = Annotated[str, Field(pattern=r"^[0-9]{1,15}\.[0-9]{1,15}\.[0-9]{1,15}$
 
 
 class CpuSample(Message):
-    """Over the time since the sample before. ``load1_milli``: thousandths of the load average of a minute."""
+    """Over the time since the look before. ``load1_milli``: thousandths of the load average of a minute; ``each``:
+    how busy each core was, of at most 256."""
 
     used_permille: Permille
     iowait_permille: Permille | None = None
     steal_permille: Permille | None = None
     cores: Annotated[int, Field(ge=1, le=65_536)]
     load1_milli: Amount | None = None
+    each: Cores = ()
 
 
 class MemorySample(Message):
@@ -76,11 +79,14 @@ class NetworkSample(Message):
 
 
 class PressureSample(Message):
-    """Share of the last ten seconds in which some task waited for this resource (Linux pressure stall information)."""
+    """Share of the last ten seconds in which some task waited for this resource (Linux pressure stall information);
+    ``_full``: in which all tasks did."""
 
     cpu_permille: Permille | None = None
     memory_permille: Permille | None = None
     io_permille: Permille | None = None
+    memory_full_permille: Permille | None = None
+    io_full_permille: Permille | None = None
 
 
 class GpuSample(Message):
@@ -119,6 +125,10 @@ class HostSample(Message):
     network: NetworkSample | None = None
     pressure: PressureSample | None = None
     gpus: Annotated[tuple[GpuSample, ...], Field(max_length=32)] = ()
+    numa: Annotated[tuple[NumaSample, ...], Field(max_length=64)] = ()
+    groups: Annotated[tuple[GroupSample, ...], Field(max_length=64)] = ()
+    processes: Annotated[tuple[ProcessSample, ...], Field(max_length=64)] = ()
+    leases: Annotated[tuple[LeaseUse, ...], Field(max_length=64)] = ()
     probe: ProbeCost | None = None
 
 

@@ -21,6 +21,8 @@ Signal = Literal[
     "memory_permille",
     "allocatable_permille",
     "disk_permille",
+    "crashes",
+    "leak_permille",
     "gpu_lost",
     "instance_missing",
     "owner_missing",
