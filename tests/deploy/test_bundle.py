@@ -44,7 +44,8 @@ def test_each_recipient_gets_its_own_and_nothing_else(made: Path) -> None:
     assert found == {
         **{node: PEM | {"server.conf", "accounts.conf"} for node in NODES},
         **dict.fromkeys(SERVICES, service),
-        "provisioner": PEM | {f"svc-{service}-provisioner.creds" for service in SERVICES},
+        "provisioner": PEM
+        | {f"{name}-provisioner.creds" for name in ("audit", *(f"svc-{service}" for service in SERVICES))},
         "operator": PEM | {"ops.creds", "trust.json"},
         "alice": PEM | {"agent.creds", "trust.json"},
     }

@@ -14,10 +14,11 @@ import typer
 from bursar.bus.base import Bus, BusError
 from bursar.bus.connection import connect
 from bursar.bus.identity import Home, HomeError, create_home, mint_agent
-from bursar.bus.permissions import SERVICES
+from bursar.bus.permissions import AUDIT_PROVISIONER, SERVICES
 from bursar.bus.server import ProvisionError, provision
 from bursar.bus.server.binary import check_server
 from bursar.bus.server.bundle import Plan, check_names, write_bundle
+from bursar.bus.server.provision import provision_audit
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.ready import is_ready
 
@@ -97,15 +98,15 @@ def streams(
     replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each journal.")] = 3,
     within: WithinOption = 60.0,
 ) -> None:
-    """Create the streams of all services, or verify that they are as they must be.
+    """Create the streams of all services and of the audit log, or verify that they are as they must be.
 
     \b
     Example:
       bursar deploy streams --nats tls://nats-1:4222,tls://nats-2:4222 --creds-dir bundle/provisioner --replicas 3
     """
-    found = {path.stem: path for path in sorted(creds_dir.glob("svc-*-provisioner.creds"))}
+    found = {path.stem: path for path in sorted(creds_dir.glob("*-provisioner.creds"))}
     if not found:
-        fail(f"there are no credentials svc-*-provisioner.creds in {creds_dir}")
+        fail(f"there are no credentials *-provisioner.creds in {creds_dir}")
     try:
         asyncio.run(_streams(nats.split(","), found, replicas, within))
     except (BusError, ProvisionError) as error:
@@ -119,17 +120,17 @@ async def _streams(urls: list[str], creds: dict[str, Path], replicas: int, withi
         bus = await connect(urls, path, principal=principal, timeout=max(within, 1.0))
         try:
             check_server(bus)
-            await _provision(bus, service, replicas, deadline)
+            await _provision(bus, None if principal == AUDIT_PROVISIONER.name else service, replicas, deadline)
         finally:
             await bus.close()
         typer.echo(f"{service}: its streams are there, {replicas} copies each")
 
 
-async def _provision(bus: Bus, service: str, replicas: int, deadline: float) -> None:
-    """A young cluster refuses until its servers have met."""
+async def _provision(bus: Bus, service: str | None, replicas: int, deadline: float) -> None:
+    """The streams of a service, or (None) of the audit log; a young cluster refuses until its servers have met."""
     while True:
         try:
-            await provision(bus, service, replicas)
+            await (provision_audit(bus, replicas) if service is None else provision(bus, service, replicas))
             return
         except ProvisionError:
             if time.monotonic() > deadline:

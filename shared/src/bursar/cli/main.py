@@ -31,6 +31,9 @@ MODULES = {
     "top": "bursar.cli.top",
     "why": "bursar.cli.why",
     "logs": "bursar.cli.logs",
+    "doctor": "bursar.cli.doctor",
+    "backup": "bursar.cli.backup",
+    "restore": "bursar.cli.backup",
     "audit": "bursar.cli.audit",
     "bench": "bursar.cli.bench",
 }

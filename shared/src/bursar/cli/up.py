@@ -26,9 +26,10 @@ import typer
 from bursar.bus.base import BusError
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, HomeError, create_home, keys
-from bursar.bus.permissions import provisioner
+from bursar.bus.permissions import AUDIT_PROVISIONER, provisioner
 from bursar.bus.server import NatsServer, ProvisionError, ServerError, StoreInUse, StoreLock, provision
 from bursar.bus.server.binary import check_server
+from bursar.bus.server.provision import provision_audit
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.autoscale import Autoscaler, Wanted, creds_of, wanted_of
 from bursar.cli.context import write_contexts
@@ -292,6 +293,11 @@ async def _provision(url: str, creds_dir: Path, services: list[Installed], repli
             await provision(bus, service.name, replicas)
         finally:
             await bus.close()
+    bus = await connect(url.split(","), creds_dir / f"{AUDIT_PROVISIONER.name}.creds", principal=AUDIT_PROVISIONER.name)
+    try:
+        await provision_audit(bus, replicas)
+    finally:
+        await bus.close()
 
 
 @contextlib.asynccontextmanager

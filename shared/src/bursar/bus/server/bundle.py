@@ -4,7 +4,7 @@
 
     <bundle>/<node>/      server.conf accounts.conf ca.pem cert.pem key.pem           a NATS server
     <bundle>/<service>/   service.creds log.creds signing.nk fence.key  + *.pem       all instances of a service
-    <bundle>/provisioner/ svc-<service>-provisioner.creds               + *.pem       `bursar deploy streams`
+    <bundle>/provisioner/ *-provisioner.creds                           + *.pem       `bursar deploy streams`
     <bundle>/operator/    ops.creds trust.json                          + *.pem       who looks after it
     <bundle>/<agent>/     agent.creds trust.json                        + *.pem       an agent, worker or host
 
@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from bursar.bus.identity import Home, HomeError
 from bursar.bus.identity.certificates import check_name, issue
 from bursar.bus.identity.keys import make_private_directory, write_private
-from bursar.bus.permissions import SERVICES, provisioner
+from bursar.bus.permissions import AUDIT_PROVISIONER, SERVICES, provisioner
 from bursar.bus.server.config import ServerOptions, authorization, render
 
 MOUNT: Final = "/etc/bursar"
@@ -91,7 +91,8 @@ def contents(home: Home, plan: Plan) -> Iterator[tuple[str, Files]]:
                 **_pem(home, f"svc-{service}"),
             },
         )
-    makers = (home.creds(provisioner(service).name) for service in home.services)
+    roles = (AUDIT_PROVISIONER, *(provisioner(service) for service in home.services))
+    makers = (home.creds(role.name) for role in roles)
     yield "provisioner", {**{path.name: path.read_bytes() for path in makers}, **_pem(home, "provisioner")}
     trust = home.trust_file.read_bytes()
     yield "operator", {"ops.creds": home.creds("ops").read_bytes(), "trust.json": trust, **_pem(home, "ops")}

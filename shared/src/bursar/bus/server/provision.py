@@ -12,6 +12,9 @@ eating the chunks of an old one.
 *Inbox* (``BURSAR_INBOX_<SERVICE>``, only for services that have one; one subject per principal): what agents publish
 while nobody may be listening. It acknowledges nothing, so that no caller gets JetStream to say anything. Each principal
 has room for `INBOX_PER_PRINCIPAL` messages, and the next one is dropped rather than an older one or somebody else's.
+
+*Audit* (``BURSAR_AUDIT``, in an account of its own; one subject per writer): takes entries and gives none back: what is
+there can be neither deleted nor purged, and a full stream refuses.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bursar.bus.base import Bus, NoResponders, RequestTimeout
-from bursar.bus.permissions import WITH_INBOX
-from bursar.contracts.base import checkpoint_stream, inbox_stream, inbox_subject, log_stream
+from bursar.bus.permissions import AUDIT_STREAM, WITH_INBOX
+from bursar.contracts.base import audit_subject, checkpoint_stream, inbox_stream, inbox_subject, log_stream
 
 MiB = 1024**2
 SNAPSHOTS_KEPT = 3
+AUDIT_BYTES = 3 * 1024 * MiB
 INBOX_PER_PRINCIPAL = 1_000
 INBOX_MESSAGE = 65_536 + 4_096
 """What an agent may send, and what the server adds to its headers."""
@@ -89,11 +93,34 @@ async def provision(
     ``inbox``: whether it has a durable one (None: as `WITH_INBOX` says). Raises `StreamDrift` when a stream exists with
     another configuration and `ProvisionError` when JetStream refuses.
     """
+    for wanted in wanted_streams(service, replicas, sizes, inbox=inbox):
+        await _ensure(bus, wanted)
+
+
+def wanted_streams(
+    service: str, replicas: int = 1, sizes: StreamSizes | None = None, *, inbox: bool | None = None
+) -> list[dict[str, Any]]:
+    """The configurations of a service's streams, as they must be. Arguments as those of `provision`."""
     sizes = sizes or StreamSizes()
-    await _ensure(bus, log_config(service, replicas, sizes.log))
-    await _ensure(bus, checkpoint_config(service, replicas, sizes.checkpoints))
+    wanted = [log_config(service, replicas, sizes.log), checkpoint_config(service, replicas, sizes.checkpoints)]
     if inbox if inbox is not None else service in WITH_INBOX:
-        await _ensure(bus, inbox_config(service, replicas, sizes.inbox))
+        wanted.append(inbox_config(service, replicas, sizes.inbox))
+    return wanted
+
+
+def audit_config(replicas: int = 1, max_bytes: int = AUDIT_BYTES) -> dict[str, Any]:
+    """The audit log's stream."""
+    return _common(AUDIT_STREAM, audit_subject("*"), replicas, max_bytes) | {
+        "description": "Bursar: audit log",
+        "deny_delete": True,
+        "deny_purge": True,
+        "max_msgs_per_subject": -1,
+    }
+
+
+async def provision_audit(bus: Bus, replicas: int = 1) -> None:
+    """Create or verify the stream of the audit log, as the principal ``audit-provisioner``; raises as `provision`."""
+    await _ensure(bus, audit_config(replicas))
 
 
 def _common(name: str, subject: str, replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -129,14 +156,17 @@ async def _ensure(bus: Bus, wanted: Mapping[str, Any]) -> None:
     _verify(name, wanted, answer["config"])
 
 
-def _verify(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Compare every field that was asked for; the server leaves out what is false, zero or empty."""
-    drift = [
-        f"{key} is {found.get(key)!r} and must be {value!r}"
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Fields that are not as asked for, each with words; the server leaves out what is false, zero or empty."""
+    return [
+        (key, f"{key} is {found.get(key)!r} and must be {value!r}")
         for key, value in wanted.items()
         if found.get(key, type(value)()) != value
     ]
-    if drift:
+
+
+def _verify(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    if drift := [words for _, words in differences(wanted, found)]:
         raise StreamDrift(f"stream {name} is not configured as it must be: {'; '.join(drift)}")
 
 
