@@ -197,14 +197,14 @@ def test_a_checkpoint_of_a_void_attempt_stops_it() -> None:
 
 @pytest.mark.parametrize("what", ["result", "checkpoint"])
 def test_what_is_too_large_to_be_kept_is_a_failure_that_is_told(what: str) -> None:
-    """32 KB: it belongs into a store."""
+    """A checkpoint of more than 32 KB; a result that nothing can pack."""
 
     async def test(site: Site) -> None:
         @site.worker.task("work")
-        async def work(task: WorkerTask) -> str:
+        async def work(task: WorkerTask) -> object:
             if what == "checkpoint":
                 raise TaskYielded("x" * 40_000)
-            return "x" * 40_000
+            return object()
 
         await site.work()
         with pytest.raises(TaskFailed, match=f"the {what} cannot be sent"):

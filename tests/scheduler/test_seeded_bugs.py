@@ -11,6 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from bursar.contracts import scheduler as wire
 from bursar.kernel.bugs import switched_on
 from bursar_scheduler import bugs
+from tests.scheduler import test_blobs, test_cancelling
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import check_history
 from tests.scheduler.test_machine import Machine
@@ -217,6 +218,20 @@ def test_seeded_bug_scheduler_preempts_equals_is_caught() -> None:
     check_history(an_equal_waits().journal[1:])
     with switched_on(bugs.PREEMPTS_EQUALS), pytest.raises(AssertionError, match="for nobody above it"):
         check_history(an_equal_waits().journal[1:])
+
+
+def test_seeded_bug_scheduler_blobs_for_all_is_caught() -> None:
+    """What belongs to a task is read by who submitted or runs it."""
+    test_blobs.test_a_payload_is_stored_in_parts_and_read_by_who_runs_the_task()
+    with switched_on(bugs.BLOBS_FOR_ALL), pytest.raises(AssertionError):
+        test_blobs.test_a_payload_is_stored_in_parts_and_read_by_who_runs_the_task()
+
+
+def test_seeded_bug_scheduler_program_half_cancelled_is_caught() -> None:
+    """Nothing of a program that was cancelled goes on."""
+    test_cancelling.test_a_large_program_ends_piece_by_piece_and_none_of_it_begins_meanwhile()
+    with switched_on(bugs.PROGRAM_HALF_CANCELLED), pytest.raises(AssertionError):
+        test_cancelling.test_a_large_program_ends_piece_by_piece_and_none_of_it_begins_meanwhile()
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Query, Request
+from bursar.contracts.scheduler_graph import CancelProgram
 from bursar_scheduler import events
 from bursar_scheduler.configuring import ConfigureFromSettings
 from bursar_scheduler.service import SPEC, position, start
 from bursar_scheduler.settings import SchedulerSettings, rules_of
 from bursar_scheduler.status import ListAll
+from tests.scheduler.blobs import put_all
 from tests.scheduler.desk import Desk
 
 FENCE = "1.1.1.0123456789abcdef"
@@ -164,6 +166,9 @@ def test_every_event_has_words() -> None:
     desk.must(wire.Yield(id="y-1", task=chunked, token=token, checkpoint=b"c"), "w1")
     desk.must(wire.Leave(id="l-1", session="sw1"), "w1")
     desk.must(wire.Requeue(id="o-1", task=next(iter(desk.state.dead))), "ops")
+    put_all(desk, b"large")
+    desk.submit(program="run")
+    desk.must(CancelProgram(id="p-1", program="run"))
     desk.lose(0)
     words = [desk.decider.describe(event) for event in desk.journal]
     assert {event[0] for event in desk.journal} == set(events._WORDS)

@@ -59,6 +59,8 @@ CODES: dict[str, Meaning] = {
     "already_ended": Meaning(409, "caller", "A task ends once; nothing has to be done."),
     "not_started": Meaning(409, "caller", "Start the attempt before you end it."),
     "not_registered": Meaning(409, "caller", "Register this session of the worker first."),
+    "unknown_blob": Meaning(404, "caller", "Store all of its parts first; without a task it is kept for five minutes."),
+    "bad_blob": Meaning(400, "caller", "A blob is named by the SHA-256 of its content, and keeps its size."),
     "unknown_lease": Meaning(404, "caller", "It never existed, ended long ago, or was lost with data: lease again."),
     "lease_ended": Meaning(409, "caller", "Stop using what it was for, and lease again."),
     "unknown_device": Meaning(404, "caller", "Use a device that the manager's status names."),

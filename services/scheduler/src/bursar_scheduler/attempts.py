@@ -74,6 +74,9 @@ def decide_finish(state: State, command: Command, now: int, fence: Fence) -> Out
     task = current(state, command, FINISH, now, ends=True)
     if isinstance(task, Reject):
         return task
+    unusable = state.blobs.unusable(command.principal, body.result, now)
+    if unusable is not None:
+        return unusable
     size = size_of(body.result)
     event = (events.ENDED, now, task.id, DONE, body.result, size, FINISH, "")
     told = telling.ended(task.id, DONE, FINISH, result=body.result)

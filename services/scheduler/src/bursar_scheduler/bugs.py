@@ -18,6 +18,8 @@ RUNS_BEFORE_ITS_DEPENDENCIES = "scheduler_runs_before_its_dependencies"
 KILLS_FOR_EVER = "scheduler_kills_for_ever"
 YIELDS_WITHOUT_CHECKPOINT = "scheduler_yields_without_checkpoint"
 PREEMPTS_EQUALS = "scheduler_preempts_equals"
+BLOBS_FOR_ALL = "scheduler_blobs_for_all"
+PROGRAM_HALF_CANCELLED = "scheduler_program_half_cancelled"
 
 NAMES = (
     STALE_TOKEN_FINISHES,
@@ -34,6 +36,8 @@ NAMES = (
     KILLS_FOR_EVER,
     YIELDS_WITHOUT_CHECKPOINT,
     PREEMPTS_EQUALS,
+    BLOBS_FOR_ALL,
+    PROGRAM_HALF_CANCELLED,
 )
 
 declare(*NAMES)

@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import scheduler as wire
-from bursar.contracts.scheduler_explain import Why
-from bursar.contracts.scheduler_graph import Graph, Inputs
+from bursar.contracts.scheduler_blobs import Get, Put
+from bursar.contracts.scheduler_explain import Spending, Why
+from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar_scheduler import (
@@ -40,7 +41,9 @@ from bursar_scheduler import (
     graphs,
     moments,
     recovery,
+    spending,
     status,
+    storing,
     submitting,
     workers,
     yielding,
@@ -53,7 +56,7 @@ class SchedulerDecider:
     """The `bursar.kernel.decider.Decider` of the scheduler."""
 
     name = "scheduler"
-    version = 2
+    version = 4
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -72,6 +75,10 @@ class SchedulerDecider:
             wire.Release: attempts.decide_release,
             attempts.Free: attempts.decide_free,
             wire.Cancel: cancelling.decide_cancel,
+            CancelProgram: cancelling.decide_cancel_program,
+            cancelling.EndProgram: cancelling.decide_end_program,
+            Put: storing.decide_put,
+            Get: storing.decide_get,
             wire.Requeue: cancelling.decide_requeue,
             wire.Register: workers.decide_register,
             wire.Heartbeat: workers.decide_heartbeat,
@@ -86,6 +93,7 @@ class SchedulerDecider:
             wire.List: status.decide_list,
             status.ListAll: status.decide_list_all,
             Why: explaining.decide_why,
+            Spending: spending.decide_spending,
             explaining.WhyAny: explaining.decide_why_any,
             wire.Status: status.decide_status,
             wire.Share: configuring.decide_share,
@@ -103,12 +111,13 @@ class SchedulerDecider:
         APPLY[event[0]](state, event)
 
     def due(self, state: State, now: int) -> Command | None:
-        """In this order: silent workers, moments of tasks, slots that are free, what comes after a task that is over,
-        notices, tasks with a worker, tasks for which another is to yield."""
+        """In this order: silent workers, moments of tasks, programs that end, slots that are free, what comes after a
+        task that is over, notices, tasks with a worker, tasks for which another is to yield."""
         board = state.awake(now)
         body: Any = (
             workers.next_gone(state, board, now)
             or moments.next_moment(state, now)
+            or cancelling.next_ending(state)
             or attempts.next_free(board)
             or depending.next_settled(state, now)
             or workers.next_tell(board)

@@ -27,13 +27,18 @@ class Dependants:
         """It is there from now on, and comes after others."""
         self.needed.update(task.after)
 
-    def forget(self, task: Task) -> None:
-        """It is over."""
+    def forget(self, task: Task) -> list[Ended]:
+        """It is over; the ends that were held for it, and are held no more."""
+        freed = []
         for name in task.after:
             self.needed[name] -= 1
             if not self.needed[name]:
                 del self.needed[name]
-                self._let_go(name)
+                ended = self.held.pop(name, None)
+                if ended is not None:
+                    self.held_bytes -= ended.size
+                    freed.append(ended)
+        return freed
 
     def wait(self, task: Task) -> None:
         for name in task.unmet:
@@ -54,13 +59,10 @@ class Dependants:
         if not those:
             del self.waiting[name]
 
-    def hold(self, name: str, ended: Ended) -> None:
+    def hold(self, name: str, ended: Ended) -> bool:
         """Its time is over; keep it if it is needed."""
-        if name in self.needed:
-            self.held[name] = ended
-            self.held_bytes += ended.size
-
-    def _let_go(self, name: str) -> None:
-        ended = self.held.pop(name, None)
-        if ended is not None:
-            self.held_bytes -= ended.size
+        if name not in self.needed:
+            return False
+        self.held[name] = ended
+        self.held_bytes += ended.size
+        return True

@@ -7,7 +7,10 @@
 | ``p`` | sequence, what became of it | a message of the inbox has been dealt with; what follows stands beside |
 | ``m`` | task, another | what it comes after has ended (met); it is ready after the last |
 | ``a`` | task, worker, token | assigned |
+| ``j`` | task, workers, token | assigned to a gang |
 | ``b`` | task | started (begun) |
+| ``i`` | task, worker | one of its gang has started |
+| ``t`` | task, worker, result, size | the part of one of its gang has ended |
 | ``y`` | task, until | preempting: asked to yield, by then at the latest |
 | ``k`` | task, value, size | a checkpoint of its attempt |
 | ``w`` | task, why, error, not before | the attempt is over, the task waits again |
@@ -20,6 +23,8 @@
 | ``v`` | worker, why | gone; where its attempts went stands before |
 | ``c`` | digest of the settings or "", rules as a map | rules changed |
 | ``h`` | team, agent, weight, slots, borrow, lend | shares of the slots changed |
+| ``u`` | owner, hash, size, part, data | a part of a value that is too large for a message was stored |
+| ``g`` | agent, program, order | a program ends: its tasks up to this order are to be cancelled; 0: they are |
 | ``x`` | (nothing) | acknowledged entries were lost: what was live is a dead letter, in doubt |
 """
 
@@ -32,7 +37,10 @@ SET_ASIDE = "o"
 POSTED = "p"
 MET = "m"
 ASSIGNED = "a"
+GANGED = "j"
 STARTED = "b"
+JOINED = "i"
+PARTED = "t"
 PREEMPTING = "y"
 CHECKPOINT = "k"
 WAITS = "w"
@@ -45,6 +53,8 @@ DRAINS = "n"
 GONE = "v"
 CONFIGURED = "c"
 SHARED = "h"
+STORED = "u"
+PROGRAM_ENDS = "g"
 LOST = "x"
 
 
@@ -73,7 +83,10 @@ _WORDS: dict[str, Any] = {
     POSTED: lambda sequence, what: f"inbox message {sequence}: {what}",
     MET: lambda task, other: f"{task} need not wait for {other} any more",
     ASSIGNED: lambda task, worker, token: f"assigned {task} to {worker} as {token}",
+    GANGED: lambda task, workers, token: f"assigned {task} to {', '.join(workers)} as {token}",
     STARTED: lambda task: f"started {task}",
+    JOINED: lambda task, worker: f"{worker} has started its part of {task}",
+    PARTED: lambda task, worker, _, size: f"{worker} has ended its part of {task}, {size} bytes",
     WAITS: _waits,
     DEAD: lambda task, why, _: f"{task} is a dead letter ({why})",
     ENDED: lambda task, end, _, size, why, __: f"{task} ended: {end} ({why}), {size} bytes",
@@ -86,5 +99,9 @@ _WORDS: dict[str, Any] = {
     GONE: lambda worker, why: f"{worker} is gone ({why})",
     CONFIGURED: lambda source, rules: f"rules{' from settings' if source else ''}: {rules}",
     SHARED: lambda team, agent, weight, slots, *_: f"{agent or team or 'all'}: weight {weight}, {slots} slots",
+    STORED: lambda owner, name, size, part, _: f"{owner} stored part {part} of {name[:12]} ({size} bytes)",
+    PROGRAM_ENDS: lambda agent, program, order: (
+        f"program {program} of {agent} " + (f"is cancelled up to task {order}" if order else "has ended")
+    ),
     LOST: lambda: "entries lost: what was live is a dead letter, in doubt",
 }

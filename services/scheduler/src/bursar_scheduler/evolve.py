@@ -11,7 +11,7 @@ from typing import Any
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
 from bursar_scheduler import bugs, events
-from bursar_scheduler.accounts import Quota, Who
+from bursar_scheduler.accounts import Paid, Quota, Who
 from bursar_scheduler.lifecycle import (
     ASSIGNED,
     AT_WORK,
@@ -34,7 +34,7 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Config, Ended, Task, Worker, hint_of, lane_of
+from bursar_scheduler.task import Config, Ended, Gang, Task, Worker, hint_of, lane_of
 
 VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE, YIELD})
 """The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
@@ -45,23 +45,9 @@ JUDGED = frozenset({FINISH, WORKER_GONE, *COUNTED, *LOSSES})
 
 def apply_accepted(state: State, event: Event) -> None:
     (
-        _,
-        now,
-        name,
-        task_class,
-        kind,
-        labels,
-        band,
-        payload,
-        size,
-        digest,
-        retries,
-        backoff,
-        lease,
-        timeout,
-        deadline,
+        _, now, name, task_class, kind, labels, band, payload, size, digest, retries, backoff, lease, timeout, deadline,
         more,
-    ) = event
+    ) = event  # fmt: skip
     task = Task()
     task.id, task.lane = name, lane_of(task_class, kind, labels, more.get("demands", ()), more.get("gang", 1))
     task.band, task.payload, task.size, task.digest = band, payload, size, bytes(digest)
@@ -125,7 +111,9 @@ def apply_assigned(state: State, event: Event) -> None:
         state.move(task, ASSIGNED)
     worker.take(token, name, task.lane[3])
     expected = state.speeds.expect_us(task.lane[0], worker_name) // 1_000
-    state.ledger.begin(task.who, token, now, expected, path=task.path, waited=now - task.submitted_at)
+    place = worker.place
+    paid = Paid(task.lane[0], worker_name, worker.kind, bool(place.get("preemptible")), place.get("price", 0))
+    state.ledger.begin(task.who, token, now, expected, path=task.path, waited=now - task.submitted_at, of=paid)
     state.counts["assigned"] += 1
     board = state.board
     if board is not None:
@@ -133,6 +121,72 @@ def apply_assigned(state: State, event: Event) -> None:
         board.begins(task)
         board.note(worker)
         board.place(task, now)
+
+
+def apply_ganged(state: State, event: Event) -> None:
+    """See `gangs`."""
+    _, now, name, members, token = event
+    task = state.tasks[name]
+    workers = [state.workers[member] for member in members]
+    state.at = now
+    state.drawn += 1
+    task.gang, task.heard = Gang(tuple(members)), {}
+    task.token, task.worker, task.since = token, workers[0].name, now
+    task.attempts += 1
+    task.heard_until, task.told_at = 0, now
+    task.permille = task.note = None
+    state.move(task, ASSIGNED)
+    state.gangs[token] = len(workers)
+    expected = state.speeds.expect_us(task.lane[0], task.worker) // 1_000 * len(workers)
+    begin_charge(state, task, workers, now, expected)
+    state.counts["assigned"] += 1
+    for worker in workers:
+        worker.take(token, name, task.lane[3])
+    board = state.board
+    if board is not None:
+        board.begins(task)
+        for worker in workers:
+            board.note(worker)
+        board.place(task, now)
+
+
+def begin_charge(state: State, task: Task, workers: list[Worker], now: int, expected: int) -> None:
+    """From now on its slots are charged."""
+    first = workers[0]
+    price = sum(worker.place.get("price", 0) for worker in workers)
+    paid = Paid(task.lane[0], first.name, first.kind, bool(first.place.get("preemptible")), price // len(workers))
+    waited = now - task.submitted_at
+    state.ledger.begin(task.who, task.token, now, expected, len(workers), task.path, waited, paid)
+
+
+def apply_joined(state: State, event: Event) -> None:
+    _, now, name, worker = event
+    task = state.tasks[name]
+    assert task.gang is not None
+    state.at = now
+    task.gang = task.gang._replace(begun=(*task.gang.begun, worker))
+    if state.board is not None:
+        state.board.place(task, now)
+
+
+def apply_parted(state: State, event: Event) -> None:
+    _, now, name, worker, result, size = event
+    task = state.tasks[name]
+    assert task.gang is not None
+    state.at = now
+    task.gang = task.gang._replace(over=(*task.gang.over, worker))
+    if size:
+        task.gang = task.gang._replace(result=result, size=size)
+        task.size += size
+        state.bytes += size
+
+
+def disband(state: State, task: Task) -> None:
+    """The attempt of a gang is over; what is kept of it goes."""
+    if task.gang is not None:
+        task.size -= task.gang.size
+        state.bytes -= task.gang.size
+        task.gang = None
 
 
 def apply_started(state: State, event: Event) -> None:
@@ -216,6 +270,9 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
     """Its token is void. The slot is free if nothing of the attempt runs: a worker that is to stop it says when."""
     if not task.token:
         return
+    if task.gang is not None:
+        _end_gang(state, task, task.gang, why)
+        return
     worker = state.workers.get(task.worker)
     if worker is not None:
         if state.board is not None and why in JUDGED:
@@ -229,6 +286,24 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
     task.token, task.worker, task.yield_by = "", "", 0
 
 
+def _end_gang(state: State, task: Task, gang: Gang, why: str) -> None:
+    """The slots of those that have ended their part, or never began it, are free; the others say when they have
+    stopped."""
+    for name in gang.members:
+        worker = state.workers.get(name)
+        if worker is None:
+            continue
+        if state.board is not None and why in JUDGED:
+            state.board.judged(worker, why == FINISH)
+        if name in gang.over or name not in gang.begun:
+            worker.ended += name in gang.over
+            state.give_back(worker, task.token)
+            if state.board is not None:
+                state.board.note(worker)
+    disband(state, task)
+    task.token, task.worker = "", ""
+
+
 def _hold_against(state: State, task: Task, why: str) -> None:
     if why in COUNTED:
         task.failures += 1
@@ -240,11 +315,13 @@ def _hold_against(state: State, task: Task, why: str) -> None:
 
 
 def life_of(state: State, task: Task) -> str:
-    """The worker's process that runs it."""
-    return f"{task.worker} {state.workers[task.worker].session}"
+    """The worker's process that runs it; of a gang the first one's, if that is there."""
+    worker = state.workers.get(task.worker)
+    return f"{task.worker} {'' if worker is None else worker.session}"
 
 
 def _bury(state: State, task: Task, why: str, error: str) -> None:
+    disband(state, task)
     state.remove(task)
     task.state = DEAD
     task.reason, task.error, task.token, task.worker = why, error, "", ""
@@ -337,6 +414,7 @@ def apply_lost(state: State, event: Event) -> None:
     state.at = state.lost_at = now
     if seeded(bugs.LOSS_RUNS_AGAIN):
         for task in state.tasks.values():
+            disband(state, task)
             task.token = task.worker = ""
             state.move(task, READY)
     else:
@@ -358,6 +436,21 @@ def apply_shared(state: State, event: Event) -> None:
     state.ledger.set_quota(team, agent, Quota(*quota))
 
 
+def apply_stored(state: State, event: Event) -> None:
+    _, now, owner, name, size, part, data = event
+    state.at = now
+    state.blobs.put((owner, name), size, part, data, now)
+
+
+def apply_program_ends(state: State, event: Event) -> None:
+    _, now, agent, program, order = event
+    state.at = now
+    if order:
+        state.ending[agent, program] = order
+    else:
+        state.ending.pop((agent, program), None)
+
+
 def buried_post(state: State, event: Event) -> None:
     """A posted task that could not be accepted is a dead letter, so that it is not lost."""
     name, why = event[2], event[-1]
@@ -373,7 +466,10 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.POSTED: apply_posted,
     events.MET: apply_met,
     events.ASSIGNED: apply_assigned,
+    events.GANGED: apply_ganged,
     events.STARTED: apply_started,
+    events.JOINED: apply_joined,
+    events.PARTED: apply_parted,
     events.PREEMPTING: apply_preempting,
     events.CHECKPOINT: apply_checkpoint,
     events.WAITS: apply_waits,
@@ -387,4 +483,6 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.CONFIGURED: apply_configured,
     events.LOST: apply_lost,
     events.SHARED: apply_shared,
+    events.STORED: apply_stored,
+    events.PROGRAM_ENDS: apply_program_ends,
 }

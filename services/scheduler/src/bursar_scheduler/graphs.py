@@ -29,6 +29,10 @@ def decide_graph(state: State, command: Command, now: int, fence: Fence) -> Outc
     reply = {"ok": True, "tasks": [task.id for task in drafts], "known": len(drafts) - len(new)}
     if not new:
         return Refuse(reply)
+    for task in new:
+        unusable = state.blobs.unusable(command.principal, task.payload, now)
+        if unusable is not None:
+            return unusable
     if submitting.is_doubtful(state, body.seen, now, fence, named=True):
         return submitting.in_doubt(state)
     full = submitting.what_is_full(state, command.principal, new)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Message
-from bursar.contracts.scheduler_explain import Why
-from bursar.contracts.scheduler_graph import Graph, Inputs
+from bursar.contracts.scheduler_blobs import PART_BYTES, Get, Put
+from bursar.contracts.scheduler_explain import Spending, Why
+from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider
@@ -35,12 +36,16 @@ SPEC = ServiceSpec(
     verbs={
         "submit": Verb(wire.Submit, strings=wire.MAX_VALUE_BYTES),
         "graph": Verb(Graph, strings=wire.MAX_VALUE_BYTES),
+        "put": Verb(Put, strings=PART_BYTES),
+        "get": Verb(Get, query=True),
         "cancel": Verb(wire.Cancel),
+        "cancel-program": Verb(CancelProgram),
         "find": Verb(wire.Find, query=True),
         "ended": Verb(wire.Ended, query=True),
         "list": Verb(wire.List, query=True),
         "why": Verb(Why, query=True),
         "status": Verb(wire.Status, query=True),
+        "spending": Verb(Spending, query=True),
     },
     admin={
         "configure": Verb(wire.Configure),

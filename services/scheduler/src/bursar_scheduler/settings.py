@@ -28,6 +28,8 @@ class SchedulerSettings(ServiceSettings):
     """The same of one principal."""
     scheduler_max_bytes: int = Field(default=_DEFAULT.max_bytes, ge=1, le=4_294_967_296)
     """Bytes of their payloads."""
+    scheduler_max_blob_bytes: int = Field(default=_DEFAULT.max_blob_bytes, ge=1, le=4_294_967_296)
+    """Bytes of payloads and results that are too large for a message; half of them of one principal."""
     scheduler_start_within_ms: int = Field(default=_DEFAULT.start_within_ms, ge=100, le=600_000)
     """An assignment that was not started by then goes to another worker."""
     scheduler_worker_ttl_ms: int = Field(default=_DEFAULT.worker_ttl_ms, ge=500, le=600_000)

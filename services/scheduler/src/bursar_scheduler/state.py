@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Any, Final
 
 from bursar_scheduler.admission import Drain
+from bursar_scheduler.blobs import Blobs
 from bursar_scheduler.board import Board
 from bursar_scheduler.dependants import Dependants
 from bursar_scheduler.fairness import Ledger
@@ -46,13 +47,15 @@ class State:
     are live, ``dead`` letters, ``ended`` with results, ``names`` of ended ones (two generations), ``workers``,
     ``position`` in the inbox, ``order`` (of the next task), ``ordinal`` (of the next worker), ``drawn`` (assignments so
     far), ``lost_at`` (-1: nothing was ever lost), ``counts``, ``ledger`` (what each has had), ``teams`` of agents,
-    ``speeds`` (how long calls take), ``drain`` (how many end), and in ``links.held`` results that others need. Derived:
-    ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, the rest of ``links`` (who comes after whom).
-    Volatile: ``board``, ``refused``.
+    ``speeds`` (how long calls take), ``drain`` (how many end), ``blobs`` (large values), ``ending`` (programs that are
+    being cancelled, with the order of the first task that is not), and in ``links.held`` results that others need.
+    Derived: ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, ``gangs`` (how many workers hold a token of a gang), the rest of ``links`` (who comes after
+    whom). Volatile: ``board``, ``refused``.
     """
 
     __slots__ = (
-        "at", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drain", "drawn", "ended",
+        "at", "blobs", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drain", "drawn", "ended",
+        "ending", "gangs",
         "kept_bytes", "ledger", "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal",
         "owners", "position", "refused", "source", "speeds", "tasks", "teams", "workers",
     )  # fmt: skip
@@ -83,7 +86,10 @@ class State:
         self.ledger = Ledger()
         self.speeds = Speeds()
         self.drain = Drain()
+        self.blobs = Blobs()
+        self.ending: dict[tuple[str, str], int] = {}
         self.teams: dict[str, str] = {}
+        self.gangs: dict[str, int] = {}
         self.board: Board | None = None
         self.refused = 0
 
@@ -124,6 +130,7 @@ class State:
         owner.tasks[task.id] = None
         owner.needs[task.lane] += 1
         self.bytes += task.size
+        self.blobs.hold(task.payload)
         self.census[task.lane[0], task.band, task.state] += 1
         self.links.wait(task)
         task.path = self.ledger.admit(task.who)
@@ -141,6 +148,7 @@ class State:
         if not owner.tasks:
             del self.owners[name]
         self.bytes -= task.size
+        self.blobs.let_go(task.payload, self.at)
         self._uncount(task)
         self.links.wait_no_more(task)
         self.ledger.retire(task.who)
@@ -162,6 +170,7 @@ class State:
         """It is a dead letter from now on; the oldest one makes room."""
         self.dead[task.id] = task
         self.dead_bytes += task.size
+        self.blobs.hold(task.payload)
         while len(self.dead) > MAX_DEAD or self.dead_bytes > MAX_DEAD_BYTES:
             oldest = self.unbury(next(iter(self.dead)))
             self.remember(oldest.id, oldest.digest, "failed", self.at)
@@ -171,16 +180,24 @@ class State:
         """It is a dead letter no more."""
         found = self.dead.pop(task)
         self.dead_bytes -= found.size
+        self.blobs.let_go(found.payload, self.at)
         return found
 
     def give_back(self, worker: Worker, token: str) -> None:
-        """Nothing of an attempt runs any more: its slot is free, and is charged no longer."""
+        """Nothing of an attempt runs there any more: its slot is free, and with the last one of a gang's all of them
+        are charged no longer."""
+        name = worker.attempts.get(token)
         worker.give_back(token)
-        self.ledger.end(token, self.at)
+        if self.gangs and name and self.gangs.get(token, 1) > 1:
+            self.gangs[token] -= 1
+        elif name:
+            self.gangs.pop(token, None)
+            self.ledger.end(token, self.at)
 
     def settle(self, task: Task) -> None:
         """It is over: it needs no results any more, and those after it can go on."""
-        self.links.forget(task)
+        for ended in self.links.forget(task):
+            self.blobs.let_go(ended.result, self.at)
         if self.board is not None and task.id in self.links.waiting:
             self.board.settled[task.id] = None
 
@@ -188,6 +205,7 @@ class State:
         """Keep how it ended, and forget what is too old or too much."""
         self.ended[task] = ended
         self.kept_bytes += ended.size
+        self.blobs.hold(ended.result)
         oldest_kept = ended.at - self.config.keep_results_ms
         while self.ended:
             first = next(iter(self.ended))
@@ -196,7 +214,8 @@ class State:
                 return
             del self.ended[first]
             self.kept_bytes -= old.size
-            self.links.hold(first, old)
+            if not self.links.hold(first, old):
+                self.blobs.let_go(old.result, self.at)
             self.remember(first, old.digest, old.state, ended.at)
 
     def remember(self, task: str, digest: bytes, state: str, now: int) -> None:
@@ -220,6 +239,8 @@ def dump(state: State) -> dict[str, Any]:
         "ledger": state.ledger.dump(),
         "speeds": state.speeds.dump(),
         "drain": state.drain.dump(),
+        "blobs": state.blobs.dump(),
+        "ending": [[*program, order] for program, order in state.ending.items()],
         "teams": list(state.teams.items()),
         "workers": [worker.dump() for worker in state.workers.values()],
         "position": state.position,
@@ -236,6 +257,8 @@ def load(value: Any) -> State:
     state.config = Config(*value["config"])
     for name in ("at", "source", "names_since", "position", "order", "ordinal", "drawn", "lost_at"):
         setattr(state, name, value[name])
+    state.blobs = Blobs.load(value["blobs"])
+    state.ending = {(agent, program): order for agent, program, order in value["ending"]}
     for row in value["tasks"]:
         task = Task.load(row)
         path = task.path
@@ -249,18 +272,24 @@ def load(value: Any) -> State:
         task = Task.load(row)
         state.dead[task.id] = task
         state.dead_bytes += task.size
+        state.blobs.hold(task.payload)
     for task in (*state.tasks.values(), *state.dead.values()):
         state.links.need(task)
     for name, end, at, digest, *rest in value["held"]:
-        state.links.hold(name, Ended(end, at, bytes(digest), *rest))
+        held = Ended(end, at, bytes(digest), *rest)
+        state.links.hold(name, held)
+        state.blobs.hold(held.result)
     for name, end, at, digest, *rest in value["ended"]:
         ended = Ended(end, at, bytes(digest), *rest)
         state.ended[name] = ended
         state.kept_bytes += ended.size
+        state.blobs.hold(ended.result)
     for generation, rows in ((state.names, value["names"]), (state.names_before, value["names_before"])):
         generation.update((name, (bytes(digest), end)) for name, digest, end in rows)
     for row in value["workers"]:
         worker = Worker.load_from(row)
         state.workers[worker.name] = worker
+    held = Counter(token for worker in state.workers.values() for token, task in worker.attempts.items() if task)
+    state.gangs = {token: count for token, count in held.items() if count > 1}
     state.counts.update(dict(value["counts"]))
     return state

@@ -54,7 +54,7 @@ def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Out
     known = known_as(state, name)
     if known is not None:
         return _again(name, known, task.digest)
-    wrong = depending.link(state, task, body.after)
+    wrong = depending.link(state, task, body.after) or state.blobs.unusable(command.principal, body.payload, now)
     if wrong is not None:
         return wrong
     if is_doubtful(state, body.seen, now, fence, named=body.key is not None):
@@ -110,7 +110,7 @@ def _post(state: State, principal: str, sequence: int, post: Post, now: int, fen
 
 def _why_not(state: State, principal: str, post: Post, task: Task, now: int, fence: Fence) -> str:
     """Why a posted task is not accepted; "": it is."""
-    wrong = depending.link(state, task, post.after)
+    wrong = depending.link(state, task, post.after) or state.blobs.unusable(principal, post.payload, now)
     if is_doubtful(state, post.seen, now, fence, named=post.seen is None):
         return "in_doubt"
     if wrong is not None:

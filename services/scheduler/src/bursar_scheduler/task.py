@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import BANDS
 from bursar_scheduler.accounts import Who
-from bursar_scheduler.lifecycle import READY
+from bursar_scheduler.lifecycle import ASSIGNED, READY
 
 NOBODY: Final = Who("", "", "")
 
@@ -16,6 +16,17 @@ Demands = tuple[tuple[str, int], ...]
 LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands, int]
 """(class, kind or "", sorted labels, demands, gang): what decides which workers may have a task, and how many of them
 it takes."""
+
+
+class Gang(NamedTuple):
+    """The attempt of a task that takes several workers: its ``members`` by rank, those that have ``begun``, those whose
+    part is ``over`` (nothing of it runs there any more), and the result of rank 0 with its size, once that is over."""
+
+    members: tuple[str, ...]
+    begun: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    result: Any = None
+    size: int = 0
 
 
 class Hint(NamedTuple):
@@ -39,7 +50,7 @@ _SAVED: Final = (
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
     "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by", "who",
-    "path", "hints",
+    "path", "hints", "gang",
 )  # fmt: skip
 
 
@@ -53,14 +64,15 @@ class Task:
     tasks that it comes after; ``unmet``: those of them that have not ended; ``runs_anyway``: though one fails.
     ``checkpoint``: what the last attempt has kept, its size counted in ``size``; ``killed``: workers that died while it
     ran; ``yield_by``: when its attempt is taken away, if it is asked to yield. ``who``: team, agent, program; ``path``:
-    ms of the calls before it in its program. ``hints``: for its placement, if any.
+    ms of the calls before it in its program. ``hints``: for its placement, if any. ``gang``: of an
+    attempt on several workers; ``worker`` is the first of them then.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
-    ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
+    ``heard`` (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
     was listed), ``permille`` and ``note``.
     """
 
-    __slots__ = (*_SAVED, "alarm", "expected_ms", "heard_until", "listed", "note", "permille", "told_at")
+    __slots__ = (*_SAVED, "alarm", "expected_ms", "heard", "heard_until", "listed", "note", "permille", "told_at")
 
     def __init__(self) -> None:
         self.id = ""
@@ -97,9 +109,11 @@ class Task:
         self.who = NOBODY
         self.path = 0
         self.hints: Hint | None = None
+        self.gang: Gang | None = None
         self.expected_ms = 0
         self.alarm = 0
         self.heard_until = 0
+        self.heard: dict[str, int] = {}
         self.told_at = 0
         self.listed = False
         self.permille: int | None = None
@@ -113,6 +127,29 @@ class Task:
     def priority(self) -> str:
         return BANDS[self.band]
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The workers of its attempt."""
+        if self.gang is not None:
+            return self.gang.members
+        return (self.worker,) if self.token else ()
+
+    def is_awaited(self, worker: str) -> bool:
+        """Whether this worker was told of its attempt and has not started it."""
+        if self.gang is None or self.state == ASSIGNED:
+            return self.state == ASSIGNED
+        return worker not in self.gang.begun and worker not in self.gang.over
+
+    def heard_from(self, worker: str, until: int) -> None:
+        """A sign of life of its attempt; of a gang all members that work on it have to give one."""
+        if self.gang is None:
+            self.heard_until = max(self.heard_until, until)
+            return
+        self.heard[worker] = until
+        at_work = [name for name in self.gang.begun if name not in self.gang.over]
+        if at_work and all(name in self.heard for name in at_work):
+            self.heard_until = max(self.heard_until, min(self.heard[name] for name in at_work))
+
     def dump(self) -> list[Any]:
         return [getattr(self, name) for name in _SAVED]
 
@@ -125,6 +162,9 @@ class Task:
         task.digest = bytes(task.digest)
         task.who = Who(*task.who)
         task.hints = hint_of(task.hints)
+        if task.gang is not None:
+            members, begun, over, *rest = task.gang
+            task.gang = Gang(tuple(members), tuple(begun), tuple(over), *rest)
         task.after, task.unmet, task.killed = tuple(task.after), tuple(task.unmet), tuple(task.killed)
         return task
 
@@ -300,3 +340,4 @@ class Config(NamedTuple):
     yield_within_ms: int = 2_000
     fairness: str = "plas"
     shadow: str = "none"
+    max_blob_bytes: int = 134_217_728

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bursar_scheduler.asking import lane_ask
+from bursar_scheduler.blobs import key_of
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, DEAD, ENDS, LIVE, PREEMPTING, READY, SUBMITTED
 from bursar_scheduler.placing import candidates
@@ -26,6 +27,7 @@ def validate(state: State, now: int) -> None:
     assert state.bytes == sum(task.size for task in state.tasks.values()), "bytes of live tasks"
     assert state.dead_bytes == sum(task.size for task in state.dead.values()), "bytes of dead letters"
     assert state.kept_bytes == sum(ended.size for ended in state.ended.values()), "bytes of results"
+    _blobs(state)
     for worker in state.workers.values():
         _worker(worker)
     _owners(state)
@@ -61,6 +63,17 @@ def _worker(worker: Worker) -> None:
         used.update(dict(demands))
     assert worker.taken.keys() <= worker.attempts.keys(), f"{worker.name}: room is taken by nobody"
     assert used == Counter(worker.used), f"{worker.name}: used {worker.used}, taken {dict(used)}"
+
+
+def _blobs(state: State) -> None:
+    """Who is held by whom, and what nobody holds is known to be idle."""
+    values = [task.payload for task in (*state.tasks.values(), *state.dead.values())]
+    values += [ended.result for ended in (*state.ended.values(), *state.links.held.values())]
+    blobs = state.blobs
+    held = Counter(key for value in values if (key := key_of(value)) is not None)
+    assert held == blobs.held, f"blobs are held {dict(blobs.held)}, not {dict(held)}"
+    assert blobs.idle.keys() == blobs.there.keys() - held.keys(), "blobs that nobody needs"
+    assert blobs.bytes == sum(blob.size for blob in blobs.there.values()) == blobs.of.total(), "bytes of blobs"
 
 
 def _owners(state: State) -> None:

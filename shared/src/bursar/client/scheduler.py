@@ -26,6 +26,7 @@ from bursar.bus.codec import AGENT_LIMITS, decode, encode
 from bursar.client.caller import Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.notices import Notices
+from bursar.client.scheduler_blobs import Blobs
 from bursar.client.scheduler_errors import QueueFull, SchedulerUnavailable, TaskForgotten, TaskInDoubt
 from bursar.client.scheduler_graph import Mapped, Node, Pipeline, Stage, submit_graph, submit_map
 from bursar.client.scheduler_handle import Handle
@@ -75,6 +76,7 @@ class Scheduler:
         self.notices = notices or Notices(bus)
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, unavailable=SchedulerUnavailable)
+        self.blobs = Blobs(bus.principal, self._put, self._ask_once)
         self._handles: WeakValueDictionary[str, Handle] = WeakValueDictionary()
         self._watched: dict[str, None] = {}
         self._early: dict[str, dict[str, Any]] = {}
@@ -124,14 +126,15 @@ class Scheduler:
     ) -> Handle:
         """Have a task done; returns when it is durable.
 
-        ``payload``: whatever msgpack can hold, up to 32 KB packed. ``key``: an idempotency key; the same key and
+        ``payload``: whatever msgpack can hold; packed to more than 32 KB it is stored beside, up to 64 MB, 8 MB
+        compressed. ``key``: an idempotency key; the same key and
         content again is the same task. ``wait``: seconds for which to go on asking while the queue is full.
         ``options``: see `bursar.client.scheduler_options.TaskOptions`.
 
         Raises `QueueFull`, `TaskInDoubt` (after a loss of data: it may have been accepted before),
         `SchedulerUnavailable`, or another `bursar.errors.BursarError`.
         """
-        fields = {**fields_of(task_class, payload, options), "key": key}
+        fields = {**fields_of(task_class, await self.blobs.send(payload), options), "key": key}
         body, incarnation = await self.accept("submit", fields, f"{self.bus.principal}.{key}" if key else "", wait)
         return self.made(str(body["task"]), incarnation)
 
@@ -204,12 +207,13 @@ class Scheduler:
 
         Returns when the server has it; the scheduler accepts it when it reads it, with the ``deadline`` from then on.
         There is no answer: a queue that is full makes it a dead letter. ``handle`` gives a handle for the id. ``name``:
-        a name of your own, under which it is accepted once. The rest as `submit`.
+        a name of your own, under which it is accepted once. The rest as `submit`; a payload of more than 32 KB
+        needs a scheduler that is there.
 
         Raises `bursar.bus.base.NotConnected` (nothing was sent) or another network error; and `CallerError` for what
         the scheduler would not take, since nobody would say so later.
         """
-        fields = fields_of(task_class, payload, options)
+        fields = fields_of(task_class, await self.blobs.send(payload), options)
         if name is None:
             self._posts += 1
             name = f"{self._session.name}:{self._posts}"
@@ -248,17 +252,34 @@ class Scheduler:
 
     async def cancel(self, task: str) -> bool:
         """End an own task, wherever it stands; False when it had ended already."""
-        await self.open()
-        call = self.caller.request("cancel", {"task": task})
         try:
-            await self.caller.run(call, self._deadline())
+            await self._tell("cancel", {"task": task})
         except CallerError as error:
             if error.code == "already_ended":
                 return False
             raise
+        return True
+
+    async def cancel_program(self, program: str) -> int:
+        """End all own tasks of a program that are there now, dead letters included; how many had not ended."""
+        return int((await self._tell("cancel-program", {"program": program}))["tasks"])
+
+    async def _tell(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+        await self.open()
+        call = self.caller.request(verb, fields)
+        try:
+            return (await self.caller.run(call, self._deadline())).body
         finally:
             self.caller.give_up(call)
-        return True
+
+    async def _put(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+        body = await self._tell(verb, fields)
+        if body.get("ok") is not True:
+            raise _refused("", body)
+        return body
+
+    async def _ask_once(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return (await self._query(verb, fields)).body
 
     async def find(self, task: str) -> Found:
         """Where an own task stands, or how it has ended."""

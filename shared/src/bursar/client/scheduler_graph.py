@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_options import TaskOptions, fields_of, refs_of
-from bursar.client.scheduler_values import pack_value
+from bursar.contracts.scheduler import size_of
 from bursar.contracts.scheduler_graph import MAX_ITEMS
 from bursar.errors import CallerError
 
@@ -56,9 +56,9 @@ class Node:
     after: Iterable[str | Handle] | None = None
     after_failure: str | None = None
 
-    def as_sent(self) -> dict[str, Any]:
+    def as_sent(self, payload: bytes | dict[str, Any] | None) -> dict[str, Any]:
         return {
-            "v": 1, "name": self.name, "payload": None if self.payload is None else pack_value(self.payload),
+            "v": 1, "name": self.name, "payload": payload,
             "task_class": self.task_class, "needs": None if self.needs is None else {"v": 1, **self.needs},
             "after": None if self.after is None else refs_of(self.after), "after_failure": self.after_failure,
         }  # fmt: skip
@@ -68,7 +68,15 @@ async def submit_graph(
     scheduler: Scheduler, name: str, nodes: Sequence[Node], template: dict[str, Any], wait: float
 ) -> dict[str, Handle]:
     """One request. The template needs a class only if a node has none."""
-    fields = {"name": name, "template": {"v": 1, **template}, "items": [node.as_sent() for node in nodes]}
+    sent = [await scheduler.blobs.send(node.payload) for node in nodes]
+    return await _submit_packed(scheduler, name, nodes, sent, template, wait)
+
+
+async def _submit_packed(
+    scheduler: Scheduler, name: str, nodes: Sequence[Node], sent: Sequence[Any], template: dict[str, Any], wait: float
+) -> dict[str, Handle]:
+    items = [node.as_sent(payload) for node, payload in zip(nodes, sent, strict=True)]
+    fields = {"name": name, "template": {"v": 1, **template}, "items": items}
     body, incarnation = await scheduler.accept("graph", fields, f"{scheduler.bus.principal}.{name}", wait)
     tasks = zip(nodes, body["tasks"], strict=True)
     return {node.name: scheduler.made(task, incarnation) for node, task in tasks}
@@ -119,8 +127,12 @@ async def submit_map(
     if gather is not None and len(nodes) >= MAX_ITEMS:
         raise CallerError("bad_request", f"a map with a gather has at most {MAX_ITEMS - 1} items", items=len(nodes))
     handles: list[Handle] = []
-    for piece in _pieces(nodes):
-        handles += (await submit_graph(scheduler, name, piece, template, wait)).values()
+    sent = [await scheduler.blobs.send(node.payload) for node in nodes]
+    for piece in _pieces(sent):
+        made = await _submit_packed(
+            scheduler, name, nodes[piece.start : piece.stop], sent[piece.start : piece.stop], template, wait
+        )
+        handles += made.values()
     if gather is None:
         return Mapped(handles, None)
     last = Node(GATHER, None, gather, after=handles)
@@ -128,18 +140,17 @@ async def submit_map(
     return Mapped(handles, (await submit_graph(scheduler, name, [last], plain, wait))[GATHER])
 
 
-def _pieces(nodes: list[Node]) -> Iterable[list[Node]]:
-    piece: list[Node] = []
-    size = 0
-    for node in nodes:
-        own = 128 + (0 if node.payload is None else len(pack_value(node.payload)))
-        if piece and (size + own > ROOM or len(piece) == MAX_ITEMS):
-            yield piece
-            piece, size = [], 0
-        piece.append(node)
+def _pieces(payloads: Sequence[bytes | dict[str, Any] | None]) -> Iterable[range]:
+    """Which items go into one request."""
+    start = size = 0
+    for place, payload in enumerate(payloads):
+        own = 128 + size_of(payload)
+        if place > start and (size + own > ROOM or place - start == MAX_ITEMS):
+            yield range(start, place)
+            start, size = place, 0
         size += own
-    if piece:
-        yield piece
+    if payloads:
+        yield range(start, len(payloads))
 
 
 @dataclass(frozen=True)

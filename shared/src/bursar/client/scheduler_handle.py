@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bursar.client.scheduler_errors import TaskError, TaskForgotten, error_of
 from bursar.client.scheduler_values import unpack_value
 from bursar.contracts.scheduler import LIVE, Found
+from bursar.contracts.scheduler_blobs import is_reference
 from bursar.contracts.scheduler_explain import WhyReply
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class Handle:
         Raises `TaskFailed`, `TaskInDoubt`, `TaskExpired`, `TaskCancelled`, `TaskForgotten`; or `TimeoutError`, which
         says nothing about the task: it goes on.
         """
-        await self.over(timeout)
+        async with asyncio.timeout(timeout):
+            await self.over()
+            if self._error is None and is_reference(self._result):
+                self._result = unpack_value(await self._scheduler.blobs.receive(self._result, self.id))
         if self._error is not None:
             raise self._error
         return self._result
@@ -97,7 +101,7 @@ class Handle:
         if self._over.is_set():
             return
         if state == "done":
-            self._result = unpack_value(result)
+            self._result = result if is_reference(result) else unpack_value(result)
         else:
             self._error = error_of(self.id, state, reason, error)
         self._over.set()

@@ -42,9 +42,9 @@ _PLAIN = ("priority", "retries", "after_failure", "preemptible", "program")
 _SPANS = {"deadline": "deadline_ms", "backoff": "backoff_ms", "lease": "lease_ms", "timeout": "timeout_ms"}
 
 
-def fields_of(task_class: str, payload: Any, options: TaskOptions) -> dict[str, Any]:
-    """The task as it goes over the wire. Raises `CallerError` for what cannot be sent, TypeError for an option that
-    there is not."""
+def fields_of(task_class: str, payload: bytes | dict[str, Any] | None, options: TaskOptions) -> dict[str, Any]:
+    """The task as it goes over the wire; ``payload``: as `bursar.client.scheduler_blobs.Blobs.send` gives it. Raises
+    `CallerError` for what cannot be sent, TypeError for an option that there is not."""
     unknown = options.keys() - TaskOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}")

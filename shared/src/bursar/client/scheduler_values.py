@@ -1,6 +1,7 @@
 """Payloads and results: whatever msgpack can hold, packed into bytes by the client.
 
 So no limit of the wire's shape (depth, lengths, number of keys) applies to what is inside; the only limit is the size.
+(`bursar.client.scheduler_blobs` has those that are too large for a message.)
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from bursar.contracts.scheduler import MAX_VALUE_BYTES
 from bursar.errors import CallerError
 
 
-def pack_value(value: Any) -> bytes:
-    """Raises `CallerError`: ``bad_request`` for what cannot be packed, ``too_large`` beyond 32 KB."""
+def pack_value(value: Any, most: int = MAX_VALUE_BYTES) -> bytes:
+    """Raises `CallerError`: ``bad_request`` for what cannot be packed, ``too_large`` beyond so many bytes."""
     try:
         packed: bytes = msgpack.packb(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise CallerError("bad_request", f"this value cannot be packed: {type(error).__name__}") from None
-    if len(packed) > MAX_VALUE_BYTES:
-        raise CallerError("too_large", f"a value has at most {MAX_VALUE_BYTES} bytes", size=len(packed))
+    if len(packed) > most:
+        raise CallerError("too_large", f"a value has at most {most} bytes", size=len(packed))
     return packed
 
 

@@ -35,6 +35,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
 
 from bursar.client.background import Background
+from bursar.client.scheduler_blobs import Blobs
 from bursar.client.scheduler_errors import SchedulerUnavailable
 from bursar.client.worker_attempt import Attempt
 from bursar.client.worker_batch import Batch, rule_of
@@ -252,6 +253,11 @@ class Worker:
         if self._link is None:
             raise CallerError("not_connected", "the worker does not run")
         return self._link
+
+    @property
+    def blobs(self) -> Blobs:
+        """Large payloads and results."""
+        return self._open_fleet.scheduler.blobs
 
     @property
     def _open_fleet(self) -> Fleet:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.client.scheduler_errors import SchedulerUnavailable
+from bursar.client.scheduler_errors import QueueFull, SchedulerUnavailable
 from bursar.client.scheduler_values import pack_value
 from bursar.client.traced import attempt, attempt_ended
 from bursar.client.worker_run import Run
 from bursar.client.worker_task import Message, TaskRefused, TaskYielded, WorkerTask, in_words
+from bursar.contracts.scheduler_blobs import is_reference
 from bursar.errors import BursarError, CallerError
 from bursar.telemetry import traces
 
@@ -107,6 +109,8 @@ class Attempt:
         if not await self._may_run() or not await self._has_inputs():
             return True
         verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
+        if verb == "finish":
+            verb, fields = await self._with_result(fields["result"])
         if traces.tracing is not None:
             attempt_ended(verb)
         if verb != "finish" and self._saying is not None:
@@ -140,6 +144,21 @@ class Attempt:
             if error.code not in GONE:
                 raise
             return False
+        return await self._are_received(rows)
+
+    async def _are_received(self, rows: list[dict[str, Any]]) -> bool:
+        """Fetch what is too large for a message: the payload, and the results of the tasks before."""
+        blobs, notice = self.worker.blobs, self.work.notice
+        try:
+            if is_reference(notice["payload"]):
+                self.work.take_payload(await _kept_at(blobs.receive, notice["payload"], self.work.id))
+            for row in rows:
+                if row["kept"]:
+                    row["result"] = await _kept_at(blobs.receive, row["result"], self.work.id)
+        except CallerError as error:
+            if error.code not in {"unknown_blob", *GONE}:
+                raise
+            return False
         self.work.take_inputs(rows)
         return True
 
@@ -163,6 +182,13 @@ class Attempt:
                 await asyncio.wait([running])
             except asyncio.CancelledError:
                 continue
+
+    async def _with_result(self, result: Any) -> tuple[str, dict[str, Any]]:
+        """What a function has returned, as it is told: in the message, or stored beside it."""
+        try:
+            return "finish", {"result": await _kept_at(self.worker.blobs.send, result)}
+        except CallerError as wrong:
+            return "fail", {"error": f"the result cannot be sent: {wrong}", "retryable": False}
 
     async def _end(self, verb: str, fields: dict[str, Any]) -> None:
         asked_at = self.worker.now()
@@ -236,10 +262,20 @@ def _told(running: asyncio.Future[Any]) -> tuple[str, dict[str, Any]]:
     error = running.exception()
     if error is not None and not isinstance(error, TaskYielded):
         return "fail", {"error": in_words(error), "retryable": not isinstance(error, TaskRefused)}
-    verb, name, value = (
-        ("finish", "result", running.result()) if error is None else ("yield", "checkpoint", error.checkpoint)
-    )
+    if error is None:
+        return "finish", {"result": running.result()}
     try:
-        return verb, {name: None if value is None and verb == "yield" else pack_value(value)}
+        return "yield", {"checkpoint": None if error.checkpoint is None else pack_value(error.checkpoint)}
     except CallerError as wrong:
-        return "fail", {"error": f"the {name} cannot be sent: {wrong}", "retryable": False}
+        return "fail", {"error": f"the checkpoint cannot be sent: {wrong}", "retryable": False}
+
+
+async def _kept_at(ask: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Ask again while the scheduler is away or has no room; an attempt that is void is cancelled meanwhile."""
+    while True:
+        try:
+            return await ask(*args)
+        except SchedulerUnavailable:
+            log.info("not_told", extra={"what": "blob"})
+        except QueueFull as full:
+            await asyncio.sleep(full.retry_in)

@@ -23,6 +23,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from bursar.client.scheduler_values import pack_value
 from bursar.client.worker_task import MAX_ERROR, TaskRefused, TaskYielded, WorkerTask, in_words
+from bursar.contracts.scheduler_words import MAX_UNPACKED_BYTES, MAX_VALUE_BYTES
 from bursar.errors import CallerError
 from bursar.telemetry import traces
 
@@ -96,14 +97,14 @@ class _Child:
             if inspect.isawaitable(result):
                 result = asyncio.run(_awaited(result))
         except TaskYielded as given:
-            return _packed("yield", "checkpoint", given.checkpoint)
+            return _packed("yield", "checkpoint", given.checkpoint, MAX_VALUE_BYTES)
         except TaskRefused as error:
             return {"end": "refuse", "error": str(error)[:MAX_ERROR]}
         except SystemExit as error:
             return {"end": "fail", "error": f"TaskExited: with status {error.code!r}"}
         except Exception as error:  # noqa: BLE001 - whatever it is, the submitter is told
             return {"end": "fail", "error": in_words(error)}
-        return _packed("finish", "result", result)
+        return _packed("finish", "result", result, MAX_UNPACKED_BYTES)
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:
@@ -111,9 +112,9 @@ class _Child:
             self._writing.flush()
 
 
-def _packed(end: str, name: str, value: Any) -> dict[str, Any]:
+def _packed(end: str, name: str, value: Any, most: int) -> dict[str, Any]:
     try:
-        return {"end": end, name: pack_value(value)}
+        return {"end": end, name: pack_value(value, most)}
     except CallerError as error:
         return {"end": "refuse", "error": f"the {name} cannot be sent: {error}"}
 

@@ -87,6 +87,11 @@ class WorkerTask:
         if self._when_stopped is not None:
             self._when_stopped()
 
+    def take_payload(self, packed: bytes) -> None:
+        """For the worker: what the payload refers to."""
+        self.notice["payload"] = packed
+        self.payload = unpack_value(packed)
+
     def take_inputs(self, rows: Sequence[dict[str, Any]]) -> None:
         """For the worker: how the tasks before this one have ended."""
         self.notice["inputs"] = rows

@@ -8,7 +8,8 @@ assignment, through crashes and loss of data, and only the task's current one ma
 release. Times that end in ``_at_ms`` are milliseconds of the scheduler's own clock; other ``_ms`` are spans.
 
 Values (payloads and results) are opaque to the scheduler: bytes, a text, or a map. Bytes hold one msgpack value by
-convention (the Python client packs whatever it is given), so that no limit of the wire's shape applies to it.
+convention (the Python client packs whatever it is given), so that no limit of the wire's shape applies to it. For one
+of more than 32 KB a reference stands (`bursar.contracts.scheduler_blobs`).
 
 Notices are sent on ``bursar.assign.<principal>``, after the commit; they may be lost, and each has a way that repairs
 it (`Ended` queries; heartbeats); each has ``what`` and the ``fence`` of the decision. They and what workers say stand
@@ -208,13 +209,13 @@ class Submitted(Message):
 
 
 class Refused(Message):
-    """Nothing was accepted. ``queue_full``: there are ``level`` of at most ``limit`` (tasks, bytes, or kinds of needs,
-    as ``dimension`` says) of ``scope`` (all, or this principal). ``in_doubt``: the journal has lost entries, and a
-    request from before that may be among them: it may have been accepted, and run."""
+    """Nothing was accepted. ``queue_full``: there are ``level`` of at most ``limit`` (tasks, bytes, kinds of needs, or
+    bytes of blobs, as ``dimension`` says) of ``scope`` (all, or this principal). ``in_doubt``: the journal has lost
+    entries, and a request from before that may be among them: it may have been accepted, and run."""
 
     ok: Literal[False] = False
     reason: Literal["queue_full", "in_doubt"]
-    dimension: Literal["tasks", "bytes", "needs"] | None
+    dimension: Literal["tasks", "bytes", "needs", "blobs"] | None
     scope: Literal["all", "principal"] | None
     limit: int | None
     level: int | None

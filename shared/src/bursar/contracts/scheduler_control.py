@@ -14,6 +14,7 @@ class Configure(Request):
     """Administration: change some of the rules; what is None stays. Answered by `Configured`.
 
     ``max_tasks``, ``max_tasks_per_principal``, ``max_bytes`` (of payloads): how much may wait and run at once.
+    ``max_blob_bytes``: of values that are too large for a message; half of them of one principal.
     ``start_within_ms``: an assignment that was not started by then goes to another worker. ``worker_ttl_ms``: silence
     after which a worker counts as gone (a tenth more is waited, for the drift of clocks). ``keep_results_ms``: how long
     ends are kept with their results. ``max_losses``: a task that is lost so often becomes a dead letter.
@@ -29,6 +30,7 @@ class Configure(Request):
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tasks_per_principal: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None
+    max_blob_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None
     start_within_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
     worker_ttl_ms: Annotated[int, Field(ge=500, le=600_000)] | None = None
     keep_results_ms: Annotated[int, Field(ge=1_000, le=86_400_000)] | None = None

@@ -18,6 +18,7 @@ from bursar.contracts.scheduler_words import (
     AfterFailure,
     TaskClass,
     TaskId,
+    TaskName,
     TaskRef,
     TaskState,
     Token,
@@ -85,4 +86,21 @@ class InputsReply(Message):
     ok: Literal[True] = True
     inputs: list[Input]
     more: bool
+    fence: str
+
+
+class CancelProgram(Request):
+    """End all own tasks of a program (an agent's run) that are there now, dead letters included; answered by
+    `ProgramCancelled` as soon as that is decided, durably. None of them is begun any more; one whose end is on its way
+    may still be heard first."""
+
+    program: TaskName
+
+
+class ProgramCancelled(Message):
+    """``tasks``: how many had not ended."""
+
+    ok: Literal[True] = True
+    program: TaskName
+    tasks: int
     fence: str

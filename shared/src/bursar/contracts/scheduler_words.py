@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal
 
 import msgpack  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field
 
 MAX_VALUE_BYTES: Final = 32_768
-"""Largest payload or result; what is larger belongs into a store, with a reference in the payload."""
+"""Largest payload or result in a message; of what is larger there is a reference (`scheduler_blobs`)."""
+
+BLOB: Final = "$blob"
+"""The key by which a reference is known."""
+
+MAX_BLOB_BYTES: Final = 8_388_608
+"""Bytes that are stored of one value, at most."""
+
+MAX_UNPACKED_BYTES: Final = 67_108_864
+"""And of the value itself."""
 
 MAX_SLOTS: Final = 256
 
@@ -58,6 +68,13 @@ MAX_GANG: Final = 64
 MicroUsd = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
+BlobName = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+
+
+_IS_BLOB = re.compile(r"[0-9a-f]{64}").fullmatch
+_IS_PRINCIPAL = re.compile(r"[a-z0-9][a-z0-9-]{0,63}").fullmatch
+
+
 def size_of(value: bytes | str | dict[str, Any] | None) -> int:
     """How many bytes a value counts for."""
     if value is None:
@@ -70,7 +87,21 @@ def size_of(value: bytes | str | dict[str, Any] | None) -> int:
 def _of_allowed_size(value: Any) -> Any:
     if size_of(value) > MAX_VALUE_BYTES:
         raise ValueError("too large")
+    if type(value) is dict and BLOB in value:
+        _check_reference(value)
     return value
+
+
+def _check_reference(value: dict[str, Any]) -> None:
+    """A map with the key of a reference is one, or nothing."""
+    if value.keys() != {BLOB, "owner", "size", "packed", "encoding"} or value["encoding"] not in {"zlib", "none"}:
+        raise ValueError("no reference")
+    name, owner = value[BLOB], value["owner"]
+    if not (isinstance(name, str) and _IS_BLOB(name) and isinstance(owner, str) and _IS_PRINCIPAL(owner)):
+        raise ValueError("no reference")
+    for number, most in ((value["size"], MAX_UNPACKED_BYTES), (value["packed"], MAX_BLOB_BYTES)):
+        if type(number) is not int or not 1 <= number <= most:
+            raise ValueError("no reference")
 
 
 Value = Annotated[bytes | str | dict[str, Any] | None, AfterValidator(_of_allowed_size)]

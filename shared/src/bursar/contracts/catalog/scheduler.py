@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.catalog import scheduler_blobs as blobs
 from bursar.contracts.catalog import scheduler_explain as explain
 from bursar.contracts.catalog import scheduler_graph as graph
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Telling, Word
@@ -21,7 +22,7 @@ OPERATIONS: Final = (
         wire.Submit,
         "Accept a task durably. How it ended is told on bursar.assign.<principal>, and by find.",
         replies=(wire.Submitted, wire.Refused),
-        errors=("unknown_task", "not_yours"),
+        errors=("unknown_task", "unknown_blob", "not_yours"),
         example={"key": "report-2026", "task_class": "summarise", "payload": {"url": "s3://papers/1"}, "retries": 2},
     ),
     Operation(
@@ -138,7 +139,7 @@ OPERATIONS: Final = (
         wire.Finish,
         "The attempt has ended well, with this result.",
         replies=(wire.AttemptEnded,),
-        errors=(*_STALE, "not_started"),
+        errors=(*_STALE, "not_started", "unknown_blob"),
         example={**_ATTEMPT, "result": {"words": 240}, "next": True},
     ),
     Operation(
@@ -334,6 +335,7 @@ WORDS: Final = {
     "max_tasks": Word("How many tasks may be there at once.", "tasks"),
     "max_tasks_per_principal": Word("How many of one principal.", "tasks"),
     "max_bytes": Word("How many bytes of payloads.", "bytes"),
+    "max_blob_bytes": Word("How many bytes of values that are too large for a message.", "bytes"),
     "start_within_ms": Word("An assignment that was not started by then goes to another worker.", "ms"),
     "worker_ttl_ms": Word("Silence after which a worker counts as gone.", "ms"),
     "keep_results_ms": Word("How long ends are kept with their results.", "ms"),
@@ -378,7 +380,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
-    operations=(*OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
-    words={**WORDS, **graph.WORDS, **explain.WORDS},
+    operations=(*OPERATIONS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
+    words={**WORDS, **blobs.WORDS, **graph.WORDS, **explain.WORDS},
     tellings=TELLINGS,
 )
