@@ -15,6 +15,7 @@ from tests.examples.talker import Talker
 async def explained(talker: Talker, home: Path, task: str) -> None:
     """Why a task stands where it stands: its submitter asks, an operator, and somebody on the command line."""
     await talker.ask("scheduler", "why", task=task)
+    await talker.ask("scheduler", "spending")
     await talker.ask("scheduler", "why-any", "adm", task=task)
     command = [sys.executable, "-m", "bursar.cli.main", "why", task, "--home", str(home)]
     told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=30)

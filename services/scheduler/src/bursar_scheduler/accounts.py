@@ -35,6 +35,26 @@ class Wakes(Protocol):
     def wake(self) -> None: ...
 
 
+class Paid(NamedTuple):
+    """What an attempt is paid for: ``price`` of a second of its slot in micro-dollars, as its worker named it."""
+
+    task_class: str
+    worker: str
+    kind: str
+    preemptible: bool
+    price: int
+
+
+class Spent(NamedTuple):
+    """What one agent had of one worker for one class. ``price_ms``: micro-dollars a second times milliseconds."""
+
+    kind: str
+    preemptible: bool
+    attempts: int
+    slot_ms: int
+    price_ms: int
+
+
 class Run(NamedTuple):
     """One attempt that is being charged. ``path``: ms of calls before it, in its program."""
 
@@ -43,6 +63,7 @@ class Run(NamedTuple):
     charge: int
     rate: int
     path: int
+    of: Paid | None = None
 
 
 class Group:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from bursar_scheduler.accounts import FREE, Account, Group, Quota, Run, Who
+from bursar_scheduler.accounts import FREE, Account, Group, Paid, Quota, Run, Spent, Who
 
 QUANTUM_MS: Final = 2_000
 """Service within the first level of a program; each further level is twice as wide as the one before."""
@@ -30,6 +30,10 @@ QUANTUM_MS: Final = 2_000
 STARVED_RATIO: Final = 8
 STARVED_MS: Final = 5_000
 """A program whose calls have waited for eight times their service, and this call for 5 s, goes to the first level."""
+
+MAX_SPENT: Final = 50_000
+"""Sums of what slots cost: by team, agent, class and worker; who comes later is counted with all others."""
+OTHERS: Final = ("others",) * 4
 
 MAX_IDLE: Final = 20_000
 """Accounts of agents and of programs without tasks that are kept, each."""
@@ -47,6 +51,7 @@ class Ledger:
         self.groups: dict[str, Group] = {}
         self.agents: dict[tuple[str, str], Account] = {}
         self.programs: dict[tuple[str, str], Account] = {}
+        self.spent: dict[tuple[str, ...], Spent] = {}
 
     # ---- accounts
 
@@ -92,9 +97,13 @@ class Ledger:
         self._forget(self.programs)
         self._forget(self.agents)
 
-    def begin(self, who: Who, token: str, now: int, charge: int, rate: int = 1, path: int = 0, waited: int = 0) -> None:
-        """An attempt has been assigned. ``charge``: its expected service; ``waited``: how long it has waited, in ms."""
-        run = Run(who, now, max(1, charge), rate, path)
+    def begin(
+        self, who: Who, token: str, now: int, charge: int, rate: int = 1, path: int = 0, waited: int = 0,
+        of: Paid | None = None,
+    ) -> None:  # fmt: skip
+        """An attempt has been assigned. ``charge``: its expected service; ``waited``: how long it has waited, in ms;
+        ``of``: what it is paid for, if anybody is to know."""
+        run = Run(who, now, max(1, charge), rate, path, of)
         self.runs[token] = run
         for account in self._of(who):
             if account.group is not None:
@@ -109,6 +118,8 @@ class Ledger:
         run = self.runs.pop(token, None)
         if run is None:
             return 0
+        if run.of is not None:
+            self._pay(run, run.of, run.rate * (now - run.since))
         service = max(1, run.rate * (now - run.since))
         accounts = self._of(run.who)
         for account in accounts:
@@ -122,6 +133,16 @@ class Ledger:
             if account.group is not None:
                 account.group.wake()
         return service
+
+    def _pay(self, run: Run, of: Paid, took: int) -> None:
+        """The slot is free again: what it cost; ``took``: slot milliseconds."""
+        key: tuple[str, ...] = (run.who.team, run.who.agent, of.task_class, of.worker)
+        if key not in self.spent and len(self.spent) >= MAX_SPENT:
+            key = OTHERS
+        before = self.spent.get(key) or Spent(of.kind, of.preemptible, 0, 0, 0)
+        self.spent[key] = before._replace(
+            attempts=before.attempts + 1, slot_ms=before.slot_ms + took, price_ms=before.price_ms + of.price * took
+        )
 
     def _drop_paths(self, program: Account) -> None:
         """The earliest of the paths is one that still runs."""
@@ -195,7 +216,8 @@ class Ledger:
                 [*name, account.live, account.settled, account.waited, account.critical]
                 for name, account in self.programs.items()
             ],
-            "runs": [[token, *run.who, *run[1:]] for token, run in self.runs.items()],
+            "runs": [[token, *run.who, *run[1:5], list(run.of or ())] for token, run in self.runs.items()],
+            "spent": [[list(key), *spent] for key, spent in self.spent.items()],
         }
 
     def _groups(self) -> Iterator[tuple[str, Group]]:
@@ -216,8 +238,9 @@ class Ledger:
         for agent, program, live, settled, waited, critical in value["programs"]:
             account = ledger.program(Who("", agent, program))
             account.live, account.settled, account.waited, account.critical = live, settled, waited, critical
-        for token, team, agent, program, since, charge, rate, path in value["runs"]:
-            ledger.begin(Who(team, agent, program), token, since, charge, rate, path)
+        for token, team, agent, program, since, charge, rate, path, of in value["runs"]:
+            ledger.begin(Who(team, agent, program), token, since, charge, rate, path, of=Paid(*of) if of else None)
+        ledger.spent = {tuple(key): Spent(*spent) for key, *spent in value["spent"]}
         for (_, group), (_, virtual) in zip(ledger._groups(), value["groups"], strict=True):
             group.virtual = virtual
         ledger.set_capacity(value["capacity"])

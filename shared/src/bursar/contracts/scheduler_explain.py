@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from bursar.contracts.base import Message, Query
 from bursar.contracts.scheduler_words import Band, Principal, TaskId, TaskState, WorkerKind
@@ -81,4 +83,36 @@ class WhyReply(Message):
     attempts: int
     reason: str
     error: str
+    fence: str
+
+
+class Spending(Query):
+    """What agents had of workers since the ledger began; answered by `SpendingReply`. ``offset``: entries of the pages
+    before."""
+
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class SlotsSpent(Message):
+    """What one agent had of one worker for one class: attempts whose slot is free again, the time of their slots, and
+    what that cost at the price that the worker named."""
+
+    team: str
+    agent: str
+    task_class: str
+    worker: str
+    kind: str
+    preemptible: bool
+    attempts: int
+    slot_ms: int
+    usd_micros: int
+
+
+class SpendingReply(Message):
+    """At most 200 rows; ``more``: there are others behind them."""
+
+    ok: Literal[True] = True
+    now_ms: int
+    rows: list[SlotsSpent]
+    more: bool
     fence: str

@@ -1,4 +1,4 @@
-"""Why a task waits: a part of the scheduler's catalogue."""
+"""Why a task waits, and what tasks have cost: a part of the scheduler's catalogue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from bursar.contracts.catalog.base import Operation, Word
 _TASK = "writer.report-2026"
 
 OPERATIONS: Final = (
+    Operation(
+        "req",
+        "spending",
+        wire.Spending,
+        "What agents had of workers since the ledger began.",
+        replies=(wire.SpendingReply,),
+        example={"offset": 0},
+    ),
     Operation(
         "req",
         "why",
@@ -31,6 +39,17 @@ OPERATIONS: Final = (
 )
 
 WORDS: Final = {
+    "Spending.offset": Word("Entries of the pages before.", "entries"),
+    "SpendingReply.rows": Word("One for each agent, class and worker, at most 200."),
+    "SpendingReply.more": Word("There are others behind them."),
+    "SlotsSpent.team": Word("Its team; empty: none."),
+    "SlotsSpent.agent": Word("Who submitted the tasks."),
+    "SlotsSpent.worker": Word("Who ran them."),
+    "SlotsSpent.kind": Word("Kind of the worker: gpu, cpu or remote."),
+    "SlotsSpent.preemptible": Word("Whether its host may be taken away (spot)."),
+    "SlotsSpent.attempts": Word("Attempts whose slot is free again.", "attempts"),
+    "SlotsSpent.slot_ms": Word("Time of their slots.", "ms"),
+    "SlotsSpent.usd_micros": Word("What that cost, by the worker's own price.", "millionths of a US dollar"),
     "cause": Word("Why it is where it is; Why says what each means."),
     "text": Word("The same in words, for people."),
     "WhyReply.after": Word("Tasks that it waits for, sixteen at most."),
