@@ -24,6 +24,7 @@ from bursar.contracts.catalog.common import (
     AMOUNT_FIELDS,
     BORDER_ERRORS,
     ID_ERRORS,
+    RIGHTS_ERRORS,
     STATE_ERRORS,
     errors_of,
 )
@@ -127,9 +128,9 @@ def test_every_code_that_the_kernel_answers_with_is_listed_for_every_request() -
     codec = rejections(ROOT / "shared/src/bursar/bus", "_bad_request", "callererror")
     decoded = {code for code, place in codec if place.startswith("codec.py")}
     assert decoded == {*BORDER_ERRORS, *AMOUNT_ERRORS}
-    assert {code for code, _ in kernel} <= {*BORDER_ERRORS, *ID_ERRORS, *STATE_ERRORS}
+    assert {code for code, _ in kernel} <= {*BORDER_ERRORS, *ID_ERRORS, *RIGHTS_ERRORS, *STATE_ERRORS}
     reserve = CATALOGUES["limiter"].verbs("req")["reserve"]
-    assert {*ID_ERRORS, *BORDER_ERRORS, *AMOUNT_ERRORS, *STATE_ERRORS} <= set(errors_of(reserve))
+    assert {*ID_ERRORS, *RIGHTS_ERRORS, *BORDER_ERRORS, *AMOUNT_ERRORS, *STATE_ERRORS} <= set(errors_of(reserve))
     assert not {*ID_ERRORS, *AMOUNT_ERRORS} & set(errors_of(CATALOGUES["limiter"].verbs("req")["clock"]))
     assert AMOUNT_FIELDS == CODEC_AMOUNTS
 

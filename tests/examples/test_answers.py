@@ -64,6 +64,7 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         reload = talker.operation("limiter", "adm", "reload")
         await talker.ask("limiter", "reload", "adm", **reload.example)
         await leases_and_slices(talker)
+        await talker.ask("limiter", "rights", "adm", rules=[{"who": ["nobody-here"], "budgets": []}])
         assert (talker.unheard(CATALOGUES["limiter"]), talker.wrong) == (set(), [])
 
 
@@ -136,6 +137,7 @@ async def test_breaker_answers_as_published(own_installation: Installation) -> N
         await talker.ask("breaker", "settings", edition=-1)
         await talker.broadcast("breaker.BudgetShare")
         await talker.broadcast("breaker.Pulse")
+        await talker.ask("breaker", "rights", "adm", rules=[{"who": ["nobody-here"], "targets": []}])
         assert (talker.unheard(CATALOGUES["breaker"]), talker.wrong) == (set(), [])
 
 
@@ -181,6 +183,7 @@ async def test_gpu_manager_answers_as_published(own_installation: Installation) 
         await pages(talker, sequence)
         await crowded_cards(talker, sequence)
         await weights(talker, sequence)
+        await talker.ask("gpu-manager", "rights", "adm", rules=[{"who": ["nobody-here"], "gpus": []}])
         assert (talker.unheard(CATALOGUES["gpu-manager"]), talker.wrong) == (set(), [])
 
 
@@ -345,6 +348,7 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
             return "scheduler.RegisterAgain" in talker.seen
 
         await talker.until("a stranger is told to register", beat, bool)
+        await talker.ask("scheduler", "rights", "adm", rules=[{"who": ["nobody-here"], "models": []}])
         assert (talker.unheard(CATALOGUES["scheduler"]), talker.wrong) == (set(), [])
 
 

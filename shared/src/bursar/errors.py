@@ -35,6 +35,7 @@ CODES: dict[str, Meaning] = {
     "bad_amount": Meaning(400, "caller", "Amounts are whole numbers from 0 to 2^53 - 1."),
     "unknown_verb": Meaning(404, "caller", "Look at the service's endpoints: nats micro info."),
     "unknown": Meaning(404, "caller", "It does not exist (any more): look at the service's status."),
+    "forbidden": Meaning(403, "caller", "Use what you have a right to, or ask an operator for the right."),
     "permission_denied": Meaning(403, "caller", "Use credentials that are allowed to do this."),
     "id_reused": Meaning(409, "caller", "Use a fresh id for a request with other content."),
     "already_acked": Meaning(409, "caller", "The answer had arrived; use a fresh id for another request."),

@@ -41,7 +41,9 @@ from bursar.contracts.breaker import (
     Snapshot,
     Status,
 )
+from bursar.contracts.rights import SetRights
 from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar.kernel.rights import decide_rights, forbidden
 from bursar_breaker import (
     configuring,
     events,
@@ -57,6 +59,7 @@ from bursar_breaker import (
 )
 from bursar_breaker.evolve import APPLY
 from bursar_breaker.state import State, dump, load
+from bursar_breaker.uses import USES
 
 _ORDERS = (ForceOpen, ForceClose, Disable, MetricsOnly, Release, Reset, Annotate)
 
@@ -65,7 +68,7 @@ class BreakerDecider:
     """The `bursar.kernel.decider.Decider` of the circuit breaker registry."""
 
     name = "breaker"
-    version = 2
+    version = 3
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -85,12 +88,15 @@ class BreakerDecider:
             steering.OrderOver: steering.decide_order_over,
             Configure: configuring.decide_configure,
             configuring.LoadFile: configuring.decide_load_file,
+            SetRights: decide_rights,
         }
 
     def initial(self) -> State:
         return State()
 
     def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        if state.rights is not None and (refusal := forbidden(state.rights, command, USES)) is not None:
+            return refusal
         return self._rules[type(command.body)](state, command, now, fence)
 
     def evolve(self, state: State, event: Event) -> None:

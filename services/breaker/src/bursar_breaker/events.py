@@ -15,12 +15,16 @@ Changes of a circuit have the registry's next revision third and the target four
 | ``d`` | permit, outcome, [targets it counts for] | a probe was reported; "stale" counts for none |
 | ``e`` | permit | a probe permit ran out |
 | ``b`` | digest of the file or "", [rules, [[group, members], ...]], quiet until | rules and groups were replaced |
+| ``rights`` | by whom, whether closed, rules | other rights hold (`bursar.kernel.rights`) |
 | ``x`` | quiet until | acknowledged entries were lost: no probes before |
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from bursar.kernel.rights import RIGHTS
+from bursar.kernel.rights import in_words as in_words_of_rights
 
 OPENED = "o"
 LATER = "l"
@@ -102,6 +106,7 @@ def _lost(quiet_until: int) -> str:
 
 
 _WORDS: dict[str, Any] = {
+    RIGHTS: in_words_of_rights,
     OPENED: _opened,
     LATER: _later,
     HALF_OPENED: _half_opened,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bursar.kernel.decider import Event
+from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_breaker import events
 from bursar_breaker.configuring import apply_rules
 from bursar_breaker.opening import apply_later, apply_opened
@@ -27,4 +28,5 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.EXPIRED: apply_expired,
     events.RULES: apply_rules,
     events.LOST: apply_lost,
+    RIGHTS: apply_rights,
 }

@@ -24,6 +24,7 @@ from bursar.contracts.breaker import (
     Snapshot,
     Status,
 )
+from bursar.contracts.rights import SetRights
 from bursar.kernel.spec import Pulse, ServiceSpec, Verb
 from bursar_breaker import telling
 from bursar_breaker.circuitfile import BadRules
@@ -67,6 +68,7 @@ SPEC = ServiceSpec(
         "reset": Verb(Reset),
         "annotate": Verb(Annotate),
         "configure": Verb(Configure, large=True),
+        "rights": Verb(SetRights, large=True),
     },
     observations={"report": Verb(Report, query=True)},
     pulse=Pulse(telling.pulse, telling.LIVELY_PULSE_MS / 1000),

@@ -15,6 +15,8 @@ from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.breaker import ALL, MAX_HISTORY, CircuitName
+from bursar.kernel.rights import Rights
+from bursar.kernel.rights import load as load_rights
 from bursar_breaker.evidence import Windows
 from bursar_breaker.judging import Found
 from bursar_breaker.lifecycle import AUTH, CLOSED, FORCED_OPEN, HALF_OPEN, OPEN, RAMPING
@@ -74,11 +76,12 @@ class State:
 
     __slots__ = ("_ways", "agenda", "at", "circuits", "down", "edition", "history", "leases", "lively_until", "lost_at",
                  "out", "pending", "postponed", "pulsed_at", "quiet_until", "refused", "rested", "rested_at",
-                 "revision", "rules", "seed", "shadows", "shown", "source", "waiting", "windows")  # fmt: skip
+                 "revision", "rights", "rules", "seed", "shadows", "shown", "source", "waiting", "windows")  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
         self.revision = 0
+        self.rights: Rights | None = None
         self.edition = 0
         self.seed = 0
         self.source = ""
@@ -213,6 +216,7 @@ def dump(state: State) -> dict[str, Any]:
         "seed": state.seed,
         "source": state.source,
         "rules": state.rules.dump(),
+        "rights": None if state.rights is None else state.rights.dump(),
         "circuits": [[target, *circuit] for target, circuit in state.circuits.items()],
         "history": [[target, [list(past) for past in pasts]] for target, pasts in state.history.items()],
         "leases": [
@@ -227,6 +231,7 @@ def dump(state: State) -> dict[str, Any]:
 def load(value: Any) -> State:
     state = State()
     state.rules = load_rules(value["rules"])
+    state.rights = load_rights(value["rights"])
     for target, *fields in value["circuits"]:
         state.put(target, Circuit._make(fields))
     state.history = {

@@ -34,7 +34,9 @@ from bursar.contracts import gpu_advice as advice
 from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
-from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar.contracts.rights import SetRights
+from bursar.kernel.decider import Command, Event, Fence, Outcome, Reject
+from bursar.kernel.rights import decide_rights
 from bursar_gpu_manager import (
     advising,
     alarming,
@@ -50,18 +52,20 @@ from bursar_gpu_manager import (
     operating,
     pacing,
     recovery,
+    ruling,
     status,
 )
 from bursar_gpu_manager.bugs import NAMES as SEEDED_BUGS  # noqa: F401 - importing declares them
 from bursar_gpu_manager.evolve import APPLY
 from bursar_gpu_manager.state import State, dump, load
+from bursar_gpu_manager.waiting import RuledLease
 
 
 class GpuDecider:
     """The `bursar.kernel.decider.Decider` of the GPU manager."""
 
     name = wire.SERVICE
-    version = 8
+    version = 9
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -112,12 +116,19 @@ class GpuDecider:
             defragmenting.MakePlan: defragmenting.decide_plan,
             defragmenting.MakeMove: defragmenting.decide_step,
             holding.Expire: holding.decide_expire,
+            RuledLease: leasing.decide_lease,
+            SetRights: decide_rights,
         }
 
     def initial(self) -> State:
         return State()
 
     def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        if state.rights is not None:
+            ruled = ruling.ruled(state, state.rights, command)
+            if isinstance(ruled, Reject):
+                return ruled
+            command = ruled
         return self._rules[type(command.body)](state, command, now, fence)
 
     def evolve(self, state: State, event: Event) -> None:

@@ -30,6 +30,7 @@ from bursar_gpu_manager.lifecycle import DROPPED
 from bursar_gpu_manager.moving import ANSWER_MS, Moved, Started
 from bursar_gpu_manager.pools import CLASSES, PLAN_ABOVE, demanded_class, phi, usable
 from bursar_gpu_manager.refusal import obstacle, refused
+from bursar_gpu_manager.ruling import may_lie
 from bursar_gpu_manager.state import State
 from bursar_gpu_manager.telling import lost
 from bursar_gpu_manager.thermal import Heat
@@ -84,6 +85,8 @@ def _targets(state: State, key: str, names: set[str], hosts: tuple[str, ...]) ->
     for name in names:
         host = name.partition("/")[0]
         if (hosts and host not in hosts) or not near.isdisjoint((name, host)):
+            continue
+        if not may_lie(state, lease.principal, name):
             continue
         if want is None or matches(state, kind_of(want), state.devices[name]):
             yield name

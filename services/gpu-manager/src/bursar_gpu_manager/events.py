@@ -7,6 +7,7 @@
 | ``f`` | device | a lost device is forgotten |
 | ``g`` | lease, principal, ttl, expires, [device, bytes]s, [pid, started]s, purpose, note, urgent?, group, \
 [labels as pairs, apart, strictly?] or [], rows as in `claiming` | granted |
+| ``rights`` | by whom, whether closed, rules | other rights hold (`bursar.kernel.rights`) |
 | ``n`` | lease, ttl, expires, pairs [pid, started] or nil, purpose or nil | renewed |
 | ``r`` | lease | released by its holder |
 | ``x`` | lease | expired: ttl and margin have passed |
@@ -28,6 +29,9 @@
 from __future__ import annotations
 
 from typing import Any
+
+from bursar.kernel.rights import RIGHTS
+from bursar.kernel.rights import in_words as in_words_of_rights
 
 ANNOUNCED = "a"
 DEVICE_LOST = "l"
@@ -150,6 +154,7 @@ def _kv(lease: str, what: str, row: Any) -> str:
 
 
 _WORDS: dict[str, Any] = {
+    RIGHTS: in_words_of_rights,
     ANNOUNCED: _announced,
     DEVICE_LOST: _device_lost,
     FORGOTTEN: _forgotten,

@@ -7,6 +7,7 @@ from typing import Any
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
+from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_gpu_manager import events
 from bursar_gpu_manager.advising import apply_advised, apply_measured
 from bursar_gpu_manager.alarming import apply_alarmed
@@ -192,4 +193,5 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.ADVISED: apply_advised,
     events.MEASURED: apply_measured,
     events.KV: apply_kv,
+    RIGHTS: apply_rights,
 }

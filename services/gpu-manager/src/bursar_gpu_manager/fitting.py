@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from bursar.contracts import gpu as wire
 from bursar.kernel.bugs import seeded
+from bursar.kernel.rights import covers
 from bursar_gpu_manager.admission import NOTHING, Claim, attribute, charge, foreign, room
 from bursar_gpu_manager.claiming import Floors, before
 from bursar_gpu_manager.device import Before, Device, Pid
@@ -116,7 +117,7 @@ def is_urgent(body: wire.Wanted) -> bool:
 
 def matches(state: State, kind: Kind, device: Device) -> bool:
     """Whether the device is one that such a request would take, and that is there: not lost, not cordoned."""
-    model, hosts, exclude, wanted = kind
+    model, hosts, exclude, wanted, only = kind
     if device.lost and not seeded("gpu_lost_device_grants"):
         return False
     if state.is_cordoned(device) or (hosts and device.host not in hosts):
@@ -124,6 +125,8 @@ def matches(state: State, kind: Kind, device: Device) -> bool:
     if model is not None and model.lower() not in device.model.lower():
         return False
     if exclude and not {device.host, device.uuid, device.name}.isdisjoint(exclude):
+        return False
+    if only is not None and not any(covers(pattern, device.name) for pattern in only):
         return False
     labels = state.labels.get(device.host, {})
     return all(labels.get(name) == text for name, text in wanted)

@@ -10,6 +10,7 @@ from bursar.contracts import gpu_cache as cache
 from bursar.contracts import gpu_kv as kv
 from bursar.contracts import gpu_moves as moves
 from bursar.contracts.base import Message
+from bursar.contracts.rights import SetRights
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_gpu_manager.core import GpuDecider
 from bursar_gpu_manager.operating import Adopt, digest
@@ -67,6 +68,7 @@ SPEC = ServiceSpec(
         "drop": Verb(wire.Drop),
         "forget": Verb(wire.Forget),
         "configure": Verb(wire.Configure),
+        "rights": Verb(SetRights, large=True),
     },
     nodes={wire.OBSERVED: Verb(wire.Report)},
     start=start,

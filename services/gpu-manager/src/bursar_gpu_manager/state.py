@@ -11,6 +11,8 @@ from heapq import heapify, heappush
 from typing import Any, NamedTuple
 
 from bursar.contracts.gpu import GateReport, Settings
+from bursar.kernel.rights import Rights
+from bursar.kernel.rights import load as load_rights
 from bursar_gpu_manager.ageing import Lag
 from bursar_gpu_manager.cache_state import CacheState
 from bursar_gpu_manager.claiming import Claims, Floors, floors_of
@@ -102,6 +104,7 @@ class State:
         "pools",
         "recovering_until",
         "refused",
+        "rights",
         "rollouts",
         "scanned_at",
         "settings",
@@ -118,6 +121,7 @@ class State:
         self.at = 0
         self.settings = Settings()
         self.source = ""
+        self.rights: Rights | None = None
         self.labels: dict[str, dict[str, str]] = {}
         self.devices: dict[str, Device] = {}
         self.leases: dict[str, Lease] = {}
@@ -215,6 +219,7 @@ class State:
 def dump(state: State) -> dict[str, Any]:
     return {
         "at": state.at,
+        "rights": None if state.rights is None else state.rights.dump(),
         "settings": state.settings.model_dump(),
         "source": state.source,
         "labels": [[host, sorted(labels.items())] for host, labels in state.labels.items()],
@@ -239,6 +244,7 @@ def dump(state: State) -> dict[str, Any]:
 def load(value: Any) -> State:
     state = State()
     state.at, state.source = value["at"], value["source"]
+    state.rights = load_rights(value["rights"])
     state.settings = Settings.model_validate(value["settings"])
     state.recovering_until, state.lost_at = value["recovering_until"], value["lost_at"]
     state.labels = {host: dict(pairs) for host, pairs in value["labels"]}

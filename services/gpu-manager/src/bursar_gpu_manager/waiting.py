@@ -12,16 +12,23 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from bursar.contracts.gpu import Wanted
+from bursar.contracts.gpu import Lease, Wanted
 from bursar.kernel.decider import Command
 
-Kind = tuple[str | None, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]
-"""What a request asks for of its devices: part of the model's name, hosts, what not, labels. All of one kind could use
-the same devices."""
+Kind = tuple[str | None, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...], tuple[str, ...] | None]
+"""What a request asks for of its devices: part of the model's name, hosts, what not, labels; and among which its rights
+let it choose (None: all). All of one kind could use the same devices."""
+
+
+class RuledLease(Lease):
+    """A request of somebody who may use these GPUs ``only``: patterns of the rights, never of the wire."""
+
+    only: tuple[str, ...]
 
 
 def kind_of(body: Wanted) -> Kind:
-    return (body.model, body.hosts, body.exclude, tuple(body.labels.items()) if body.labels else ())
+    only = body.only if isinstance(body, RuledLease) else None
+    return (body.model, body.hosts, body.exclude, tuple(body.labels.items()) if body.labels else (), only)
 
 
 class Waiter:

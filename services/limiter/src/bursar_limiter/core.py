@@ -22,7 +22,9 @@ from typing import Any
 
 from bursar.contracts.limiter import Clock, Redeclare, Reload, Reserve, Settle, Status, Withdraw
 from bursar.contracts.limiter_control import Adjust, Holders, Progress, Simulate
+from bursar.contracts.rights import SetRights
 from bursar.kernel.decider import Command, Event, Fence, Outcome
+from bursar.kernel.rights import decide_rights, forbidden
 from bursar_limiter import (
     adjusting,
     events,
@@ -43,6 +45,7 @@ from bursar_limiter.parts import PARTS, Part
 from bursar_limiter.spending import SpendingPart
 from bursar_limiter.state import State
 from bursar_limiter.storing import dump, load
+from bursar_limiter.uses import USES
 
 
 def plug_in(part: Part) -> None:
@@ -78,6 +81,7 @@ class LimiterDecider:
             Adjust: adjusting.decide_adjust,
             Simulate: simulating.decide_simulate,
             Holders: holding.decide_holders,
+            SetRights: decide_rights,
         }
         for part in PARTS:
             self._rules.update(part.rules)
@@ -86,6 +90,8 @@ class LimiterDecider:
         return State()
 
     def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        if state.rights is not None and (refusal := forbidden(state.rights, command, USES)) is not None:
+            return refusal
         return self._rules[type(command.body)](state, command, now, fence)
 
     def evolve(self, state: State, event: Event) -> None:

@@ -11,6 +11,7 @@
 | ``x`` | list of [budget, until] | acknowledged entries were lost: limits count as used, nothing granted until then |
 | ``a`` | as ``g`` | a reservation that was lost, adopted from its holder |
 | ``u`` | reservation, seven amounts used so far | usage reported while the call goes on |
+| ``rights`` | by whom, whether closed, rules | other rights hold (`bursar.kernel.rights`) |
 | ``q`` | by whom, budget as a map | one budget has other rules, or is new |
 """
 
@@ -19,6 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 from bursar.contracts.limiter import DIMENSIONS
+from bursar.kernel.rights import RIGHTS
+from bursar.kernel.rights import in_words as in_words_of_rights
 
 GRANTED = "g"
 SETTLED = "s"
@@ -97,4 +100,5 @@ WORDS: dict[str, Any] = {
     ADOPTED: _adopted,
     PROGRESS: _progress,
     ADJUSTED: _adjusted,
+    RIGHTS: in_words_of_rights,
 }

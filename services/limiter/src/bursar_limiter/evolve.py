@@ -9,6 +9,7 @@ from typing import Final
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
+from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_limiter import bugs, events, tree
 from bursar_limiter.adjusting import apply_adjusted
 from bursar_limiter.budget import Reservation
@@ -107,4 +108,5 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     events.ADOPTED: apply_adopted,
     events.PROGRESS: apply_progress,
     events.ADJUSTED: apply_adjusted,
+    RIGHTS: apply_rights,
 }

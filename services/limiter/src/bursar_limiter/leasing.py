@@ -97,6 +97,7 @@ def decide_renew(state: State, command: Command, now: int, fence: Fence) -> Outc
     spent, after = _told(record, body, ended=not record.ends_at)
     length = path.leaf.lease_ms
     over = _why_not(path, now) is not None or masks(path) != (record.limited, record.held) or path.leaf.retired
+    over = over or (state.rights is not None and not state.rights.may(command.principal, "budgets", record.budget))
     want, demand = _only(record.limited, body.want), _only(record.limited, body.demand)
     if over:
         grant, times = NO_GRANT, [record.until, record.ends_at, max(record.gone_at, now + record.ttl)]

@@ -10,6 +10,7 @@ from bursar.contracts.limiter import SERVICE, Clock, Redeclare, Reload, Reserve,
 from bursar.contracts.limiter_control import Adjust, Holders, Progress, Simulate, Spending
 from bursar.contracts.limiter_lease import Island, Lease, Renew, Return, Terms, Uncovered
 from bursar.contracts.limiter_observed import RateLimited, Seen, Thaw
+from bursar.contracts.rights import SetRights
 from bursar.kernel.spec import Pulse, ServiceSpec, Verb
 from bursar_limiter import freezing
 from bursar_limiter.budgets import BadBudgets
@@ -55,7 +56,12 @@ SPEC = ServiceSpec(
         "terms": Verb(Terms, query=True),
         "rate-limited": Verb(RateLimited),
     },
-    admin={"reload": Verb(Reload, large=True), "adjust": Verb(Adjust), "thaw": Verb(Thaw)},
+    admin={
+        "reload": Verb(Reload, large=True),
+        "adjust": Verb(Adjust),
+        "thaw": Verb(Thaw),
+        "rights": Verb(SetRights, large=True),
+    },
     observations={"seen": Verb(Seen)},
     pulse=Pulse(freezing.tell, freezing.REPEAT_MS / 1000),
     start=start,

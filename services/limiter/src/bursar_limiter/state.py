@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from heapq import heapify, heappush
 from typing import Final, NamedTuple
 
+from bursar.kernel.rights import Rights
 from bursar_limiter.adapting_state import Adapting
 from bursar_limiter.budget import SPARE, Budget, Reservation
 from bursar_limiter.dimensions import Quantities
@@ -89,6 +90,7 @@ class State:
         "orphans",
         "parked",
         "paths",
+        "rights",
         "source",
         "spent",
         "standing",
@@ -104,6 +106,7 @@ class State:
         self.ended_before: dict[str, Ended] = {}
         self.ended_since = 0
         self.source = ""
+        self.rights: Rights | None = None
         self.lost_at = -1
         self.ordinal = 0
         self.spent: dict[tuple[str, str], list[int]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from bursar.contracts.limiter import BudgetSpec
 from bursar.kernel.bugs import seeded
+from bursar.kernel.rights import load as load_rights
 from bursar_limiter import bugs, tree
 from bursar_limiter.budget import Budget, Reservation
 from bursar_limiter.dimensions import NOTHING, Quantities, as_quantities
@@ -25,6 +26,7 @@ def dump(state: State) -> dict[str, Any]:
     return {
         "at": state.at,
         "source": state.source,
+        "rights": None if state.rights is None else state.rights.dump(),
         "lost_at": state.lost_at,
         "ordinal": state.ordinal,
         "budgets": [
@@ -46,6 +48,7 @@ def _dump_live(key: str, entry: Reservation) -> list[Any]:
 def load(value: Any) -> State:
     state = State()
     state.at, state.source, state.lost_at = value["at"], value["source"], value["lost_at"]
+    state.rights = load_rights(value["rights"])
     state.ended_since, state.ordinal = value["ended_since"], value["ordinal"]
     for key, budget, principal, granted_at, expires_at, amounts, ordinal, also, done in value["live"]:
         state.live[key] = Reservation(

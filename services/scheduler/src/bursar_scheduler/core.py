@@ -28,8 +28,10 @@ from bursar.contracts import scheduler as wire
 from bursar.contracts.scheduler_blobs import Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
+from bursar.contracts.rights import SetRights
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
+from bursar.kernel.rights import decide_rights, forbidden
 from bursar_scheduler import (
     attempts,
     cancelling,
@@ -50,6 +52,7 @@ from bursar_scheduler import (
 )
 from bursar_scheduler.evolve import APPLY
 from bursar_scheduler.state import State, dump, load
+from bursar_scheduler.uses import USES
 
 
 class SchedulerDecider:
@@ -99,12 +102,15 @@ class SchedulerDecider:
             wire.Share: configuring.decide_share,
             wire.Configure: configuring.decide_configure,
             configuring.ConfigureFromSettings: configuring.decide_settings,
+            SetRights: decide_rights,
         }
 
     def initial(self) -> State:
         return State()
 
     def decide(self, state: State, command: Command, now: int, fence: Fence) -> Outcome:
+        if state.rights is not None and (refusal := forbidden(state.rights, command, USES)) is not None:
+            return refusal
         return self._rules[type(command.body)](state, command, now, fence)
 
     def evolve(self, state: State, event: Event) -> None:

@@ -25,12 +25,16 @@
 | ``h`` | team, agent, weight, slots, borrow, lend | shares of the slots changed |
 | ``u`` | owner, hash, size, part, data | a part of a value that is too large for a message was stored |
 | ``g`` | agent, program, order | a program ends: its tasks up to this order are to be cancelled; 0: they are |
+| ``rights`` | by whom, whether closed, rules | other rights hold (`bursar.kernel.rights`) |
 | ``x`` | (nothing) | acknowledged entries were lost: what was live is a dead letter, in doubt |
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from bursar.kernel.rights import RIGHTS
+from bursar.kernel.rights import in_words as in_words_of_rights
 
 ACCEPTED = "s"
 SET_ASIDE = "o"
@@ -78,6 +82,7 @@ def _waits(task: str, why: str, _: str, not_before: int) -> str:
 
 
 _WORDS: dict[str, Any] = {
+    RIGHTS: in_words_of_rights,
     ACCEPTED: _accepted,
     SET_ASIDE: lambda task, *rest: f"set aside {task} ({rest[-1]})",
     POSTED: lambda sequence, what: f"inbox message {sequence}: {what}",

@@ -10,6 +10,7 @@ from typing import Any
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Event
+from bursar.kernel.rights import RIGHTS, apply_rights
 from bursar_scheduler import bugs, events
 from bursar_scheduler.accounts import Paid, Quota, Who
 from bursar_scheduler.lifecycle import (
@@ -461,6 +462,7 @@ def buried_post(state: State, event: Event) -> None:
 
 
 APPLY: dict[str, Callable[[State, Any], None]] = {
+    RIGHTS: apply_rights,
     events.ACCEPTED: apply_accepted,
     events.SET_ASIDE: buried_post,
     events.POSTED: apply_posted,

@@ -9,6 +9,7 @@ from bursar.contracts.base import Message
 from bursar.contracts.scheduler_blobs import PART_BYTES, Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
+from bursar.contracts.rights import SetRights
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider
@@ -49,6 +50,7 @@ SPEC = ServiceSpec(
     },
     admin={
         "configure": Verb(wire.Configure),
+        "rights": Verb(SetRights, large=True),
         "share": Verb(wire.Share),
         "requeue": Verb(wire.Requeue),
         "why-any": Verb(WhyAny, query=True),

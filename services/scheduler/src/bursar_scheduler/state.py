@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
+from bursar.kernel.rights import Rights
+from bursar.kernel.rights import load as load_rights
 from bursar_scheduler.admission import Drain
 from bursar_scheduler.blobs import Blobs
 from bursar_scheduler.board import Board
@@ -57,13 +59,14 @@ class State:
         "at", "blobs", "board", "bytes", "census", "config", "counts", "dead", "dead_bytes", "drain", "drawn", "ended",
         "ending", "gangs",
         "kept_bytes", "ledger", "links", "lost_at", "names", "names_before", "names_since", "order", "ordinal",
-        "owners", "position", "refused", "source", "speeds", "tasks", "teams", "workers",
+        "owners", "position", "refused", "rights", "source", "speeds", "tasks", "teams", "workers",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.at = 0
         self.config = Config()
         self.source = ""
+        self.rights: Rights | None = None
         self.tasks: dict[str, Task] = {}
         self.dead: dict[str, Task] = {}
         self.ended: dict[str, Ended] = {}
@@ -229,6 +232,7 @@ def dump(state: State) -> dict[str, Any]:
         "at": state.at,
         "config": list(state.config),
         "source": state.source,
+        "rights": None if state.rights is None else state.rights.dump(),
         "tasks": [task.dump() for task in state.tasks.values()],
         "dead": [task.dump() for task in state.dead.values()],
         "ended": [[name, *ended] for name, ended in state.ended.items()],
@@ -255,6 +259,7 @@ def dump(state: State) -> dict[str, Any]:
 def load(value: Any) -> State:
     state = State()
     state.config = Config(*value["config"])
+    state.rights = load_rights(value["rights"])
     for name in ("at", "source", "names_since", "position", "order", "ordinal", "drawn", "lost_at"):
         setattr(state, name, value[name])
     state.blobs = Blobs.load(value["blobs"])

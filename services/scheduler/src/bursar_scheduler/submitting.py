@@ -25,6 +25,7 @@ from bursar_scheduler.admission import come_again_ms
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
 from bursar_scheduler.resources import demands_of, labels_needed
 from bursar_scheduler.state import State
+from bursar_scheduler.uses import of_task
 from bursar_scheduler.task import Hint, LaneKey, Task
 
 DOUBT_MS: Final = 600_000
@@ -110,6 +111,8 @@ def _post(state: State, principal: str, sequence: int, post: Post, now: int, fen
 
 def _why_not(state: State, principal: str, post: Post, task: Task, now: int, fence: Fence) -> str:
     """Why a posted task is not accepted; "": it is."""
+    if state.rights is not None and not all(state.rights.may(principal, *use) for use in of_task(post)):
+        return "forbidden"
     wrong = depending.link(state, task, post.after) or state.blobs.unusable(principal, post.payload, now)
     if is_doubtful(state, post.seen, now, fence, named=post.seen is None):
         return "in_doubt"

@@ -44,6 +44,7 @@ from bursar.kernel.process import fast_loop, tame_garbage_collection
 from bursar.kernel.pulse import Pulsing
 from bursar.kernel.replica import Replica
 from bursar.kernel.replies import whole, whole_packed
+from bursar.kernel.rights_file import first_of_all
 from bursar.kernel.roles import Options, Role
 from bursar.kernel.runner import ShardRunner
 from bursar.kernel.settings import ServiceSettings
@@ -265,8 +266,8 @@ class Host:
         self._wanted = role in (Role.OWNER, Role.RECOVERING)
         if role == Role.STANDBY:
             gc.freeze()  # what was loaded lives long
-        if role == Role.OWNER and self.spec.start is not None:
-            for body in self.spec.start(self.settings, self.runner.replica.folded.state):
+        if role == Role.OWNER:
+            for body in first_of_all(self.spec, self.settings, self.runner.replica.folded.state):
                 self.runner.offer(Request(None, Command(self._bus.principal, "", body), b"", 0))
         if role == Role.OWNER and self.pulsing is not None:
             self.pulsing.soon()

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bursar.contracts.base import SHARDS
+from bursar.kernel.rights_file import read_rights
 
 Told = TypeVar("Told", bound=BaseSettings)
 
@@ -38,6 +39,9 @@ class ServiceSettings(BaseSettings):
     """Directory of this instance for the highest fence that it knows. None: nothing is kept outside of NATS."""
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,40}$")] = ""
     """Name of this instance in listings; random if empty."""
+    rights: Path | None = None
+    """TOML file of rights: which principals may use which budgets, models, GPUs and targets. It is applied when an
+    instance becomes the owner, unless these hold already. None: those that were set before hold, or no limits."""
     shard: Annotated[int, Field(ge=0, lt=SHARDS)] = 0
     """The shard whose journal this instance works on; all instances of a service have the same. Requests carry no
     shard, so that two shards of one service would both answer them: more than one takes more than a setting."""
@@ -57,6 +61,13 @@ class ServiceSettings(BaseSettings):
     """That port. 0: none."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
+
+    @field_validator("rights")
+    @classmethod
+    def _can_be_read(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_rights(value)  # rather not start than start without them
+        return value
 
     @field_validator("shards", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Final
 
 from bursar.contracts import breaker as wire
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Word
+from bursar.contracts.catalog.common import SET_RIGHTS
 
 _TARGET = "provider-a/eu/gpt-x"
 _PERMILLE = "thousandths"
@@ -311,7 +312,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Circuit breakers for a whole fleet: agents report, one registry judges, everybody hears of it.",
-    operations=OPERATIONS,
+    operations=(*OPERATIONS, SET_RIGHTS),
     words=WORDS,
     events=EVENTS,
 )

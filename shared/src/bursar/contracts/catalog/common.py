@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bursar.contracts.base import Amount, Message
 from bursar.contracts.catalog.base import Event, Operation, Word
+from bursar.contracts.rights import RightsSet, SetRights
 
 
 class Failure(Message):
@@ -57,6 +58,9 @@ AMOUNT_FIELDS: Final = frozenset({"amounts", "usage"})
 STATE_ERRORS: Final = ("not_ready", "failed_closed", "journal_full", "internal", "bad_fence")
 """The service, or the ``seen`` of the caller, is the problem."""
 
+RIGHTS_ERRORS: Final = ("forbidden",)
+"""There are rights, and they do not let the caller use what it has named."""
+
 ID_ERRORS: Final = ("id_reused", "already_acked")
 """The id names another request."""
 
@@ -65,7 +69,8 @@ def errors_of(operation: Operation) -> tuple[str, ...]:
     """All codes that an operation may be answered with."""
     named = () if operation.is_query else ID_ERRORS
     counted = AMOUNT_ERRORS if has_amounts(operation.request) else ()
-    return tuple(dict.fromkeys((*operation.errors, *named, *BORDER_ERRORS, *counted, *STATE_ERRORS)))
+    ruled = RIGHTS_ERRORS if operation.kind == "req" and not operation.is_query else ()
+    return tuple(dict.fromkeys((*operation.errors, *ruled, *named, *BORDER_ERRORS, *counted, *STATE_ERRORS)))
 
 
 def has_amounts(message: type[Message]) -> bool:
@@ -75,7 +80,27 @@ def has_amounts(message: type[Message]) -> bool:
     return any(not AMOUNT_FIELDS.isdisjoint(shape.get("properties", ())) for shape in shapes)
 
 
+SET_RIGHTS: Final = Operation(
+    "adm",
+    "rights",
+    SetRights,
+    "Replace the rights of all principals: which budgets, models, GPUs and targets each may use.",
+    replies=(RightsSet,),
+    example={"rules": [{"who": ["alice", "team-a-*"], "budgets": ["demo"], "models": ["*"]}]},
+)
+"""Every service that hands anything out has it."""
+
 WORDS: Final[Mapping[str, Word]] = {
+    "SetRights.rules": Word("The rules; together they are all that holds."),
+    "SetRights.closed": Word("Whether of a kind that no rule of a principal speaks of, it may use nothing."),
+    "RightsRule.who": Word("Principals: names, or the beginning of names with a * behind it."),
+    "RightsRule.budgets": Word("Budgets of the limiter that they may use: names, with all below them, or beginnings."),
+    "RightsRule.models": Word("Models that they may load, or have tasks for."),
+    "RightsRule.gpus": Word("GPUs that they may use: hosts, or <host>/<uuid>."),
+    "RightsRule.targets": Word("Targets of the breaker that they may report on and probe."),
+    "RightsSet.rules": Word("So many rules hold now.", "rules"),
+    "RightsSet.closed": Word("Whether of a kind that no rule of a principal speaks of, it may use nothing."),
+    "RightsSet.changed": Word("Whether others held before."),
     "v": Word("Version of the message format."),
     "id": Word(
         "Names the request within its principal: <session>-<number>, or a bare word. A retry carries the same id and "

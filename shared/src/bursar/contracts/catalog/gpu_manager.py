@@ -8,6 +8,7 @@ from bursar.contracts import gpu as wire
 from bursar.contracts.base import Message
 from bursar.contracts.catalog import gpu_advice, gpu_cache, gpu_kv, gpu_moves
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Telling, Word
+from bursar.contracts.catalog.common import SET_RIGHTS
 
 _MS_CLOCK = "ms of the manager's clock"
 _FENCE = "1.1.7.0123456789abcdef"
@@ -386,10 +387,12 @@ WORDS: Final = {
     "Configured": Word("The settings as they are now."),
 }
 
+PARTS: Final = (gpu_moves, gpu_advice, gpu_cache, gpu_kv)
+
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="GPU memory that agents share: leases with a time to live, never more than the card has.",
-    operations=(*OPERATIONS, *gpu_moves.OPERATIONS, *gpu_advice.OPERATIONS, *gpu_cache.OPERATIONS, *gpu_kv.OPERATIONS),
+    operations=(*OPERATIONS, SET_RIGHTS, *(operation for part in PARTS for operation in part.OPERATIONS)),
     words={**WORDS, **gpu_moves.WORDS, **gpu_advice.WORDS, **gpu_cache.WORDS, **gpu_kv.WORDS},
     events=(*EVENTS, *gpu_cache.EVENTS, *gpu_advice.EVENTS),
     tellings=(*TELLINGS, *gpu_moves.TELLINGS, *gpu_cache.TELLINGS, *gpu_kv.TELLINGS),

@@ -9,6 +9,7 @@ from bursar.contracts.catalog import limiter_control as control
 from bursar.contracts.catalog import limiter_lease as lease
 from bursar.contracts.catalog import limiter_observed as observed
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Word
+from bursar.contracts.catalog.common import SET_RIGHTS
 
 _MS_CLOCK = "ms of the limiter's clock"
 
@@ -200,7 +201,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Budgets that agents share: reserve before a call, settle after it.",
-    operations=(*OPERATIONS, *control.OPERATIONS, *observed.OPERATIONS, *lease.OPERATIONS),
+    operations=(*OPERATIONS, SET_RIGHTS, *control.OPERATIONS, *observed.OPERATIONS, *lease.OPERATIONS),
     words={**WORDS, **control.WORDS, **observed.WORDS, **lease.WORDS},
     events=(*observed.EVENTS, *lease.EVENTS),
 )

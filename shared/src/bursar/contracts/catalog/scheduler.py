@@ -9,6 +9,7 @@ from bursar.contracts.catalog import scheduler_blobs as blobs
 from bursar.contracts.catalog import scheduler_explain as explain
 from bursar.contracts.catalog import scheduler_graph as graph
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Telling, Word
+from bursar.contracts.catalog.common import SET_RIGHTS
 
 _TASK = "writer.report-2026"
 _ATTEMPT = {"task": _TASK, "token": "1.1.7"}
@@ -380,7 +381,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
-    operations=(*OPERATIONS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
+    operations=(*OPERATIONS, SET_RIGHTS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
     words={**WORDS, **blobs.WORDS, **graph.WORDS, **explain.WORDS},
     tellings=TELLINGS,
 )
