@@ -59,7 +59,7 @@ class SchedulerDecider:
     """The `bursar.kernel.decider.Decider` of the scheduler."""
 
     name = "scheduler"
-    version = 4
+    version = 5
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

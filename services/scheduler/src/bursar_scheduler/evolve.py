@@ -56,7 +56,7 @@ def apply_accepted(state: State, event: Event) -> None:
     task.timeout_ms, task.deadline_at = timeout, deadline
     task.after, task.unmet = tuple(more.get("after", ())), tuple(more.get("unmet", ()))
     task.runs_anyway = more.get("runs_anyway", False)
-    task.preemptible = more.get("preemptible", False)
+    task.preemptible, task.trace = more.get("preemptible", False), more.get("trace", "")
     task.hints = hint_of(more.get("hints"))
     task.who = Who(more.get("team", ""), task.principal, more.get("program", ""))
     task.state = first_state(task)

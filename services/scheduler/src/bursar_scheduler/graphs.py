@@ -65,7 +65,7 @@ def drafts_of(state: State, principal: str, body: Graph, now: int) -> list[Task]
             return Reject("bad_request", "two items have the same name", {"task": name})
         refs = body.template.after if item.after is None else item.after
         told = _told(body.template, item)
-        task = submitting.draft(state, name, told, now)
+        task = submitting.draft(state, name, told, now, body.trace)
         wrong = _link(state, task, refs, ids)
         if wrong is not None:
             return wrong

@@ -51,7 +51,7 @@ class Full(NamedTuple):
 def decide_submit(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     body: Submit = command.body
     name = f"{command.principal}.{body.key or command.request_id}"
-    task = draft(state, name, body, now)
+    task = draft(state, name, body, now, body.trace)
     known = known_as(state, name)
     if known is not None:
         return _again(name, known, task.digest)
@@ -95,7 +95,7 @@ def decide_delivered(state: State, command: Command, now: int, fence: Fence) -> 
 
 def _post(state: State, principal: str, sequence: int, post: Post, now: int, fence: Fence) -> Outcome:
     name = f"{principal}.{post.name}"
-    task = draft(state, name, post, now)
+    task = draft(state, name, post, now, post.trace)
     known = known_as(state, name)
     if known is not None:
         what = "repeated" if known[0] == task.digest else "name_reused"
@@ -121,11 +121,11 @@ def _why_not(state: State, principal: str, post: Post, task: Task, now: int, fen
     return "" if what_is_full(state, principal, [task]) is None else "queue_full"
 
 
-def draft(state: State, name: str, told: Told, now: int) -> Task:
+def draft(state: State, name: str, told: Told, now: int, trace: str | None) -> Task:
     """The task that would be accepted."""
     task = Task()
     needs = told.needs
-    task.id = name
+    task.id, task.submitted_at, task.trace = name, now, trace or ""
     task.lane = lane_of(told)
     task.band = _BAND[told.priority]
     task.who = Who(state.teams.get(task.principal, ""), task.principal, told.program or "")
@@ -169,7 +169,8 @@ def besides(task: Task) -> dict[str, Any]:
     """What only some tasks have."""
     rest = {"demands": task.lane[3], "gang": task.lane[4] if task.lane[4] > 1 else 0, "hints": task.hints,
             "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
-            "preemptible": task.preemptible, "team": task.who.team, "program": task.who.program}  # fmt: skip
+            "preemptible": task.preemptible, "team": task.who.team, "program": task.who.program,
+            "trace": task.trace}  # fmt: skip
     return {name: value for name, value in rest.items() if value}
 
 

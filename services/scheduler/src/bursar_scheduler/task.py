@@ -50,7 +50,7 @@ _SAVED: Final = (
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
     "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by", "who",
-    "path", "hints", "gang",
+    "path", "hints", "gang", "trace",
 )  # fmt: skip
 
 
@@ -65,7 +65,8 @@ class Task:
     ``checkpoint``: what the last attempt has kept, its size counted in ``size``; ``killed``: workers that died while it
     ran; ``yield_by``: when its attempt is taken away, if it is asked to yield. ``who``: team, agent, program; ``path``:
     ms of the calls before it in its program. ``hints``: for its placement, if any. ``gang``: of an
-    attempt on several workers; ``worker`` is the first of them then.
+    attempt on several workers; ``worker`` is the first of them then. ``trace``: the context of who submitted it, for
+    its worker; "": none.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
     ``heard`` (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
@@ -108,6 +109,7 @@ class Task:
         self.yield_by = 0
         self.who = NOBODY
         self.path = 0
+        self.trace = ""
         self.hints: Hint | None = None
         self.gang: Gang | None = None
         self.expected_ms = 0

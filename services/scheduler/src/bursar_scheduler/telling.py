@@ -25,6 +25,8 @@ _NEXT: Final = (
     "deadline_in_ms",
     "after",
     "checkpoint",
+    "waited_ms",
+    "trace",
 )
 
 
@@ -43,6 +45,8 @@ def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config,
         "deadline_in_ms": task.deadline_at - now if task.deadline_at else None,
         "after": list(task.after),
         "checkpoint": task.checkpoint,
+        "waited_ms": (task.since if task.token == token else now) - task.submitted_at,
+        "trace": task.trace or None,
     }
     return Notice(worker.name, body)
 

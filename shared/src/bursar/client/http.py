@@ -43,6 +43,7 @@ from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, R
 from bursar.client.headers import RateLimitHeaders
 from bursar.client.http_flight import DEFAULT_TIMEOUT, NETWORK, RESERVATIONS, THAW_S, Flight, Limited, is_leaving
 from bursar.client.http_plan import DEFAULT_TTL, DEFAULT_WAIT, Budget, Estimator, Options, Price
+from bursar.client.http_traced import traced
 from bursar.client.limiter import Limiter
 from bursar.client.usage import Reader
 
@@ -215,8 +216,8 @@ def http_client(
     client.setdefault("timeout", DEFAULT_TIMEOUT)
     client.setdefault("follow_redirects", True)
     if breaker is None or circuits is None:
-        return httpx2.AsyncClient(transport=LimitedTransport(limiter, budget, inner, options), **client)
+        return httpx2.AsyncClient(transport=traced(LimitedTransport(limiter, budget, inner, options)), **client)
     inner = BreakerTransport(circuits, breaker, inner, on_refused, slow_after, reroute)
     limited = LimitedTransport(limiter, budget, inner, options)
     gate = BreakerGate(circuits, breaker, limited, on_refused, follow=reroute is not None)
-    return httpx2.AsyncClient(transport=gate, **client)
+    return httpx2.AsyncClient(transport=traced(gate), **client)

@@ -23,6 +23,7 @@ from bursar.client import http_bytes
 from bursar.client.errors import BudgetFrozen, LimiterUnavailable, PermitVoid, Refused
 from bursar.client.http_flight import DEFAULT_TIMEOUT, NETWORK, RESERVATIONS, THAW_S, Flight, Limited, is_leaving
 from bursar.client.http_plan import Budget, Options, Plan
+from bursar.client.http_traced import traced_sync
 from bursar.client.limited import run_in
 from bursar.client.limiter import Limiter
 from bursar.client.permit import Ask
@@ -184,4 +185,5 @@ def http_client(
     options.setdefault("timeout", DEFAULT_TIMEOUT)
     options.setdefault("follow_redirects", True)
     inner = transport or httpx2.HTTPTransport(**network)
-    return httpx2.Client(transport=SyncLimitedTransport(limiter, budget, inner, Options(**told)), **options)
+    limited = SyncLimitedTransport(limiter, budget, inner, Options(**told))
+    return httpx2.Client(transport=traced_sync(limited), **options)

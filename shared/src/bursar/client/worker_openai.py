@@ -30,6 +30,7 @@ from bursar.client.breaker_http import BreakerTransport
 from bursar.client.bulkhead import BulkheadFull
 from bursar.client.errors import LimiterUnavailable, NeverFits
 from bursar.client.fleet import Fleet
+from bursar.client.http_traced import traced
 from bursar.client.worker import Worker
 from bursar.client.worker_chat import Answer, ServerError, check, request_of
 from bursar.client.worker_task import TaskRefused, WorkerTask
@@ -181,4 +182,4 @@ def _client(
     inner: httpx2.AsyncBaseTransport = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None))
     if circuit:
         inner = BreakerTransport(fleet.breaker, circuit, inner, "raise")
-    return httpx2.AsyncClient(transport=inner, timeout=TIMEOUT, headers=headers)
+    return httpx2.AsyncClient(transport=traced(inner), timeout=TIMEOUT, headers=headers)

@@ -45,6 +45,7 @@ from bursar.contracts.scheduler_words import (
     TaskRef,
     TaskState,
     Token,
+    Trace,
     Value,
     WorkerKind,
     size_of,
@@ -185,6 +186,7 @@ class Submit(Task, Request):
     """Accept a task durably; answered by `Submitted` or `Refused`. ``key``: an idempotency key of the caller's own."""
 
     key: TaskName | None = None
+    trace: Trace | None = None
 
 
 class Post(Task):
@@ -196,6 +198,7 @@ class Post(Task):
 
     name: TaskName
     seen: Fence | None = None
+    trace: Trace | None = None
 
 
 class Submitted(Message):

@@ -22,6 +22,7 @@ from bursar.contracts.scheduler_words import (
     TaskRef,
     TaskState,
     Token,
+    Trace,
     Value,
 )
 
@@ -52,6 +53,7 @@ class Graph(Request):
     name: GraphName
     template: Task
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_ITEMS)]
+    trace: Trace | None = None
 
 
 class GraphAccepted(Message):

@@ -65,6 +65,8 @@ MAX_PREFIX: Final = 32
 """Blocks of a prompt that a task tells the hashes of."""
 MAX_GANG: Final = 64
 """Workers that one task takes at once."""
+Trace = Annotated[str, Field(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", max_length=55)]
+"""The context of a trace, as in the W3C header ``traceparent``; no content of what it stands in."""
 MicroUsd = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 

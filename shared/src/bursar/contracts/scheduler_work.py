@@ -29,6 +29,7 @@ from bursar.contracts.scheduler_words import (
     TaskState,
     Token,
     Tokens,
+    Trace,
     Value,
     WorkerKind,
 )
@@ -184,6 +185,8 @@ class Next(Message):
     deadline_in_ms: int | None
     after: list[TaskId] = Field(default_factory=list)
     checkpoint: bytes | str | dict[str, Any] | None = None
+    waited_ms: Amount
+    trace: Trace | None = None
 
 
 class AttemptEnded(Message):
@@ -224,7 +227,8 @@ class WorkerReply(Message):
 
 class Assign(Message):
     """To a worker: start this. ``start_within_ms``: after so long it is given to another. ``after``: the tasks that
-    have ended before it; `Inputs` asks for their results. ``checkpoint``: what the last attempt has kept."""
+    have ended before it; `Inputs` asks for their results. ``checkpoint``: what the last attempt has kept.
+    ``waited_ms``: since the task was accepted. ``trace``: see `bursar.telemetry.traces`."""
 
     what: Literal["assign"] = "assign"
     session: SessionName
@@ -238,6 +242,8 @@ class Assign(Message):
     deadline_in_ms: int | None
     after: list[TaskId] = Field(default_factory=list)
     checkpoint: bytes | str | dict[str, Any] | None = None
+    waited_ms: Amount
+    trace: Trace | None = None
     fence: str
 
 

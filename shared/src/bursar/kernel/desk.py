@@ -39,7 +39,7 @@ ending and those who wait in line from their turn."""
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 
 
-_NOT_CONTENT: Final = frozenset({"id", "acked", "seen", "patient"})
+_NOT_CONTENT: Final = frozenset({"id", "acked", "seen", "patient", "trace"})
 
 
 def _plain(value: Any) -> Any:
@@ -59,7 +59,7 @@ def _content_of(kind: type[Message]) -> Callable[[Message], Any]:
 
 
 def digest_of(body: Message) -> bytes:
-    """What two requests must share to be the same request: type and content, without id, watermark and fence."""
+    """What two requests must share to be the same request: type and content, without id, watermark, fence and trace."""
     return hashlib.blake2b(_pack_content(_content_of(type(body))(body)), digest_size=8).digest()
 
 

@@ -226,6 +226,8 @@ WORDS: Final = {
     "backoff_ms": Word("The first pause before a retry; doubled each time, up to five minutes.", "ms"),
     "lease_ms": Word("How long an attempt is kept without a sign of life from its worker.", "ms"),
     "timeout_ms": Word("The longest that one attempt may run; null: no limit.", "ms"),
+    "trace": Word("Context of the caller's trace, as the header traceparent of W3C; null: not traced. No content."),
+    "waited_ms": Word("Time since the task was accepted.", "ms"),
     "needs": Word("What a worker must have."),
     "kind": Word("Kind of worker."),
     "Needs.kind": Word("Kind of worker; null: any."),
