@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from bursar.bus.identity.keys import KeyPair, verifies
 from bursar.bus.permissions import UNLIMITED, Role
+from bursar.contracts.base import reply_prefix
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 _VERSION = 2
@@ -40,10 +41,12 @@ class BadToken(ValueError):
     """The text is no NATS JWT, or its signature does not match its issuer."""
 
 
-def encode(subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair) -> str:
-    """Sign claims about ``subject`` (a public key)."""
+def encode(subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair, seconds: int = 0) -> str:
+    """Sign claims about ``subject`` (a public key), which count for so many seconds (0: for ever)."""
     about = {**nats, "version": _VERSION}
     claims = {"iat": int(time.time()), "iss": signer.public, "name": name, "sub": subject, "nats": about}
+    if seconds:
+        claims["exp"] = int(time.time()) + seconds
     digest = hashlib.sha256(_json(claims)).digest()  # a server takes two tokens with the same id for the same token
     claims["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
     body = f"{_b64(_json(_HEADER))}.{_b64(_json(claims))}"
@@ -111,6 +114,15 @@ def system_user(name: str, public_key: str, system_key: KeyPair) -> str:
     """A user of the system account, signed by the account's own key; the account's nature is its permission."""
     limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
     return encode(public_key, name, {"type": "user", "pub": {}, "sub": {}, **limits}, system_key)
+
+
+def visitor(name: str, public_key: str, account_key: KeyPair, publish: Iterable[str], seconds: int) -> str:
+    """A user for one errand, signed by an account's own key: it may publish so much, hear its own inbox, and is void
+    after so many seconds."""
+    heard = {"allow": [f"{reply_prefix(name)}>"]}
+    limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
+    nats = {"type": "user", "pub": {"allow": list(publish)}, "sub": heard, **limits}
+    return encode(public_key, name, nats, account_key, seconds)
 
 
 def creds(token: str, seed: bytes) -> str:
