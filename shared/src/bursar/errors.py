@@ -76,6 +76,7 @@ CODES: dict[str, Meaning] = {
     "bad_fence": Meaning(409, "caller", "The token is not current: ask the service again."),
     "conflict": Meaning(409, "caller", "Read the present state and decide again."),
     "too_many": Meaning(429, "caller", "Send more slowly."),
+    "overloaded": Meaning(429, "caller", "Others are waiting, too: send more slowly."),
     "not_ready": Meaning(503, "service", _RETRY),
     "failed_closed": Meaning(503, "service", "The service refuses to grant until an operator or time makes it safe."),
     "journal_full": Meaning(503, "service", "Nothing is decided until its journal has room; then " + _RETRY.lower()),

@@ -40,7 +40,7 @@ SILENCE: Final = (500.0, 1_000.0, 2_000.0)
 NUDGE: Final = 20.0
 """Milliseconds; see the text above. ``NUDGE``: spread of the repeats after a take-over."""
 
-RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "journal_full", "internal", "too_many"})
+RETRYABLE: Final = frozenset({"not_ready", "failed_closed", "journal_full", "internal", "too_many", "overloaded"})
 """Error codes that a later attempt may not meet."""
 
 STRAYS: Final = 1_024

@@ -34,6 +34,7 @@ from bursar.kernel.decider import Broadcast, Command, Fence, Notice, Refuse, Rej
 from bursar.kernel.desk import Request, digest_of
 from bursar.kernel.doors import open_doors
 from bursar.kernel.effects import Answer, Heartbeat
+from bursar.kernel.fairness import fairly
 from bursar.kernel.fencing import EVERYBODY, Fencer, parse_fence
 from bursar.kernel.floor import FloorFile
 from bursar.kernel.health import serve_health
@@ -109,7 +110,8 @@ class Host:
         bus.on_read(self.runner.pump_offered)
 
     async def start(self) -> None:
-        await open_doors(self.service, self.spec, self._watch.calls(self._on_call), self._on_observation)
+        handlers = fairly(self.settings.principal_rate, self._watch.calls(self._on_call), self._on_observation)
+        await open_doors(self.service, self.spec, *handlers)
         await self._bus.subscribe(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), self._on_heartbeat)
         await self.service.start()
         self._switch = asyncio.get_running_loop().create_task(self._switch_endpoints())

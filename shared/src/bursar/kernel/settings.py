@@ -55,6 +55,9 @@ class ServiceSettings(BaseSettings):
     """Events after which a snapshot is made earlier."""
     drain_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """How long SIGTERM waits for accepted requests to be answered."""
+    principal_rate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Requests a second that one principal may make while others ask, too (`bursar.kernel.fairness`); more are refused
+    with ``overloaded``. 0: no such limit. The images have 1000."""
     health_host: str = "127.0.0.1"
     """Address of the HTTP port for ``/healthz`` and ``/readyz``, which say nothing secret and need no password."""
     health_port: Annotated[int, Field(ge=0, le=65_535)] = 0

@@ -55,7 +55,7 @@ AMOUNT_ERRORS: Final = ("bad_amount",)
 AMOUNT_FIELDS: Final = frozenset({"amounts", "usage"})
 """The fields that hold amounts, wherever they stand in a message."""
 
-STATE_ERRORS: Final = ("not_ready", "failed_closed", "journal_full", "internal", "bad_fence")
+STATE_ERRORS: Final = ("not_ready", "failed_closed", "journal_full", "overloaded", "internal", "bad_fence")
 """The service, or the ``seen`` of the caller, is the problem."""
 
 RIGHTS_ERRORS: Final = ("forbidden",)
