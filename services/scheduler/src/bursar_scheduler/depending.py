@@ -72,6 +72,8 @@ def cancelled(task: Task, name: str, end: str, now: int) -> tuple[Event, Notice]
 
 def link(state: State, task: Task, refs: tuple[str, ...]) -> Reject | None:
     """Note what a draft comes after. The task must know all of it, and it must be its submitter's."""
+    if not refs:
+        return None
     task.after = tuple(dict.fromkeys(ref if "." in ref else f"{task.principal}.{ref}" for ref in refs))
     task.unmet = tuple(
         name for name in task.after if state.find(name) is not None or how(state, task, name) == "unknown"
@@ -86,7 +88,7 @@ def link(state: State, task: Task, refs: tuple[str, ...]) -> Reject | None:
 
 def failed_already(state: State, task: Task) -> str:
     """The first task that has failed before this one was submitted; "" when it does not matter, or none has."""
-    if task.runs_anyway:
+    if task.runs_anyway or not task.after:
         return ""
     over = (name for name in task.after if name not in task.unmet)
     return next((name for name in over if how(state, task, name) != DONE), "")

@@ -77,25 +77,28 @@ class Ledger:
         return account
 
     def _of(self, who: Who) -> tuple[Account, Account, Account]:
-        return self.team(who), self.agent(who), self.program(who)
+        team, agent, program = self.teams.get(who[0]), self.agents.get(who[:2]), self.programs.get(who[1:])
+        return team or self.team(who), agent or self.agent(who), program or self.program(who)
 
     # ---- what happens
 
     def admit(self, who: Who) -> int:
         """A task of theirs is there from now on. Returns the longest path of calls of its program so far, which is the
         new call's own path unless the caller knows its parents."""
-        for account in self._of(who):
+        accounts = self._of(who)
+        for account in accounts:
             if not account.live:
                 account.catch_up()
             account.live += 1
-        return self.programs[who[1:]].critical
+        return accounts[2].critical
 
     def retire(self, who: Who) -> None:
         """A task of theirs is gone; it must not run any more."""
         for account in self._of(who):
             account.live -= 1
-        self._forget(self.programs)
-        self._forget(self.agents)
+        if len(self.programs) >= 2 * MAX_IDLE or len(self.agents) >= 2 * MAX_IDLE:
+            self._forget(self.programs)
+            self._forget(self.agents)
 
     def begin(
         self, who: Who, token: str, now: int, charge: int, rate: int = 1, path: int = 0, waited: int = 0,
@@ -105,11 +108,13 @@ class Ledger:
         ``of``: what it is paid for, if anybody is to know."""
         run = Run(who, now, max(1, charge), rate, path, of)
         self.runs[token] = run
-        for account in self._of(who):
-            if account.group is not None:
-                account.group.virtual = max(account.group.virtual, account.virtual(now))
+        accounts = self._of(who)
+        for account in accounts:
+            group = account.group
+            if group is not None:
+                group.virtual = max(group.virtual, account.virtual(now))
             account.add(run, 1)
-        program = self.programs[who[1:]]
+        program = accounts[2]
         program.waited += waited
         heappush(program.paths, (now - path, token))
 
@@ -129,8 +134,9 @@ class Ledger:
         program.critical = max(program.critical, run.path + max(1, now - run.since))
         self._drop_paths(program)
         for account in accounts:
-            account.tell()
-            if account.group is not None:
+            if account.changed:
+                account.tell()
+            if account.group is not None and account.group.parked:
                 account.group.wake()
         return service
 

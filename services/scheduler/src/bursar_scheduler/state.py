@@ -129,45 +129,39 @@ class State:
     def add(self, task: Task) -> None:
         """A task that is live from now on."""
         self.tasks[task.id] = task
-        owner = self.owners.setdefault(task.principal, Owner())
+        owner = self.owners.get(task.who.agent)
+        if owner is None:
+            owner = self.owners[task.who.agent] = Owner()
         owner.tasks[task.id] = None
         owner.needs[task.lane] += 1
         self.bytes += task.size
         self.blobs.hold(task.payload)
         self.census[task.lane[0], task.band, task.state] += 1
-        self.links.wait(task)
+        if task.unmet:
+            self.links.wait(task)
         task.path = self.ledger.admit(task.who)
 
     def remove(self, task: Task) -> None:
         """It is live no more."""
         del self.tasks[task.id]
-        name = task.principal
+        name = task.who.agent
         owner = self.owners[name]
         del owner.tasks[task.id]
-        if owner.needs[task.lane] <= 1:
-            del owner.needs[task.lane]
-        else:
-            owner.needs[task.lane] -= 1
+        _less(owner.needs, task.lane)
         if not owner.tasks:
             del self.owners[name]
         self.bytes -= task.size
         self.blobs.let_go(task.payload, self.at)
-        self._uncount(task)
-        self.links.wait_no_more(task)
+        _less(self.census, (task.lane[0], task.band, task.state))
+        if task.unmet:
+            self.links.wait_no_more(task)
         self.ledger.retire(task.who)
 
     def move(self, task: Task, state: str) -> None:
         """It is in another state, live before and after."""
-        self._uncount(task)
+        _less(self.census, (task.lane[0], task.band, task.state))
         task.state = state
         self.census[task.lane[0], task.band, state] += 1
-
-    def _uncount(self, task: Task) -> None:
-        key = (task.lane[0], task.band, task.state)
-        if self.census[key] <= 1:
-            del self.census[key]
-        else:
-            self.census[key] -= 1
 
     def bury(self, task: Task) -> None:
         """It is a dead letter from now on; the oldest one makes room."""
@@ -199,8 +193,9 @@ class State:
 
     def settle(self, task: Task) -> None:
         """It is over: it needs no results any more, and those after it can go on."""
-        for ended in self.links.forget(task):
-            self.blobs.let_go(ended.result, self.at)
+        if task.after:
+            for ended in self.links.forget(task):
+                self.blobs.let_go(ended.result, self.at)
         if self.board is not None and task.id in self.links.waiting:
             self.board.settled[task.id] = None
 
@@ -225,6 +220,15 @@ class State:
         if now - self.names_since >= REMEMBER_MS or len(self.names) >= REMEMBER_COUNT:
             self.names_before, self.names, self.names_since = self.names, {}, now
         self.names[task] = (digest, state)
+
+
+def _less(counts: Counter[Any], key: Any) -> None:
+    """One less of them; none is no entry."""
+    left = counts[key] - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key)
 
 
 def dump(state: State) -> dict[str, Any]:

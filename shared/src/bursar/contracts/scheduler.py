@@ -148,6 +148,10 @@ __all__ = [
 SERVICE: Final = "scheduler"
 
 
+NO_NEEDS: Final = Needs()
+"""One for all tasks that need nothing: a default is copied, whole, for each message."""
+
+
 class Task(Message):
     """What both `Submit` and `Post` say of a task.
 
@@ -174,7 +178,7 @@ class Task(Message):
     backoff_ms: Annotated[int, Field(ge=0, le=300_000)] = 1_000
     lease_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 10_000
     timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
-    needs: Needs = Needs()
+    needs: Needs = Field(default_factory=lambda: NO_NEEDS)
     hints: Hints | None = None
     after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     after_failure: AfterFailure = "cancel"
