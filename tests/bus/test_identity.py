@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bursar.bus.identity import BadToken, Home, HomeError, create_home, jwt, keys, load_home, mint_agent
+from bursar.bus.identity import BadToken, Home, HomeError, create_home, jwt, keys, load_home, mint_agent, rotate_agent
 from bursar.bus.permissions import AGENT
 from bursar.bus.signing import Signer, Verifier
 
@@ -122,16 +122,16 @@ def test_existing_agent_is_not_replaced_by_accident(tmp_path: Path) -> None:
     """The second `add` of a name is an error that says what to do."""
     home = create_home(tmp_path)
     first = mint_agent(home, "alice").read_bytes()
-    with pytest.raises(HomeError, match="--force"):
+    with pytest.raises(HomeError, match="rotate alice"):
         mint_agent(home, "alice")
     assert home.creds("alice").read_bytes() == first
 
 
-def test_forced_credentials_revoke_the_old_ones(tmp_path: Path) -> None:
+def test_rotated_credentials_revoke_the_old_ones(tmp_path: Path) -> None:
     """The next start of the server refuses the key that was replaced."""
     home = create_home(tmp_path)
     old = claims_of(mint_agent(home, "alice"))["sub"]
-    new = claims_of(mint_agent(home, "alice", force=True))["sub"]
+    new = claims_of(rotate_agent(home, "alice"))["sub"]
     revoked = [set(jwt.decode(token)["nats"].get("revocations", {})) for token in home.trust().accounts.values()]
     assert any(old in those for those in revoked)
     assert not any(new in those for those in revoked)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar.bus.connection import NatsBus, connect
-from bursar.bus.identity import create_home, mint_agent
+from bursar.bus.identity import create_home, mint_agent, rotate_agent
 from bursar.bus.server import (
     NatsCluster,
     NatsServer,
@@ -179,7 +179,7 @@ async def test_minting_takes_effect_without_a_reload_and_revoking_with_a_restart
         old = mint_agent(home, "alice").read_text()
         bus = await connect(server.url, home.creds("alice"), principal="alice")
         await bus.close()
-        mint_agent(home, "alice", force=True)
+        rotate_agent(home, "alice")
         await server.restart()
         (tmp_path / "old.creds").write_text(old)
         bus = await connect(server.url, home.creds("alice"), principal="alice")

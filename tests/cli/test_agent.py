@@ -43,13 +43,15 @@ def test_bad_name_is_refused_in_one_sentence(
     assert "Traceback" not in result.output
 
 
-def test_existing_agent_needs_force(bursar: Callable[..., Result], tmp_path: Path) -> None:
-    """The second add is refused, with --force it makes new credentials."""
+def test_existing_agent_is_rotated(bursar: Callable[..., Result], tmp_path: Path) -> None:
+    """The second add is refused and names what makes new credentials."""
     create_home(tmp_path)
     bursar("agent", "add", "alice", "--home", tmp_path)
     refused = bursar("agent", "add", "alice", "--home", tmp_path)
-    assert (refused.exit_code, "--force" in refused.stderr) == (1, True)
-    assert bursar("agent", "add", "alice", "--home", tmp_path, "--force").exit_code == 0
+    assert (refused.exit_code, "agent rotate alice" in refused.stderr) == (1, True)
+    rotated = bursar("agent", "rotate", "alice", "--home", tmp_path)
+    assert (rotated.exit_code, "next start" in rotated.stderr) == (0, True)
+    assert bursar("agent", "rotate", "bob", "--home", tmp_path).exit_code == 1
 
 
 def test_agent_list_shows_the_agents(bursar: Callable[..., Result], tmp_path: Path) -> None:
@@ -57,9 +59,15 @@ def test_agent_list_shows_the_agents(bursar: Callable[..., Result], tmp_path: Pa
     home = create_home(tmp_path)
     for name, role in (("bob", "worker"), ("alice", "agent"), ("host-1", "node")):
         assert bursar("agent", "add", name, "--home", tmp_path, "--role", role).exit_code == 0
-    lines = bursar("agent", "list", "--home", tmp_path).stdout.splitlines()
-    expected = [("alice", "agent"), ("bob", "worker"), ("host-1", "node")]
-    assert lines == [f"{name}\t{home.creds(name)}\t{role}" for name, role in expected]
+    (tmp_path / "rights.toml").write_text('[[rule]]\nwho = ["bob"]\nbudgets = ["team"]\ngpus = []\n')
+    assert bursar("agent", "revoke", "host-1", "--home", tmp_path).exit_code == 0
+    head, *lines = (line.split("\t") for line in bursar("agent", "list", "--home", tmp_path).stdout.splitlines())
+    assert head == ["NAME", "ROLE", "STATE", "CREATED", "LAST SEEN", "RIGHTS", "FILE"]
+    assert [line[:3] for line in lines] == [
+        ["alice", "agent", "valid"], ["bob", "worker", "valid"], ["host-1", "node", "revoked"]
+    ]  # fmt: skip
+    assert [line[5] for line in lines] == ["all", "budgets=team gpus=none", "all"]
+    assert [line[6] for line in lines] == [str(home.creds(line[0])) for line in lines]
 
 
 def test_unknown_role_is_refused_in_one_sentence(bursar: Callable[..., Result], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from bursar.client.errors import NoCredentials
 from bursar.contracts.base import PRINCIPAL
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
-STAFF: Final = re.compile(r"^(ops|sys|provisioner|svc-.*)$")
+STAFF: Final = re.compile(r"^(ops|sys|auditor|registrar|audit-provisioner|svc-.*)$")
 """Credentials in a home that are no agent's."""
 
 

@@ -20,15 +20,18 @@ stale copy of them can lie around.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bursar.bus import permissions
 from bursar.bus.identity import jwt, keys
 from bursar.bus.signing import Signer
+from bursar.contracts.base import PRINCIPAL
 
 GiB = 1024**3
 JETSTREAM_LIMITS: Mapping[str, int] = {
@@ -96,7 +99,7 @@ class Home:
 
     def role_of(self, principal: str) -> str:
         """The role (its name) whose key signed the principal's credentials; empty when it is none of this home."""
-        issuer = jwt.decode(jwt.token_in(self.creds(principal).read_text()))["iss"]
+        issuer = self.claims(principal)["iss"]
         found = (name for name in permissions.matrix(self.services) if self.has_role(name))
         return next((name for name in found if self._role_key(name).public == issuer), "")
 
@@ -183,15 +186,19 @@ class Home:
         token = jwt.user(principal, user.public, self._role_key(role.name), account)
         keys.write_private(path, jwt.creds(token, user.seed).encode())
 
+    def claims(self, principal: str) -> dict[str, Any]:
+        """What the principal's credentials say: its key (``sub``), and when they were made (``iat``, Unix seconds)."""
+        return jwt.decode(jwt.token_in(self.creds(principal).read_text()))
+
     def revoke(self, principal: str) -> None:
-        """Note the principal's present credentials as void, from the next start of the server on."""
-        claims = jwt.decode(jwt.token_in(self.creds(principal).read_text()))
-        revoked = self._revoked() | {str(claims["sub"]): int(time.time())}
+        """Note the principal's present credentials as void. A server hears of it when it starts, or is told
+        (`bursar.bus.server.system`)."""
+        revoked = self._revoked() | {str(self.claims(principal)["sub"]): int(time.time())}
         keys.write_private(self.path / "revoked.json", json.dumps(revoked).encode())
 
     def is_revoked(self, principal: str) -> bool:
         """Whether the principal's present credentials are void."""
-        claims = jwt.decode(jwt.token_in(self.creds(principal).read_text()))
+        claims = self.claims(principal)
         return int(claims["iat"]) <= self._revoked().get(str(claims["sub"]), 0)
 
     def _account_key(self, name: str) -> keys.KeyPair:
@@ -237,24 +244,51 @@ def load_home(path: Path) -> Home:
     return home
 
 
-def mint_agent(home: Home, name: str, *, force: bool = False, role: str = "agent") -> Path:
-    """Mint an agent's credentials and return their file; works while the server runs, without a reload.
+def mint_agent(home: Home, name: str, *, role: str = "agent") -> Path:
+    """Mint somebody's credentials and return their file; works while the server runs, without a reload.
 
-    ``role``: "agent", "worker" (it takes tasks) or "node" (the probe of the host of that name). Raises `ValueError`
-    for a name that cannot be an agent's or a role that is none of these, and `HomeError` when the agent exists, or
-    when the home is older than the role. With ``force`` an existing agent gets new credentials; the old ones are void
-    from the next start of the server on.
+    ``role``: one of `bursar.bus.permissions.FLEET_ROLES`. Raises `ValueError` for a name that cannot be an agent's or a
+    role that is none of these, and `HomeError` when the agent exists and is not revoked, or when the home is older than
+    the role.
     """
     permissions.check_agent_name(name)
     if role not in permissions.FLEET_ROLES:
         raise ValueError(f"{role!r} is no role of an agent: {', '.join(permissions.FLEET_ROLES)} are")
     if not home.has_role(role):
         raise HomeError(f"this home is older than the role {role!r}: start `bursar up --home {home.path}` again first")
-    if home.creds(name).exists():
-        if not force:
-            raise HomeError(f"agent {name!r} exists ({home.creds(name)}): use --force for new credentials")
-        home.revoke(name)
+    if home.creds(name).exists() and not home.is_revoked(name):
+        raise HomeError(
+            f"agent {name!r} exists ({home.creds(name)}): `bursar agent rotate {name}` makes new credentials"
+        )
     return home.mint(name, permissions.FLEET_ROLES[role])
+
+
+def rotate_agent(home: Home, name: str) -> Path:
+    """New credentials of the same role in the same file; the old ones are void as soon as the servers hear of it. Also
+    for the principals of services and operators. Raises `HomeError` when there is nobody of that name."""
+    role = permissions.matrix(home.services).get(_known(home, name))
+    if role is None:
+        raise HomeError(f"no role of this home has signed the credentials of {name!r}")
+    home.revoke(name)
+    return home.mint(name, role)
+
+
+def revoke_agent(home: Home, name: str) -> None:
+    """Void somebody's credentials, as soon as the servers hear of it. Raises `HomeError` when there is nobody of that
+    name, or it is one that an installation cannot be without."""
+    _known(home, name)
+    if name not in home.agents():
+        raise HomeError(
+            f"{name} is needed by the installation itself: `bursar agent rotate {name}` makes new credentials"
+        )
+    home.revoke(name)
+
+
+def _known(home: Home, name: str) -> str:
+    """The role of somebody who has credentials here."""
+    if not re.fullmatch(PRINCIPAL, name) or not home.creds(name).exists():
+        raise HomeError(f"there is no agent {name!r} in {home.path}: `bursar agent list` shows who there is")
+    return home.role_of(name)
 
 
 def _mint_staff(home: Home, system: keys.KeyPair) -> None:

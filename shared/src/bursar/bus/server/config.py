@@ -67,7 +67,9 @@ def render(options: ServerOptions) -> dict[str, Any]:
         "ping_max": 2,
         "jetstream": _jetstream(options),
     }
-    return config | authorization(options.trust) | _cluster(options.cluster) | options.extra
+    return (
+        config | authorization(options.trust, options.run_dir / "accounts") | _cluster(options.cluster) | options.extra
+    )
 
 
 def _jetstream(options: ServerOptions) -> dict[str, Any]:
@@ -79,14 +81,18 @@ def _jetstream(options: ServerOptions) -> dict[str, Any]:
     }
 
 
-def authorization(trust: Trust | None) -> dict[str, Any]:
-    """The part that says whom the server believes; nothing without ``trust``."""
+def authorization(trust: Trust | None, accounts: Path | None = None) -> dict[str, Any]:
+    """The part that says whom the server believes; nothing without ``trust``. ``accounts``: the server's own directory
+    for accounts that change while it runs; None: they are those of the configuration."""
     if trust is None:
         return {}
+    resolver: Any = "MEMORY"
+    if accounts is not None:
+        resolver = {"type": "full", "dir": str(accounts), "allow_delete": False, "interval": "1m", "limit": 1_000}
     return {
         "operator": trust.operator,
         "system_account": trust.system_account,
-        "resolver": "MEMORY",
+        "resolver": resolver,
         "resolver_preload": trust.accounts,
         "authorization": {"timeout": 2},
     }

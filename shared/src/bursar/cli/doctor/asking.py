@@ -7,19 +7,17 @@ monitoring port, so that it works for servers on other machines as well.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bursar.bus.base import BusError, Msg
+from bursar.bus.base import BusError
 from bursar.bus.connection import NatsBus, connect
+from bursar.bus.server.system import gather
 
 Page = dict[str, Any]
-ANSWER_SECONDS: Final = 1.5
 CONNECT_SECONDS: Final = 2.0
 _STREAMS: Final = {"accounts": True, "streams": True, "config": True}
 
@@ -49,11 +47,11 @@ async def ask_servers(
     bus = await connect(reached, creds, principal="sys", timeout=CONNECT_SECONDS)
     try:
         began = clock()
-        pings = await _gather(bus, "$SYS.REQ.SERVER.PING", {})
+        pings = await gather(bus, "$SYS.REQ.SERVER.PING", {})
         ended = clock()
         count = len(pings)
         varz, jsz, health = [
-            _by_name(await _gather(bus, f"$SYS.REQ.SERVER.PING.{verb}", body, count))
+            _by_name(await gather(bus, f"$SYS.REQ.SERVER.PING.{verb}", body, count))
             for verb, body in (("VARZ", {}), ("JSZ", _STREAMS), ("HEALTHZ", {}))
         ]
         offsets = {page["server"]["name"]: _offset_ms(page["server"]["time"], began, ended) for page in pings}
@@ -70,7 +68,7 @@ async def _servers_at(url: str, creds: Path) -> frozenset[str] | None:
     except BusError:
         return None
     try:
-        return frozenset(page["server"]["id"] for page in await _gather(bus, "$SYS.REQ.SERVER.PING", {}))
+        return frozenset(page["server"]["id"] for page in await gather(bus, "$SYS.REQ.SERVER.PING", {}))
     finally:
         await bus.close()
 
@@ -84,32 +82,9 @@ async def _why_not(urls: list[str], creds: Path) -> str:
     return "the server takes these credentials for nobody's: it answers no question about itself"
 
 
-async def _gather(bus: NatsBus, subject: str, body: Page, wanted: int = 0) -> list[Page]:
-    """One answer of each server; ``wanted`` 0: as many as the first one knows of."""
-    found: dict[str, Page] = {}
-    enough, left = asyncio.Event(), wanted
-
-    def on_answer(message: Msg) -> None:
-        nonlocal left
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            page = json.loads(message.data)
-            found[page["server"]["id"]] = page
-            left = left or int(page["statsz"].get("active_servers", 1))
-        if left and len(found) >= left:
-            enough.set()
-
-    inbox = bus.new_inbox()
-    subscription = await bus.subscribe(inbox, on_answer)
-    bus.publish(subject, json.dumps(body).encode(), reply=inbox)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(enough.wait(), ANSWER_SECONDS)
-    await subscription.unsubscribe()
-    return list(found.values())
-
-
 async def _jwt(bus: NatsBus, account: str, count: int) -> str:
     """The account's JWT in force; empty when no server has loaded it."""
-    for page in await _gather(bus, "$SYS.REQ.SERVER.PING.ACCOUNTZ", {"account": account}, count):
+    for page in await gather(bus, "$SYS.REQ.SERVER.PING.ACCOUNTZ", {"account": account}, count):
         detail = (page.get("data") or {}).get("account_detail") or {}
         if detail.get("jwt"):
             return str(detail["jwt"])

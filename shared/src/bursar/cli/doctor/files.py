@@ -32,7 +32,7 @@ def _modes(home: Home, what: str, paths: list[Path], wanted: str, how: str) -> F
     open_ones = [path for path in paths if path.exists() and _is_open(path, owner)]
     told = ", ".join(f"{path.relative_to(home.path)} is {_mode(path)}" for path in open_ones[:5])
     names = " ".join(str(path) for path in open_ones[:5])
-    mend = f"{how} {names}; whoever could read them may have: `bursar agent add NAME --force` makes new credentials"
+    mend = f"{how} {names}; whoever could read them may have: `bursar agent rotate NAME` makes new credentials"
     return judged("file_modes", what, not open_ones, told or f"{len(paths)} private", f"{wanted}, one owner", mend)
 
 
@@ -49,7 +49,7 @@ def _mode(path: Path) -> str:
 def _credentials(home: Home) -> Finding:
     paths = (path for path in sorted(home.creds_dir.glob("*.creds")) if path.stem != "sys")
     wrong = [f"{path.stem}: {why}" for path in paths if (why := _why_void(home, path))]
-    mend = "mint them again: `bursar agent add NAME --force`; those of services: remove the file, start `bursar up`"
+    mend = "mint them again: `bursar agent rotate NAME`; those of services: remove the file, start `bursar up`"
     return judged(
         "credentials", "creds/*.creds", not wrong, "; ".join(wrong[:5]) or "count", "this home's, valid", mend
     )
