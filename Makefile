@@ -56,7 +56,7 @@ define ring
 endef
 
 .PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-containers compose-up compose-down \
-	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor soak simulate-nightly docs docs-check lock audit-deps sbom clean
+	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor bench-deploy soak simulate-nightly docs docs-check lock audit-deps sbom clean
 
 ##@ Use
 help: ## show this page
@@ -183,6 +183,11 @@ bench-monitor: $(STAMP) ## samples saved, cost of a probe, incidents told by the
 	@mkdir -p bench/out
 	-@$(MAKE) --no-print-directory chromium
 	$(PY) -m bench.monitor $(if $(QUICK),--quick) --json bench/out/monitor.json $(ARGS)
+
+bench-deploy: $(STAMP) ## containers, cluster, flood, permissions, doctor: what a deployment promises -> bench/out/deploy.json  [QUICK=1]
+	@mkdir -p bench/out
+	TESTCONTAINERS_RYUK_DISABLED=true sh tests/containers/engine.sh \
+	  $(PY) -m bench.deploy $(if $(QUICK),--quick) --json bench/out/deploy.json $(ARGS)
 
 soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or so)  [SOAK_SEEDS=20000]
 	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \

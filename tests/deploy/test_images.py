@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.deploy_flood import RATE_OF_IMAGES
 from bursar.bus.permissions import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,12 @@ def test_an_image_is_made_in_stages_from_pinned_packages_and_runs_as_nobody(name
     if name != "cli":
         assert "HEALTHCHECK" in stages[-1]
         assert "STOPSIGNAL SIGTERM" in stages[-1]
+
+
+def test_a_flood_is_measured_with_the_rate_that_the_images_have() -> None:
+    """What a principal may ask of a busy service."""
+    for service in SERVICES:
+        assert f"BURSAR_PRINCIPAL_RATE={RATE_OF_IMAGES}\n" in dockerfile(service)
 
 
 def test_three_servers_and_two_instances_of_each_service_run() -> None:
