@@ -7,20 +7,13 @@ from collections.abc import Iterator
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests.containers.site import SERVICES, Site
+from tests.containers.site import Site, running_site
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Everything of compose.yaml, healthy."""
-    directory = tmp_path_factory.mktemp("bundle")
-    with Site(directory) as site, pytest.MonkeyPatch.context() as patch:
-        site["setup"].copy("/bundle/demo", directory)
-        site["setup"].copy("/var/lib/bursar/home", directory)
-        patch.setenv("BURSAR_TRUST", str(directory / "demo/trust.json"))
-        for kind in ("ca", "cert", "key"):
-            patch.setenv(f"BURSAR_TLS_{kind.upper()}", str(directory / "demo" / f"{kind}.pem"))
-        _await_all(site)
+    with running_site(tmp_path_factory.mktemp("bundle")) as site:
         yield site
 
 
@@ -31,13 +24,7 @@ def whole(site: Site) -> Iterator[Site]:
     for box in site.boxes.values():
         if box.name not in {"setup", "streams"} and box.status != "running":
             box.start()
-    _await_all(site)
-
-
-def _await_all(site: Site) -> None:
-    for service in SERVICES:
-        for box in site.of_service(service):
-            box.becomes_healthy()
+    site.becomes_healthy()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

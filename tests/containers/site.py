@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 from uuid import uuid4
 
 import yaml
@@ -184,6 +187,11 @@ class Site:
         until(is_one, within, lambda: f"one owner of {service}, not {[box.name for box in found]}")
         return found[0]
 
+    def becomes_healthy(self) -> None:
+        for service in SERVICES:
+            for box in self.of_service(service):
+                box.becomes_healthy()
+
     def cut_off(self, box: Box) -> None:
         """Take a container's network away; its connections end without a word."""
         self._network._unwrap_network.disconnect(box.raw.id)
@@ -226,6 +234,18 @@ class Site:
         if name in self.ports:
             container.with_bind_ports(4222, self.ports[name])
         return container.with_kwargs(**{key: stated[key] for key in _AS_STATED if key in stated})
+
+
+@contextmanager
+def running_site(directory: Path) -> Iterator[Site]:
+    """Everything of compose.yaml, healthy; ``directory`` has what its users need, and the environment says where."""
+    with Site(directory) as site:
+        site["setup"].copy("/bundle/demo", directory)
+        site["setup"].copy("/var/lib/bursar/home", directory)
+        told = {f"BURSAR_TLS_{kind.upper()}": str(directory / "demo" / f"{kind}.pem") for kind in ("ca", "cert", "key")}
+        with patch.dict(os.environ, told | {"BURSAR_TRUST": str(directory / "demo/trust.json")}):
+            site.becomes_healthy()
+            yield site
 
 
 def _free_ports(count: int) -> list[int]:

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.containers.load import Load, accounts_agree, granted, load, nothing_is_lost
-from tests.containers.site import NODES, SERVICES, Box, Site, until
+from tests.containers.load import accounts_agree, nothing_is_lost
+from tests.containers.rolling import Rolled, roll_all
+from tests.containers.site import NODES, SERVICES, Site, until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
@@ -15,42 +16,17 @@ ELECTION_SECONDS = 20.0
 """In which a call is granted although servers elect a new leader meanwhile, which takes them 4 to 9 s by itself."""
 
 
-async def _restart(box: Box) -> None:
-    """SIGTERM, a clean end, a start, and ready again: what a rolling update does to each."""
-    assert await asyncio.to_thread(box.stop) == 0
-    await asyncio.to_thread(box.start)
-    await asyncio.to_thread(box.becomes_ready)
-
-
-async def _roll(site: Site, service: str) -> Load:
-    """Standby first or owner first, each instance goes once and comes back, while callers are at work."""
-    async with load(site, service) as seen:
-        for box in site.of_service(service):
-            await _restart(box)
-            await seen.grow(10)
-    return seen
-
-
 @pytest.fixture(scope="module")
-def rolled(site: Site) -> tuple[int, dict[str, Load]]:
-    """All services at once, as an update of everything does; how much the limiter had granted before, and what the
-    callers of each service were told."""
-
-    async def roll() -> tuple[int, dict[str, Load]]:
-        before = await granted(site)
-        seen = await asyncio.gather(*(_roll(site, service) for service in SERVICES))
-        return before, dict(zip(SERVICES, seen, strict=True))
-
-    return asyncio.run(roll())
+def rolled(site: Site) -> Rolled:
+    return asyncio.run(roll_all(site))
 
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_rolling_restart_under_load_loses_no_decision_and_none_is_late(
-    whole: Site, rolled: tuple[int, dict[str, Load]], service: str
+    whole: Site, rolled: Rolled, service: str
 ) -> None:
     """Nobody who asks notices, and everything that callers were told is in the accounts."""
-    before, seen = rolled
-    await accounts_agree(whole, service, seen[service], before)
+    await accounts_agree(whole, service, rolled.seen[service], rolled.before)
 
 
 async def test_a_killed_service_container_is_replaced_by_the_other(whole: Site) -> None:
