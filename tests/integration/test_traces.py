@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import bursar
+from bursar.bus.connection import connect
 from bursar.bus.identity import Home, create_home, mint_agent
 from bursar.bus.server import NatsServer
 from bursar.client.caller import Caller
@@ -90,6 +91,20 @@ async def work(agent: Fleet, crew: Fleet, provider: str) -> Any:
     return result
 
 
+async def monitor_has_heard(home: Home, url: str) -> bool:
+    """How long the task took; waits for it."""
+    ops = await connect(url, home.creds("ops"), principal="ops")
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                stats = json.loads((await ops.request("$SRV.STATS.monitor", b"", 2.0)).data)
+                if any(one["name"] == "obs-took" and one["num_requests"] == 1 for one in stats["endpoints"]):
+                    return True
+                await asyncio.sleep(0.05)
+    finally:
+        await ops.close()
+
+
 def only(spans: list[Span]) -> Span:
     assert len(spans) == 1, spans
     return spans[0]
@@ -116,6 +131,8 @@ async def test_one_trace_goes_from_an_agent_through_journal_and_worker_to_the_pr
                 trace = f"{session.get_span_context().trace_id:032x}"
                 await ask_all(agent)
                 assert await work(agent, crew, collector.url) == "hello"
+            agent.scheduler.took.flush()
+            assert await monitor_has_heard(home, server.url)
         for instance in services:
             assert await instance.terminate() == 0
     finally:

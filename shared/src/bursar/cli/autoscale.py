@@ -28,6 +28,7 @@ from bursar.bus.codec import decode_reply, encode
 from bursar.bus.identity import Home, HomeError, mint_agent
 from bursar.cli.probes import host_name
 from bursar.cli.supervise import Backoff, Child, ChildSpec
+from bursar.client.took import SPAWN_TOLD
 from bursar.contracts.base import event_subject, observation_subject, request_subject
 from bursar.contracts.monitor import SERVICE, Took
 from bursar.contracts.monitor_picture import ScaleRow, Section, Status, StatusReply, WorkerRow
@@ -192,7 +193,7 @@ class Autoscaler:
         run = ("worker", "run", self._wanted.worker, "--creds", str(creds), "--nats", self._url)
         command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), "bursar.cli.main", *run)
         self._ordered[name] = time.monotonic()
-        spec = ChildSpec(name, command, {"PYTHONUNBUFFERED": "1"})
+        spec = ChildSpec(name, command, {"PYTHONUNBUFFERED": "1", SPAWN_TOLD: "1"})
         child = self._children[name] = Child(spec, self._hear, Backoff())
         child.start()
 

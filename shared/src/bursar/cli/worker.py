@@ -167,6 +167,10 @@ async def _said_when_registered(worker: Worker, fleet: Fleet) -> AsyncIterator[N
         while not worker.is_registered:  # noqa: ASYNC110 - there is no event before it runs, and it is soon
             await asyncio.sleep(0.02)
         typer.echo(f"{fleet.principal} takes {', '.join(sorted(worker.runs))} ({worker.slots} at a time)")
+        from bursar.client.took import SPAWN_TOLD
+
+        if not os.environ.get(SPAWN_TOLD):
+            fleet.ready()
 
     saying = asyncio.create_task(say())
     try:

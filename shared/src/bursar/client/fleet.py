@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bursar.bus.base import Bus
 from bursar.client.limiter import PATIENCE, Limiter
 from bursar.client.target import Target, resolve
-from bursar.client.time import Clock
+from bursar.client.time import Clock, process_age_ms
 from bursar.errors import CallerError
 from bursar.telemetry import traces
 
@@ -166,6 +166,14 @@ class Fleet:
         if self._own_bus and self._bus is not None:
             bus, self._bus = self._bus, None
             await bus.close()
+
+    def ready(self, seconds: float | None = None) -> None:
+        """Say that this agent can begin to work, ``seconds`` after it was ordered (None: after its process was
+        started, where that is known): the monitor's objective ``spawn`` is about that. Nobody waits for it."""
+        ms = process_age_ms() if seconds is None else seconds * 1000.0
+        if ms is not None:
+            self.scheduler.took.note("spawn", ms)
+            self.scheduler.took.flush()
 
     def http_client(self, budget: str | Callable[[httpx2.Request], str], **options: Any) -> httpx2.AsyncClient:
         """An ``httpx2.AsyncClient`` whose every request stands under ``budget``, for the ``http_client`` argument of

@@ -33,6 +33,7 @@ from bursar.client.scheduler_handle import Handle
 from bursar.client.scheduler_options import TaskOptions, fields_of
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
+from bursar.client.took import TookLog
 from bursar.client.traced import submitting
 from bursar.contracts.base import Message, inbox_subject
 from bursar.contracts.scheduler import MAX_VALUE_BYTES, SERVICE, EndedReply, Found, ListReply, Post, StatusReply
@@ -77,6 +78,7 @@ class Scheduler:
         self._session = session or Session()
         self.caller = Caller(bus, SERVICE, self.clock, session=self._session, unavailable=SchedulerUnavailable)
         self.blobs = Blobs(bus.principal, self._put, self._ask_once)
+        self.took = TookLog(bus)
         self._handles: WeakValueDictionary[str, Handle] = WeakValueDictionary()
         self._watched: dict[str, None] = {}
         self._early: dict[str, dict[str, Any]] = {}
@@ -107,6 +109,7 @@ class Scheduler:
     async def close(self) -> None:
         if self._poller is not None:
             self._poller.cancel()
+        self.took.flush()
         if self._is_open:
             self._is_open = False
             self.notices.ignore("ended", self._on_ended)
@@ -135,8 +138,9 @@ class Scheduler:
         `SchedulerUnavailable`, or another `bursar.errors.BursarError`.
         """
         fields = {**fields_of(task_class, await self.blobs.send(payload), options), "key": key}
+        began = self.clock.now()
         body, incarnation = await self.accept("submit", fields, f"{self.bus.principal}.{key}" if key else "", wait)
-        return self.made(str(body["task"]), incarnation)
+        return self.made(str(body["task"]), incarnation, None if body.get("known") else began)
 
     async def graph(
         self, name: str, nodes: Sequence[Node], task_class: str = "task", *, wait: float = 0.0,
@@ -236,14 +240,14 @@ class Scheduler:
         """A handle for the id of an own task, posted ones above all: it waits also for one that is not known yet."""
         return self._handle(task, is_patient=True, incarnation=self.caller.seen[0])
 
-    def made(self, task: str, incarnation: int) -> Handle:
-        """The handle of a task that was accepted."""
-        return self._handle(task, is_patient=False, incarnation=incarnation)
+    def made(self, task: str, incarnation: int, began: float | None = None) -> Handle:
+        """The handle of a task that was accepted. ``began``: local ms at which it was submitted, if it is new."""
+        return self._handle(task, is_patient=False, incarnation=incarnation, began=began)
 
-    def _handle(self, task: str, *, is_patient: bool, incarnation: int) -> Handle:
+    def _handle(self, task: str, *, is_patient: bool, incarnation: int, began: float | None = None) -> Handle:
         handle = self._handles.get(task)
         if handle is None:
-            handle = Handle(self, task, is_patient=is_patient, incarnation=incarnation)
+            handle = Handle(self, task, is_patient=is_patient, incarnation=incarnation, began=began)
             self._handles[task] = handle
             early = self._early.pop(task, None)
             if early is not None:

@@ -77,9 +77,11 @@ async def _submit_packed(
 ) -> dict[str, Handle]:
     items = [node.as_sent(payload) for node, payload in zip(nodes, sent, strict=True)]
     fields = {"name": name, "template": {"v": 1, **template}, "items": items}
+    now = scheduler.clock.now()
     body, incarnation = await scheduler.accept("graph", fields, f"{scheduler.bus.principal}.{name}", wait)
+    began = None if body.get("known") else now
     tasks = zip(nodes, body["tasks"], strict=True)
-    return {node.name: scheduler.made(task, incarnation) for node, task in tasks}
+    return {node.name: scheduler.made(task, incarnation, began) for node, task in tasks}
 
 
 class Mapped:

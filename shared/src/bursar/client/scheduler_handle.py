@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_errors import TaskError, TaskForgotten, error_of
 from bursar.client.scheduler_values import unpack_value
@@ -16,15 +16,24 @@ from bursar.contracts.scheduler_explain import WhyReply
 if TYPE_CHECKING:
     from bursar.client.scheduler import Scheduler
 
+COMPLETED: Final = frozenset({"done", "expired"})
+"""Ends whose time the objective ``completion`` is about: one that is late because it has expired is late; to fail, or
+to be cancelled, is no matter of time."""
+
 
 class Handle:
-    """Made by `Scheduler.submit` or `Scheduler.handle`. ``is_patient``: a task that is not known may still come."""
+    """Made by `Scheduler.submit` or `Scheduler.handle`. ``is_patient``: a task that is not known may still come.
+    ``began``: local ms at which it was submitted here; None: elsewhere."""
 
-    def __init__(self, scheduler: Scheduler, task: str, *, is_patient: bool = False, incarnation: int = 0) -> None:
+    def __init__(
+        self, scheduler: Scheduler, task: str, *, is_patient: bool = False, incarnation: int = 0,
+        began: float | None = None,
+    ) -> None:  # fmt: skip
         self.id = task
         self.is_patient = is_patient
         self.incarnation = incarnation
         self._scheduler = scheduler
+        self._began = began
         self._over = asyncio.Event()
         self._waiting = 0
         self._result: Any = None
@@ -105,6 +114,8 @@ class Handle:
         else:
             self._error = error_of(self.id, state, reason, error)
         self._over.set()
+        if self._began is not None and state in COMPLETED:
+            self._scheduler.took.note("completion", self._scheduler.clock.now() - self._began)
 
     def lost(self, error: TaskError) -> None:
         if not self._over.is_set():

@@ -6,15 +6,20 @@ ordinary monotonic clock of Linux stands still while the machine is suspended; `
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol
 
 clock_ns: Final[Callable[[], int]] = (
     partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns
 )
 """Nanoseconds of the clock that `SystemClock` reads, for what is decided in a microsecond."""
+
+_STARTED: Final = 19
+"""Where the start stands in ``/proc/self/stat`` after the name: in ticks since the machine was started."""
 
 
 class Clock(Protocol):
@@ -35,6 +40,15 @@ class SystemClock:
         if self._id is None:
             return time.monotonic() * 1000.0
         return time.clock_gettime(self._id) * 1000.0
+
+
+def process_age_ms() -> float | None:
+    """How long ago this process was started; None where that cannot be known (it can on Linux)."""
+    try:
+        began = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[_STARTED])
+        return clock_ns() / 1e6 - began * 1000.0 / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class ManualClock:
