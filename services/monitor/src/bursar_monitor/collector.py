@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from bursar.bus.base import BusError
-from bursar.client.monitor import FleetWatch
+from bursar.client.monitor import BOOKS, FleetWatch
 from bursar.client.monitor_rows import SOURCES
 from bursar.kernel.clock import Clock, SystemClock
 from bursar.kernel.decider import Command
@@ -70,6 +70,7 @@ class Collector:
                 group.create_task(self._sweep_for_ever())
                 for service in SOURCES:
                     group.create_task(self._poll_for_ever(service))
+                group.create_task(self._read_books_for_ever())
                 if self._settings.webhook:
                     secret = self._settings.webhook_secret
                     group.create_task(Webhook(self._settings.webhook, secret, self._committed, self._observe).run())
@@ -163,6 +164,15 @@ class Collector:
                 rows = await self._watch.rows(service)
                 self._observe(Polled(service, rows, self._clock.monotonic_ms() - asked))
             await asyncio.sleep(self._settings.poll_ms / 1000)
+
+    async def _read_books_for_ever(self) -> None:
+        """What was spent, less often than how things are."""
+        while True:
+            for service in BOOKS:
+                if self._is_owner and self._host.service.bus.is_connected:
+                    rows = await self._watch.book(service)
+                    self._observe(Polled(f"{service}/spending", None if rows is None else {"spent": rows}))
+            await asyncio.sleep(2 * self._settings.poll_ms / 1000)
 
     async def _look_at_self(self) -> None:
         """Note what `/healthz` and `/readyz` tell, and hand the newest picture to `/metrics`."""

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import FLEET, HostSample, Took
+from bursar.contracts.monitor_costs import GpuLeaseUse
 from bursar.contracts.monitor_picture import InstanceRow
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
-from bursar_monitor import signals
+from bursar_monitor import advising, signals
 from bursar_monitor.objectives import BURN_MS, burns, judge
 from bursar_monitor.picture import draw
 from bursar_monitor.samples import HostView
@@ -62,6 +63,7 @@ def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Out
                 judge(state, signal, subject, value, now, sample.looks - 1)
         expect(state, "host", view.name)
         see(state, signals.of_host(view, sample, now), now)
+        advising.of_host(state, view.name, sample, now)
     return NOTHING
 
 
@@ -105,6 +107,7 @@ def decide_polled(state: State, command: Command, now: int, fence: Fence) -> Out
         return NOTHING
     rows = {section: list(rows)[:MAX_ROWS] for section, rows in body.rows.items()}
     state.pages[body.service] = Page(now, True, rows)
+    advising.of_leases(state, (row for row in rows.get("gpu_leases", ()) if isinstance(row, GpuLeaseUse)), now)
     for section in rows.values():
         for row in section:
             see(state, signals.of_row(row, state.queues, now), now)
@@ -148,6 +151,7 @@ def tick(state: State, now: int) -> list[Key]:
     if now >= state.burn_at:
         state.burn_at = now + BURN_MS
         see(state, burns(state, now), now)
+        advising.tidy(state, now)
     gone = _silences(state, now)
     for key in state.firing:
         track = state.tracks.get(key)

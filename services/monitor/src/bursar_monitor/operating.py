@@ -75,7 +75,7 @@ def decide_set_rules(state: State, command: Command, now: int, fence: Fence) -> 
     body: SetRules = command.body
     given = {
         name: value
-        for name in ("slos", "inhibitions", "grouping", "scalers")
+        for name in ("slos", "inhibitions", "grouping", "scalers", "costs")
         if (value := getattr(body, name)) is not None
     }
     return _replace(state, state.policy.model_copy(update={"rules": body.rules, **given}), "", now)
@@ -128,6 +128,9 @@ def fault_of(policy: Policy) -> tuple[str, str] | None:
     for one in policy.inhibitions:
         if one.source == one.target:
             return one.source, f"Rule {one.source} would inhibit itself."
+    reference = policy.costs.reference
+    if reference is not None and reference not in {price.name for price in policy.costs.prices}:
+        return reference, f"There is no price {reference} to compare with."
     return next((fault for scaler in policy.scalers if (fault := _fault_of_scaler(scaler)) is not None), None)
 
 

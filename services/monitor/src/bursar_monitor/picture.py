@@ -13,7 +13,7 @@ from typing import Any, Final
 from bursar.contracts.monitor import FLEET
 from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
-from bursar_monitor import scaling
+from bursar_monitor import advising, costing, scaling
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
 from bursar_monitor.burn import MONTH, WINDOWS, burn_milli, left_permille
 from bursar_monitor.incidents import is_inhibited
@@ -302,5 +302,8 @@ SECTIONS: Final[Mapping[str, Callable[[State, int], Iterator[Row]]]] = {
     "instances": _instances,
     "silences": _silences,
     "rules": _rules,
+    "savings": costing.saving_rows,
+    "advice": advising.rows,
+    "costs": costing.rows,
 }
 """In the order in which they are filled. Age is that of the answer or sample that the row came with."""

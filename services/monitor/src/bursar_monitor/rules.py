@@ -29,6 +29,14 @@
     busy = "77.5%"
     down_steps = ["10% in 1m", "4 in 1m"]
 
+    [costs]
+    reference = "large"
+    gpu_slot_hour = "$0.80"
+    [costs.prices.large]
+    budgets = "openai/gpt*"
+    input = "$2.50"         # of a million tokens
+    output = "$10"
+
 Every error names the file, the table and the key.
 """
 
@@ -42,6 +50,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from bursar.contracts.base import Message
+from bursar.contracts.monitor_costs import Costing, Price
 from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, Slo
 from bursar.contracts.monitor_scaling import Policy, Scaler, StepPolicy
 from bursar_monitor.operating import fault_of
@@ -113,6 +122,17 @@ def _scaled(value: Any, pattern: str, what: str, percent: int = 10) -> int:
     return int(exact)
 
 
+def money(value: Any) -> int:
+    """Micro-dollars: "$2.50"."""
+    match = re.fullmatch(r"\$([0-9]+(?:\.[0-9]+)?)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be money such as "$2.50"')
+    exact = Fraction(match[1]) * 1_000_000
+    if exact != int(exact):
+        raise ValueError("must be money, and come out in whole millionths of a dollar")
+    return int(exact)
+
+
 def limit_of(signal: str, value: Any) -> int:
     """A limit in the unit of its signal."""
     if signal.endswith("_ms"):
@@ -178,9 +198,34 @@ _GROUPING: Final = _Kind(
 )
 
 
+_HOURS: Final = ("gpu_slot", "cpu_slot", "remote_slot", "gpu_gib", "cpu", "memory_gib")
+_COSTS: Final = _Kind(
+    ("reference", *(f"{name}_hour" for name in _HOURS), "spot_discount", "spot_losses", "spot_lost"),
+    {
+        **{f"{name}_hour": f"{name}_hour_micros" for name in _HOURS},
+        "spot_discount": "spot_discount_permille",
+        "spot_losses": "spot_losses_permille",
+        "spot_lost": "spot_lost_s",
+    },
+    (),
+    {
+        **dict.fromkeys((f"{name}_hour" for name in _HOURS), money),
+        "spot_discount": percentage,
+        "spot_losses": percentage,
+        "spot_lost": seconds,
+    },
+)
+_PRICE: Final = _Kind(
+    ("budgets", "model", "team", "input", "output"),
+    {"input": "input_micros", "output": "output_micros"},
+    (),
+    {"input": money, "output": money},
+)
+
+
 def policy_of(document: Mapping[str, Any], origin: str) -> Policy:
     """What a TOML document says; ``origin`` (the file's name) is for errors. Raises `BadRules`."""
-    tables = ("rules", "slos", "inhibitions", "grouping", "scalers")
+    tables = ("rules", "slos", "inhibitions", "grouping", "scalers", "costs")
     unknown = sorted(document.keys() - set(tables))
     if unknown:
         raise BadRules(f"{origin}: unknown key {unknown[0]!r}; there are {', '.join(tables)}")
@@ -199,11 +244,21 @@ def policy_of(document: Mapping[str, Any], origin: str) -> Policy:
         ),
         scalers=tuple(_made(Scaler, _SCALER, scalers[name], f"{origin}: [scalers.{name}]", name) for name in scalers),
         grouping=_made(Grouping, _GROUPING, grouping, f"{origin}: [grouping]"),
+        costs=_costs(document.get("costs", {}), origin),
     )
     fault = fault_of(policy)
     if fault is not None:
         raise BadRules(f"{origin}: {fault[1]}")
     return policy
+
+
+def _costs(table: Any, origin: str) -> Costing:
+    if not isinstance(table, dict):
+        raise BadRules(f"{origin}: [costs]: must be a table")
+    rest = {key: value for key, value in table.items() if key != "prices"}
+    prices = _tables(table, "prices", f"{origin}: [costs]")
+    made = [_made(Price, _PRICE, prices[name], f"{origin}: [costs.prices.{name}]", name) for name in prices]
+    return _made(Costing, _COSTS, rest, f"{origin}: [costs]").model_copy(update={"prices": tuple(made)})
 
 
 def _tables(document: Mapping[str, Any], name: str, origin: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts.monitor_picture import QueueRow, WorkerRow
 from bursar.contracts.monitor_scaling import SCALE_KIND, Scaler
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Refuse
-from bursar_monitor import events, hpa
+from bursar_monitor import advising, events, hpa
 from bursar_monitor.forecast import Forecaster
 from bursar_monitor.hpa import Change, Recommended
 from bursar_monitor.state import Pool, State, matches
@@ -45,12 +45,14 @@ class Demanded(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is known of a pool now. ``busy``: of each worker, thousandths of its slots, None when it is not heard."""
+    """What is known of a pool now. ``busy``: of each worker, thousandths of its slots, None when it is not heard;
+    ``reactive``: tasks that somebody waits for and that run."""
 
     busy: list[int | None]
     slots: int
     running: int
     waiting: int
+    reactive: int
 
     @property
     def demand(self) -> int:
@@ -113,6 +115,7 @@ def decide_scale(state: State, command: Command, now: int, fence: Fence) -> Outc
         view.why = "unknown"
         return NOTHING
     view.peak = max(view.peak or 0, view.seen.demand)
+    advising.of_pool(state, scaler, now, view.seen.slots, view.seen.running, view.seen.reactive)
     current = len(view.seen.busy)
     before = pool.desired if pool is not None and pool.desired else max(current, scaler.least)
     desired, view.why = _desired(scaler, view, view.seen, before, now)
@@ -136,6 +139,7 @@ def _see(state: State, scaler: Scaler, now: int) -> Seen | None:
         sum(row.slots or 0 for row in mine),
         sum(row.running or 0 for row in mine),
         sum(row.waiting for row in queues),
+        sum(row.running for row in queues if row.queue == "reactive"),
     )
 
 

@@ -20,6 +20,7 @@ from bursar_monitor.samples import HostView
 from bursar_monitor.track import Track
 
 if TYPE_CHECKING:
+    from bursar_monitor.advising import Usage
     from bursar_monitor.scaling import PoolView
 
 MAX_ALERTS: Final = 1_000
@@ -147,6 +148,7 @@ class State:
     __slots__ = (
         "alerts",
         "at",
+        "bill",
         "burn_at",
         "by_signal",
         "count_at",
@@ -183,6 +185,7 @@ class State:
         "to_scale",
         "tracks",
         "unplaced",
+        "usage",
         "views",
     )  # fmt: skip
 
@@ -223,6 +226,8 @@ class State:
         self.look: dict[Key, None] = {}
         self.news: dict[Key, None] = {}
         self.drawn: Drawn | None = None
+        self.bill: tuple[Any, Any] | None = None
+        self.usage: dict[Key, Usage] = {}
         self.tell = True
         self.tick_at = 0
         self.overflow = 0

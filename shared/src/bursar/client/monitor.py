@@ -7,10 +7,13 @@ that is away is an answer too: None.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
 
 from bursar.bus.base import Bus, BusError, Msg, Subscription
 from bursar.bus.codec import decode_reply, encode
 from bursar.client.monitor_rows import SOURCES, Rows, instance_of
+from bursar.contracts import limiter, limiter_control, scheduler, scheduler_explain
 from bursar.contracts.base import request_subject
 from bursar.contracts.monitor import SERVICE
 from bursar.contracts.monitor_picture import InstanceRow, Status, StatusReply
@@ -20,6 +23,12 @@ SWEEP_SECONDS = 0.3
 """How long a sweep waits for answers: a hundred instances answer within 3 ms."""
 
 STATUS_SECONDS = 1.0
+BOOKS: Final[Mapping[str, type[limiter_control.SpendingReply | scheduler_explain.SpendingReply]]] = {
+    limiter.SERVICE: limiter_control.SpendingReply,
+    scheduler.SERVICE: scheduler_explain.SpendingReply,
+}
+"""Services that keep a book of what was spent."""
+MAX_PAGES: Final = 50
 MAX_ANSWERS = 1_024
 
 
@@ -70,6 +79,23 @@ class FleetWatch:
             return source.rows(decode_reply(source.reply, msg.data, msg.headers))
         except (BursarError, ValueError):  # a row that cannot be: the service has another version
             return None
+
+    async def book(self, service: str, timeout: float = STATUS_SECONDS) -> list[Any] | None:
+        """What a service's book of spending says, the dearest first (`BOOKS`); None when it does not answer."""
+        kind = BOOKS[service]
+        found: list[Any] = []
+        try:
+            for _ in range(MAX_PAGES):
+                body = {"v": 1, "offset": len(found)}
+                subject = request_subject(service, "spending", self._bus.principal)
+                msg = await self._bus.request(subject, encode(body), timeout)
+                reply = decode_reply(kind, msg.data, msg.headers)
+                found.extend(reply.rows)
+                if not reply.more or not reply.rows:
+                    break
+        except BursarError:
+            return None
+        return sorted(found, key=lambda row: -row.usd_micros)
 
     async def picture(self, timeout: float = STATUS_SECONDS) -> StatusReply | None:
         """The monitor's own picture; None when it does not answer."""

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from bursar.contracts import breaker, gpu, limiter, scheduler
 from bursar.contracts.base import Message
+from bursar.contracts.monitor_costs import GpuLeaseUse
 from bursar.contracts.monitor_picture import (
     BudgetRow,
     CircuitRow,
@@ -135,7 +136,16 @@ def of_gpu_manager(reply: gpu.StatusReply) -> Rows:
         )
         for device in reply.devices
     ]
-    return {"devices": rows}
+    leases = [
+        GpuLeaseUse(
+            principal=lease.principal,
+            purpose=lease.purpose,
+            granted_bytes=lease.memory,
+            observed_bytes=lease.observed if lease.phase == "active" else None,
+        )
+        for lease in reply.leases
+    ]
+    return {"devices": rows, "gpu_leases": leases}
 
 
 def _device_state(device: gpu.DeviceStatus) -> str:
@@ -161,6 +171,7 @@ def of_scheduler(reply: scheduler.StatusReply) -> Rows:
             state="draining" if worker.draining else "up",
             slots=worker.slots,
             running=worker.used,
+            preemptible=worker.preemptible,
             heard_ms=worker.heard_ms,
         )
         for worker in reply.workers

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Amount, Message, Request
+from bursar.contracts.monitor_costs import Costing
 from bursar.contracts.monitor_host import Cores, GroupSample, LeaseUse, NumaSample, ProcessSample
 from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, RuleName, Severity, Slo, SubjectPattern
 from bursar.contracts.monitor_scaling import Scaler
@@ -264,14 +265,15 @@ class Forgotten(Message):
 
 
 class SetRules(Request):
-    """Replace the set of rules; of the objectives, inhibitions, scalers and the grouping, those that are given (None:
-    they stay as they are). What fires by a rule that is no longer there is over."""
+    """Replace the set of rules; of the objectives, inhibitions, scalers, costs and the grouping, those that are given
+    (None: they stay as they are). What fires by a rule that is no longer there is over."""
 
     rules: Annotated[tuple[Rule, ...], Field(max_length=128)]
     slos: Annotated[tuple[Slo, ...], Field(max_length=32)] | None = None
     inhibitions: Annotated[tuple[Inhibition, ...], Field(max_length=64)] | None = None
     grouping: Grouping | None = None
     scalers: Annotated[tuple[Scaler, ...], Field(max_length=16)] | None = None
+    costs: Costing | None = None
 
 
 class RulesSet(Message):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Query
+from bursar.contracts.monitor_costs import AdviceRow, CostRow, SavingRow
 from bursar.contracts.monitor_policy import Severity
 
 MAX_STATUS_BYTES = 60_000
@@ -17,7 +18,8 @@ MAX_STATUS_BYTES = 60_000
 
 Section = Literal[
     "alerts", "incidents", "slos", "scaling", "silences", "services", "instances", "budgets", "circuits", "devices",
-    "queues", "workers", "hosts", "rules",
+    "queues", "workers", "hosts", "rules", "costs", "savings",
+    "advice",
 ]  # fmt: skip
 
 
@@ -83,9 +85,9 @@ class SloRow(Message):
 
 
 class ScaleRow(Message):
-    """A pool of workers; ``workers``: their names. ``why``: as in `ScaleWanted`. ``forecast``: demand in slots at the time when a worker that is
-    started now is of use; None while "as it is now" is the better forecast. Errors: mean absolute ones over the last
-    season, of the seasonal and of the naive forecast, in thousandths of a slot."""
+    """A pool of workers; ``workers``: their names. ``why``: as in `ScaleWanted`. ``forecast``: demand in slots at the
+    time when a worker that is started now is of use; None while "as it is now" is the better forecast. Errors: mean
+    absolute ones over the last season, of the seasonal and of the naive forecast, in thousandths of a slot."""
 
     pool: str
     workers: str = "*"
@@ -199,11 +201,14 @@ class QueueRow(Message):
 
 
 class WorkerRow(Message):
+    """``preemptible``: its host may be taken away (spot)."""
+
     worker: str
     kind: str
     state: str
     slots: int | None
     running: int | None
+    preemptible: bool = False
     heard_ms: int | None = None
     age_ms: int | None = None
 
@@ -267,5 +272,8 @@ class StatusReply(Message):
     workers: list[WorkerRow]
     hosts: list[HostRow]
     rules: list[RuleRow]
+    costs: list[CostRow]
+    savings: list[SavingRow]
+    advice: list[AdviceRow]
     left_out: dict[str, int]
     fence: str

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message
+from bursar.contracts.monitor_costs import Costing
 from bursar.contracts.monitor_policy import Grouping, Inhibition, Rule, RuleName, Slo, SubjectPattern
 
 SCALE_KIND = "scale"
@@ -75,6 +76,7 @@ class Policy(Message):
     inhibitions: tuple[Inhibition, ...] = ()
     grouping: Grouping = Grouping()
     scalers: tuple[Scaler, ...] = ()
+    costs: Costing = Costing()
 
     def slo(self, name: str) -> Slo | None:
         return next((slo for slo in self.slos if slo.name == name), None)

@@ -7,6 +7,7 @@ from typing import Final
 from bursar.contracts import monitor as wire
 from bursar.contracts import monitor_picture as picture
 from bursar.contracts import monitor_scaling as scaling
+from bursar.contracts.catalog import monitor_costs
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Word
 
 _MS_CLOCK = "ms of the monitor's clock"
@@ -377,6 +378,6 @@ CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Samples of hosts come in, a picture of the fleet and alerts go out.",
     operations=OPERATIONS,
-    words=WORDS,
+    words={**monitor_costs.WORDS, **WORDS},
     events=EVENTS,
 )
