@@ -34,6 +34,8 @@ AUDIT_BYTES = 3 * 1024 * MiB
 INBOX_PER_PRINCIPAL = 1_000
 INBOX_MESSAGE = 65_536 + 4_096
 """What an agent may send, and what the server adds to its headers."""
+TRIES = 3
+TRY_SECONDS = 4.0
 _DUPLICATE_WINDOW_NS = 100_000_000
 _STREAM_NOT_FOUND = 10059
 
@@ -171,9 +173,17 @@ def _verify(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> N
 
 
 async def _ask(bus: Bus, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cluster does not answer because its leader has just changed is asked again; creating a stream that is
+    there already, as asked for, succeeds."""
     payload = json.dumps(body).encode() if body else b""
     try:
-        message = await bus.request(f"$JS.API.{verb}", payload, timeout=10.0)
+        for left in reversed(range(TRIES)):
+            try:
+                message = await bus.request(f"$JS.API.{verb}", payload, timeout=TRY_SECONDS)
+                break
+            except RequestTimeout:
+                if not left:
+                    raise
     except (RequestTimeout, NoResponders) as error:
         raise ProvisionError(
             f"JetStream does not answer {verb} ({error.code}): it is not enabled for the account of these credentials "

@@ -37,6 +37,8 @@ TAIL_PAUSE: Final = 0.25
 from the owner that it follows."""
 NO_LEADER_PAUSE: Final = 0.05
 """Seconds until a reader that nobody answered yet asks again."""
+LAG_NANOSECONDS: Final = 1_000_000_000
+"""How long a reader waits for each entry that the leader has and the reader's replica has not."""
 PULL_BYTES: Final = 8 * 1024 * 1024
 BYTES_IN_A_ROW: Final = 64 * 1024
 """Bytes of entries that a reader hands out in one turn of the loop: a few milliseconds of whoever folds them."""
@@ -91,16 +93,20 @@ class JetStreamJournal:
         )
 
     async def read(self, after: int) -> AsyncIterator[tuple[int, bytes]]:
+        """The last entry is asked of the stream's leader: a reader may live with a replica that lags behind."""
+        last = await self._get(self._stream, {"last_by_subj": self._subject})
         reader = await self._reader(after)
         try:
-            left = reader.pending
-            while left > 0:
-                before = left
-                async for row in reader.pull({"batch": min(left, PULL_MESSAGES), "no_wait": True}):
+            at, goal, left = after, last[0] if last else 0, reader.pending
+            while left > 0 or at < goal:
+                before = at
+                rest = {"batch": min(left, PULL_MESSAGES), "no_wait": True}
+                async for row in reader.pull(rest if left > 0 else {"batch": 1, "expires": LAG_NANOSECONDS}):
                     yield row
+                    at = row[0]
                     left -= 1
-                if left == before:
-                    raise OutcomeUnknown("entries went while they were read", missing=left)
+                if at == before:
+                    raise OutcomeUnknown("entries went while they were read", after=at, wanted=goal)
         finally:
             await reader.close()
 
@@ -270,6 +276,7 @@ class Reader:
         self.pending = 0
 
     async def open(self, subject: str, after: int) -> None:
+        """Everything on a subject (empty: of the stream) after a sequence."""
         self._last = after
         try:
             self._subscription = await self._bus.subscribe(self._inbox, self._arrived.put_nowait)
@@ -278,14 +285,14 @@ class Reader:
                 "deliver_policy": "by_start_sequence",
                 "opt_start_seq": after + 1,
                 "ack_policy": "none",
-                "filter_subject": subject,
+                **({"filter_subject": subject} if subject else {}),
                 "replay_policy": "instant",
                 "inactive_threshold": 30_000_000_000,
                 "mem_storage": True,
                 "num_replicas": 1,
             }
             request = json.dumps({"stream_name": self._stream, "config": config}).encode()
-            api = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{subject}"
+            api = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}.{subject}".rstrip(".")
             answer = json.loads((await self._bus.request(api, request, self._timeout)).data)
         except (BusError, ValueError) as error:
             await self.close()
