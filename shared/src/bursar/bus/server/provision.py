@@ -176,17 +176,15 @@ async def _ask(bus: Bus, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """What a cluster does not answer because its leader has just changed is asked again; creating a stream that is
     there already, as asked for, succeeds."""
     payload = json.dumps(body).encode() if body else b""
-    try:
-        for left in reversed(range(TRIES)):
-            try:
-                message = await bus.request(f"$JS.API.{verb}", payload, timeout=TRY_SECONDS)
-                break
-            except RequestTimeout:
-                if not left:
-                    raise
-    except (RequestTimeout, NoResponders) as error:
-        raise ProvisionError(
-            f"JetStream does not answer {verb} ({error.code}): it is not enabled for the account of these credentials "
-            "(the server's log says why), or they may not ask"
-        ) from error
-    return dict(json.loads(message.data))
+    for left in reversed(range(TRIES)):
+        try:
+            message = await bus.request(f"$JS.API.{verb}", payload, timeout=TRY_SECONDS)
+            return dict(json.loads(message.data))
+        except (RequestTimeout, NoResponders) as error:
+            if left and isinstance(error, RequestTimeout):
+                continue
+            raise ProvisionError(
+                f"JetStream does not answer {verb} ({error.code}): it is not enabled for the account of these "
+                "credentials (the server's log says why), or they may not ask"
+            ) from error
+    raise AssertionError("unreachable")
