@@ -7,7 +7,7 @@ import { decode, encode } from './msgpack.mjs';
 
 const SILENCE = [500, 1000, 2000]; // ms to wait for an answer before the same bytes are sent again
 const FIRST_PAUSE = 50; // ms before the next try when the service says "not now"; doubled each time, up to a second
-const NOT_NOW = new Set(['not_ready', 'failed_closed', 'journal_full', 'internal', 'too_many']);
+const NOT_NOW = new Set(['not_ready', 'failed_closed', 'journal_full', 'internal', 'too_many', 'overloaded']);
 const PUBLIC_KEY_HEAD = Buffer.from('302a300506032b6570032100', 'hex'); // SPKI before an Ed25519 public key
 
 export class BursarError extends Error {
