@@ -55,8 +55,8 @@ define ring
 	echo "=== $(1) ring: passed in $$took s of $(BUDGET_$(1)) s"
 endef
 
-.PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-containers compose-up compose-down \
-	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor bench-deploy soak simulate-nightly docs docs-check lock audit-deps sbom clean
+.PHONY: help setup demo up test test-unit test-property test-simulation test-integration test-security test-containers compose-up compose-down \
+	test-browser lint format types coverage bench-kernel bench-limiter bench-breaker bench-gpu bench-gpu-real bench-scheduler bench-monitor bench-deploy soak history-scheduler simulate-nightly docs docs-check lock audit-deps sbom clean
 
 ##@ Use
 help: ## show this page
@@ -202,6 +202,9 @@ docs: $(STAMP) ## write the published contracts again: docs/asyncapi.yaml and do
 
 docs-check: $(STAMP) ## fail when the published contracts are not what the code says
 	$(BIN)/bursar contracts docs --check
+history-scheduler: $(STAMP) ## a thousand workers under kills, pauses and cuts for five minutes, judged by the journal  [SECONDS=300]
+	$(PY) -m tests.integration.scheduler_chaos --seconds $(or $(SECONDS),300) $(ARGS)
+
 
 SERVICES = $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

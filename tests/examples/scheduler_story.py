@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bursar.bus.codec import MSGPACK
 from tests.examples.talker import Talker
 
 
@@ -24,6 +26,17 @@ async def explained(talker: Talker, home: Path, task: str) -> None:
 
 def _is_of(task: str, body: dict[str, Any]) -> bool:
     return body.get("task") == task
+
+
+async def beside_the_messages(talker: Talker) -> None:
+    """A payload that is stored in a part of its own, and a program that is cancelled with its one task."""
+    data = b"what is too large for a message"
+    name = hashlib.sha256(data).hexdigest()
+    await talker.ask("scheduler", "put", encoding=MSGPACK, blob=name, size=len(data), part=0, data=data)
+    ref = {"$blob": name, "owner": "agent-1", "size": len(data), "packed": len(data), "encoding": "none"}
+    await talker.ask("scheduler", "submit", key="large", task_class="nobody-knows", payload=ref, program="run-7")
+    await talker.ask("scheduler", "get", task="agent-1.large", owner="agent-1", blob=name)
+    await talker.ask("scheduler", "cancel-program", program="run-7")
 
 
 async def one_after_the_other(talker: Talker) -> None:

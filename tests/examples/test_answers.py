@@ -13,7 +13,7 @@ import pytest
 from bursar.bus.codec import JSON, MSGPACK, Encoding
 from bursar.contracts.catalog.base import ANSWERED
 from tests.examples.installation import Installation, running
-from tests.examples.scheduler_story import explained, one_after_the_other
+from tests.examples.scheduler_story import beside_the_messages, explained, one_after_the_other
 from tests.examples.talker import CATALOGUES, PRINCIPALS, Talker
 
 pytestmark = pytest.mark.integration
@@ -324,6 +324,7 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
         await talker.ask("scheduler", "requeue", "adm", task=dead["task"])
 
         await one_after_the_other(talker)
+        await beside_the_messages(talker)
 
         chunked = await take("chunked", preemptible=True)
         await talker.ask("scheduler", "start", "work", **chunked)
