@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from bursar.contracts import scheduler as wire
 from bursar.kernel.decider import Event
 from bursar_scheduler import events
 from bursar_scheduler.lifecycle import ENDS, LIVE, TRANSITIONS
@@ -50,7 +51,7 @@ class Lives:
             if what is not None:
                 self.judge(name, kind, what)
                 states[name] = TRANSITIONS[states[name], what]
-            if kind == events.ASSIGNED:
+            if kind in {events.ASSIGNED, events.GANGED}:
                 assert not self.unmet[name], f"{name} was assigned before {self.unmet[name]}"
                 self.workers[name] = event[3]
             elif kind in {events.DRAINS, events.REGISTERED}:
@@ -87,7 +88,7 @@ class Lives:
         return str(event[6]) if kind == events.ENDED else _WHAT.get(kind)
 
 
-_WHAT = {events.ASSIGNED: "assign", events.STARTED: "start", events.PREEMPTING: "preempt"}
+_WHAT = {events.ASSIGNED: "assign", events.GANGED: "assign", events.STARTED: "start", events.PREEMPTING: "preempt"}
 
 
 def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:
@@ -106,7 +107,7 @@ def check_history(happened: Iterable[Event], posted: int = 0) -> dict[str, str]:
             assert event[2] > position, f"inbox message {event[2]} after {position}"
             assert event[2] == position + 1 or not posted, f"inbox message {position + 1} was passed over"
             position = event[2]
-        elif kind == events.ASSIGNED:
+        elif kind in {events.ASSIGNED, events.GANGED}:
             token = key_of(event[4])
             assert token > tokens.get(event[2], (0,)), f"{event[2]}: token {token} after {tokens[event[2]]}"
             assert at >= pauses.get(event[2], 0), f"{event[2]} was assigned {pauses[event[2]] - at} ms too early"
@@ -133,11 +134,14 @@ def finish_everything(state: State, now: int) -> None:
             return
         desk.advance(500)
         for name in ("fresh1", "fresh2"):
-            desk.beat(name, *[t.token for t in desk.state.tasks.values() if t.worker == name])
+            desk.beat(name, *[t.token for t in desk.state.tasks.values() if name in t.members])
         for task in list(desk.state.tasks.values()):
             if task.worker.startswith("fresh") and task.state == "assigned":
-                desk.start(task.id)
-                desk.finish(task.id)
+                token, members = task.token, task.members
+                for name in members:
+                    desk.must(wire.Start(id=desk.new_id(), task=task.id, token=token), name)
+                for name in members:
+                    desk.finish(task.id, token, name)
     left = {task.id: (task.state, task.worker) for task in desk.state.tasks.values()}
     raise AssertionError(f"with faultless workers these do not end: {left}")
 

@@ -19,7 +19,15 @@ RULES = {
     "yield_within_ms": 600,
 }
 workers = st.sampled_from(sorted(WORKERS))
-needs: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"labels": {"zone": "a"}}, {"ram_mib": 600}])
+needs: st.SearchStrategy[Any] = st.sampled_from(
+    [{}, {}, {}, {"labels": {"zone": "a"}}, {"ram_mib": 600}, {"gang": 2}, {"gang": 3, "ram_mib": 300},
+     {"region": "eu"}, {"model": "m"}, {"batch_tokens": 3_000}]
+)  # fmt: skip
+hints: st.SearchStrategy[Any] = st.sampled_from(
+    [None, None, {"model": "m", "prefix": ("a", "b")}, {"prefix": ("a",), "prompt_tokens": 9_000},
+     {"data": {"host": "h1", "region": "eu", "bytes": 1_000_000}}, {"expected_ms": 60_000}]
+)  # fmt: skip
+BATCH = 4_096
 RAM = 1_000
 labels: st.SearchStrategy[Any] = st.sampled_from([{}, {}, {"zone": "a"}])
 task_fields = st.fixed_dictionaries(
@@ -33,6 +41,7 @@ task_fields = st.fixed_dictionaries(
         "deadline_ms": st.sampled_from([None, None, 3_000]),
         "timeout_ms": st.sampled_from([None, None, 1_200]),
         "needs": needs,
+        "hints": hints,
         "preemptible": st.booleans(),
         "program": st.sampled_from([None, None, "p", "q"]),
     }

@@ -22,7 +22,7 @@ from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.validate import is_conserving, validate
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import Lives, check_history
-from tests.scheduler.strategies import RAM, RULES, WORKERS, labels, task_fields, workers
+from tests.scheduler.strategies import BATCH, RAM, RULES, WORKERS, labels, task_fields, workers
 from tests.scheduler.truth import Truth
 
 pytestmark = pytest.mark.property
@@ -171,6 +171,10 @@ class Machine(RuleBasedStateMachine):
             labels=zone,
             running=running,
             ram_mib=RAM,
+            batch_tokens=BATCH,
+            region="eu" if worker == "w2" else None,
+            models=("m",) if zone else (),
+            host=f"h{worker[1]}",
         )
         assert set(reply["void"]) <= set(running)
         self.note()
@@ -220,7 +224,8 @@ class Machine(RuleBasedStateMachine):
         going = sorted({task for held in self.truth.running.values() for task in held.values()})
         task = data.draw(st.sampled_from(going * 4 + sorted(self.truth.tokens)))
         token = data.draw(st.sampled_from(self.truth.tokens[task][-2:]))
-        owner = next((n["worker"] for n in self.notices if n["token"] == token), "w1")
+        owners = [n["worker"] for n in self.notices if n["token"] == token] or ["w1"]
+        owner = data.draw(st.sampled_from(owners))
         worker = data.draw(st.sampled_from([owner, owner, owner, "w1", "w3"]))
         fields: dict[str, Any] = {"task": task, "token": token}
         body: Any
@@ -237,18 +242,18 @@ class Machine(RuleBasedStateMachine):
             fields |= {"retryable": how == "fail", "next": brings}
             body = wire.Fail.model_validate({"id": self.desk.new_id(), **fields})
         runs = token in self.truth.running.get(worker, {})
-        if worker == owner and how not in {"progress", "checkpoint"}:
+        if worker in owners and how not in {"progress", "checkpoint"}:
             self.truth.stopped(worker, token)  # the process itself has ended it, whatever the answer
         outcome = self.desk.ask(body, worker)
         if how == "progress" and isinstance(outcome, Refuse):
-            self.signs[token] = self.desk.now
+            self.signs[token] = self.desk.now  # of a gang it is one of several: it may be lost before
         if how in {"yield", "checkpoint"} and isinstance(outcome, Accept):
             assert runs, f"{token} has told of a checkpoint and did not run"
             self.signs[token] = self.desk.now
             self.checkpoints[task] = f"c {token}"
         if how in {"finish", "fail", "fail for good"} and isinstance(outcome, Accept):
             assert runs, f"{token} was ended and did not run"
-            assert worker == owner
+            assert worker in owners
             if outcome.reply["state"] in ENDS:
                 self.truth.ended(task, outcome.reply["state"])
             if "next" in outcome.reply:
@@ -352,6 +357,7 @@ class Machine(RuleBasedStateMachine):
         for worker, attempts in self.truth.running.items():
             lanes = [self.lives.lanes[task] for task in attempts.values() if task in self.lives.lanes]
             assert sum(dict(lane).get("ram_mib", 0) for lane in lanes) <= RAM, f"{worker} runs more than fits"
+            assert sum(dict(lane).get("batch_tokens", 0) for lane in lanes) <= BATCH, f"the batch of {worker}"
 
     @invariant()
     def every_change_stands_in_the_table(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from bursar.contracts import scheduler as wire
 from bursar.kernel.bugs import switched_on
 from bursar_scheduler import bugs
-from tests.scheduler import test_blobs, test_cancelling
+from tests.scheduler import test_blobs, test_cancelling, test_gangs
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import check_history
 from tests.scheduler.test_machine import Machine
@@ -238,3 +238,9 @@ def test_every_seeded_bug_has_its_test() -> None:
     """None of the known mistakes goes without the test that shows that it is seen."""
     for name in bugs.NAMES:
         assert f"test_seeded_bug_{name}_is_caught" in globals(), name
+
+
+def test_seeded_bug_scheduler_gang_ends_with_its_first_is_caught() -> None:
+    """The end of one part is not the end of all."""
+    with switched_on(bugs.GANG_ENDS_WITH_ITS_FIRST), pytest.raises(AssertionError, match="done"):
+        test_gangs.test_the_slots_of_a_gang_come_back_together()

@@ -8,7 +8,9 @@ import pytest
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Query, Request
+from bursar.contracts.rights import RightsRule, SetRights
 from bursar.contracts.scheduler_graph import CancelProgram
+from bursar.kernel.decider import Accept
 from bursar_scheduler import events
 from bursar_scheduler.configuring import ConfigureFromSettings
 from bursar_scheduler.service import SPEC, position, start
@@ -166,6 +168,13 @@ def test_every_event_has_words() -> None:
     desk.must(wire.Yield(id="y-1", task=chunked, token=token, checkpoint=b"c"), "w1")
     desk.must(wire.Leave(id="l-1", session="sw1"), "w1")
     desk.must(wire.Requeue(id="o-1", task=next(iter(desk.state.dead))), "ops")
+    for name in ("w1", "w2"):
+        desk.register(name, 9)
+    gang = desk.submit(needs={"gang": 2})
+    for name in desk.state.tasks[gang].members:
+        desk.must(wire.Start(id=desk.new_id(), task=gang, token=desk.token(gang)), name)
+        assert isinstance(desk.finish(gang, worker=name), Accept)
+    desk.must(SetRights(id="r-1", rules=()), "ops")
     put_all(desk, b"large")
     desk.submit(program="run")
     desk.must(CancelProgram(id="p-1", program="run"))

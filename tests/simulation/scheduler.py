@@ -124,7 +124,10 @@ class SchedulerWorkload:
 
     def _register(self, client: Client, hand: Hand) -> tuple[Any, dict[str, Any], bool]:
         hand.is_registering = True
-        fields = {"session": hand.session, "slots": SLOTS, "classes": ("work", "other"), "running": tuple(hand.held)}
+        fields = {
+            "session": hand.session, "slots": SLOTS, "classes": ("work", "other"), "running": tuple(hand.held),
+            "batch_tokens": 1_500, "region": ("us", "eu")[len(client.name) % 2], "models": ("m",),
+        }  # fmt: skip
         return wire.Register, fields, False
 
     def _ask(self, client: Client, number: int) -> tuple[Any, dict[str, Any], bool]:
@@ -139,6 +142,8 @@ class SchedulerWorkload:
             "timeout_ms": 1_500,
             "preemptible": number % 2 == 0,
             "program": (None, "p", "q")[number % 3],
+            "needs": wire.Needs(gang=1 + (number % 19 == 6), batch_tokens=1_000 if number % 6 == 3 else None),
+            "hints": wire.Hints(prefix=("a", "b")[: number % 3], model="m") if number % 9 == 1 else None,
         }
         if number % 8 == 2:
             post = wire.Post.model_validate({"name": f"p{len(self.inbox)}", **fields})

@@ -56,7 +56,8 @@ class Spent(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One attempt that is being charged. ``path``: ms of calls before it, in its program."""
+    """One attempt that is being charged. ``rate``: slots that it takes; ``path``: ms of calls before it, in its
+    program."""
 
     who: Who
     since: int
@@ -145,9 +146,9 @@ class Account:
         self._charged += sign * run.charge
         self._rate += sign * run.rate
         self._started += sign * run.rate * run.since
-        self.running += sign
+        self.running += sign * run.rate
         if self.group is not None:
-            self.group.used += sign
+            self.group.used += sign * run.rate
             self.group.reserved += self.unlent - before
 
     def set_quota(self, quota: Quota) -> None:

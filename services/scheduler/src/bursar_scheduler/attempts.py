@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from bursar.contracts.scheduler import Fail, Finish, Progress, Release, Start, size_of
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
-from bursar_scheduler import bugs, dispatch, events, telling
+from bursar_scheduler import bugs, dispatch, events, gangs, telling
 from bursar_scheduler.board import Board
 from bursar_scheduler.dice import pause_of
 from bursar_scheduler.lifecycle import (
@@ -54,6 +54,8 @@ def decide_start(state: State, command: Command, now: int, fence: Fence) -> Outc
     task = current(state, command, BEGIN, now)
     if isinstance(task, Reject):
         return task
+    if task.gang is not None:
+        return gangs.decide_start(task, command.principal, now)
     reply = {"ok": True, "task": task.id, "token": body.token, "lease_ms": task.lease_ms}
     return Accept([(events.STARTED, now, task.id)], reply)
 
@@ -63,7 +65,7 @@ def decide_progress(state: State, command: Command, now: int, fence: Fence) -> O
     task = current(state, command, FINISH, now)
     if isinstance(task, Reject):
         return task
-    task.heard_until = max(task.heard_until, now + task.lease_ms)
+    task.heard_from(command.principal, now + task.lease_ms)
     task.permille = body.permille if body.permille is not None else task.permille
     task.note = body.note if body.note is not None else task.note
     return Refuse({"ok": True, "lease_ms": task.lease_ms})
@@ -77,6 +79,8 @@ def decide_finish(state: State, command: Command, now: int, fence: Fence) -> Out
     unusable = state.blobs.unusable(command.principal, body.result, now)
     if unusable is not None:
         return unusable
+    if task.gang is not None:
+        return gangs.decide_finish(task, command.principal, body.result, now)
     size = size_of(body.result)
     event = (events.ENDED, now, task.id, DONE, body.result, size, FINISH, "")
     told = telling.ended(task.id, DONE, FINISH, result=body.result)
@@ -118,6 +122,8 @@ def decide_release(state: State, command: Command, now: int, fence: Fence) -> Ou
         return Refuse(reply)
     task = state.tasks.get(name)
     if task is not None and task.token == body.token:
+        if task.gang is not None and command.principal in task.gang.over:
+            return Refuse(reply)  # its slot comes back with those of the others
         return Accept([(events.WAITS, now, task.id, RELEASE, "", 0)], _reply(task, READY, 0))
     return Accept([(events.FREED, now, worker.name, body.token)], reply)
 
@@ -142,11 +148,13 @@ def current(state: State, command: Command, what: str, now: int, *, ends: bool =
     """The task whose current attempt speaks, in a state in which it may do that; or why it is not heard."""
     name, token, principal = command.body.task, command.body.token, command.principal
     task = state.tasks.get(name)
-    if task is not None and task.token == token and task.worker != principal:
+    if task is not None and task.token == token and task.worker != principal and principal not in task.members:
         return Reject("not_yours", "this attempt is another worker's", {"task": name})
     is_current = task is not None and (task.token == token or seeded(bugs.STALE_TOKEN_FINISHES))
     if task is None or not is_current:
         return _stale(state, name, token, principal, now, ends=ends)
+    if task.gang is not None:
+        return gangs.wrong(task, principal, what) or task
     if next_state(task.state, what) is None:
         if task.state == ASSIGNED:
             return Reject("not_started", "the attempt was assigned and not started", {"task": name})
@@ -178,7 +186,7 @@ def _then_next(
     """The attempt has ended; its slot may go to the next in line with the same decision. ``brings``: the worker
     wants that one in the answer, started."""
     event, told = end
-    worker = state.workers.get(task.worker)
+    worker = None if task.gang is not None else state.workers.get(task.worker)
     made = None if worker is None else dispatch.next_in_line(state, worker, task.token, now, fence)
     if made is None:
         return Accept([event], reply, [told])

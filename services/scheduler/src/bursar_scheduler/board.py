@@ -20,7 +20,8 @@ from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
 from bursar_scheduler.fairness import Ledger
 from bursar_scheduler.fleet import Fleet, Load, Offer, Region
-from bursar_scheduler.lifecycle import ASSIGNED, AT_WORK, READY
+from bursar_scheduler.gathering import Gathering
+from bursar_scheduler.lifecycle import READY
 from bursar_scheduler.ordering import Line, choose
 from bursar_scheduler.prefixes import Prefixes
 from bursar_scheduler.regions import Regions
@@ -29,6 +30,7 @@ from bursar_scheduler.scoring import LONG_US, Ask, Verdict
 from bursar_scheduler.shadowing import Shadow
 from bursar_scheduler.speeds import Speeds
 from bursar_scheduler.task import Config, LaneKey, Task, Worker
+from bursar_scheduler.timing import next_moment
 from bursar_scheduler.watched import Watched
 
 MAX_IDLE_LANES: Final = 512
@@ -76,13 +78,14 @@ class Board:
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
     sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
     after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`; ``long``: tokens
-    of long attempts by worker; ``prefixes``: who has what in its cache; ``regions``: how far and how well each is;
+    of long attempts by worker; ``gangs``: those that wait; ``gathering``: room for one
+    of them; ``prefixes``: who has what in its cache; ``regions``: how far and how well each is;
     ``verdicts``: the latest placements by task."""
 
     __slots__ = (
-        "agenda", "config", "fleet", "free", "heard", "hot", "lanes", "last_heard", "leaving", "ledger", "long",
-        "prefixes", "regions", "settled", "shadow", "speeds", "strangers", "tasks", "tell", "verdicts", "watched",
-        "workers",
+        "agenda", "config", "fleet", "free", "gangs", "gathering", "heard", "hot", "lanes", "last_heard", "leaving",
+        "ledger", "long", "prefixes", "regions", "settled", "shadow", "speeds", "strangers", "tasks", "tell",
+        "verdicts", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
@@ -105,6 +108,8 @@ class Board:
         self.fleet = Fleet(of.speeds)
         self.shadow: Shadow | None = None
         self.long: dict[str, dict[str, None]] = {}
+        self.gangs: dict[str, Task] = {}
+        self.gathering = Gathering()
         self.prefixes = Prefixes()
         self.regions = Regions()
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
@@ -120,6 +125,7 @@ class Board:
         for task in tasks.values():
             task.alarm = 0
             task.listed = False
+            task.heard = {}
             task.heard_until = now + task.lease_ms if task.token else 0
             board.begins(task)
             board.place(task, now)
@@ -141,9 +147,19 @@ class Board:
                     self.hot[lane.key] = lane
             else:
                 lane.leave(task)
+            if lane.key[4] > 1:
+                self._gang(task)
         self.watched.note(task, now, self.config.min_run_ms)
         if task.id in self.tasks:
             self.watch(task)
+
+    def _gang(self, task: Task) -> None:
+        """A gang waits, or waits no more."""
+        if task.listed:
+            self.gangs[task.id] = task
+            self.gathering.waits(task)
+        else:
+            self.gangs.pop(task.id, None)
 
     def watch(self, task: Task) -> None:
         """See to it that the agenda has this task's next moment."""
@@ -200,6 +216,8 @@ class Board:
         self.unseat(worker)
         worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
         self.leaves(worker)
+        self.gathering.drop(worker)
+        self.gathering.workers_changed()
         self.prefixes.seat(worker.name, worker.session)
         self.fleet.join(offer_of(worker))
         self.note(worker)
@@ -207,6 +225,7 @@ class Board:
     def leaves(self, worker: Worker) -> None:
         """It is known, or not any more, when its host is taken away."""
         self.leaving.pop(worker.name, None)
+        self.gathering.workers_changed()
         if worker.gone_at:
             self.leaving[worker.name] = worker.gone_at
 
@@ -218,6 +237,8 @@ class Board:
 
     def note(self, worker: Worker) -> None:
         """What it has free has changed."""
+        if self.gathering.task is not None:
+            self.gathering.offer(self, worker)
         for lane in worker.lanes:
             if not worker.fits(lane.key):
                 lane.room.discard(worker.name)
@@ -247,9 +268,11 @@ class Board:
         hints = task.hints
         expected_us = 0 if hints is None else 1_000 * hints.expected_ms
         if (expected_us or self.speeds.expect_us(task.lane[0])) >= LONG_US:
-            self.long.setdefault(task.worker, {})[task.token] = None
+            for name in task.members:
+                self.long.setdefault(name, {})[task.token] = None
         if hints is not None and hints.prefix:
-            self.prefixes.take(task.worker, hints.prefix)
+            for name in task.members:
+                self.prefixes.take(name, hints.prefix)
 
     def told(self, worker: Worker, latency_us: int | None, wait_ms: int) -> None:
         """What it has measured and has queued itself."""
@@ -270,18 +293,20 @@ class Board:
     def _load_of(self, worker: Worker) -> Load:
         taken = len(worker.attempts)
         used = worker.used
-        if used and "" in worker.attempts.values():  # a void attempt that runs on, of which nobody knows what it takes
+        if "" in worker.attempts.values():  # a void attempt that runs on, of which nobody knows what it takes
             used = worker.room
         long = 0
         if worker.name in self.long:
             kept = {token: None for token in self.long[worker.name] if token in worker.attempts}
             self.long[worker.name], long = kept, len(kept)
-        is_open = not worker.draining and not worker.suspect
+        is_open = not (worker.draining or worker.suspect or worker.held)
         tokens = used.get(BATCH_TOKENS, 0) if used else 0
         return Load(taken, is_open, 1_000 * worker.wait_ms, taken - long, long, tokens, tuple(used.items()))
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
+        self.gathering.drop(worker)
+        self.gathering.workers_changed()
         self.fleet.leave(worker.name)
         self.long.pop(worker.name, None)
         self.leaving.pop(worker.name, None)
@@ -319,15 +344,17 @@ class Board:
 
     def next_task(self, now: int) -> Task | None:
         """The task that goes first among those for which there is a worker; quotas may keep all of them."""
+        if self.gathering.is_ready and (gathered := self.gathering.next(self)) is not None:
+            return gathered
         for lane in list(self.hot.values()):
-            if not lane.count or not lane.room:
+            if not lane.count or len(lane.room) < lane.key[4]:
                 del self.hot[lane.key]
         return choose((lane.line for lane in self.hot.values()), now) if self.hot else None
 
     def best_for(self, worker: Worker, ending: str, now: int) -> Task | None:
         """The task that goes first among those that this worker may have when this attempt is over."""
-        lanes = (lane.line for lane in worker.lanes if lane.count and worker.fits_after(lane.key, ending))
-        return choose(lanes, now)
+        lanes = (lane for lane in worker.lanes if lane.count and lane.key[4] == 1)
+        return choose((lane.line for lane in lanes if worker.fits_after(lane.key, ending)), now)
 
 
 def offer_of(worker: Worker) -> Offer:
@@ -344,32 +371,3 @@ def region_of(worker: Worker) -> str:
     """ "" for those that tell none, which are taken together."""
     region: str = worker.place.get("region", "")
     return region
-
-
-def next_moment(task: Task, config: Config) -> int:
-    """When something has to be looked at if nothing happens before; 0: never."""
-    moments = [task.deadline_at] if task.deadline_at else []
-    if task.state == READY:
-        if task.not_before and not task.listed:
-            moments.append(task.not_before)
-    elif task.state == ASSIGNED:
-        moments.append(start_by(task, config))
-    elif task.state in AT_WORK:
-        if task.yield_by:
-            moments.append(task.yield_by)
-        moments.append(lease_until(task))
-        if task.timeout_ms:
-            moments.append(task.since + task.timeout_ms)
-    return min(moments, default=0)
-
-
-def start_by(task: Task, config: Config) -> int:
-    """Signs of life put it off, while the start is on its way; for three leases at most."""
-    first = task.since + config.start_within_ms
-    return max(first, min(task.heard_until, first + 3 * task.lease_ms))
-
-
-def lease_until(task: Task) -> int:
-    if seeded(bugs.LEASE_EXPIRY_KEEPS_ATTEMPT):
-        return 1 << 53
-    return max(task.since + task.lease_ms, task.heard_until)

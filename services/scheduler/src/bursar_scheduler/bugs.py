@@ -18,6 +18,7 @@ RUNS_BEFORE_ITS_DEPENDENCIES = "scheduler_runs_before_its_dependencies"
 KILLS_FOR_EVER = "scheduler_kills_for_ever"
 YIELDS_WITHOUT_CHECKPOINT = "scheduler_yields_without_checkpoint"
 PREEMPTS_EQUALS = "scheduler_preempts_equals"
+GANG_ENDS_WITH_ITS_FIRST = "scheduler_gang_ends_with_its_first"
 BLOBS_FOR_ALL = "scheduler_blobs_for_all"
 PROGRAM_HALF_CANCELLED = "scheduler_program_half_cancelled"
 
@@ -36,6 +37,7 @@ NAMES = (
     KILLS_FOR_EVER,
     YIELDS_WITHOUT_CHECKPOINT,
     PREEMPTS_EQUALS,
+    GANG_ENDS_WITH_ITS_FIRST,
     BLOBS_FOR_ALL,
     PROGRAM_HALF_CANCELLED,
 )

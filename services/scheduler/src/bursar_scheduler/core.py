@@ -25,10 +25,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.rights import SetRights
 from bursar.contracts.scheduler_blobs import Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
-from bursar.contracts.rights import SetRights
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar.kernel.rights import decide_rights, forbidden
@@ -40,6 +40,7 @@ from bursar_scheduler import (
     dispatch,
     events,
     explaining,
+    gangs,
     graphs,
     moments,
     recovery,
@@ -71,11 +72,11 @@ class SchedulerDecider:
             wire.Start: attempts.decide_start,
             wire.Progress: attempts.decide_progress,
             wire.Finish: attempts.decide_finish,
-            wire.Fail: attempts.decide_fail,
+            wire.Fail: gangs.as_one(attempts.decide_fail),
             wire.Checkpoint: yielding.decide_checkpoint,
-            wire.Yield: yielding.decide_yield,
+            wire.Yield: gangs.as_one(yielding.decide_yield),
             yielding.Preempt: yielding.decide_preempt,
-            wire.Release: attempts.decide_release,
+            wire.Release: gangs.as_one(attempts.decide_release),
             attempts.Free: attempts.decide_free,
             wire.Cancel: cancelling.decide_cancel,
             CancelProgram: cancelling.decide_cancel_program,
@@ -120,6 +121,8 @@ class SchedulerDecider:
         """In this order: silent workers, moments of tasks, programs that end, slots that are free, what comes after a
         task that is over, notices, tasks with a worker, tasks for which another is to yield."""
         board = state.awake(now)
+        if board.gangs or board.gathering.task is not None:
+            board.gathering.look(board, now)
         body: Any = (
             workers.next_gone(state, board, now)
             or moments.next_moment(state, now)
@@ -143,6 +146,8 @@ class SchedulerDecider:
             times.append(gone_at)
         if board.watched.look_at is not None:
             times.append(board.watched.look_at)
+        if board.gangs and board.gathering.task is None and board.gathering.look_at is not None:
+            times.append(board.gathering.look_at)
         return min(times) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

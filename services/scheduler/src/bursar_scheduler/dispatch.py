@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
-from bursar_scheduler import bugs, events, telling
+from bursar_scheduler import bugs, events, gangs, telling
 from bursar_scheduler.asking import ask_of
 from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.state import State
@@ -36,6 +36,8 @@ def token_of(fence: Fence) -> str:
 
 def decide_dispatch(state: State, command: Command, now: int, fence: Fence) -> Outcome:
     task = state.tasks[command.body.task]
+    if task.lane[4] > 1:
+        return gangs.decide_dispatch(state, task, now, fence)
     worker = worker_for(state, task, now)
     if worker is None:
         return Refuse({})
@@ -63,7 +65,7 @@ def assignment(state: State, worker: Worker, task: Task, now: int, fence: Fence)
 
 def at_once(state: State, task: Task, now: int, fence: Fence) -> tuple[Event, Notice] | None:
     """The assignment of a task that is just being accepted, if nobody else is to go first."""
-    if state.awake(now).next_task(now) is not None or may_be_held(state, task):
+    if task.lane[4] > 1 or state.awake(now).next_task(now) is not None or may_be_held(state, task):
         return None
     worker = worker_for(state, task, now)
     return None if worker is None else assignment(state, worker, task, now, fence)
@@ -73,7 +75,7 @@ def next_in_line(state: State, worker: Worker, ending: str, now: int, fence: Fen
     """Who gets the slot that this worker is just about to free, with the end of an attempt; nobody else has room for
     those who wait."""
     board = state.awake(now)
-    if worker.draining or len(worker.attempts) > worker.slots or board.next_task(now) is not None:
+    if board.gangs or worker.draining or len(worker.attempts) > worker.slots or board.next_task(now) is not None:
         return None
     task = board.best_for(worker, ending, now)
     return None if task is None else assignment(state, worker, task, now, fence)

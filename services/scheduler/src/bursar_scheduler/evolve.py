@@ -34,8 +34,10 @@ from bursar_scheduler.lifecycle import (
     YIELD,
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
+from bursar_scheduler.members import apply_ganged, apply_joined, apply_parted, disband, end_gang
+from bursar_scheduler.seating import apply_drains, apply_freed, apply_gone, apply_registered
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Config, Ended, Gang, Task, Worker, hint_of, lane_of
+from bursar_scheduler.task import Config, Ended, Task, hint_of, lane_of
 
 VOLUNTARY = frozenset({FINISH, FAIL, FAIL_LAST, FAIL_FOR_GOOD, RELEASE, YIELD})
 """The worker itself has ended the attempt: nothing of it runs any more, its slot is free."""
@@ -64,7 +66,8 @@ def apply_accepted(state: State, event: Event) -> None:
     state.at = now
     state.order += 1
     state.counts["accepted"] += 1
-    state.links.need(task)
+    if task.after:
+        state.links.need(task)
     _enter(state, task)
 
 
@@ -122,72 +125,6 @@ def apply_assigned(state: State, event: Event) -> None:
         board.begins(task)
         board.note(worker)
         board.place(task, now)
-
-
-def apply_ganged(state: State, event: Event) -> None:
-    """See `gangs`."""
-    _, now, name, members, token = event
-    task = state.tasks[name]
-    workers = [state.workers[member] for member in members]
-    state.at = now
-    state.drawn += 1
-    task.gang, task.heard = Gang(tuple(members)), {}
-    task.token, task.worker, task.since = token, workers[0].name, now
-    task.attempts += 1
-    task.heard_until, task.told_at = 0, now
-    task.permille = task.note = None
-    state.move(task, ASSIGNED)
-    state.gangs[token] = len(workers)
-    expected = state.speeds.expect_us(task.lane[0], task.worker) // 1_000 * len(workers)
-    begin_charge(state, task, workers, now, expected)
-    state.counts["assigned"] += 1
-    for worker in workers:
-        worker.take(token, name, task.lane[3])
-    board = state.board
-    if board is not None:
-        board.begins(task)
-        for worker in workers:
-            board.note(worker)
-        board.place(task, now)
-
-
-def begin_charge(state: State, task: Task, workers: list[Worker], now: int, expected: int) -> None:
-    """From now on its slots are charged."""
-    first = workers[0]
-    price = sum(worker.place.get("price", 0) for worker in workers)
-    paid = Paid(task.lane[0], first.name, first.kind, bool(first.place.get("preemptible")), price // len(workers))
-    waited = now - task.submitted_at
-    state.ledger.begin(task.who, task.token, now, expected, len(workers), task.path, waited, paid)
-
-
-def apply_joined(state: State, event: Event) -> None:
-    _, now, name, worker = event
-    task = state.tasks[name]
-    assert task.gang is not None
-    state.at = now
-    task.gang = task.gang._replace(begun=(*task.gang.begun, worker))
-    if state.board is not None:
-        state.board.place(task, now)
-
-
-def apply_parted(state: State, event: Event) -> None:
-    _, now, name, worker, result, size = event
-    task = state.tasks[name]
-    assert task.gang is not None
-    state.at = now
-    task.gang = task.gang._replace(over=(*task.gang.over, worker))
-    if size:
-        task.gang = task.gang._replace(result=result, size=size)
-        task.size += size
-        state.bytes += size
-
-
-def disband(state: State, task: Task) -> None:
-    """The attempt of a gang is over; what is kept of it goes."""
-    if task.gang is not None:
-        task.size -= task.gang.size
-        state.bytes -= task.gang.size
-        task.gang = None
 
 
 def apply_started(state: State, event: Event) -> None:
@@ -272,7 +209,7 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
     if not task.token:
         return
     if task.gang is not None:
-        _end_gang(state, task, task.gang, why)
+        end_gang(state, task, task.gang, why, is_judged=why in JUDGED)
         return
     worker = state.workers.get(task.worker)
     if worker is not None:
@@ -285,24 +222,6 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
             if state.board is not None:
                 state.board.note(worker)
     task.token, task.worker, task.yield_by = "", "", 0
-
-
-def _end_gang(state: State, task: Task, gang: Gang, why: str) -> None:
-    """The slots of those that have ended their part, or never began it, are free; the others say when they have
-    stopped."""
-    for name in gang.members:
-        worker = state.workers.get(name)
-        if worker is None:
-            continue
-        if state.board is not None and why in JUDGED:
-            state.board.judged(worker, why == FINISH)
-        if name in gang.over or name not in gang.begun:
-            worker.ended += name in gang.over
-            state.give_back(worker, task.token)
-            if state.board is not None:
-                state.board.note(worker)
-    disband(state, task)
-    task.token, task.worker = "", ""
 
 
 def _hold_against(state: State, task: Task, why: str) -> None:
@@ -342,61 +261,6 @@ def apply_requeued(state: State, event: Event) -> None:
     task.reason = task.error = ""
     state.counts["requeued"] += 1
     _enter(state, task)
-
-
-def apply_registered(state: State, event: Event) -> None:
-    _, now, name, session, kind, slots, classes, labels, versions, kept, void, room, place = event
-    state.at = now
-    worker = state.workers.get(name)
-    if worker is None:
-        worker = state.workers[name] = Worker(name, state.ordinal)
-        state.ordinal += 1
-    elif state.board is not None:
-        state.board.unseat(worker)
-    worker.session, worker.kind, worker.slots, worker.draining, worker.gone_at = session, kind, slots, False, 0
-    worker.classes = tuple(classes)
-    worker.labels, worker.versions = dict(labels), dict(versions)
-    worker.room, worker.place = dict(room), dict(place)
-    for token in [token for token in worker.attempts if token not in kept]:
-        state.give_back(worker, token)
-    worker.keep_only(kept, void)
-    state.ledger.set_capacity(sum(other.slots for other in state.workers.values()))
-    state.counts["registered"] += 1
-    if state.board is not None:
-        state.board.heard_from(name, now)
-        state.board.seat(worker)
-
-
-def apply_freed(state: State, event: Event) -> None:
-    _, now, name, token = event
-    state.at = now
-    worker = state.workers[name]
-    state.give_back(worker, token)
-    if state.board is not None:
-        state.board.note(worker)
-
-
-def apply_drains(state: State, event: Event) -> None:
-    _, now, name, until = event
-    state.at = now
-    worker = state.workers[name]
-    worker.draining, worker.gone_at = True, until
-    if state.board is not None:
-        state.board.leaves(worker)
-        state.board.note(worker)
-
-
-def apply_gone(state: State, event: Event) -> None:
-    _, now, name, why = event
-    state.at = now
-    worker = state.workers.pop(name)
-    for token in list(worker.attempts):
-        state.give_back(worker, token)
-    state.speeds.forget(name)
-    state.ledger.set_capacity(sum(other.slots for other in state.workers.values()))
-    state.counts[f"workers_{why}"] += 1
-    if state.board is not None:
-        state.board.gone(worker)
 
 
 def apply_configured(state: State, event: Event) -> None:

@@ -27,6 +27,7 @@ TEXTS: Final = {
     "too_little": "no worker has as much of a resource as it needs: {demands}",
     "no_room": "all {serving} workers that may have it are busy; {in_line} tasks like it wait, {first} goes next",
     "quota": "its submitter has {running} slots and may have no more now",
+    "gang": "it takes {gang} workers at once; {serving} may have it, {with_room} of them have room",
     "order": "there is room, and {first} goes first",
     "start": "{worker} was told, and has not started it yet",
     "works": "{worker} works on it",
@@ -128,10 +129,12 @@ def cause_of(state: State, task: Task, facts: dict[str, Any], workers: list[Work
         return "too_little" if lacking & {"resources"} else "no_worker"
     if state.ledger.held(task.who):
         return "quota"
-    if facts["with_room"]:
+    if facts["with_room"] >= task.lane[4]:
         return "order"
     ending = [worker for worker in workers if worker.serves(task.lane) and not (worker.draining or worker.suspect)]
-    return "no_room" if ending else "draining"
+    if not ending:
+        return "draining"
+    return "gang" if task.lane[4] > 1 else "no_room"
 
 
 def lack(worker: Worker, task: Task) -> str:
@@ -148,13 +151,21 @@ def lack(worker: Worker, task: Task) -> str:
         return "draining"
     if worker.suspect:
         return "suspect"
+    if worker.held:
+        return "gang"
     return "" if worker.fits(task.lane) else "room"
 
 
 def _in_words(facts: dict[str, Any], task: Task) -> dict[str, Any]:
     demands = ", ".join(f"{name} {amount}" for name, amount in task.lane[3])
     after = facts["after"][0] if facts["after"] else ""
-    more = {"task_class": task.lane[0], "demands": demands, "waits": len(task.unmet), "after": after}
+    more = {
+        "task_class": task.lane[0],
+        "gang": task.lane[4],
+        "demands": demands,
+        "waits": len(task.unmet),
+        "after": after,
+    }
     text = TEXTS[facts["cause"]].format(**{**facts, **more})
     if facts["yields"]:
         text += f"; {facts['yields']} was asked to yield to it"

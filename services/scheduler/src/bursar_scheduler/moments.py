@@ -12,7 +12,6 @@ from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome
 from bursar_scheduler import bugs, events, telling
 from bursar_scheduler.attempts import failure
-from bursar_scheduler.board import lease_until, start_by
 from bursar_scheduler.evolve import life_of
 from bursar_scheduler.lifecycle import (
     ASSIGNED,
@@ -32,6 +31,7 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Task
+from bursar_scheduler.timing import lease_until, start_by
 
 
 class Moment(NamedTuple):
@@ -63,6 +63,9 @@ def what_happens(task: Task, config: Config, now: int) -> str:
         return ""
     if task.timeout_ms and now >= task.since + task.timeout_ms:
         return TIME_OUT
+    gang = task.gang
+    if gang is not None and len(gang.begun) < len(gang.members) and now >= task.since + config.start_within_ms:
+        return NOT_STARTED
     return LEASE_LOST if now >= lease_until(task) else ""
 
 

@@ -142,14 +142,13 @@ POLICIES: Final[dict[str, Policy]] = {
 
 
 def gang(fleet: Fleet, ask: Ask, size: int) -> tuple[str, ...]:
-    """Slots for all members of a set at once, or none: on as few hosts as possible, then with the lowest scores. A
-    worker stands there once for each of its slots. Members talk to each other, so hosts count for more than scores."""
+    """Workers for all members of a set at once, or none: on as few hosts as possible, then with the lowest scores.
+    Members talk to each other, so hosts count for more than scores."""
     total = score(fleet, ask).tolist()
     by_host: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for row, value in enumerate(total):
         if value < FAR >> 1:
-            offer, load = fleet.offers[row], fleet.loads[row]
-            by_host[int(fleet.host[row])] += [(value, row)] * (offer.slots - load.taken)
+            by_host[int(fleet.host[row])].append((value, row))
     chosen: list[int] = []
     while len(chosen) < size and by_host:
         missing = size - len(chosen)
@@ -158,7 +157,7 @@ def gang(fleet: Fleet, ask: Ask, size: int) -> tuple[str, ...]:
     return tuple(fleet.offers[row].name for row in chosen) if len(chosen) == size else ()
 
 
-def _suits(slots: list[tuple[int, int]], missing: int) -> tuple[int, int, int]:
-    """Enough slots first, then the most, then the lowest scores, then who registered first."""
-    taken = sorted(slots)[:missing]
-    return -len(taken), sum(value for value, _ in taken), min(row for _, row in slots)
+def _suits(there: list[tuple[int, int]], missing: int) -> tuple[int, int, int]:
+    """Enough workers first, then the most, then the lowest scores, then who registered first."""
+    taken = sorted(there)[:missing]
+    return -len(taken), sum(value for value, _ in taken), min(row for _, row in there)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from bursar.contracts import scheduler as wire
 from bursar.contracts.base import Message
+from bursar.contracts.rights import SetRights
 from bursar.contracts.scheduler_blobs import PART_BYTES, Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
-from bursar.contracts.rights import SetRights
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider

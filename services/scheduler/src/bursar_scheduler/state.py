@@ -51,8 +51,9 @@ class State:
     far), ``lost_at`` (-1: nothing was ever lost), ``counts``, ``ledger`` (what each has had), ``teams`` of agents,
     ``speeds`` (how long calls take), ``drain`` (how many end), ``blobs`` (large values), ``ending`` (programs that are
     being cancelled, with the order of the first task that is not), and in ``links.held`` results that others need.
-    Derived: ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, ``gangs`` (how many workers hold a token of a gang), the rest of ``links`` (who comes after
-    whom). Volatile: ``board``, ``refused``.
+    Derived: ``owners``, ``bytes``, ``dead_bytes``, ``kept_bytes``, ``census``, ``gangs`` (how many workers hold a
+    token of a gang), the rest of ``links`` (who comes after whom).
+    Volatile: ``board``, ``refused``.
     """
 
     __slots__ = (
@@ -273,6 +274,8 @@ def load(value: Any) -> State:
         path = task.path
         state.add(task)
         task.path = path
+        if task.gang is not None:
+            state.blobs.hold(task.gang.result)
     state.ledger = Ledger.load(value["ledger"], state.config.fairness)
     state.speeds = Speeds.load(value["speeds"])
     state.drain = Drain(*value["drain"])
@@ -298,7 +301,7 @@ def load(value: Any) -> State:
     for row in value["workers"]:
         worker = Worker.load_from(row)
         state.workers[worker.name] = worker
-    held = Counter(token for worker in state.workers.values() for token, task in worker.attempts.items() if task)
-    state.gangs = {token: count for token, count in held.items() if count > 1}
+    holders = Counter(token for worker in state.workers.values() for token, task in worker.attempts.items() if task)
+    state.gangs = {token: count for token, count in holders.items() if count > 1}
     state.counts.update(dict(value["counts"]))
     return state

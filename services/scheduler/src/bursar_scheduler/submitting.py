@@ -25,8 +25,8 @@ from bursar_scheduler.admission import come_again_ms
 from bursar_scheduler.lifecycle import ASSIGNED, CANCELLED, DEAD, ENDS, POST_REFUSED, READY, SUBMITTED
 from bursar_scheduler.resources import demands_of, labels_needed
 from bursar_scheduler.state import State
-from bursar_scheduler.uses import of_task
 from bursar_scheduler.task import Hint, LaneKey, Task
+from bursar_scheduler.uses import of_task
 
 DOUBT_MS: Final = 600_000
 RETRY_MS: Final = 1_000

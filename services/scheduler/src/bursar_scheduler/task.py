@@ -68,9 +68,9 @@ class Task:
     attempt on several workers; ``worker`` is the first of them then. ``trace``: the context of who submitted it, for
     its worker; "": none.
 
-    Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life),
-    ``heard`` (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane), ``expected_ms`` (its run time, when it
-    was listed), ``permille`` and ``note``.
+    Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life), ``heard``
+    (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane),
+    ``expected_ms`` (its run time, when it was listed), ``permille`` and ``note``.
     """
 
     __slots__ = (*_SAVED, "alarm", "expected_ms", "heard", "heard_until", "listed", "note", "permille", "told_at")
@@ -206,11 +206,11 @@ class Worker:
     there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
     by token, ``used`` in all. ``place``: where it is and what it costs, as it said. ``gone_at``: when its host is taken
     away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new),
-    ``wait_ms`` (what it has queued itself)."""
+    ``wait_ms`` (what it has queued itself), ``held`` (for a gang that is gathered)."""
 
     __slots__ = (
-        "attempts", "classes", "draining", "ended", "gone_at", "kind", "labels", "lanes", "load", "name", "ordinal",
-        "place", "room", "session", "slots", "suspect", "taken", "used", "versions", "wait_ms",
+        "attempts", "classes", "draining", "ended", "gone_at", "held", "kind", "labels", "lanes", "load", "name",
+        "ordinal", "place", "room", "session", "slots", "suspect", "taken", "used", "versions", "wait_ms",
     )  # fmt: skip
 
     def __init__(self, name: str, ordinal: int) -> None:
@@ -234,10 +234,11 @@ class Worker:
         self.lanes: list[Any] = []
         self.load: int | None = None
         self.wait_ms = 0
+        self.held = False
 
     @property
     def has_room(self) -> bool:
-        return not self.draining and not self.suspect and len(self.attempts) < self.slots
+        return not (self.draining or self.suspect or self.held) and len(self.attempts) < self.slots
 
     @property
     def fill(self) -> int:

@@ -30,7 +30,10 @@ _NEXT: Final = (
 )
 
 
-def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config, now: int) -> Notice:
+def assign(
+    worker: Worker, task: Task, token: str, attempt: int, config: Config, now: int, members: tuple[str, ...] = ()
+) -> Notice:
+    """``members``: of its gang, if it is one."""
     body = {
         "v": 1,
         "what": "assign",
@@ -48,6 +51,8 @@ def assign(worker: Worker, task: Task, token: str, attempt: int, config: Config,
         "waited_ms": (task.since if task.token == token else now) - task.submitted_at,
         "trace": task.trace or None,
     }
+    if members:
+        body["members"], body["rank"] = list(members), members.index(worker.name)
     return Notice(worker.name, body)
 
 
@@ -67,7 +72,9 @@ def yields(task: Task, within_ms: int) -> Notice:
 
 
 def stop_of(task: Task) -> list[Notice]:
-    """For the worker of the present attempt, if there is one."""
+    """For the worker of the present attempt, if there is one; for all of a gang that may still work on it."""
+    if task.gang is not None:
+        return [stop(name, task.id, task.token) for name in task.members if name not in task.gang.over]
     return [stop(task.worker, task.id, task.token)] if task.token else []
 
 

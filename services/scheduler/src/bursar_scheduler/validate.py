@@ -52,9 +52,13 @@ def _task(state: State, task: Task) -> None:
     )
     assert bool(task.token) == bool(task.worker) == has_attempt, f"{task.id}: {task.state} with token {task.token!r}"
     if has_attempt:
-        worker = state.workers.get(task.worker)
-        assert worker is not None, f"{task.id} is with {task.worker}, who is not there"
-        assert worker.attempts.get(task.token) == task.id, f"{task.id}: its attempt takes no slot"
+        over = () if task.gang is None else task.gang.over
+        for name in task.members:
+            worker = state.workers.get(name)
+            assert worker is not None or name in over, f"{task.id} is with {name}, who is not there"
+            held = None if worker is None else worker.attempts.get(task.token)
+            assert held == task.id or name in over, f"{task.id}: its attempt takes no slot of {name}"
+    assert (task.gang is None) or (has_attempt and len(set(task.members)) == task.lane[4]), f"{task.id}: {task.gang}"
 
 
 def _worker(worker: Worker) -> None:
@@ -69,6 +73,7 @@ def _blobs(state: State) -> None:
     """Who is held by whom, and what nobody holds is known to be idle."""
     values = [task.payload for task in (*state.tasks.values(), *state.dead.values())]
     values += [ended.result for ended in (*state.ended.values(), *state.links.held.values())]
+    values += [task.gang.result for task in state.tasks.values() if task.gang is not None]
     blobs = state.blobs
     held = Counter(key for value in values if (key := key_of(value)) is not None)
     assert held == blobs.held, f"blobs are held {dict(blobs.held)}, not {dict(held)}"
@@ -125,15 +130,18 @@ def _board(state: State, board: Board, now: int) -> None:
         assert lane.room == room, f"{lane.key}: room"
         ask = lane_ask(lane.key)
         assert {board.fleet.offers[row].name for row in candidates(board.fleet, ask)} == room, f"{lane.key}: arrays"
-        assert not (members and room) or lane.key in board.hot, f"{lane.key}: has both and is not hot"
+        assert not members or len(room) < lane.key[4] or lane.key in board.hot, f"{lane.key}: has both and is not hot"
 
 
 def is_conserving(state: State) -> bool:
-    """Whether no task waits for which there is a worker with a free slot, but for those that a quota keeps."""
+    """Whether no task waits for which there is a worker with a free slot, or enough of them for a gang, but for those
+    that a quota keeps. (Workers that are held for a gang have no room for others.)"""
     waiting = [
         task
         for task in state.tasks.values()
         if task.state == READY and task.not_before <= state.at and not state.ledger.held(task.who)
     ]
     free = [worker for worker in state.workers.values() if worker.has_room]
-    return not any(worker.serves(task.lane) and worker.fits(task.lane) for task in waiting for worker in free)
+    return not any(
+        sum(worker.serves(task.lane) and worker.fits(task.lane) for worker in free) >= task.lane[4] for task in waiting
+    )

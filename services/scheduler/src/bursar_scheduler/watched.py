@@ -31,7 +31,7 @@ class Watched:
         name = task.id
         if name in self.asked and task.state != PREEMPTING:
             self._over(name, now)
-        if task.band < LOWEST and task.listed and name not in self.served:
+        if task.band < LOWEST and task.listed and task.lane[4] == 1 and name not in self.served:
             if name not in self.wanting:
                 self.wanting[name] = task
                 self._look(now)

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import Drain, Heartbeat, Leave, Register
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse, Reject
-from bursar_scheduler import events, telling, yielding
+from bursar_scheduler import events, gangs, telling, yielding
 from bursar_scheduler.board import Board
-from bursar_scheduler.lifecycle import ASSIGNED, DEAD, PREEMPTING, RELEASE, WORKER_GONE
+from bursar_scheduler.lifecycle import DEAD, PREEMPTING, RELEASE, WORKER_GONE
 from bursar_scheduler.moments import loss
 from bursar_scheduler.resources import labels_of, room_of
 from bursar_scheduler.state import State
@@ -55,7 +55,7 @@ def decide_register(state: State, command: Command, now: int, fence: Fence) -> O
     found: list[Event] = []
     told: list[Notice] = []
     for name in lost:
-        _give_away(state, name, now, WORKER_GONE, found, told)
+        _give_away(state, name, now, WORKER_GONE, found, told, command.principal)
     found.append(
         (events.REGISTERED, now, command.principal, body.session, body.kind, body.slots, body.classes,
          sorted(labels_of(body).items()), sorted(body.versions.items()), kept, void, room_of(body), place_of(body))
@@ -83,16 +83,23 @@ def _sort_out(state: State, worker: Worker | None, body: Register) -> tuple[list
         task = state.tasks.get(name)
         if task is None or task.token != token:
             continue
-        same = worker is not None and worker.session == body.session
-        if same and (token in body.running or task.state == ASSIGNED):
+        assert worker is not None
+        same = worker.session == body.session
+        is_over = task.gang is not None and worker.name in task.gang.over
+        if same and (token in body.running or is_over or task.is_awaited(worker.name)):
             kept.append(token)
-        else:
+        elif not is_over:
             lost.append(name)
     return kept, lost
 
 
-def _give_away(state: State, name: str, now: int, why: str, found: list[Event], told: list[Notice]) -> None:
+def _give_away(
+    state: State, name: str, now: int, why: str, found: list[Event], told: list[Notice], worker: str
+) -> None:
+    """This worker does not go on with it; nor do the others of a gang."""
     task = state.tasks[name]
+    if task.gang is not None:
+        told += gangs.stops(task, worker)
     event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(state, task, now, why)
     found.append(event)
     if event[0] == events.DEAD:
@@ -130,7 +137,7 @@ def _extend(state: State, worker: Worker, running: tuple[str, ...], now: int) ->
         name = worker.attempts.get(token, "")
         task = state.tasks.get(name)
         if task is not None and task.token == token:
-            task.heard_until = now + task.lease_ms
+            task.heard_from(worker.name, now + task.lease_ms)
             if task.state == PREEMPTING:
                 void[token] = "yield"
         else:
@@ -143,7 +150,7 @@ def _unheard(state: State, worker: Worker, running: tuple[str, ...], now: int) -
     unheard = {}
     for token, name in worker.attempts.items():
         task = state.tasks.get(name)
-        if task is None or task.token != token or task.state != ASSIGNED or token in running:
+        if task is None or task.token != token or not task.is_awaited(worker.name) or token in running:
             continue
         if now - task.told_at >= TELL_AGAIN_MS:
             task.told_at = now
@@ -184,8 +191,9 @@ def decide_tell(state: State, command: Command, now: int, fence: Fence) -> Outco
             notices.append(telling.stop(worker.name, name, token))
         elif what == "yield" and current and task is not None and task.state == PREEMPTING:
             notices.append(telling.yields(task, max(1, task.yield_by - now)))
-        elif what == "assign" and current and task is not None and task.state == ASSIGNED:
-            notices.append(telling.assign(worker, task, token, task.attempts, state.config, now))
+        elif what == "assign" and current and task is not None and task.is_awaited(worker.name):
+            members = task.members if task.gang is not None else ()
+            notices.append(telling.assign(worker, task, token, task.attempts, state.config, now, members))
     return Accept([], {}, notices) if notices else Refuse({})
 
 
@@ -284,6 +292,7 @@ def _empty(state: State, worker: Worker, now: int, why: str) -> tuple[list[Event
     told: list[Notice] = []
     for token, name in worker.attempts.items():
         task = state.tasks.get(name)
-        if task is not None and task.token == token:
-            _give_away(state, name, now, why, found, told)
+        is_over = task is not None and task.gang is not None and worker.name in task.gang.over
+        if task is not None and task.token == token and not is_over:
+            _give_away(state, name, now, why, found, told, worker.name)
     return found, told

@@ -65,7 +65,7 @@ def goes_before(task: Task, other: Task) -> bool:
 def helps(state: State, task: Task, victim: Task) -> bool:
     """Whether the task could be given to the worker then."""
     worker = state.workers[victim.worker]
-    if worker.draining or worker.suspect or len(worker.attempts) > worker.slots:
+    if worker.draining or worker.suspect or worker.held or len(worker.attempts) > worker.slots:
         return False
     return worker.serves(task.lane) and worker.fits_after(task.lane, victim.token)
 
@@ -96,7 +96,7 @@ def decide_checkpoint(state: State, command: Command, now: int, fence: Fence) ->
     task = attempts.current(state, command, FINISH, now)
     if isinstance(task, Reject):
         return task
-    task.heard_until = max(task.heard_until, now + task.lease_ms)
+    task.heard_from(command.principal, now + task.lease_ms)
     size = size_of(body.checkpoint)
     return Accept([(events.CHECKPOINT, now, task.id, body.checkpoint, size)], {"ok": True, "lease_ms": task.lease_ms})
 

@@ -40,7 +40,9 @@ class WorkerTask:
     """One attempt. ``fence`` is its token, which grows with every attempt: give it to what the task writes to, so that
     an older attempt can be told from a newer one. ``notice``: the assignment as it came. ``saved``: the checkpoint of
     an attempt before, None when there is none. ``inputs``: what the tasks that this one comes after have given, in
-    their order; an exception for one that has not ended well, or whose result is not kept any more."""
+    their order; an exception for one that has not ended well, or whose result is not kept any more. ``members``: of a
+    task that takes several workers all of them, and ``rank`` which of them this one is: each runs the function, rank 0
+    gives the result, and the task ends when all have returned."""
 
     def __init__(
         self,
@@ -57,6 +59,8 @@ class WorkerTask:
         self.saved: Any = unpack_value(notice.get("checkpoint"))
         self.inputs: list[Any] = []
         self.take_inputs(notice.get("inputs") or ())
+        self.members: tuple[str, ...] = tuple(notice.get("members") or ())
+        self.rank: int = notice.get("rank", 0)
         deadline = notice.get("deadline_in_ms")
         self.deadline_in: float | None = None if deadline is None else deadline / 1000.0
         self._is_void = False

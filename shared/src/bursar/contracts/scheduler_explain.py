@@ -11,7 +11,7 @@ from bursar.contracts.scheduler_words import Band, Principal, TaskId, TaskState,
 
 Cause = Literal[
     "dependencies", "pause", "no_worker", "draining", "too_little", "no_room", "quota", "order", "start", "works",
-    "yields", "dead_letter", "ended",
+    "yields", "dead_letter", "ended", "gang",
 ]  # fmt: skip
 """Why it is where it is; `Why` says what each means."""
 
@@ -22,7 +22,8 @@ class Why(Query):
     It waits: for the end of other tasks (``dependencies``), for the end of a pause after a failure (``pause``), for a
     worker that may have it (``no_worker``: none is registered; ``draining``: all of them end, or have fallen silent;
     ``too_little``: none of them has as much of a resource at all), for room on one of them (``no_room``), for the end
-    of others of its submitter (``quota``), or for those that go first (``order``). Or it is with a worker, which was
+    of others of its submitter (``quota``), for enough workers at once (``gang``), or for those that go first
+    (``order``). Or it is with a worker, which was
     told (``start``), works on it (``works``), or is asked to stop at the end of a chunk (``yields``). Or nobody works
     on it any more (``dead_letter``, ``ended``)."""
 
@@ -30,8 +31,9 @@ class Why(Query):
 
 
 class Hold(Message):
-    """A worker that knows the class, and why it does not get the task. ``lacks``: kind, labels, resources, room (slots
-    or resources are taken), draining, or suspect (it has been silent)."""
+    """A worker that knows the class, and why it does not get the task. ``lacks``: kind, labels, locality (another host
+    or region), model (not loaded), resources, room (slots or resources are taken), gang (it is held for one), draining,
+    or suspect (it has been silent)."""
 
     worker: Principal
     kind: WorkerKind

@@ -228,7 +228,9 @@ class WorkerReply(Message):
 class Assign(Message):
     """To a worker: start this. ``start_within_ms``: after so long it is given to another. ``after``: the tasks that
     have ended before it; `Inputs` asks for their results. ``checkpoint``: what the last attempt has kept.
-    ``waited_ms``: since the task was accepted. ``trace``: see `bursar.telemetry.traces`."""
+    ``members``: of a gang all its workers, with one token; ``rank``: which of them this one is. Each of them starts and
+    ends its part; the result is that of rank 0, and the task ends with the last part. ``waited_ms``: since the task was
+    accepted. ``trace``: see `bursar.telemetry.traces`."""
 
     what: Literal["assign"] = "assign"
     session: SessionName
@@ -244,6 +246,8 @@ class Assign(Message):
     checkpoint: bytes | str | dict[str, Any] | None = None
     waited_ms: Amount
     trace: Trace | None = None
+    members: list[str] = Field(default_factory=list)
+    rank: int = 0
     fence: str
 
 

@@ -242,6 +242,8 @@ WORDS: Final = {
     "Needs.region": Word("The region that it has to run in; null: any."),
     "Needs.model": Word("The model that the worker must have loaded; null: any."),
     "gang": Word("So many workers at once, or none of them; 1: one.", "workers"),
+    "members": Word("The workers of the gang, by rank; empty: it runs on this worker alone."),
+    "rank": Word("Which of them this worker is, from 0.", "number"),
     "hints": Word("What makes one worker better than another; null: nothing."),
     "data": Word("Where what it works on is; null: nowhere in particular."),
     "Data.host": Word("The host that the data is on; null: not known."),
