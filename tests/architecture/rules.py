@@ -63,7 +63,7 @@ SERVICE_SHELL = (
 )  # fmt: skip
 """The files of a service that are not part of its core (diagram.py writes into its README); all others are pure."""
 
-PURE_SHARED = ("shared/src/bursar/batching.py",)
+PURE_SHARED = ("shared/src/bursar/batching.py", "shared/src/bursar/sketch.py")
 """Pure policies outside the kernel that agents and services share."""
 
 PURE_LIBRARY = frozenset(
@@ -75,7 +75,7 @@ PURE_LIBRARY = frozenset(
 )
 """What a pure module may import from outside: no IO, no clock, no threads, no randomness."""
 
-PURE_PROJECT = ("bursar.contracts", "bursar.errors", "bursar.kernel.clock.DeciderTime")
+PURE_PROJECT = ("bursar.contracts", "bursar.errors", "bursar.kernel.clock.DeciderTime", "bursar.sketch")
 """What a pure module may import from Bursar beside pure modules. DeciderTime only adds the deltas it is given."""
 
 IMPURE_BUILTINS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})

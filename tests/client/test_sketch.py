@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar.client.sketch import LARGEST, Sketch, merged
+from bursar.sketch import LARGEST, Sketch, merged
 
 VALUES = st.lists(st.one_of(st.integers(0, 4_000), st.integers(0, LARGEST)), min_size=1, max_size=200)
 QUANTILES = st.floats(0.0, 1.0)

@@ -109,7 +109,7 @@ def test_a_device_says_why_it_takes_no_lease() -> None:
         {}, {"state": "lost", "fresh": False}, {"fresh": False}, {"cordoned": True, "utilisation": None},
     ]  # fmt: skip
     devices = [gpu.DeviceStatus.model_validate({**plain, **fields}) for fields in variants]
-    reply = gpu.StatusReply.model_construct(devices=devices)
+    reply = gpu.StatusReply.model_construct(devices=devices, leases=[])
     rows = [row.model_dump() for row in of_gpu_manager(reply)["devices"]]
     assert [row["state"] for row in rows] == ["ready", "lost", "silent", "cordoned"]
     assert [row["busy_permille"] for row in rows] == [rows[0]["busy_permille"]] * 3 + [None]

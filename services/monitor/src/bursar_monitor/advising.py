@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from bursar.client.sketch import Sketch, merged
 from bursar.contracts.monitor import HostSample
 from bursar.contracts.monitor_costs import Costing, GpuLeaseUse
 from bursar.contracts.monitor_picture import WorkerRow
 from bursar.contracts.monitor_scaling import Scaler
+from bursar.sketch import Sketch, merged
 from bursar_monitor.costing import slot_hour
 from bursar_monitor.hpa import ceil_div
 from bursar_monitor.state import State, matches

@@ -1,6 +1,6 @@
 """How long will an answer be? Learned from the answers that came, per agent and model, and how well it was guessed.
 
-Lengths are kept in quantile sketches (`bursar.client.sketch`) of two generations: the latest `GENERATION` answers and
+Lengths are kept in quantile sketches (`bursar.sketch`) of two generations: the latest `GENERATION` answers and
 those before them, so that old habits are forgotten. A guess is the ``quantile`` of both together, rounded up to its
 bucket's end: never below the sketch's true quantile, and at most 2.1 % above it.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from bursar.client.sketch import Sketch, merged
+from bursar.sketch import Sketch, merged
 
 DEFAULT_OUTPUT: Final = 1_024
 QUANTILE: Final = 0.95
