@@ -174,7 +174,7 @@ def test_every_event_has_words() -> None:
     for name in desk.state.tasks[gang].members:
         desk.must(wire.Start(id=desk.new_id(), task=gang, token=desk.token(gang)), name)
         assert isinstance(desk.finish(gang, worker=name), Accept)
-    desk.must(SetRights(id="r-1", rules=()), "ops")
+    desk.must(SetRights(id="r-1", rules=(RightsRule(who=("bob",)),)), "ops")
     put_all(desk, b"large")
     desk.submit(program="run")
     desk.must(CancelProgram(id="p-1", program="run"))
