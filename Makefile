@@ -43,6 +43,7 @@ BUDGET_property := 240
 BUDGET_simulation := 300
 BUDGET_integration := 720
 BUDGET_browser := 90
+BUDGET_security := 120
 
 # $(call ring,NAME,PYTEST ARGUMENTS,VARIABLES): one ring, with its own time, within its budget.
 define ring
@@ -107,6 +108,9 @@ chromium:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	} || { echo "There is no Chromium here, and it cannot be installed: apt-get install chromium" >&2; exit 1; }
 
+test-security: $(STAMP) ## who may say, hear and use what: every cell against the real server, attacks, credentials, certificates
+	$(call ring,security,-n 2 --dist loadfile -m "not slow" --reruns 1 $(SECURING))
+
 test-containers: $(STAMP) ## every image as a container; stops, kills, partitions (installs an engine where there is none)
 	TESTCONTAINERS_RYUK_DISABLED=true sh tests/containers/engine.sh $(PYTEST) -m containers tests/containers $(ARGS)
 
@@ -120,6 +124,11 @@ format: $(STAMP) ## let ruff repair and format what it can
 
 types: $(STAMP) ## mypy, strict, over code, tests and benchmarks
 	$(PY) -m mypy
+
+# The tests that are about who may do what.
+SECURING := tests/security tests/bus/test_permissions.py tests/bus/test_inbox_border.py tests/bus/test_identity.py \
+	tests/bus/test_signing.py tests/bus/test_tls.py tests/bus/test_tls_files.py \
+	$(wildcard tests/integration/test_*_permissions.py)
 
 # The tests that are about the cores, without the long ones: the gate is to be quick.
 COVERING := tests/kernel tests/breaker tests/gpu_manager tests/limiter tests/monitor tests/scheduler tests/client/test_batching.py \
@@ -193,6 +202,9 @@ soak: $(STAMP) ## longer histories, more seeds, more hostile inputs (an hour or 
 	BURSAR_SEEDS=$(SOAK_SEEDS) BURSAR_SOAK=1 HYPOTHESIS_PROFILE=soak \
 	  $(PYTEST) -n 2 -m "simulation or property or fuzz or slow" --override-ini timeout=7200 $(ARGS)
 
+history-scheduler: $(STAMP) ## a thousand workers under kills, pauses and cuts for five minutes, judged by the journal  [SECONDS=300]
+	$(PY) -m tests.integration.scheduler_chaos --seconds $(or $(SECONDS),300) $(ARGS)
+
 simulate-nightly: $(STAMP) ## the simulator over many more seeds  [SEEDS=100000]
 	BURSAR_SEEDS=$(SEEDS) $(PYTEST) -n 2 -m simulation --override-ini timeout=28800 $(ARGS)
 
@@ -202,9 +214,6 @@ docs: $(STAMP) ## write the published contracts again: docs/asyncapi.yaml and do
 
 docs-check: $(STAMP) ## fail when the published contracts are not what the code says
 	$(BIN)/bursar contracts docs --check
-history-scheduler: $(STAMP) ## a thousand workers under kills, pauses and cuts for five minutes, judged by the journal  [SECONDS=300]
-	$(PY) -m tests.integration.scheduler_chaos --seconds $(or $(SECONDS),300) $(ARGS)
-
 
 SERVICES = $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -7,7 +7,7 @@ who may. Whoever is not named must be refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -245,23 +245,25 @@ def server(home: Home) -> Iterator[NatsServer]:
 
 @pytest.mark.parametrize("who", EVERYBODY)
 async def test_each_principal_may_publish_what_the_table_says_and_nothing_else(
-    who: str, home: Home, server: NatsServer
+    who: str, home: Home, server: NatsServer, record_property: Callable[[str, object], None]
 ) -> None:
     """The server refuses a publish to every subject whose row does not name the principal, and allows the others."""
     async with Attacker(server.url, home.creds(who)) as client:
         allowed = {subject for subject in PUBLISH if not await client.publish(subject)}
     assert allowed == {subject for subject, those in PUBLISH.items() if who in those}
+    record_property("cases", len(PUBLISH))
 
 
 @pytest.mark.parametrize("queue", ["", "group"])
 @pytest.mark.parametrize("who", EVERYBODY)
 async def test_each_principal_may_hear_what_the_table_says_and_nothing_else(
-    who: str, queue: str, home: Home, server: NatsServer
+    who: str, queue: str, home: Home, server: NatsServer, record_property: Callable[[str, object], None]
 ) -> None:
     """The server refuses a subscription, also one in a queue group, unless its row names the principal."""
     async with Attacker(server.url, home.creds(who)) as client:
         allowed = {subject for subject in SUBSCRIBE if not await client.subscribe(subject, queue)}
     assert allowed == {subject for subject, those in SUBSCRIBE.items() if who in those}
+    record_property("cases", len(SUBSCRIBE))
 
 
 async def test_refused_publish_does_not_reach_anybody(home: Home, server: NatsServer) -> None:
