@@ -19,8 +19,10 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 KERNEL_SHELL = (
+    "acts.py",  # writes into the audit log
     "clock.py",  # reads the clock
     "doors.py",  # adds endpoints to the network
+    "fairness.py",  # rates of requests, by the clock
     "faults.py",  # writes the log
     "floor.py",  # a small file
     "forked.py",  # another process
@@ -89,9 +91,11 @@ CLOCKS = frozenset(
 
 CLOCK_READERS = (
     "shared/src/bursar/kernel/clock.py",  # the clock of the services
+    "shared/src/bursar/kernel/fairness.py",  # how fast somebody asks: refused before anything is decided
     "shared/src/bursar/kernel/pauses.py",  # how long the process stood still: a report, no decision
     "shared/src/bursar/client/time.py",  # the clock of the agents
     "shared/src/bursar/telemetry/traces.py",  # when spans begin and end
+    "shared/src/bursar/audit/*",  # when a record was made, for people
     "shared/src/bursar/bus/*",  # time-outs of the network, dates in credentials
     "shared/src/bursar/cli/*",  # what a person is told
     "shared/src/bursar/demo/*",  # measures the others; the judge has a clock of its own

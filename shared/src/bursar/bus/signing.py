@@ -75,6 +75,10 @@ class Signer:
         finally:
             Path(draft).unlink()
 
+    def seal(self, content: bytes) -> bytes:
+        """The bare signature of some bytes (64 bytes)."""
+        return bytes(self._key.sign(content).signature)
+
     def sign(self, subject: str, body: Any) -> bytes:
         """The payload that says ``body`` (a message or plain values) on ``subject``."""
         packed = encode(body)

@@ -18,9 +18,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from bursar.audit.registrar import note
 from bursar.bus.base import BusError
 from bursar.bus.identity import Home, HomeError, load_home, mint_agent, revoke_agent, rotate_agent
 from bursar.bus.identity.keys import write_private
+from bursar.bus.permissions import check_agent_name
 from bursar.bus.server.binary import ServerError
 from bursar.bus.server.system import last_seen, tell_accounts
 from bursar.client.target import resolve
@@ -70,7 +72,10 @@ def add(
       BURSAR_CREDS=$(bursar agent add bob 2>/dev/null) python my_agent.py
     """
     try:
-        path = mint_agent(load_home(home), name, role=role)
+        found = load_home(home)
+        check_agent_name(name)
+        note(found, "add", name, role=role)
+        path = mint_agent(found, name, role=role)
     except (HomeError, ValueError) as error:
         fail(str(error))
     typer.echo(path)
@@ -92,6 +97,7 @@ def rotate(
     """
     try:
         found = load_home(home)
+        note(found, "rotate", name)
         path = rotate_agent(found, name)
     except (HomeError, ValueError) as error:
         fail(str(error))
@@ -115,6 +121,7 @@ def revoke(
     """
     try:
         found = load_home(home)
+        note(found, "revoke", name)
         revoke_agent(found, name)
     except (HomeError, ValueError) as error:
         fail(str(error))

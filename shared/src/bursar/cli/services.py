@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from bursar.bus.identity import Home
+from bursar.bus.permissions import AUDIT_PROVISIONER
 from bursar.cli.supervise import ChildSpec
 
 GROUP = "bursar.services"
@@ -67,6 +68,7 @@ def child(
         "BURSAR_LOG_CREDS": str(creds_dir / f"svc-{service.name}-log.creds"),
         "BURSAR_KEYS_DIR": str(home.service_dir(service.name)),
         "BURSAR_TRUST": str(home.trust_file),
+        "BURSAR_AUDIT": str((creds_dir / f"{AUDIT_PROVISIONER.name}.creds").exists()).lower(),
         "BURSAR_DATA_DIR": str(home.service_dir(service.name) / instance),
         "BURSAR_INSTANCE": instance,
         "PYTHONUNBUFFERED": "1",

@@ -36,7 +36,7 @@ from bursar.cli.context import write_contexts
 from bursar.cli.probes import are_cards, host_creds, host_name, probes
 from bursar.cli.ready import is_ready, metadata_of
 from bursar.cli.services import Installed, child, discover, rules_files
-from bursar.cli.supervise import Backoff, Supervisor
+from bursar.cli.supervise import Backoff, ChildSpec, Supervisor
 
 Echo = Callable[[str], None]
 DEFAULT_PORT = 4222
@@ -186,6 +186,8 @@ async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event
         async with _operator(site) as bus:
             all_ready = await _await_services(site, bus, options, echo, stop)
             metrics = await _metrics(site, bus, options.replicas) if all_ready and not stop.is_set() else []
+        if site.creds_dir == site.home.creds_dir:
+            supervisor.start(_keeper(site))
         if options.probes and not stop.is_set():
             _start_probes(site, options, supervisor, echo)
         if all_ready:
@@ -195,6 +197,12 @@ async def _serve(site: Site, options: UpOptions, echo: Echo, stop: asyncio.Event
     finally:
         echo("stopping")
         await supervisor.stop()
+
+
+def _keeper(site: Site) -> ChildSpec:
+    """The process that keeps the audit log (`bursar audit keep`): it signs with keys of the home."""
+    command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), "bursar.cli.main", "audit", "keep")
+    return ChildSpec("audit", (*command, "--home", str(site.home.path), "--nats", site.url), {})
 
 
 def _start_probes(site: Site, options: UpOptions, supervisor: Supervisor, echo: Echo) -> None:
@@ -293,7 +301,10 @@ async def _provision(url: str, creds_dir: Path, services: list[Installed], repli
             await provision(bus, service.name, replicas)
         finally:
             await bus.close()
-    bus = await connect(url.split(","), creds_dir / f"{AUDIT_PROVISIONER.name}.creds", principal=AUDIT_PROVISIONER.name)
+    creds = creds_dir / f"{AUDIT_PROVISIONER.name}.creds"
+    if not creds.exists():
+        return
+    bus = await connect(url.split(","), creds, principal=AUDIT_PROVISIONER.name)
     try:
         await provision_audit(bus, replicas)
     finally:

@@ -31,21 +31,27 @@ _HOST_TOKEN: Final = 2
 """Where the host's name stands in ``bursar.node.<host>.<kind>``."""
 
 
-async def open_doors(service: Service, spec: ServiceSpec, on_call: OnCall, on_observation: OnObservation) -> None:
+async def open_doors(
+    service: Service,
+    spec: ServiceSpec,
+    on_call: OnCall,
+    on_observation: OnObservation,
+    on_admin: OnCall | None = None,
+) -> None:
     """Add all endpoints and ears of a service; none listens yet.
 
-    ``on_call`` gets each request, ``on_observation`` the principal and message of each observation, and returns False
-    when it has no room for it.
+    ``on_call`` gets each request (``on_admin`` those of operators, where it is given), ``on_observation`` the principal
+    and message of each observation, and returns False when it has no room for it.
     """
-    answered: tuple[tuple[str, Mapping[str, Verb], Callable[[str, str, str], str]], ...] = (
-        ("", spec.verbs, request_subject),
-        ("", spec.admin, admin_subject),
-        ("work-", spec.work, work_subject),
+    answered: tuple[tuple[str, Mapping[str, Verb], Callable[[str, str, str], str], OnCall], ...] = (
+        ("", spec.verbs, request_subject, on_call),
+        ("", spec.admin, admin_subject, on_admin or on_call),
+        ("work-", spec.work, work_subject, on_call),
     )
-    for prefix, verbs, subject in answered:
+    for prefix, verbs, subject, called in answered:
         for verb, rule in verbs.items():
             await service.add_endpoint(
-                prefix + verb, subject(spec.name, verb, "*"), _calling(on_call, rule), limits=limits_of(rule),
+                prefix + verb, subject(spec.name, verb, "*"), _calling(called, rule), limits=limits_of(rule),
                 listen=False,
             )  # fmt: skip
     for verb, rule in spec.observations.items():

@@ -29,6 +29,7 @@ from bursar.bus.server.binary import check_server
 from bursar.bus.signing import Signer, Verifier
 from bursar.contracts.base import event_subject, notice_subject
 from bursar.errors import BursarError, CallerError, make_error
+from bursar.kernel.acts import Acts
 from bursar.kernel.clock import Clock, SystemClock
 from bursar.kernel.decider import Broadcast, Command, Fence, Notice, Refuse, Reject
 from bursar.kernel.desk import Request, digest_of
@@ -76,6 +77,7 @@ class Host:
         self.settings = settings
         self._bus = bus
         self._fencer, self._signer = _keys(settings)
+        self._acts = Acts(spec.name, log_bus, self._signer) if settings.audit else None
         self._verifier = Verifier({spec.name: self._signer.public_key})
         metadata = {"shard": str(settings.shard), JOURNAL: "ok"}
         self.service = Service(bus, spec.name, spec.version, spec.description, metadata, instance=settings.instance)
@@ -111,7 +113,8 @@ class Host:
 
     async def start(self) -> None:
         handlers = fairly(self.settings.principal_rate, self._watch.calls(self._on_call), self._on_observation)
-        await open_doors(self.service, self.spec, *handlers)
+        on_admin = handlers[0] if self._acts is None else self._acts.before(handlers[0])
+        await open_doors(self.service, self.spec, *handlers, on_admin)
         await self._bus.subscribe(event_subject(self.spec.name, OWNER_KIND, str(self._shard)), self._on_heartbeat)
         await self.service.start()
         self._switch = asyncio.get_running_loop().create_task(self._switch_endpoints())
@@ -131,6 +134,8 @@ class Host:
         for endpoint in self.service.endpoints.values():
             await endpoint.drain()
         await self.runner.drain(self.settings.drain_seconds)
+        if self._acts is not None:
+            await self._acts.stop()
         left = await self.service.drain(1.0)
         if self._switch is not None:
             self._switch.cancel()
@@ -196,7 +201,10 @@ class Host:
             return
         outcome = answer.outcome
         if isinstance(outcome, Reject):
-            call.fail(make_error(outcome.code, outcome.text, outcome.facts))
+            error = make_error(outcome.code, outcome.text, outcome.facts)
+            if self._acts is not None:
+                self._acts.refused(call, error)
+            call.fail(error)
             return
         packed = outcome if isinstance(outcome, bytes) else answer.packed
         fence = self._fencer.seal(answer.fence, call.principal)

@@ -62,6 +62,10 @@ class ServiceSettings(BaseSettings):
     """Address of the HTTP port for ``/healthz`` and ``/readyz``, which say nothing secret and need no password."""
     health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """That port. 0: none."""
+    audit: bool = False
+    """Write each act of an operator into the audit log before it is decided, and what policy forbids in batches; when
+    the log does not take it, the act is refused (``audit_unavailable``). Needs the accounts and the stream of
+    `bursar up` or `bursar deploy`, which set it."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
 

@@ -49,6 +49,19 @@ def fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): _value(str(name), value, 0) for name, value in values.items()}
 
 
+def deep(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As `fields`, however wide and deep: for records that are kept whole."""
+    return {str(name): _deep(str(name), value) for name, value in values.items()}
+
+
+def _deep(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping) and not _NAME.search(name):
+        return deep(value)
+    if isinstance(value, list | tuple | set | frozenset) and not _NAME.search(name):
+        return [_deep("", one) for one in value]
+    return _value(name, value, 0)
+
+
 def _value(name: str, value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value

@@ -14,7 +14,15 @@ from bursar.bus.signing import Signer
 from bursar.cli.doctor.finding import Finding, judged
 from bursar.errors import BursarError
 
-_SECRETS = ("keys/*.nk", "creds/*.creds", "probes/*.creds", "services/*/*.nk", "services/*/*.key", "tls/*.key")
+_SECRETS = (
+    "keys/*.nk",
+    "creds/*.creds",
+    "probes/*.creds",
+    "services/*/*.nk",
+    "services/*/*.key",
+    "tls/*.key",
+    "audit/*.nk",
+)
 _PRIVATE = (".", "keys", "creds", "services")
 
 

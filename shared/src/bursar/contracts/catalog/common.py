@@ -61,6 +61,9 @@ STATE_ERRORS: Final = ("not_ready", "failed_closed", "journal_full", "overloaded
 RIGHTS_ERRORS: Final = ("forbidden",)
 """There are rights, and they do not let the caller use what it has named."""
 
+AUDIT_ERRORS: Final = ("audit_unavailable",)
+"""An operator's order could not be recorded, so that nothing was done."""
+
 ID_ERRORS: Final = ("id_reused", "already_acked")
 """The id names another request."""
 
@@ -69,8 +72,9 @@ def errors_of(operation: Operation) -> tuple[str, ...]:
     """All codes that an operation may be answered with."""
     named = () if operation.is_query else ID_ERRORS
     counted = AMOUNT_ERRORS if has_amounts(operation.request) else ()
+    audited = AUDIT_ERRORS if operation.kind == "adm" and not operation.is_query else ()
     ruled = RIGHTS_ERRORS if operation.kind == "req" and not operation.is_query else ()
-    return tuple(dict.fromkeys((*operation.errors, *ruled, *named, *BORDER_ERRORS, *counted, *STATE_ERRORS)))
+    return tuple(dict.fromkeys((*operation.errors, *ruled, *audited, *named, *BORDER_ERRORS, *counted, *STATE_ERRORS)))
 
 
 def has_amounts(message: type[Message]) -> bool:
