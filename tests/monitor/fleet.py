@@ -18,6 +18,7 @@ from bursar.contracts.monitor import (
 )
 from bursar.contracts.monitor_picture import InstanceRow, Status, StatusReply
 from bursar.contracts.monitor_policy import Rule
+from bursar.contracts.monitor_quota import QuotaChanged
 from bursar.contracts.monitor_scaling import Policy, ScaleWanted
 from bursar.kernel.decider import Accept, Broadcast, Command, Event, Notice, Outcome, Refuse, Reject
 from bursar_monitor.core import MonitorDecider
@@ -41,7 +42,7 @@ GONE = Rule(name="instance-gone", signal="instance_missing", at_least=1, hold_ms
 
 class Desk:
     """Decides and applies at once. ``now`` is the decider's clock; ``told`` collects what is broadcast about alerts,
-    ``notified`` about incidents, ``scaled`` about pools."""
+    ``notified`` about incidents, ``scaled`` about pools, ``planned`` about leases of hosts."""
 
     def __init__(self, *rules: Rule, now: int = 1_000) -> None:
         self.decider = MonitorDecider()
@@ -54,6 +55,7 @@ class Desk:
         self.told: list[dict[str, Any]] = []
         self.notified: list[dict[str, Any]] = []
         self.scaled: list[dict[str, Any]] = []
+        self.planned: list[dict[str, Any]] = []
         if rules:
             self.observe(LoadRules(policy=Policy(rules=rules)), "ops")
 
@@ -85,8 +87,9 @@ class Desk:
                 self.journal.append(event)
             for broadcast in outcome.broadcasts:
                 body = body_of(broadcast)
-                heard = self.scaled if "pool" in body else self.told if "alert" in body else self.notified
-                heard.append(body)
+                assert isinstance(broadcast, Broadcast)
+                others = {"alert": self.told, "scale": self.scaled, "quota": self.planned}
+                others.get(broadcast.kind, self.notified).append(body)
         return outcome
 
     def settle_due(self) -> None:
@@ -178,10 +181,15 @@ class Desk:
 
 def body_of(broadcast: Broadcast | Notice) -> dict[str, Any]:
     assert isinstance(broadcast, Broadcast)
-    kinds: dict[str, type[Message]] = {"alert": AlertChanged, "incident": IncidentChanged, "scale": ScaleWanted}
+    kinds: dict[str, type[Message]] = {
+        "alert": AlertChanged,
+        "incident": IncidentChanged,
+        "scale": ScaleWanted,
+        "quota": QuotaChanged,
+    }
     kinds[broadcast.kind].model_validate({**broadcast.body, "fence": FENCE})
     body = broadcast.body
-    assert broadcast.name == (body.get("rule") or body.get("pool") or body["cause"]["rule"])
+    assert broadcast.name == (body.get("rule") or body.get("pool") or body.get("host") or body["cause"]["rule"])
     return broadcast.body
 
 

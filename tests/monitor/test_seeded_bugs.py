@@ -16,7 +16,8 @@ from bursar_monitor.burn import MINUTE, Series, burn_milli
 from bursar_monitor.forecast import Forecaster
 from bursar_monitor.hpa import Recommended, largest, stabilised
 from bursar_monitor.pacing import Pace
-from tests.monitor.fleet import BUSY, SILENT, Desk, sample
+from tests.monitor.fleet import BUSY, GB, SILENT, Desk, sample
+from tests.monitor.test_quotas import CPU, Host
 from tests.simulation.monitor import MonitorWorkload
 from tests.simulation.simulator import Violation
 from tests.simulation.world import History
@@ -284,6 +285,35 @@ def test_seeded_bug_monitor_forecast_unjudged_is_caught() -> None:
 def test_seeded_bug_monitor_bound_overlooked_is_caught() -> None:
     """A crossed bound must be sent, however small the step."""
     assert is_caught("monitor_bound_overlooked", a_bound_that_is_crossed_is_sent)
+
+
+def a_host_is_leased_once() -> None:
+    """What one has, another does not get."""
+    host = Host()
+    assert host.lease(cpu_milli=CPU)["ok"]
+    assert not host.lease(cpu_milli=CPU)["ok"]
+
+
+def leased_memory_is_not_lent() -> None:
+    """Whoever has leased it may fill it at any moment."""
+    host = Host()
+    idle = host.lease("ann", memory_bytes=20 * GB, ttl_ms=60_000)["lease"]
+    borrower = host.lease("bob", memory_bytes=4 * GB, most_memory_bytes=30 * GB, ttl_ms=60_000)["lease"]
+    host.use(idle, memory=0)
+    for _ in range(25):
+        host.use(borrower, memory=host.limits()[borrower][1])
+        host.seconds(1)
+        assert host.limits()[idle][1] == 20 * GB
+
+
+def test_seeded_bug_monitor_lent_twice_is_caught() -> None:
+    """A guarantee must be given once."""
+    assert is_caught("monitor_lent_twice", a_host_is_leased_once)
+
+
+def test_seeded_bug_monitor_guarantee_forgotten_is_caught() -> None:
+    """Memory must stay with whoever has leased it."""
+    assert is_caught("monitor_guarantee_forgotten", leased_memory_is_not_lent)
 
 
 def test_every_seeded_bug_has_its_test() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bursar.contracts.monitor import ALERT_KIND
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Refuse
-from bursar_monitor import events, incidents, objectives, observing, scaling
+from bursar_monitor import balancing, events, incidents, objectives, observing, scaling
 from bursar_monitor.bugs import END_NOT_TOLD, SILENCE_IGNORED, seeded
 from bursar_monitor.lifecycle import CLEARED, FORGOTTEN, RULE_REMOVED
 from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN, TELL_AGAIN, TOLD, UNTOLD, Alert, Key, State
@@ -81,7 +81,7 @@ def due(state: State, now: int) -> Command | None:
             if alert.told != TOLD and _is_told(state, alert, now):
                 return _own(Tell(key))
         state.tell = False
-    other = incidents.due(state, now) or scaling.due(state, now)
+    other = balancing.due(state, now) or incidents.due(state, now) or scaling.due(state, now)
     return None if other is None else _own(other)
 
 
@@ -93,7 +93,7 @@ def wake_at(state: State) -> int:
     if state.look or state.news or state.tell:
         return state.at
     ends = (silence.until for silence in state.silences.values())
-    return min([state.tick_at, state.count_at, state.notify_at, state.scale_at, *ends])
+    return min([state.tick_at, state.count_at, state.notify_at, state.scale_at, balancing.wake_at(state), *ends])
 
 
 def decide_look(state: State, command: Command, now: int, fence: Fence) -> Outcome:

@@ -21,6 +21,8 @@ TOLD_TOO_OFTEN: Final = "monitor_told_too_often"
 BOUND_OVERLOOKED: Final = "monitor_bound_overlooked"
 SCALES_DOWN_BLIND: Final = "monitor_scales_down_blind"
 WINDOW_IGNORED: Final = "monitor_window_ignored"
+LENT_TWICE: Final = "monitor_lent_twice"
+GUARANTEE_FORGOTTEN: Final = "monitor_guarantee_forgotten"
 FORECAST_UNJUDGED: Final = "monitor_forecast_unjudged"
 
 NAMES: Final = (
@@ -40,6 +42,8 @@ NAMES: Final = (
     WINDOW_IGNORED,
     FORECAST_UNJUDGED,
     BOUND_OVERLOOKED,
+    LENT_TWICE,
+    GUARANTEE_FORGOTTEN,
 )
 
 declare(*NAMES)
@@ -49,9 +53,11 @@ __all__ = [
     "END_NOT_TOLD",
     "FLAPPING_ALERT",
     "FORECAST_UNJUDGED",
+    "GUARANTEE_FORGOTTEN",
     "HOLD_IGNORED",
     "IDLE_IS_BAD",
     "INHIBITION_IGNORED",
+    "LENT_TWICE",
     "LONG_WINDOW_ONLY",
     "NAMES",
     "REPLAY_REVIVES_HOST",

@@ -86,6 +86,7 @@ EXPLAINED_BY: Final[Mapping[str, tuple[tuple[str, _Relation], ...]]] = {
     "host_silence_ms": (("leak_permille", HEAD), ("memory_permille", SAME), ("nats_rtt_ms", ANY)),
     "memory_permille": (("leak_permille", HEAD),),
     "allocatable_permille": (("leak_permille", HEAD), ("memory_permille", SAME)),
+    "pool_permille": (("leak_permille", HEAD),),
     "crashes": (
         ("leak_permille", SAME),
         ("memory_permille", HEAD),

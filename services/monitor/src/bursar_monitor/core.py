@@ -13,6 +13,7 @@ are made from is not, because it is made again by live traffic within seconds. T
 5. Each number in the picture says how old it is, and a number that is not known is not shown as 0 (`picture`).
 6. Alerts with one cause are one incident, told once with it; none is lost by a take-over (`incidents`, `causes`).
 7. Ignorance takes no workers away (`scaling`, `hpa`).
+8. No more of a host is leased than it has, and what is lent is back after a bounded time (`quotas`, `sharing`).
 
 After Alertmanager (silences; told again what still fires) and the alerting rules of Prometheus (``for``,
 ``keep_firing_for``).
@@ -24,9 +25,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.contracts import monitor as wire
+from bursar.contracts import monitor_quota as quota
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.decider import Command, Event, Fence, Outcome
-from bursar_monitor import alerting, events, evolve, incidents, objectives, observing, operating, picture, scaling
+from bursar_monitor import (
+    alerting,
+    balancing,
+    events,
+    evolve,
+    incidents,
+    objectives,
+    observing,
+    operating,
+    picture,
+    quotas,
+    scaling,
+)
 from bursar_monitor.state import State, dump, load
 
 
@@ -34,7 +48,7 @@ class MonitorDecider:
     """The `bursar.kernel.decider.Decider` of the monitor."""
 
     name = "monitor"
-    version = 2
+    version = 3
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -59,6 +73,13 @@ class MonitorDecider:
             wire.Forget: operating.decide_forget,
             wire.SetRules: operating.decide_set_rules,
             operating.LoadRules: operating.decide_load_rules,
+            quota.HostLease: quotas.decide_lease,
+            quota.RenewHost: quotas.decide_renew,
+            quota.ReleaseHost: quotas.decide_release,
+            quota.SetQuota: quotas.decide_set_quota,
+            quota.HostPlanQuery: quotas.decide_plan,
+            balancing.Expire: balancing.decide_expire,
+            balancing.Balance: balancing.decide_balance,
             Status: picture.decide_status,
         }
 

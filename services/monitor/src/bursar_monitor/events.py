@@ -19,12 +19,15 @@
 | ``w`` | number | the webhook has taken all notifications up to this one |
 | ``g`` | pool, desired, current, why | how many workers a pool should have |
 | ``v`` | pool, slots | the largest demand in a step |
+| ``h.`` | | leases of hosts: see `quota_events` |
 | ``x`` | | acknowledged entries were lost: all that fires is told again |
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from bursar_monitor import quota_events
 
 FIRED = "f"
 RESOLVED = "r"
@@ -48,7 +51,8 @@ DEMANDED = "v"
 
 def in_words(event: tuple[Any, ...]) -> str:
     """One line for an operator."""
-    return f"{event[1]} ms: {_WORDS[event[0]](*event[2:])}"
+    words = _WORDS.get(event[0]) or quota_events.WORDS[event[0]]
+    return f"{event[1]} ms: {words(*event[2:])}"
 
 
 def _fired(alert: str, rule: str, subject: str, severity: str, value: int, limit: int, since: int, told: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bursar.contracts.monitor_scaling import Policy
 from bursar.kernel.decider import Event
-from bursar_monitor import events
+from bursar_monitor import events, quota_events
 from bursar_monitor.burn import Series
 from bursar_monitor.incidents import visible
 from bursar_monitor.state import (
@@ -109,6 +109,7 @@ def _lost(state: State, now: int) -> None:
     for name, incident in state.incidents.items():
         state.incidents[name] = incident._replace(told_at=min(incident.told_at, again_at), news=True)
     state.tell = True
+    state.quotas.close(now)
 
 
 def _opened(state: State, now: int, name: str, alerts: list[str], told: dict[str, Any], fence: list[int]) -> None:
@@ -205,6 +206,10 @@ _TELLS_NOTHING: Final = frozenset({events.KNOWN, events.COUNTED, events.DELIVERE
 
 def apply(state: State, event: Event) -> None:
     state.at = event[1]
+    quota = quota_events.APPLY.get(event[0])
+    if quota is not None:
+        quota(state.quotas, *event[2:])
+        return
     APPLY[event[0]](state, *event[1:])
     if event[0] == events.FIRED:
         state.notify_at = min(state.notify_at, state.at + state.policy.grouping.wait_ms)

@@ -58,6 +58,7 @@ def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Out
         view = state.hosts[command.principal] = HostView(command.principal, now)
     before = view.sample
     if view.take(sample, now):
+        state.quotas.heard(view.name, sample.leases, now)
         if before is not None and before.boot == sample.boot and sample.looks > 1:
             for signal, subject, value in signals.of_host(view, before, now):
                 judge(state, signal, subject, value, now, sample.looks - 1)

@@ -27,6 +27,7 @@ BOUNDS: Final[Mapping[str, tuple[int, ...]]] = {
     "memory": (640, 720, 750, 800),
     "disk": (900, 920),
     "pressure": (100, 500),
+    "lease": (800,),
     "crashes": (300,),
     "leak": (1_000,),
 }
@@ -37,6 +38,7 @@ ALARMING: Final[Mapping[str, int]] = {
     "memory": 800,
     "disk": 920,
     "pressure": 500,
+    "lease": 10_000,
     "crashes": 300,
     "leak": 1_000,
 }
@@ -60,6 +62,8 @@ def values_of(sample: HostSample) -> dict[str, int]:
     if sample.pressure is not None:
         shares = (sample.pressure.cpu_permille, sample.pressure.memory_permille, sample.pressure.io_permille)
         found["pressure"] = max((share for share in shares if share is not None), default=0)
+    if sample.leases:
+        found["lease"] = min(1_000, max(use.used_permille for use in sample.leases))
     if sample.groups:
         found["crashes"] = 100 * max((group.crashes for group in sample.groups), default=0)
         found["leak"] = min(1_000, max((group.leak_permille for group in sample.groups), default=0))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bursar.contracts.monitor import FLEET
 from bursar.contracts.monitor_picture import MAX_STATUS_BYTES, InstanceRow, Status
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
-from bursar_monitor import advising, costing, scaling
+from bursar_monitor import advising, costing, quota_rows, scaling
 from bursar_monitor.bugs import STALE_SHOWN_AS_FRESH, seeded
 from bursar_monitor.burn import MONTH, WINDOWS, burn_milli, left_permille
 from bursar_monitor.incidents import is_inhibited
@@ -299,6 +299,9 @@ SECTIONS: Final[Mapping[str, Callable[[State, int], Iterator[Row]]]] = {
     "queues": _rows_of("queues"),
     "workers": _rows_of("workers"),
     "hosts": _hosts,
+    "pools": quota_rows.pool_rows,
+    "leases": quota_rows.lease_rows,
+    "processes": quota_rows.group_rows,
     "instances": _instances,
     "silences": _silences,
     "rules": _rules,

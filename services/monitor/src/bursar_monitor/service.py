@@ -18,6 +18,7 @@ from bursar.contracts.monitor import (
     Unsilence,
 )
 from bursar.contracts.monitor_picture import Status
+from bursar.contracts.monitor_quota import HostLease, HostPlanQuery, ReleaseHost, RenewHost, SetQuota
 from bursar.kernel.spec import ServiceSpec, Verb
 from bursar_monitor.core import MonitorDecider
 from bursar_monitor.operating import LoadRules, digest
@@ -43,12 +44,19 @@ SPEC = ServiceSpec(
     version="0.1.0",
     description="The picture of the fleet: hosts, services, budgets, circuits, GPUs, queues; and alerts.",
     decider=MonitorDecider,
-    verbs={"status": Verb(Status, query=True)},
+    verbs={
+        "status": Verb(Status, query=True),
+        "host-lease": Verb(HostLease),
+        "host-renew": Verb(RenewHost),
+        "host-release": Verb(ReleaseHost),
+        "host-plan": Verb(HostPlanQuery, query=True),
+    },
     admin={
         "silence": Verb(Silence),
         "unsilence": Verb(Unsilence),
         "acknowledge": Verb(Acknowledge),
         "forget": Verb(Forget),
+        "set-quota": Verb(SetQuota),
         "set-rules": Verb(SetRules, large=True),
     },
     observations={"took": Verb(Took)},

@@ -7,6 +7,7 @@
 | ``allocatable_permille`` | host | thousandths in use of the memory that is handed out: four fifths of all |
 | ``crashes`` | host/group | processes of a group that ended soon after their start, in the last minute |
 | ``leak_permille`` | host/group | what a group's steady growth takes of the host's free memory (`lives`) |
+| ``pool_permille`` | host/pool | thousandths in use of a pool of a host's memory (`pools`) |
 | ``gpu_lost`` | host/device | 1 when a device that was there does not answer, or its ledger calls it lost |
 | ``instance_missing`` | service/instance | 1 when an instance that is expected does not answer |
 | ``owner_missing`` | service | 1 when no instance of it takes requests |
@@ -29,6 +30,7 @@ from typing import Final
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import HostSample
 from bursar.contracts.monitor_picture import BudgetRow, CircuitRow, DeviceRow, QueueRow
+from bursar_monitor import pools
 from bursar_monitor.samples import HostView
 
 GROWTH_MS: Final = 60_000
@@ -57,6 +59,8 @@ def of_host(view: HostView, sample: HostSample, now: int) -> Iterator[Reading]:
     for group in sample.groups:
         yield "crashes", f"{name}/{group.group}", group.crashes
         yield "leak_permille", f"{name}/{group.group}", group.leak_permille
+    for pool, budget, size in pools.of_host(sample):
+        yield "pool_permille", f"{name}/{pool}", size * 1_000 // budget
     for gone in sorted(view.troubled - {group.group for group in sample.groups}):
         yield "crashes", f"{name}/{gone}", 0
         yield "leak_permille", f"{name}/{gone}", 0

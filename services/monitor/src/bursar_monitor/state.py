@@ -16,6 +16,7 @@ from bursar.contracts.monitor_picture import InstanceRow
 from bursar.contracts.monitor_policy import Rule, Slo
 from bursar.contracts.monitor_scaling import Policy
 from bursar_monitor.burn import Series
+from bursar_monitor.quota_state import Quotas
 from bursar_monitor.samples import HostView
 from bursar_monitor.track import Track
 
@@ -140,7 +141,8 @@ class Drawn(NamedTuple):
 
 class State:
     """Durable: ``at`` (time of the last event) to ``delivered`` (number of the last notification that the webhook has
-    taken, of ``notified``). ``pools``: by scaler; ``series``: error budgets, (objective, subject) -> counts. Made of
+    taken, of ``notified``). ``pools``: by scaler; ``quotas``: leases of hosts; ``series``: error budgets,
+    (objective, subject) -> counts. Made of
     these: ``firing``, (rule, subject) -> alert; ``member``, alert -> its incident; ``unplaced``: alerts that were told
     and have none. The rest is volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet),
     ``fresh`` (readings that have not become durable), ``views`` (of pools)."""
@@ -173,6 +175,7 @@ class State:
         "policy",
         "pools",
         "queues",
+        "quotas",
         "rules",
         "scale_at",
         "series",
@@ -201,6 +204,7 @@ class State:
         self.incidents: dict[str, Incident] = {}
         self.outbox: deque[Posted] = deque(maxlen=OUTBOX)
         self.pools: dict[str, Pool] = {}
+        self.quotas = Quotas()
         self.notified = 0
         self.delivered = 0
         self.rules: dict[str, Rule] = {}
@@ -274,6 +278,7 @@ def dump(state: State) -> dict[str, Any]:
         "pools": [[key, pool.desired, list(pool.demand)] for key, pool in state.pools.items()],
         "notified": state.notified,
         "delivered": state.delivered,
+        "quotas": state.quotas.dump(),
         "series": [[*key, series.dump()] for key, series in state.series.items()],
     }
 
@@ -301,12 +306,14 @@ def load(value: Any) -> State:
     for key, desired, demand in value["pools"]:
         state.pools[key] = Pool(desired, deque(demand, maxlen=MAX_DEMAND))
     state.notified, state.delivered = value["notified"], value["delivered"]
+    state.quotas = Quotas.load(value["quotas"])
     state.series = {(slo, subject): Series.load(tiers) for slo, subject, tiers in value["series"]}
     return state
 
 
 def validate(state: State) -> None:
     """Raise AssertionError unless the parts of the state agree with one another."""
+    state.quotas.validate()
     assert {(a.rule, a.subject): key for key, a in state.alerts.items()} == state.firing, (
         "one alert per rule and subject"
     )

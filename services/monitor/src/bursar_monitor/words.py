@@ -11,6 +11,7 @@ _SENTENCES: Final = {
     "disk_permille": "The disk of host {subject} is {percent} full (limit {limit_percent}).",
     "crashes": "Processes of {subject} (host/group) crash again and again: {value} times in a minute.",
     "leak_permille": "The memory of {subject} (host/group) grows steadily: it would take {percent} of what is free.",
+    "pool_permille": "{percent} of the memory pool {subject} (host/pool) is used (limit {limit_percent}).",
     "gpu_lost": "GPU {subject} does not answer any more.",
     "instance_missing": "Instance {subject} does not answer any more.",
     "owner_missing": "No instance of {subject} takes requests.",

@@ -54,11 +54,13 @@ class ProcessSample(Message):
 
 class LeaseUse(Message):
     """What the processes of one lease of this host have used: processor over the time since the look before, memory
-    and disk now (None: not known). ``held_by``: what keeps them within their lease."""
+    and disk now (None: not known). ``used_permille``: of its limit of processor or memory, whichever is more;
+    ``held_by``: what keeps them within their lease."""
 
     lease: Annotated[str, Field(max_length=48)]
     processes: Annotated[int, Field(ge=0, le=100_000)]
     cpu_milli: Amount
     memory_bytes: Amount
     disk_bytes: Amount | None = None
+    used_permille: Amount = 0
     held_by: Literal["cgroup", "rlimit", "nothing"] = "nothing"

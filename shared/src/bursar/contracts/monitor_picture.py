@@ -12,13 +12,14 @@ from pydantic import Field
 from bursar.contracts.base import Message, Query
 from bursar.contracts.monitor_costs import AdviceRow, CostRow, SavingRow
 from bursar.contracts.monitor_policy import Severity
+from bursar.contracts.monitor_quota import GroupRow, LeaseRow, PoolRow
 
 MAX_STATUS_BYTES = 60_000
 """A status answer is smaller than this, in whatever encoding; what does not fit is counted in ``left_out``."""
 
 Section = Literal[
     "alerts", "incidents", "slos", "scaling", "silences", "services", "instances", "budgets", "circuits", "devices",
-    "queues", "workers", "hosts", "rules", "costs", "savings",
+    "queues", "workers", "hosts", "pools", "leases", "processes", "rules", "costs", "savings",
     "advice",
 ]  # fmt: skip
 
@@ -271,6 +272,9 @@ class StatusReply(Message):
     queues: list[QueueRow]
     workers: list[WorkerRow]
     hosts: list[HostRow]
+    pools: list[PoolRow]
+    leases: list[LeaseRow]
+    processes: list[GroupRow]
     rules: list[RuleRow]
     costs: list[CostRow]
     savings: list[SavingRow]

@@ -23,6 +23,7 @@ Signal = Literal[
     "disk_permille",
     "crashes",
     "leak_permille",
+    "pool_permille",
     "gpu_lost",
     "instance_missing",
     "owner_missing",

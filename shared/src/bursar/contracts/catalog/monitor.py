@@ -7,7 +7,7 @@ from typing import Final
 from bursar.contracts import monitor as wire
 from bursar.contracts import monitor_picture as picture
 from bursar.contracts import monitor_scaling as scaling
-from bursar.contracts.catalog import monitor_costs
+from bursar.contracts.catalog import monitor_costs, monitor_host
 from bursar.contracts.catalog.base import Event, Operation, ServiceCatalog, Word
 
 _MS_CLOCK = "ms of the monitor's clock"
@@ -118,29 +118,6 @@ WORDS: Final = {
     "disk": Word("One file system, and all disks; null: not known."),
     "network": Word("All interfaces but the loopback; null: not known."),
     "pressure": Word("Pressure stall information of Linux; null: not known."),
-    "CpuSample.each": Word("Part of the time in which each core was busy.", _PERMILLE),
-    "memory_full_permille": Word("In which all tasks waited for memory; null: not known.", _PERMILLE),
-    "io_full_permille": Word("In which all tasks waited for disks; null: not known.", _PERMILLE),
-    "numa": Word("NUMA nodes of the host."),
-    "node": Word("Number of the NUMA node.", "number"),
-    "free_bytes": Word("Memory that nobody uses.", "bytes"),
-    "groups": Word("The fleet's processes on the host, by service or agent."),
-    "HostSample.processes": Word("Those with most memory."),
-    "processes": Word("How many there are.", "processes"),
-    "group": Word("A service, nats, probe, supervisor, or agent.<principal>."),
-    "pid": Word("Number of the process.", "number"),
-    "cpu_milli": Word("Processor time, since the look before.", "thousandths of a core"),
-    "starts": Word("Processes that have started since the probe began.", "processes"),
-    "crashes": Word("Processes that ended within 30 s of their start, in the last minute.", "processes"),
-    "leak_permille": Word("Part of the host's free memory that its steady growth would take.", _PERMILLE),
-    "HostSample.leases": Word("What the leases of this host use."),
-    "lease": Word("Names the lease."),
-    "memory_bytes": Word("Memory.", "bytes"),
-    "disk_bytes": Word("Disk; null: not known.", "bytes"),
-    "held_by": Word("What keeps the processes within their lease."),
-    "ProcessSample.age_ms": Word("For how long the process has run.", "ms"),
-    "ProcessSample.rss_bytes": Word("Memory that the process holds.", "bytes"),
-    "GroupSample.rss_bytes": Word("Memory that its processes hold.", "bytes"),
     "HostSample.gpus": Word("The devices of the host."),
     "probe": Word("What the probe itself has used; null: not known."),
     "used_permille": Word("Part of the time in which the processors were busy.", _PERMILLE),
@@ -377,7 +354,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Samples of hosts come in, a picture of the fleet and alerts go out.",
-    operations=OPERATIONS,
-    words={**monitor_costs.WORDS, **WORDS},
-    events=EVENTS,
+    operations=(*OPERATIONS, *monitor_host.OPERATIONS),
+    words={**monitor_costs.WORDS, **monitor_host.WORDS, **WORDS},
+    events=(*EVENTS, *monitor_host.EVENTS),
 )
