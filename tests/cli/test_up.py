@@ -114,7 +114,7 @@ async def test_up_goes_from_nothing_to_serving_and_stops_in_order(bring_up: Call
     await running.task
     assert "tiny-1 | serving ['fence.key', 'signing.nk']" in running.lines
     told = [line for line in running.lines if not line.startswith("audit")]
-        assert told[-4:] == ["stopping", "tiny-1 | drained", "tiny-1 stopped", "stopped"]
+    assert told[-4:] == ["stopping", "tiny-1 | drained", "tiny-1 stopped", "stopped"]
 
 
 async def test_state_survives_a_second_start(bring_up: Callable[..., Running], tmp_path: Path) -> None:
