@@ -149,3 +149,85 @@ def test_what_cannot_be_is_refused_in_words(tmp_path: Path, arguments: list[str]
 def test_the_operators_trust_names_every_service(made: Path) -> None:
     """Who hears broadcasts can verify them."""
     assert json.loads((made / "operator/trust.json").read_text()).keys() == set(SERVICES)
+
+
+# ---- edge sites
+
+
+def deploy(*arguments: str) -> str:
+    done = CliRunner().invoke(build(["bursar.cli.deploy"]), ["deploy", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Path:
+    """A centre ``c`` that lets sites link up, a link for the agent cam-1 to its limiter, a site ``s`` with it."""
+    centre, link = str(tmp_path / "c"), str(tmp_path / "link")
+    deploy("bundle", "--home", centre, "--to", str(tmp_path / "cb"), "--node", "n1", "--sites")
+    for_whom = ("--agent", "cam-1", "--service", "limiter", "--node", "n1")
+    deploy("link", "--home", centre, "--site", "oslo", *for_whom, "--to", link)
+    site = ("--home", str(tmp_path / "s"), "--to", str(tmp_path / "sb"))
+    deploy("bundle", *site, "--node", "e1", "--link", link, "--agent", "cam-1")
+    return tmp_path
+
+
+def test_a_site_has_services_of_its_own_and_none_of_those_that_it_shares(edge: Path) -> None:
+    """Its agents can verify the broadcasts of both, and the centre's keys stay at the centre."""
+    own = set(SERVICES) - {"limiter"}
+    assert {place.name for place in (edge / "sb").iterdir()} == {"e1", "provisioner", "operator", "cam-1", *own}
+    trust, centre, site = (
+        json.loads((edge / place).read_text()) for place in ("sb/cam-1/trust.json", "c/trust.json", "s/trust.json")
+    )
+    assert trust["limiter"] == centre["limiter"]
+    assert {name: trust[name] for name in own} == site
+    assert trust["breaker"] != centre["breaker"]
+    made = {path.name for path in (edge / "sb/e1").iterdir()}
+    assert made == PEM | {"server.conf", "accounts.conf", "link.creds", *(f"link-{name}" for name in PEM)}
+
+
+def test_both_ends_of_a_link_ask_for_a_certificate(edge: Path) -> None:
+    """The centre listens on a port of its own; the site's server brings the agents' account, and no other."""
+    listens = json.loads((edge / "cb/n1/server.conf").read_text())["leafnodes"]
+    assert listens["port"] == 7422
+    assert (listens["tls"]["verify"], listens["tls"]["min_version"]) == (True, "1.3")
+    [remote] = json.loads((edge / "sb/e1/server.conf").read_text())["leafnodes"]["remotes"]
+    assert remote["urls"] == ["tls://n1:7422"]
+    assert remote["account"] == Home(edge / "s").account_id("AGENTS")
+    assert remote["tls"]["ca_file"] == "/etc/bursar/link-ca.pem"
+    assert "leafnodes" not in server_config(Home(edge / "c"), "n1", ["n1"])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("place", ["cb/n1", "sb/e1"])
+def test_the_servers_of_both_ends_accept_their_configuration(edge: Path, place: str) -> None:
+    """`nats-server -t`, with the files where the test has them."""
+    config = edge / place / "server.conf"
+    config.write_text(config.read_text().replace("/etc/bursar", str(edge / place)))
+    command = [str(usable_binary()), "-t", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--agent", "alice", "--service", "limiter"], "agents of that name"),
+        (["--agent", "cam-1", "--service", "weather"], "no service weather"),
+        (["--agent", "Cam 1", "--service", "limiter"], "not a valid name"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused_in_words(home: Home, tmp_path: Path, arguments: list[str], said: str) -> None:
+    """Status 1, and nothing is written."""
+    command = ["deploy", "link", "--home", str(home.path), "--site", "oslo", "--node", "n1", *arguments]
+    done = CliRunner().invoke(build(["bursar.cli.deploy"]), [*command, "--to", str(tmp_path / "link")])
+    assert (done.exit_code, said in done.output) == (1, True), done.output
+    assert not (tmp_path / "link").exists()
+
+
+def test_a_directory_that_holds_no_link_is_refused_in_words(tmp_path: Path) -> None:
+    """And nothing is made of it."""
+    command = ["deploy", "bundle", "--home", str(tmp_path / "s"), "--to", str(tmp_path / "b"), "--link", str(tmp_path)]
+    done = CliRunner().invoke(build(["bursar.cli.deploy"]), command)
+    assert (done.exit_code, "holds no link" in done.output) == (1, True), done.output
+    assert not (tmp_path / "s").exists()

@@ -116,7 +116,7 @@ class Role:
     """What every principal of a role may do, in which account.
 
     ``max_payload`` is in bytes and ``max_subscriptions`` counts per connection; -1 means that only the server's
-    own limit holds.
+    own limit holds. ``connection``: what kind of connection it may make, as the server names it.
     """
 
     name: str
@@ -126,6 +126,7 @@ class Role:
     max_payload: int = UNLIMITED
     max_subscriptions: int = UNLIMITED
     account: str = CORE
+    connection: str = "STANDARD"
 
     def __post_init__(self) -> None:
         if not self.publish or not self.subscribe:
@@ -205,6 +206,29 @@ REGISTRAR_ROLE = Role(
     subscribe=(_OWN_INBOX,),
     account=AUDIT,
 )
+
+_SITES_AGENT, _SITES_SERVICE = "{{tag(agent)}}", "{{tag(service)}}"
+"""The server fills in each of the tags of the link's JWT."""
+
+_LOOPS = "$LDS.>"
+"""By which servers find out that links form a circle."""
+
+SITE = Role(
+    name="site",
+    purpose="The link of an edge site: what its agents, and no others, ask of the centre's services, and are told.",
+    publish=(
+        request_subject(_SITES_SERVICE, "*", _SITES_AGENT),
+        observation_subject(_SITES_SERVICE, "*", _SITES_AGENT),
+        work_subject(_SITES_SERVICE, "*", _SITES_AGENT),
+        inbox_subject(_SITES_SERVICE, _SITES_AGENT),
+        _LOOPS,
+    ),
+    subscribe=(
+        f"{reply_prefix(_SITES_AGENT)}>", f"bursar.evt.{_SITES_SERVICE}.>", notice_subject(_SITES_AGENT), _LOOPS,
+    ),
+    account=AGENTS,
+    connection="LEAFNODE",
+)  # fmt: skip
 
 FLEET_ROLES = {role.name: role for role in (AGENT, WORKER, NODE, OPERATOR, AUDITOR)}
 """What `mint_agent` and ``bursar agent add`` can make."""
@@ -311,7 +335,7 @@ def of_service(name: str) -> tuple[Role, Role, Role]:
 
 def matrix(services: tuple[str, ...]) -> dict[str, Role]:
     """Every role of an installation with these services, by name."""
-    roles = (*FLEET_ROLES.values(), *STAFF.values(), *(role for name in services for role in of_service(name)))
+    roles = (*FLEET_ROLES.values(), *STAFF.values(), SITE, *(role for name in services for role in of_service(name)))
     return {role.name: role for role in roles}
 
 

@@ -13,12 +13,13 @@ import typer
 
 from bursar.bus.base import Bus, BusError
 from bursar.bus.connection import connect
-from bursar.bus.identity import Home, HomeError, create_home, mint_agent
+from bursar.bus.identity import Home, HomeError, create_home, load_home, mint_agent
 from bursar.bus.permissions import AUDIT_PROVISIONER, SERVICES
 from bursar.bus.server import ProvisionError, provision
 from bursar.bus.server.binary import check_server
 from bursar.bus.server.bundle import Plan, check_names, write_bundle
 from bursar.bus.server.provision import provision_audit
+from bursar.bus.server.link import read_link, write_link
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.ready import is_ready
 
@@ -45,6 +46,10 @@ def bundle(
         list[str] | None, typer.Option(help="An agent, NAME or NAME:ROLE; it is added to the home if need be.")
     ] = None,
     owner: Annotated[str, typer.Option(metavar="UID:GID", help="Who the files shall belong to (as root).")] = "",
+    sites: Annotated[bool, typer.Option("--sites", help="Let edge sites link up, on port 7422.")] = False,
+    link: Annotated[
+        Path | None, typer.Option(help="This is an edge site: the directory that `bursar deploy link` made.")
+    ] = None,
 ) -> None:
     """Make identities, certificates and server configurations, in one directory for each that needs them.
 
@@ -55,13 +60,15 @@ def bundle(
       bursar deploy bundle --to bundle --node nats-1 --node nats-2 --node nats-3 --agent alice
       bursar deploy bundle --to bundle --node nats --host nats.example.org --agent gpu-host-1:node
     """
+      bursar deploy bundle --home oslo --to bundle --node nats --link link --agent cam-1
     try:
         user = _owner(owner)
         nodes = node or ["nats"]
         check_names(nodes, [_name_of(one) for one in agent or ()], host or ())
-        made = create_home(home)
+        linked = None if link is None else read_link(link)
+        made = create_home(home, SERVICES if linked is None else linked.own_services)
         agents = [_agent(made, one) for one in agent or ()]
-        plan = Plan(nodes, [*Plan._field_defaults["hosts"], *(host or ())], agents)
+        plan = Plan(nodes, [*Plan._field_defaults["hosts"], *(host or ())], agents, sites, linked)
         for path in write_bundle(made, plan, to, user):
             typer.echo(path)
     except (HomeError, ValueError) as error:
@@ -71,6 +78,33 @@ def bundle(
 
 
 def _owner(told: str) -> tuple[int, int] | None:
+@deploy.command("link")
+def link(
+    to: Annotated[Path, typer.Option(help="Directory for what the site needs; bring it there.")],
+    site: Annotated[str, typer.Option(help="Name of the edge site.")],
+    agent: Annotated[list[str], typer.Option(help="An agent of the site; the link is for these and no others.")],
+    service: Annotated[list[str], typer.Option(help="A service that the site shares with the centre.")],
+    node: Annotated[list[str], typer.Option(help="A NATS server of the centre, as the site reaches it.")],
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+) -> None:
+    """At the centre: make the link of an edge site, whose own services decide all but what is named here.
+
+    The centre's servers have to let sites link up (`bursar deploy bundle --sites`). A link that is made again has new
+    credentials.
+
+    \b
+    Example:
+      bursar deploy link --site oslo --agent cam-1 --agent cam-2 --service limiter --node nats.example.org --to link
+    """
+    try:
+        write_link(load_home(home), site, agent, service, node, to)
+    except (HomeError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot write the link: {error}")
+    typer.echo(to)
+
+
     if not told:
         return None
     if (found := re.fullmatch(r"(\d+):(\d+)", told)) is None:

@@ -6,6 +6,7 @@
     <home>/keys/role-<role>.nk                    one scoped signing key per role
     <home>/creds/<principal>.creds                what a principal connects with
     <home>/probes/<host>.creds                    the same for this host's own probes
+    <home>/sites/<site>.creds                     the same for the links of edge sites
     <home>/services/<service>/signing.nk          signs the service's broadcasts
     <home>/services/<service>/fence.key           32 random bytes: authenticates fences
     <home>/trust.json                             public keys that verify broadcasts
@@ -118,6 +119,7 @@ class Home:
                 operator,
                 scopes=scopes,
                 jetstream={} if name in {permissions.CORE, permissions.AGENTS} else JETSTREAM_LIMITS,
+                max_links=permissions.UNLIMITED if name == permissions.SITE.account else 0,
                 revoked=self._revoked(),
                 exports=exports,
                 imports=imports,
@@ -180,10 +182,20 @@ class Home:
             self._write_creds(path, host, permissions.FLEET_ROLES["node"])
         return path
 
-    def _write_creds(self, path: Path, principal: str, role: permissions.Role) -> None:
-        account = self._account_key(role.account).public
+    def mint_site(self, site: str, agents: Iterable[str], services: Iterable[str]) -> Path:
+        """New credentials for the link of an edge site, by which its ``agents`` reach these services here. If they are
+        the first ones, the servers know of such links from their next start on."""
+        self.add_role(permissions.SITE)
+        path = self.path / "sites" / f"{site}.creds"
+        keys.make_private_directory(path.parent)
+        tags = [*(f"agent:{agent}" for agent in agents), *(f"service:{service}" for service in services)]
+        self._write_creds(path, site, permissions.SITE, tags)
+        return path
+
+    def _write_creds(self, path: Path, principal: str, role: permissions.Role, tags: Iterable[str] = ()) -> None:
+        account = self.account_id(role.account)
         user = keys.generate(keys.USER)
-        token = jwt.user(principal, user.public, self._role_key(role.name), account)
+        token = jwt.user(principal, user.public, self._role_key(role.name), account, tags)
         keys.write_private(path, jwt.creds(token, user.seed).encode())
 
     def claims(self, principal: str) -> dict[str, Any]:
@@ -200,6 +212,10 @@ class Home:
         """Whether the principal's present credentials are void."""
         claims = self.claims(principal)
         return int(claims["iat"]) <= self._revoked().get(str(claims["sub"]), 0)
+
+    def account_id(self, name: str) -> str:
+        """The public key of an account."""
+        return self._account_key(name).public
 
     def _account_key(self, name: str) -> keys.KeyPair:
         return keys.load(self.keys_dir / f"account-{name}.nk")

@@ -80,19 +80,21 @@ def account(
     scopes: Mapping[str, Role] | None = None,
     jetstream: Mapping[str, int] | None = None,
     max_connections: int = UNLIMITED,
+    max_links: int = 0,
     revoked: Mapping[str, int] | None = None,
     exports: Iterable[Link] = (),
     imports: Iterable[Link] = (),
 ) -> str:
     """An account; ``scopes`` maps public signing keys to roles, ``jetstream`` holds the account's storage limits.
 
-    ``revoked`` maps public user keys to the time (Unix seconds) up to which their JWTs no longer count. A subject that
-    is given over to another account is exported there and imported here as a *service*: the reply subject becomes one
-    of the server's own. What is heard of another account is imported as a *stream*, and stays as it is.
+    ``max_links``: connections of edge sites. ``revoked`` maps public user keys to the time (Unix seconds) up to which
+    their JWTs no longer count. A subject that is given over to another account is exported there and imported here as
+    a *service*: the reply subject becomes one of the server's own. What is heard of another account is imported as a
+    *stream*, and stays as it is.
     """
     nats: dict[str, Any] = {
         "type": "account",
-        "limits": _account_limits(max_connections) | dict(jetstream or {}),
+        "limits": _account_limits(max_connections) | {"leaf": max_links} | dict(jetstream or {}),
         "signing_keys": [_scope(key, role) for key, role in (scopes or {}).items()],
         "default_permissions": {"pub": {}, "sub": {}},
     }
@@ -105,9 +107,11 @@ def account(
     return encode(public_key, name, nats, operator_key)
 
 
-def user(name: str, public_key: str, signer: KeyPair, account_key: str) -> str:
-    """A user of a scoped signing key: it carries a name and nothing else, its rights stand in the account's JWT."""
-    return encode(public_key, name, {"type": "user", "issuer_account": account_key}, signer)
+def user(name: str, public_key: str, signer: KeyPair, account_key: str, tags: Iterable[str] = ()) -> str:
+    """A user of a scoped signing key: it carries a name and ``tags`` ("key:value", in small letters) and nothing else,
+    its rights stand in the account's JWT."""
+    nats: dict[str, Any] = {"type": "user", "issuer_account": account_key}
+    return encode(public_key, name, nats | ({"tags": list(tags)} if tags else {}), signer)
 
 
 def system_user(name: str, public_key: str, system_key: KeyPair) -> str:
@@ -151,7 +155,7 @@ def _scope(key: str, role: Role) -> dict[str, Any]:
         "subs": role.max_subscriptions,
         "data": UNLIMITED,
         "payload": role.max_payload,
-        "allowed_connection_types": ["STANDARD"],
+        "allowed_connection_types": [role.connection],
     }
     return {"kind": "user_scope", "key": key, "role": role.name, "template": template}
 
