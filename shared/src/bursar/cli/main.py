@@ -30,6 +30,8 @@ MODULES = {
     "encode": "bursar.cli.decode",
     "top": "bursar.cli.top",
     "why": "bursar.cli.why",
+    "cost": "bursar.cli.cost",
+    "advise": "bursar.cli.cost",
     "logs": "bursar.cli.logs",
     "doctor": "bursar.cli.doctor",
     "backup": "bursar.cli.backup",
