@@ -45,8 +45,11 @@ KERNEL_SHELL = (
 
 SERVICE_SHELL = (
     "__init__.py", "__main__.py", "settings.py", "service.py", "diagram.py",
+    "cgroups.py",  # writes the kernel's files
     "collector.py",  # asks the other services
     "control.py",  # serves simulated cards to other processes
+    "host_limits.py",  # limits processes
+    "host_plan.py",  # asks the monitor, in the probe's process
     "guard.py",  # answers processes of its host, and ends some
     "keda.py",  # serves gRPC
     "metrics.py",  # speaks to the Prometheus library, in threads

@@ -32,6 +32,9 @@ from bursar.errors import BursarError
 from bursar.kernel.clock import SystemClock
 from bursar.kernel.settings import told
 from bursar.telemetry.logs import to_stderr
+from bursar_monitor.cgroups import Cgroups
+from bursar_monitor.host_limits import Enforcer
+from bursar_monitor.host_plan import Planner
 from bursar_monitor.nvml import Gpus, library
 from bursar_monitor.pacing import MOST_LOOKS
 from bursar_monitor.probe import Probe
@@ -64,6 +67,8 @@ class NodeSettings(BaseSettings):
     """A path on the file system that is watched."""
     tree: Annotated[int, Field(ge=0)] = 0
     """Number of a process: only its descendants are looked at, where several fleets share a machine. 0: all."""
+    cgroup: Path = Path("/sys/fs/cgroup/bursar")
+    """Directory below which each lease of this host gets a cgroup, where it may be written to."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR; log lines are JSON on standard error."""
 
@@ -124,13 +129,20 @@ async def serve(settings: NodeSettings) -> int:
     bus = await connect(settings.url.split(","), settings.creds, principal=name, on_closed=stop.set)
     gpus = Gpus(library())
     processes = Processes(tree=settings.tree)
-    probe = Probe(SystemClock(), gpus, settings.disk, most=settings.sample_most, processes=processes)
+    enforcer = Enforcer(processes, Cgroups.open(settings.cgroup))
+    probe = Probe(
+        SystemClock(), gpus, settings.disk, most=settings.sample_most, processes=processes, uses=enforcer.uses
+    )
     node = Node(bus, probe, settings.sample_ms / 1000)
+    planning = asyncio.create_task(Planner(bus, enforcer).run())
     log.info("node_started", extra={"host": name, "every_ms": settings.sample_ms})
     try:
         await node.run(stop)
     finally:
         is_closed = bus.is_closed
+        planning.cancel()
+        enforcer.take(())
+        enforcer.uses()
         gpus.close()
         await bus.close()
     log.info("node_stopped", extra={"sent": node.sent, "unsent": node.unsent})

@@ -5,7 +5,7 @@ credentials in its environment (``BURSAR_CREDS``), else by its parent. Each is a
 it is younger than two seconds, when it may yet become another program; the rest of the machine's processes are asked
 again every half minute. What a look costs grows with the fleet's processes on the host, not with all of them.
 
-A lease (`bursar_monitor.enforcing`) claims processes by number and start; their children belong to it, too.
+A lease (`bursar_monitor.host_limits`) claims processes by number and start; their children belong to it, too.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
    other leases may still take, nor while the pool is full.
 5. After a loss of entries nothing is granted until every lease that may have been lost is over.
 
-The probe of the host keeps processes within their limits (`enforcing`); whoever waits asks again. How limits move and
+The probe of the host keeps processes within their limits (`host_limits`); whoever waits asks again. How limits move and
 leases end stands in `balancing`.
 """
 
