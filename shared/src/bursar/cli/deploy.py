@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from bursar.audit.registrar import note
 from bursar.bus.base import Bus, BusError
 from bursar.bus.connection import connect
 from bursar.bus.identity import Home, HomeError, create_home, load_home, mint_agent
@@ -18,8 +19,8 @@ from bursar.bus.permissions import AUDIT_PROVISIONER, SERVICES
 from bursar.bus.server import ProvisionError, provision
 from bursar.bus.server.binary import check_server
 from bursar.bus.server.bundle import Plan, check_names, write_bundle
-from bursar.bus.server.provision import provision_audit
 from bursar.bus.server.link import read_link, write_link
+from bursar.bus.server.provision import provision_audit
 from bursar.cli.agent import HomeOption, default_home, fail
 from bursar.cli.ready import is_ready
 
@@ -45,11 +46,11 @@ def bundle(
     agent: Annotated[
         list[str] | None, typer.Option(help="An agent, NAME or NAME:ROLE; it is added to the home if need be.")
     ] = None,
-    owner: Annotated[str, typer.Option(metavar="UID:GID", help="Who the files shall belong to (as root).")] = "",
     sites: Annotated[bool, typer.Option("--sites", help="Let edge sites link up, on port 7422.")] = False,
     link: Annotated[
         Path | None, typer.Option(help="This is an edge site: the directory that `bursar deploy link` made.")
     ] = None,
+    owner: Annotated[str, typer.Option(metavar="UID:GID", help="Who the files shall belong to (as root).")] = "",
 ) -> None:
     """Make identities, certificates and server configurations, in one directory for each that needs them.
 
@@ -59,8 +60,8 @@ def bundle(
     Examples:
       bursar deploy bundle --to bundle --node nats-1 --node nats-2 --node nats-3 --agent alice
       bursar deploy bundle --to bundle --node nats --host nats.example.org --agent gpu-host-1:node
-    """
       bursar deploy bundle --home oslo --to bundle --node nats --link link --agent cam-1
+    """
     try:
         user = _owner(owner)
         nodes = node or ["nats"]
@@ -77,7 +78,6 @@ def bundle(
         fail(f"cannot write the bundle: {error}")
 
 
-def _owner(told: str) -> tuple[int, int] | None:
 @deploy.command("link")
 def link(
     to: Annotated[Path, typer.Option(help="Directory for what the site needs; bring it there.")],
@@ -105,6 +105,7 @@ def link(
     typer.echo(to)
 
 
+def _owner(told: str) -> tuple[int, int] | None:
     if not told:
         return None
     if (found := re.fullmatch(r"(\d+):(\d+)", told)) is None:
@@ -119,6 +120,7 @@ def _name_of(told: str) -> str:
 def _agent(home: Home, told: str) -> str:
     name, _, role = told.partition(":")
     if not home.creds(name).exists():
+        note(home, "add", name, role=role or "agent")
         mint_agent(home, name, role=role or "agent")
     return name
 
