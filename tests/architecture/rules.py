@@ -52,6 +52,7 @@ SERVICE_SHELL = (
     "host_plan.py",  # asks the monitor, in the probe's process
     "guard.py",  # answers processes of its host, and ends some
     "keda.py",  # serves gRPC
+    "line_store.py",  # files
     "metrics.py",  # speaks to the Prometheus library, in threads
     "node.py",  # the probe's process
     "page.py",  # answers HTTP, in threads

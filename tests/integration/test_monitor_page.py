@@ -14,7 +14,7 @@ import pytest
 
 from tests.bus.support import Awake
 from tests.integration.monitor_site import Site
-from tests.integration.support import ROOT
+from tests.integration.support import ROOT, until
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +55,8 @@ async def said(site: Site, asked: str, event: str) -> dict[str, Any]:
 
 
 async def test_services_are_asked_for_a_page_and_their_lines_are_read(tmp_path: Path) -> None:
-    """The limiter's own status comes through the monitor; its lines are there, in the page and for `bursar logs`."""
+    """The limiter's own status comes through the monitor; its lines are there, in the page and for `bursar logs`, also
+    from before the monitor was killed."""
     async with Site(tmp_path) as site:
         await site.start("monitor", "m-1")
         await site.start("limiter", "l-1")
@@ -65,8 +66,18 @@ async def test_services_are_asked_for_a_page_and_their_lines_are_read(tmp_path: 
         assert (await fetch(site, "ask/scheduler")) == {"age_ms": None, "reply": None}, "nobody is there to answer"
         line = await said(site, "service=limiter", "started")
         assert (line["level"], line["service"]) == ("info", "limiter")
+        kept = tmp_path / "data-m-1" / "lines"
+        await until(
+            lambda: any(b'"l-1","event":"started"' in path.read_bytes() for path in kept.iterdir()),
+            10,
+            "lines are on disk",
+        )
+        site.instances["m-1"].kill()
+        await site.start("monitor", "m-1")
+        again = await said(site, "service=limiter", "started")
+        assert (again["number"], again["ts"]) == (line["number"], line["ts"])
         command = [sys.executable, "-m", "bursar.cli.main", "logs", "--home", str(site.home.path), "--json",
-                   "--url", site.server.url, "--service", "limiter"]  # fmt: skip
+                   "--url", site.server.url, "--service", "limiter", "--since", "1h"]  # fmt: skip
         done = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         lines = [json.loads(text) for text in done.stdout.splitlines()]

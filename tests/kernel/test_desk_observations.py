@@ -64,7 +64,7 @@ def test_an_accepted_observation_is_journaled_and_not_answered() -> None:
 def test_a_fault_on_an_observation_is_told_and_ends_nothing() -> None:
     """The decider's mistake costs that observation; the shell logs it."""
     desk = _decided(KeyError("a fault"))
-    assert [type(error) for error in desk.faults] == [KeyError]
+    assert [type(fault.error) for fault in desk.faults] == [KeyError]
     assert desk.batch is not None
     assert desk.batch.is_empty
 
@@ -72,7 +72,7 @@ def test_a_fault_on_an_observation_is_told_and_ends_nothing() -> None:
 def test_what_does_not_fit_into_the_journal_is_told() -> None:
     """Nobody else hears of it, and what is due will be due again."""
     desk = _decided(Accept([("seen", bytes(MAX_DECISION_BYTES))], {}))
-    assert [str(error) for error in desk.faults] == [
+    assert [str(fault.error) for fault in desk.faults] == [
         f"the decision does not fit into the journal: Accept, {MAX_DECISION_BYTES + 23} bytes"
     ]
     assert desk.folded.state == []

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from bursar.kernel.effects import Fault
 from bursar.kernel.faults import FaultLog
 
 
@@ -18,14 +19,18 @@ def test_failing_decisions_are_told_once_a_second_and_all_are_counted(caplog: py
     """The first at once; what fails within the second is told when it is over, with the first error of these."""
     caplog.set_level(logging.ERROR, "bursar.kernel")
     errors = [ValueError(str(number)) for number in range(1_001)]
+    failed = [Fault(error, "ann", f"s-{number}") for number, error in enumerate(errors)]
     faults = FaultLog()
-    faults.add(errors[:2], 5_000)
+    faults.add(failed[:2], 5_000)
     assert _told(caplog) == [(2, errors[0])]
     for number in range(2, 1_001):
-        faults.add([errors[number]], 5_000 + number % 1_000)
+        faults.add([failed[number]], 5_000 + number % 1_000)
     assert len(_told(caplog)) == 1
     faults.look(6_000)
     assert _told(caplog) == [(2, errors[0]), (999, errors[2])]
+    assert [(vars(record)["principal"], vars(record)["id"]) for record in caplog.records] == [
+        ("ann", "s-0"), ("ann", "s-2"),
+    ]  # fmt: skip
 
 
 def test_nothing_is_told_when_nothing_has_failed(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,6 +38,6 @@ def test_nothing_is_told_when_nothing_has_failed(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.ERROR, "bursar.kernel")
     faults = FaultLog()
     faults.look(0)
-    faults.add([ValueError("x")], 0)
+    faults.add([Fault(ValueError("x"), "ann", "")], 0)
     faults.look(10_000)
     assert len(_told(caplog)) == 1

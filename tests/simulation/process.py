@@ -236,8 +236,8 @@ class Process:
                 pass
             case Announce(broadcasts, _):
                 self.world.announced(broadcasts)
-            case Faulted(errors):
-                raise errors[0]
+            case Faulted(faults):
+                raise faults[0].error
             case Heartbeat():
                 self.world.network.heartbeat(self, effect)
             case TakeSnapshot():

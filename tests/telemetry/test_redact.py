@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -36,6 +37,63 @@ def test_a_text_that_looks_like_a_secret_is_not_told(secret: str) -> None:
     assert secret not in found
     assert found.startswith("calling with ")
     assert found.endswith(" failed")
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("Authorization: ApiKey abcdef123456", "Authorization: ApiKey #"),
+        ("Authorization: abcdef", "Authorization: #"),
+        ("Proxy-Authorization: Digest username=a, response=b", "Proxy-Authorization: Digest #"),
+        ("{'Authorization': 'Bearer abc.def', 'X': 1}", "{'Authorization': 'Bearer #', 'X': 1}"),
+        ("Set-Cookie: session=abcdefgh; Path=/", "Set-Cookie: #"),
+        ("Basic dXNlcjpwYXNz", "Basic #"),
+        ("x-api-key: 0123456789abcdef", "x-api-key: #"),
+        ('{"apiKey": "abcdef", "n": 1}', '{"apiKey": #, "n": 1}'),
+        ("export OPENAI_API_KEY=abcdef0123", "export OPENAI_API_KEY=#"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "aws_secret_access_key = #"),
+        ("password: hunter2", "password: #"),
+        ("passwd 'correct horse'", "passwd #"),
+        ("GET /?access_token=abcdef&sig=a%2Bbcd&x=1", "GET /?access_token=#&sig=#&x=1"),
+        ("GET /v1beta/models?key=AbCdEf", "GET /v1beta/models?key=#"),
+        ("nats://atoken@host:4222", "nats://#@host:4222"),
+        ("github_pat_11ABCDEFG0_abcdef", "#"),
+        ("key_sk-abcdefghijklmnop", "key_#"),
+        ("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY.", "#."),
+    ],
+)
+def test_a_name_that_stands_before_a_secret_gives_it_away(said: str, left: str) -> None:
+    """As headers, JSON, arguments, query strings and variables write it; the name stays."""
+    assert redact.text(said) == left.replace("#", redact.GONE)
+
+
+@pytest.mark.parametrize("name", ["openaiApiKey", "accessToken", "authHeader", "x-amz-signature", "nkey"])
+def test_names_are_known_in_every_spelling(name: str) -> None:
+    """With humps, lines and dots; and what is a secret itself is no name to show."""
+    assert redact.fields({name: "x"}) == {name: redact.GONE}
+    assert redact.fields({"sk-abcdefghijklmnop": 1}) == {redact.GONE: 1}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["max_tokens: 100 input_tokens=5500", "the token is stale, the key was not found", "password is needed",
+     "monkey: banana12345", "skip-the-whole-thing", "risk-assessment-of-it-all", "basic understanding of things",
+     "authorization is missing", "keyed by abcdefgh", "task s4f2-17 has fence 1.2.3.0123456789abcdef"],
+)  # fmt: skip
+def test_words_about_secrets_are_none(said: str) -> None:
+    """A line that cannot be read helps nobody."""
+    assert redact.text(said) == said
+
+
+@pytest.mark.parametrize(
+    "evil", ["a_", "a-", "key", "authorization", " ", "bearer ", "password:", "://", "passwd \"'", "eyJaaaaaaaa."]
+)
+def test_no_text_takes_long(evil: str) -> None:
+    """Whoever can have a text logged must not keep the service busy: what would take seconds by the square of its
+    length takes milliseconds."""
+    began = time.process_time()
+    redact.text(evil * (8_000 // len(evil)))
+    assert time.process_time() - began < 0.5
 
 
 def test_passwords_in_addresses_and_headers_are_not_told() -> None:

@@ -26,7 +26,7 @@ from bursar_monitor.page import Page
 from bursar_monitor.page_asking import Asker
 from bursar_monitor.page_door import Door, token_of
 from bursar_monitor.page_feed import Feed
-from bursar_monitor.page_lines import SUBJECT, Lines
+from bursar_monitor.page_lines import SUBJECT, Lines, store_of
 from bursar_monitor.settings import MonitorSettings
 from bursar_monitor.state import Pool, State
 from bursar_monitor.web import serve_http
@@ -54,7 +54,7 @@ class Collector:
         self.exposition = Exposition(self.health, self._clock)
         self.feed = Feed(self._clock)
         self._keda: Keda | None = None
-        self.lines = Lines(self._clock)
+        self.lines = Lines(self._clock, store_of(settings))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,6 +66,7 @@ class Collector:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._look_at_self())
+                group.create_task(self.lines.write_for_ever())
                 await self._start_watch()
                 group.create_task(self._sweep_for_ever())
                 for service in SOURCES:

@@ -21,7 +21,9 @@ BYTES: Final = 2_000_000
 """Of each level."""
 KEPT_MS: Final = 3_600_000
 LONGEST: Final = 16_384
-IDS: Final = ("id", "trace", "request", "task", "lease", "correlation_id", "request_id", "trace_id")
+IDS: Final = (
+    "id", "trace", "request", "task", "lease", "correlation_id", "request_id", "trace_id", "span_id", "principal",
+)  # fmt: skip
 """Fields by which the lines of several services are about the same thing."""
 
 
@@ -65,21 +67,24 @@ class Logbook:
 
     def take(self, data: bytes, now: int) -> bool:
         """Keep one line as it arrived; False when it is none."""
-        fields = _read(data)
-        if fields is None:
+        line = line_of(self.last + 1, now, data)
+        if line is None:
             self.refused += 1
             return False
-        level = str(fields.get("level", "")).lower()
-        level = level if level in self._by_level else "info"
         self.last += 1
+        self.put(line)
+        self.forget(now)
+        return True
+
+    def put(self, line: Line) -> None:
+        """Keep a line that has its number, newer than all that are there."""
+        level = line.level
         kept = self._by_level[level]
-        kept.append(Line(self.last, now, len(data), level, fields))
-        self._bytes[level] += len(data)
+        kept.append(line)
+        self._bytes[level] += line.size
         while len(kept) > LINES or self._bytes[level] > BYTES:
             self._let_go(level)
             self.dropped += 1
-        self.forget(now)
-        return True
 
     def forget(self, now: int) -> None:
         """Let go of what is older than `KEPT_MS`."""
@@ -95,15 +100,36 @@ class Logbook:
         return list(islice(self._matching(wanted), max(0, wanted.most)))[::-1]
 
     def _matching(self, wanted: Wanted) -> Iterator[Line]:
-        at_least = LEVELS.index(wanted.level) if wanted.level in LEVELS else 0
-        levels = (reversed(self._by_level[level]) for level in LEVELS[at_least:])
-        text = wanted.text.lower()
+        levels = (reversed(self._by_level[level]) for level in LEVELS[_least(wanted) :])
         for line in merge(*levels, key=lambda line: -line.number):
             if line.number <= wanted.after:
                 return
-            is_of = not wanted.service or line.fields.get("service") == wanted.service
-            if is_of and (not wanted.id or line.is_about(wanted.id)) and (not text or line.says(text)):
+            if is_wanted(line, wanted):
                 yield line
+
+
+def line_of(number: int, at: int, data: bytes) -> Line | None:
+    """A line as it arrived; None when it is none."""
+    fields = _read(data)
+    if fields is None:
+        return None
+    level = str(fields.get("level", "")).lower()
+    return Line(number, at, len(data), level if level in LEVELS else "info", fields)
+
+
+def is_wanted(line: Line, wanted: Wanted) -> bool:
+    """By level, service, id and text."""
+    text = wanted.text.lower()
+    return (
+        LEVELS.index(line.level) >= _least(wanted)
+        and (not wanted.service or line.fields.get("service") == wanted.service)
+        and (not wanted.id or line.is_about(wanted.id))
+        and (not text or line.says(text))
+    )
+
+
+def _least(wanted: Wanted) -> int:
+    return LEVELS.index(wanted.level) if wanted.level in LEVELS else 0
 
 
 def _read(data: bytes) -> Mapping[str, Any] | None:

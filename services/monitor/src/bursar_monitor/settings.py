@@ -29,6 +29,10 @@ class MonitorSettings(ServiceSettings):
     page_token: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{20,128})?$")] = ""
     """The token of the page on that port. Empty: that of the file ``page.token`` in the directory of keys, which is
     made when there is none; without such a directory there is no page."""
+    lines_mib: Annotated[int, Field(ge=0, le=65_536)] = 64
+    """Room for log lines of all services in ``data_dir``, in MiB; 0: they are kept in memory alone, for an hour."""
+    lines_days: Annotated[int, Field(ge=1, le=3_650)] = 7
+    """How many days log lines are kept there at most."""
     keda_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of the external scaler for KEDA (gRPC), on the address of the metrics; it needs the packages of the extra
     ``keda``. 0: none."""

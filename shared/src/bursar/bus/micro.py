@@ -172,7 +172,8 @@ class Endpoint:
             self.stats.failed(told)
         if told is not raised and call.received_ns - self._logged_ns >= _LOG_EVERY_NS:
             self._logged_ns = call.received_ns
-            log.error("handler_failed", extra={"endpoint": self.name, "error": type(raised).__name__})
+            who = {"endpoint": self.name, "principal": call.principal}
+            log.error("handler_failed", extra={**who, "error": type(raised).__name__})
 
     def info(self) -> dict[str, Any]:
         about = {"name": self.name, "subject": self.subject, "queue_group": self.queue_group}

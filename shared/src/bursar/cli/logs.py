@@ -31,8 +31,12 @@ from bursar.client.target import Target, resolve
 OPERATOR: Final = "ops"
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 SUBJECT: Final = "bursar.line.>"
-IDS: Final = ("id", "trace", "request", "task", "lease", "correlation_id", "request_id", "trace_id")
+IDS: Final = (
+    "id", "trace", "request", "task", "lease", "correlation_id", "request_id", "trace_id", "span_id", "principal",
+)  # fmt: skip
 ABOUT: Final = frozenset({"ts", "level", "service", "instance", "event", "number", "age_ms"})
+UNITS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+MOST_UNITS: Final = 100_000
 COLOURS: Final = {"warning": "33", "error": "31", "critical": "1;31", "debug": "2"}
 TOKEN: Final = "services/monitor/page.token"  # noqa: S105 - the file, in the home
 
@@ -46,7 +50,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     level: Annotated[str, typer.Option(help=f"At least this one of {', '.join(LEVELS)}.")] = "info",
     service: Annotated[str, typer.Option(help="Of this service alone.")] = "",
-    about: Annotated[str, typer.Option("--id", help="About this request, task, lease or trace alone.")] = "",
+    about: Annotated[str, typer.Option("--id", help="About this request, task, trace or principal alone.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Of this time, as 90s, 15m, 2h or 3d; else the newest, whenever they were said.")
+    ] = "",
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=500, help="So many of before.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one object per line, as it was logged.")] = False,
 ) -> None:
@@ -62,12 +69,14 @@ def logs(
       bursar logs -f --level warning
       bursar logs -f --service limiter --json | jq .event
       bursar logs --id s4f2-17
+      bursar logs --since 2h --level error --lines 500
     """
     if level not in LEVELS:
         fail(f"--level is one of {', '.join(LEVELS)}")
     try:
         target = resolve(url, creds, home, None if creds else OPERATOR)
-        asyncio.run(run(target, home, Filter(level, service, about), lines, follow=follow, as_json=as_json))
+        wanted = Filter(level, service, about, span_ms(since) if since else 0)
+        asyncio.run(run(target, home, wanted, lines, follow=follow, as_json=as_json))
     except (BusError, NoCredentials) as error:
         fail(error.text)
 
@@ -77,9 +86,10 @@ def register(app: typer.Typer) -> None:
 
 
 class Filter:
-    """Which lines are shown."""
+    """Which lines are shown. ``since_ms``: of those that were said before, the last so many ms; 0: all."""
 
-    def __init__(self, level: str, service: str, about: str) -> None:
+    def __init__(self, level: str, service: str, about: str, since_ms: int = 0) -> None:
+        self.since_ms = since_ms
         self.level = level
         self.service = service
         self.about = about
@@ -89,6 +99,14 @@ class Filter:
         is_loud = LEVELS.index(level if level in LEVELS else "info") >= LEVELS.index(self.level)
         is_of = not self.service or line.get("service") == self.service
         return is_loud and is_of and (not self.about or any(str(line.get(name, "")) == self.about for name in IDS))
+
+
+def span_ms(text: str) -> int:
+    """A time as people write it. Ends the program with a sentence when it is none."""
+    number, unit = text[:-1], UNITS.get(text[-1:])
+    if unit is None or not number.isascii() or not number.isdigit() or not 0 < int(number) <= MOST_UNITS:
+        fail("--since is a number with its unit: 90s, 15m, 2h or 3d")
+    return int(number) * unit
 
 
 async def run(target: Target, home: Path, wanted: Filter, lines: int, *, follow: bool, as_json: bool) -> None:
@@ -119,6 +137,8 @@ async def before(bus: NatsBus, home: Path, wanted: Filter, lines: int) -> list[M
     except OSError:
         return None
     asked = {"level": wanted.level, "service": wanted.service, "id": wanted.about, "most": str(lines)}
+    if wanted.since_ms:
+        asked["since_ms"] = str(wanted.since_ms)
     for page in await metadata_of(bus, "monitor", "metrics", 1, 1.0):
         place = f"{page.removesuffix('metrics')}lines?{urllib.parse.urlencode(asked)}"
         request = urllib.request.Request(place, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - our own

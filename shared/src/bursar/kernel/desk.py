@@ -18,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 from bursar.contracts.base import Message
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Notice, Outcome, Park, Reject
-from bursar.kernel.effects import Answer
+from bursar.kernel.effects import Answer, Fault
 from bursar.kernel.entry import pack_decision
 from bursar.kernel.fold import Folded
 
@@ -106,7 +106,7 @@ class Desk:
         self.parked: dict[tuple[str, str], Request] = {}
         self.replaced: list[Any] = []
         self.batch: Batch | None = None
-        self.faults: list[Exception] = []
+        self.faults: list[Fault] = []
 
     @property
     def has_room(self) -> bool:
@@ -182,7 +182,7 @@ class Desk:
         except Exception as error:
             if not guarded:
                 raise
-            outcome = self._fault(error)
+            outcome = self._fault(error, command)
         if isinstance(outcome, Accept) and len(packed) > MAX_DECISION_BYTES:
             outcome = self._too_large(request, len(packed))
         if isinstance(outcome, Accept):
@@ -223,12 +223,13 @@ class Desk:
         """Told to the log where nobody hears the answer: what is due will be due again."""
         text = "the decision does not fit into the journal"
         if request.ticket is None:
-            self.faults.append(ValueError(f"{text}: {type(request.command.body).__name__}, {size} bytes"))
+            told = ValueError(f"{text}: {type(request.command.body).__name__}, {size} bytes")
+            self.faults.append(Fault(told, *request.command[:2]))
         return Reject("too_large", text, {"size": size})
 
-    def _fault(self, error: Exception) -> Reject:
+    def _fault(self, error: Exception, command: Command) -> Reject:
         """A fault of the decider costs the request that it met, and nobody else: nothing has been changed yet."""
-        self.faults.append(error)
+        self.faults.append(Fault(error, *command[:2]))
         return Reject("internal", "the service failed to decide this request")
 
 

@@ -94,10 +94,18 @@ class RoleChanged(NamedTuple):
     reason: str
 
 
+class Fault(NamedTuple):
+    """A decision that could not be made, and whose it was; ``request_id`` is empty for observations and what is due."""
+
+    error: Exception
+    principal: str
+    request_id: str
+
+
 class Faulted(NamedTuple):
     """The decider raised on these decisions, which were refused with ``internal``: somebody should know."""
 
-    errors: Sequence[Exception]
+    faults: Sequence[Fault]
 
 
 Effect = (

@@ -217,7 +217,7 @@ class Host:
         try:
             payload = encode(whole(reply, fence), call.encoding)
         except (ValueError, TypeError, OverflowError) as error:  # a fault of the service must not end it for all
-            log.warning("answer_cannot_be_written", extra={"error": type(error).__name__})
+            log.warning("answer_cannot_be_written", extra={"error": type(error).__name__, "principal": call.principal})
             call.fail(make_error("internal", "the answer cannot be written"))
         else:
             call.respond(payload)

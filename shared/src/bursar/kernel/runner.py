@@ -224,8 +224,8 @@ class ShardRunner:
                 self._snapshot(effect)
             case RoleChanged(role, reason):
                 self._role_changed(role, reason)
-            case Faulted(errors):
-                self._faults.add(errors, self._clock.monotonic_ms())
+            case Faulted(faults):
+                self._faults.add(faults, self._clock.monotonic_ms())
             case _:
                 self._spawn(self._work(effect))
 
