@@ -57,6 +57,7 @@ from bursar_breaker import (
     telling,
     timing,
 )
+from bursar_breaker.conversions import CONVERSIONS
 from bursar_breaker.evolve import APPLY
 from bursar_breaker.state import State, dump, load
 from bursar_breaker.uses import USES
@@ -69,6 +70,7 @@ class BreakerDecider:
 
     name = "breaker"
     version = 3
+    conversions = CONVERSIONS
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

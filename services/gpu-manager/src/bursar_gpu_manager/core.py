@@ -56,6 +56,7 @@ from bursar_gpu_manager import (
     status,
 )
 from bursar_gpu_manager.bugs import NAMES as SEEDED_BUGS  # noqa: F401 - importing declares them
+from bursar_gpu_manager.conversions import CONVERSIONS
 from bursar_gpu_manager.evolve import APPLY
 from bursar_gpu_manager.state import State, dump, load
 from bursar_gpu_manager.waiting import RuledLease
@@ -66,6 +67,7 @@ class GpuDecider:
 
     name = wire.SERVICE
     version = 9
+    conversions = CONVERSIONS
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

@@ -39,6 +39,7 @@ from bursar_limiter import (
     withdrawing,
 )
 from bursar_limiter.adapting_part import AdaptingPart
+from bursar_limiter.conversions import CONVERSIONS
 from bursar_limiter.evolve import APPLY
 from bursar_limiter.leasing_part import LeasingPart
 from bursar_limiter.parts import PARTS, Part
@@ -65,6 +66,7 @@ class LimiterDecider:
 
     name = "limiter"
     version = 4
+    conversions = CONVERSIONS
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

@@ -79,7 +79,11 @@ S = TypeVar("S")
 
 
 class Decider(Protocol[S]):
-    """One service's rules. All times are milliseconds of the decider's clock (integers, never going back)."""
+    """One service's rules. All times are milliseconds of the decider's clock (integers, never going back).
+
+    ``version`` is that of the form of `dump`. A decider may have a mapping ``conversions``: from an older version to
+    the function that brings its dumped state into the form of the next one (`bursar.kernel.fold.converted`).
+    """
 
     name: str
     version: int

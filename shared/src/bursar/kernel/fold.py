@@ -7,7 +7,7 @@ follower by the entries it reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -145,13 +145,9 @@ class Folded:
             version, name, decider_version, incarnation, epoch, number, time, offices, answers, state = values
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise CorruptSnapshot("not a snapshot", size=len(data)) from error
-        if (version, name, decider_version) != (SNAPSHOT_VERSION, decider.name, decider.version):
-            raise VersionMismatch(
-                "another version of this service wrote the snapshot: run that one on this journal, or give this one "
-                "a new home",
-                found=f"{name} {decider_version}",
-                needed=f"{decider.name} {decider.version}",
-            )
+        if (version, name) != (SNAPSHOT_VERSION, decider.name):
+            raise _mismatch(decider, name, decider_version)
+        state = converted(decider, decider_version, state)
         folded = cls.__new__(cls)
         folded.decider = decider
         folded._evolve = decider.evolve
@@ -161,6 +157,26 @@ class Folded:
         folded.incarnation, folded.epoch, folded.number, folded.time = incarnation, epoch, number, time
         folded.events = 0
         return folded
+
+
+def converted(decider: Decider[Any], version: Any, dumped: Any) -> Any:
+    """A dumped state of an older version of the service, in the form of this one. Raises `VersionMismatch`."""
+    steps: Mapping[int, Callable[[Any], Any]] = getattr(decider, "conversions", {})
+    found = version
+    while found != decider.version:
+        if found not in steps:
+            raise _mismatch(decider, decider.name, version)
+        dumped = steps[found](dumped)
+        found += 1
+    return dumped
+
+
+def _mismatch(decider: Decider[Any], name: Any, version: Any) -> VersionMismatch:
+    return VersionMismatch(
+        "another version of this service wrote the snapshot: run that one on this journal, or give this one a new home",
+        found=f"{name} {version}",
+        needed=f"{decider.name} {decider.version}",
+    )
 
 
 class Follower:
