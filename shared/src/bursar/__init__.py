@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from bursar.client.gpu import Gpu
     from bursar.client.gpu_errors import GpuRefused, GpuUnavailable, LeaseLost
     from bursar.client.gpu_lease import GpuLease
+    from bursar.client.host import Host
+    from bursar.client.host_errors import HostRefused, HostUnavailable
+    from bursar.client.host_lease import HostLease
     from bursar.client.local_permit import LocalPermit
     from bursar.client.scheduler_errors import (
         QueueFull,
@@ -81,6 +84,9 @@ _MODULES = {
     **dict.fromkeys(_GPU_ERRORS, "bursar.client.gpu_errors"),
     "Gpu": "bursar.client.gpu",
     "GpuLease": "bursar.client.gpu_lease",
+    "Host": "bursar.client.host",
+    "HostLease": "bursar.client.host_lease",
+    **dict.fromkeys(("HostRefused", "HostUnavailable"), "bursar.client.host_errors"),
     "LocalPermit": "bursar.client.local_permit",
     "SyncFleet": "bursar.client.sync",
     "prefix_of": "bursar.client.scheduler_prefix",
@@ -105,6 +111,10 @@ __all__ = [
     "GpuLease",
     "GpuRefused",
     "GpuUnavailable",
+    "Host",
+    "HostLease",
+    "HostRefused",
+    "HostUnavailable",
     "LeaseLost",
     "Limiter",
     "LimiterUnavailable",

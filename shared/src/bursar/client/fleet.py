@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bursar.client.breaker import Breaker
     from bursar.client.discovery import Discovery
     from bursar.client.gpu import Gpu
+    from bursar.client.host import Host
     from bursar.client.notices import Notices
     from bursar.client.scheduler import Scheduler
 
@@ -58,6 +59,7 @@ class Fleet:
         self._limiter: Limiter | None = None
         self._breaker: Breaker | None = None
         self._gpu: Gpu | None = None
+        self._host: Host | None = None
         self._scheduler: Scheduler | None = None
         self._notices: Notices | None = None
         self._discovery: Discovery | None = None
@@ -96,6 +98,15 @@ class Fleet:
 
             self._gpu = Gpu(self._open_bus, clock=self._clock, notices=self._heard, patience=self._patience)
         return self._gpu
+
+    @property
+    def host(self) -> Host:
+        """Leases of CPU, memory and disk of hosts."""
+        if self._host is None:
+            from bursar.client.host import Host  # noqa: PLC0415 - most agents need none
+
+            self._host = Host(self._open_bus, clock=self._clock, patience=self._patience)
+        return self._host
 
     @property
     def scheduler(self) -> Scheduler:
@@ -157,6 +168,9 @@ class Fleet:
         gpu, self._gpu = self._gpu, None
         if gpu is not None:
             await gpu.close(drain)
+        host, self._host = self._host, None
+        if host is not None:
+            await host.close(drain)
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             await breaker.close()
