@@ -84,7 +84,7 @@ def test_a_worker_does_tasks_up_to_its_slots() -> None:
         assert site.log == ["begins 2", "begins 3"]
         assert [await handle.result(20) for handle in handles] == [2, 3, 4]
         (worker,) = site.there.state.workers.values()
-        assert (worker.slots, worker.labels, worker.versions) == (2, {"zone": "a"}, {"name": "first", "app": "1"})
+        assert (worker.slots, worker.labels["zone"], worker.versions) == (2, "a", {"name": "first", "app": "1"})
         await asyncio.sleep(0.1)
         assert site.worker.running == []
 

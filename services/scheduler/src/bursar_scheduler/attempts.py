@@ -124,7 +124,9 @@ def decide_release(state: State, command: Command, now: int, fence: Fence) -> Ou
     if task is not None and task.token == body.token:
         if task.gang is not None and command.principal in task.gang.over:
             return Refuse(reply)  # its slot comes back with those of the others
-        return Accept([(events.WAITS, now, task.id, RELEASE, "", 0)], _reply(task, READY, 0))
+        after = body.after_ms or 0
+        event = (events.WAITS, now, task.id, RELEASE, body.reason, now + after if after else 0)
+        return Accept([event], _reply(task, READY, after))
     return Accept([(events.FREED, now, worker.name, body.token)], reply)
 
 
@@ -191,7 +193,7 @@ def _then_next(
     if made is None:
         return Accept([event], reply, [told])
     assigned, notice = made
-    if not brings or size_of(notice.body["payload"]) > MAX_NEXT:
+    if not brings or size_of(notice.body["payload"]) > MAX_NEXT or "takes" in notice.body:
         return Accept([event, assigned], reply, [told, notice])
     started = (events.STARTED, now, notice.body["task"])
     return Accept([event, assigned, started], {**reply, "next": telling.begun(notice)}, [told])

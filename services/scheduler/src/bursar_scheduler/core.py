@@ -60,7 +60,7 @@ class SchedulerDecider:
     """The `bursar.kernel.decider.Decider` of the scheduler."""
 
     name = "scheduler"
-    version = 5
+    version = 6
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {

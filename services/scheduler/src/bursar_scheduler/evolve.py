@@ -60,6 +60,7 @@ def apply_accepted(state: State, event: Event) -> None:
     task.runs_anyway = more.get("runs_anyway", False)
     task.preemptible, task.trace = more.get("preemptible", False), more.get("trace", "")
     task.hints = hint_of(more.get("hints"))
+    task.takes = more.get("takes")
     task.who = Who(more.get("team", ""), task.principal, more.get("program", ""))
     task.state = first_state(task)
     task.order, task.submitted_at = state.order, now

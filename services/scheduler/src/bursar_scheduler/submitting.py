@@ -135,10 +135,11 @@ def draft(state: State, name: str, told: Told, now: int, trace: str | None) -> T
     task.deadline_at = now + told.deadline_ms if told.deadline_ms else 0
     task.runs_anyway = told.after_failure == "run"
     task.preemptible = told.preemptible and needs.gang == 1
+    task.takes = None if told.takes is None else told.takes.model_dump(exclude={"v"}, exclude_none=True)
     task.hints = None if told.hints is None else hint_from(told.hints)
     content = [told.task_class, told.payload, told.priority, told.deadline_ms, told.retries, told.backoff_ms,
                told.lease_ms, told.timeout_ms, needs.kind, *task.lane[2:], told.after, told.after_failure,
-               told.preemptible, told.program, task.hints]  # fmt: skip
+               told.preemptible, told.program, task.hints, task.takes]  # fmt: skip
     task.digest = hashlib.blake2b(_pack(content), digest_size=8).digest()
     return task
 
@@ -170,7 +171,7 @@ def besides(task: Task) -> dict[str, Any]:
     rest = {"demands": task.lane[3], "gang": task.lane[4] if task.lane[4] > 1 else 0, "hints": task.hints,
             "after": task.after, "unmet": task.unmet, "runs_anyway": task.runs_anyway,
             "preemptible": task.preemptible, "team": task.who.team, "program": task.who.program,
-            "trace": task.trace}  # fmt: skip
+            "trace": task.trace, "takes": task.takes}  # fmt: skip
     return {name: value for name, value in rest.items() if value}
 
 

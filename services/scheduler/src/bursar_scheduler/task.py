@@ -50,7 +50,7 @@ _SAVED: Final = (
     "deadline_at", "order", "submitted_at", "state", "not_before", "attempts", "failures", "losses", "token",
     "worker", "since", "reason", "error", "after", "unmet", "runs_anyway",
     "preemptible", "checkpoint", "checkpoint_size", "killed", "yield_by", "who",
-    "path", "hints", "gang", "trace",
+    "path", "hints", "gang", "trace", "takes",
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class Task:
     ran; ``yield_by``: when its attempt is taken away, if it is asked to yield. ``who``: team, agent, program; ``path``:
     ms of the calls before it in its program. ``hints``: for its placement, if any. ``gang``: of an
     attempt on several workers; ``worker`` is the first of them then. ``trace``: the context of who submitted it, for
-    its worker; "": none.
+    its worker; "": none. ``takes``: what its worker takes before it starts.
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life), ``heard``
     (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane),
@@ -109,6 +109,7 @@ class Task:
         self.yield_by = 0
         self.who = NOBODY
         self.path = 0
+        self.takes: dict[str, Any] | None = None
         self.trace = ""
         self.hints: Hint | None = None
         self.gang: Gang | None = None

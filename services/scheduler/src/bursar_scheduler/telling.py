@@ -51,6 +51,8 @@ def assign(
         "waited_ms": (task.since if task.token == token else now) - task.submitted_at,
         "trace": task.trace or None,
     }
+    if task.takes is not None:
+        body["takes"] = task.takes
     if members:
         body["members"], body["rank"] = list(members), members.index(worker.name)
     return Notice(worker.name, body)

@@ -19,7 +19,9 @@ class TaskOptions(TypedDict, total=False):
     ``lease``: how long an attempt is kept without a sign of life (10); ``timeout`` of one attempt. ``needs``:
     ``{"kind": "gpu", "labels": {"zone": "a"}}``, and ``{"gang": 4}`` for four workers at once. ``hints``: what makes
     one worker better than another, as ``{"model": "llama3:8b", "prefix": bursar.prefix_of(prompt)}``; both in all
-    their fields: `bursar.contracts.scheduler_needs`. ``preemptible``: it stops at the end of a chunk when it is asked to,
+    their fields: `bursar.contracts.scheduler_needs`. ``takes``: what its worker takes before it starts, all or
+    nothing: ``{"budget": "provider", "amounts": {"input_tokens": 900}, "circuit": "provider", "gpu_bytes": 1 << 30}``
+    (`bursar.contracts.scheduler_takes`). ``preemptible``: it stops at the end of a chunk when it is asked to,
     and goes on from its checkpoint (`bursar.client.worker_task`). ``after``: own tasks, or their handles, that have to
     end before; ``after_failure``: "cancel" (default) or "run", when one of them does not end well.
     """
@@ -34,6 +36,7 @@ class TaskOptions(TypedDict, total=False):
     hints: Mapping[str, Any] | None
     preemptible: bool
     program: str
+    takes: Mapping[str, Any] | None
     after: Iterable[str | Handle]
     after_failure: str
 
@@ -58,6 +61,8 @@ def fields_of(task_class: str, payload: bytes | dict[str, Any] | None, options: 
     for name in ("needs", "hints"):
         if name in given:
             fields[name] = {"v": 1, **given[name]}
+    if "takes" in given:
+        fields["takes"] = {"v": 1, **given["takes"]}
     if "after" in given:
         fields["after"] = refs_of(given["after"])
     return fields

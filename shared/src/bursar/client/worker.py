@@ -255,6 +255,11 @@ class Worker:
         return self._link
 
     @property
+    def fleet(self) -> Fleet:
+        """What the worker reaches the services by."""
+        return self._open_fleet
+
+    @property
     def blobs(self) -> Blobs:
         """Large payloads and results."""
         return self._open_fleet.scheduler.blobs

@@ -20,9 +20,11 @@ from bursar.client.scheduler_errors import QueueFull, SchedulerUnavailable
 from bursar.client.scheduler_values import pack_value
 from bursar.client.traced import attempt, attempt_ended
 from bursar.client.worker_run import Run
+from bursar.client.worker_saga import Held, NotNow, take
 from bursar.client.worker_task import Message, TaskRefused, TaskYielded, WorkerTask, in_words
 from bursar.contracts.scheduler_blobs import is_reference
-from bursar.errors import BursarError, CallerError
+from bursar.contracts.scheduler_takes import MAX_WHY
+from bursar.errors import BursarError, CallerError, ServiceError
 from bursar.telemetry import traces
 
 if TYPE_CHECKING:
@@ -106,8 +108,50 @@ class Attempt:
     async def _start_and_work(self) -> bool:
         """True when nothing has to be released any more."""
         await self.worker.link.registered()
+        takes = self.work.notice.get("takes")
+        return await (self._work() if takes is None else self._with_all(takes))
+
+    async def _with_all(self, takes: dict[str, Any]) -> bool:
+        """The same with what the task takes first, all of it or none (`bursar.client.worker_saga`)."""
+        try:
+            held = self.work.held = await take(self.worker.fleet, takes)
+        except NotNow as refused:
+            return await self._try_later(refused.again, str(refused))
+        except (CallerError, ServiceError) as error:
+            if await self._may_run():
+                await self._end("fail", {"error": f"it cannot be had: {in_words(error)}", "retryable": False})
+            return True
+        raised: BaseException | None = None
+        try:
+            return await self._work(held)
+        except BaseException as error:
+            raised = error
+            raise
+        finally:
+            await self._give_back(held, raised)
+
+    async def _give_back(self, held: Held, raised: BaseException | None) -> None:
+        running = self._running
+        if raised is None and running is not None and running.done() and not running.cancelled():
+            raised = running.exception()
+        try:
+            await held.end(raised)
+        except TimeoutError as late:
+            await self._end("fail", {"error": in_words(late), "retryable": True})
+
+    async def _try_later(self, again: float, why: str) -> bool:
+        fields = {"after_ms": round(again * 1000.0), "reason": why[:MAX_WHY]}
+        await self._tell("release", fields)
+        return True
+
+    async def _work(self, held: Held | None = None) -> bool:
         if not await self._may_run() or not await self._has_inputs():
             return True
+        if held is not None:
+            try:
+                held.sent()
+            except CallerError as late:
+                return await self._try_later(0.0, in_words(late))
         verb, fields = await self._outcome(self.worker.runs[self.work.task_class])
         if verb == "finish":
             verb, fields = await self._with_result(fields["result"])

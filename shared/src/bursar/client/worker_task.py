@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar.client.scheduler_errors import TaskError, error_of
 from bursar.client.scheduler_values import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from bursar.client.worker_saga import Held
 
 MAX_ERROR: Final = 500
 """Characters of an exception that the submitter gets to see."""
@@ -42,7 +45,8 @@ class WorkerTask:
     an attempt before, None when there is none. ``inputs``: what the tasks that this one comes after have given, in
     their order; an exception for one that has not ended well, or whose result is not kept any more. ``members``: of a
     task that takes several workers all of them, and ``rank`` which of them this one is: each runs the function, rank 0
-    gives the result, and the task ends when all have returned."""
+    gives the result, and the task ends when all have returned. ``held``: what was taken for it before it started
+    (`bursar.client.worker_saga`); None when it takes nothing, and in a process."""
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class WorkerTask:
         self.payload: Any = unpack_value(notice["payload"])
         self.saved: Any = unpack_value(notice.get("checkpoint"))
         self.inputs: list[Any] = []
+        self.held: Held | None = None
         self.take_inputs(notice.get("inputs") or ())
         self.members: tuple[str, ...] = tuple(notice.get("members") or ())
         self.rank: int = notice.get("rank", 0)

@@ -25,6 +25,7 @@ from pydantic import Field
 from bursar.contracts.base import Fence, Message, Query, Request
 from bursar.contracts.scheduler_control import Configure, Configured, Requeue, Requeued, Share, Shared
 from bursar.contracts.scheduler_needs import Data, Hints, Needs
+from bursar.contracts.scheduler_takes import Takes
 from bursar.contracts.scheduler_words import (
     BANDS,
     LIVE,
@@ -165,6 +166,8 @@ class Task(Message):
     ``after_failure``: what becomes of it when one of them ends other than ``done``: it is cancelled (and so are those
     after it), or it runs all the same. A dead letter has not ended: an operator may requeue it.
 
+    ``takes``: what its worker takes before it starts, all or nothing: of a budget, a circuit, memory of a GPU.
+
     ``preemptible``: its worker can stop it at the end of a chunk (within 100 ms) and go on from its last checkpoint,
     here or elsewhere, so that a task of a higher band need not wait for its end. ``program``: the agent's run that it
     belongs to; of an agent's programs the one that has had least goes first.
@@ -180,6 +183,7 @@ class Task(Message):
     timeout_ms: Annotated[int, Field(ge=1, le=604_800_000)] | None = None
     needs: Needs = Field(default_factory=lambda: NO_NEEDS)
     hints: Hints | None = None
+    takes: Takes | None = None
     after: Annotated[tuple[TaskRef, ...], Field(max_length=MAX_AFTER)] = ()
     after_failure: AfterFailure = "cancel"
     preemptible: bool = False

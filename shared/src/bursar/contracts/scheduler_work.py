@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Amount, Message, Query, Request
+from bursar.contracts.scheduler_takes import MAX_WHY
 from bursar.contracts.scheduler_words import (
     MAX_SLOTS,
     BatchTokens,
@@ -142,10 +143,13 @@ class Fail(Request):
 
 class Release(Request):
     """The worker has stopped an attempt: one that it gives back without counting, or one that had become void. Its
-    slot is free from now on. (Without it the slot of a void attempt stays taken, since it may still run.)"""
+    slot is free from now on. ``after_ms``: until then it is not tried again, for a ``reason`` such as a limit that is
+    reached. (Without it the slot of a void attempt stays taken, since it may still run.)"""
 
     task: TaskId | None = None
     token: Token
+    after_ms: Annotated[int, Field(ge=0, le=3_600_000)] | None = None
+    reason: Annotated[str, Field(max_length=MAX_WHY)] = ""
 
 
 class Checkpoint(Request):
@@ -248,6 +252,7 @@ class Assign(Message):
     trace: Trace | None = None
     members: list[str] = Field(default_factory=list)
     rank: int = 0
+    takes: dict[str, Any] | None = None
     fence: str
 
 
