@@ -12,11 +12,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bursar.contracts.base import Message
+from bursar.contracts.limiter_control import Spent
 from bursar.contracts.monitor import CpuSample, DiskSample, HostSample, MemorySample, NetworkSample, PressureSample
+from bursar.contracts.monitor_costs import GpuLeaseUse
+from bursar.contracts.monitor_host import GroupSample, LeaseUse
 from bursar.contracts.monitor_picture import BudgetRow, CircuitRow, DeviceRow, InstanceRow, QueueRow, WorkerRow
+from bursar.contracts.monitor_quota import HostLease
+from bursar.contracts.scheduler_explain import SlotsSpent
 from bursar.kernel.decider import Accept, Command
 from bursar_monitor.core import MonitorDecider
+from bursar_monitor.costing import LIMITER_BOOK, SCHEDULER_BOOK
 from bursar_monitor.observing import Polled, Swept
+from bursar_monitor.quota_rows import lease_rows
 from bursar_monitor.service import start
 from bursar_monitor.settings import MonitorSettings
 from bursar_monitor.state import Drawn
@@ -48,6 +55,7 @@ class Fleet:
         self._now = 1_000
         self._number = 0
         self._seconds = 0
+        self._leases: tuple[str, ...] = ()
         self._load = {name: self._rng.uniform(0.55, 0.9) for name in self.names}
         for command in start(MonitorSettings(), self._state):
             self._decide("svc-monitor", command)
@@ -62,6 +70,10 @@ class Fleet:
         for service, rows in self._pages().items():
             self._decide("svc-monitor", Polled(service, rows))
         self._decide("svc-monitor", Swept(self._instances(), draw=True))
+        if self._seconds % 60 == 2:
+            body = HostLease(id="lease-1", host=self.names[0], cpu_milli=2_000, memory_bytes=6 * GIB, ttl_ms=60_000)
+            self._decide("writer", body)
+            self._leases = tuple(row["lease"] for row in lease_rows(self._state, self._now))
         self._settle()
         drawn = self._state.drawn
         assert drawn is not None
@@ -98,13 +110,28 @@ class Fleet:
                 received_bytes=self._seconds * 3_000_000, sent_bytes=self._seconds * 900_000, errors=0, dropped=0
             ),
             pressure=PressureSample(cpu_permille=max(0, round((load - 0.8) * 400))),
+            groups=self._groups() if name == self.names[0] else (),
+            leases=tuple(self._lease_use(lease) for lease in self._leases) if name == self.names[0] else (),
         )
+
+    def _groups(self) -> tuple[GroupSample, ...]:
+        parts = (("limiter", 1, 90), ("agent.writer", 4, 640), ("agent.reader", 2, 310), ("nats", 1, 120))
+        return tuple(
+            GroupSample(group=group, processes=count, cpu_milli=count * 180, rss_bytes=mib * 2**20)
+            for group, count, mib in parts
+        )
+
+    def _lease_use(self, lease: str) -> LeaseUse:
+        busy = round(1_500 + 300 * self._wave(0))
+        return LeaseUse(lease=lease, processes=4, cpu_milli=busy, memory_bytes=5 * GIB, held_by="cgroup")
 
     def _pages(self) -> dict[str, dict[str, list[Message]]]:
         return {
             "limiter": {"budgets": [self._budget(*row) for row in BUDGETS]},
+            LIMITER_BOOK: {"spent": self._spent()},
+            SCHEDULER_BOOK: {"spent": self._slots_spent()},
             "breaker": {"circuits": self._circuits()},
-            "gpu-manager": {"devices": [self._device(number) for number in range(6)]},
+            "gpu-manager": {"devices": [self._device(number) for number in range(6)], "gpu_leases": self._gpu_leases()},
             "scheduler": {"queues": [self._queue(band) for band in BANDS], "workers": self._workers()},
         }
 
@@ -135,6 +162,37 @@ class Fleet:
             total_bytes=24 * GIB, granted_bytes=granted, observed_bytes=granted - GIB, leases=2 + number % 3,
             busy_permille=round(600 + 200 * self._wave(number)), temperature_c=58 + number, age_ms=300,
         )  # fmt: skip
+
+    def _gpu_leases(self) -> list[Message]:
+        return [
+            GpuLeaseUse(
+                principal=agent, purpose="inference", granted_bytes=9 * GIB, observed_bytes=round(part * 9 * GIB)
+            )
+            for agent, part in (("writer", 0.41), ("reader", 0.82))
+        ]
+
+    def _spent(self) -> list[Message]:
+        """Money grows by the second; two workers call a provider for those whose tasks they run."""
+        return [
+            Spent(budget=budget, parent=team, principal=who, requests=9 * part * self._seconds,
+                  input_tokens=8_100 * part * self._seconds, output_tokens=2_300 * part * self._seconds,
+                  usd_micros=4_100 * part * self._seconds)
+            for budget, team, who, part in (
+                ("anthropic", "research", "reader", 9), ("anthropic", "product", "writer", 7),
+                ("openai", "product", "coder", 5), ("openai", "product", "worker-2", 3),
+            )
+        ]  # fmt: skip
+
+    def _slots_spent(self) -> list[Message]:
+        return [
+            SlotsSpent(team=team, agent=who, task_class=name, worker=worker, kind=kind, preemptible=kind == "gpu",
+                       attempts=part * self._seconds, slot_ms=part * 700 * self._seconds, usd_micros=0)
+            for team, who, name, worker, kind, part in (
+                ("product", "writer", "summarise", "worker-3", "gpu", 6),
+                ("product", "coder", "summarise", "worker-2", "remote", 2),
+                ("research", "reader", "embed", "worker-1", "cpu", 8),
+            )
+        ]  # fmt: skip
 
     def _queue(self, band: str) -> QueueRow:
         waiting = {"reactive": 3, "normal": 41, "proactive": 210, "delayed": 6, "dead": 0}[band]

@@ -47,6 +47,23 @@ def test_the_whole_fleet_is_on_the_page(site: Site, page: Page) -> None:
     assert outside(page.requests, site.origin) == []
 
 
+def test_money_is_added_up_as_the_person_likes(site: Site, page: Page) -> None:
+    """By agent, team, model or class; what was saved says against what."""
+    see(page, "cost")
+    assert "reader" in text(page, "#cost")
+    button = "[...document.querySelectorAll('#cost .segmented button')].find((one) => one.innerText === 'team')"
+    page.value(f"{button}.click()")
+    page.until("document.querySelector('#cost tbody th').innerText === 'product'")
+    assert "Against calls for summarise" in text(page, "#cost .savings")
+    for _ in range(60):
+        site.tick()
+    see(page, "advice")
+    page.until("document.querySelector('#advice .panel-body').innerText.includes('GPU memory')")
+    see(page, "quotas")
+    page.until("document.querySelector('#quotas').innerText.includes('agent.writer')")
+    assert page.problems == []
+
+
 def test_a_new_picture_is_shown_at_once(site: Site, page: Page) -> None:
     """Without a reload, in tiles and tables alike, while the person's focus stays where it is."""
     see(page, "hosts")

@@ -61,6 +61,14 @@ export function money(micros) {
   return `$${(micros / 1e6).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 }
 
+/** Money that may be less than a cent, with as many digits as say something; losses have their sign. */
+export function dollars(micros) {
+  if (!isKnown(micros)) return NOTHING;
+  const digits = Math.abs(micros) >= 1e6 || micros === 0 ? 2 : 4;
+  const amount = (Math.abs(micros) / 1e6).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return `${micros < 0 ? "−" : ""}$${amount}`;
+}
+
 /** snake_case as words. */
 export const words = (text) => String(text).replaceAll("_", " ").replaceAll("-", " ");
 

@@ -3,6 +3,7 @@
 
 import { h } from "./vdom.js";
 import { bar, hue, stack } from "./charts.js";
+import { advice, cost, quotas } from "./money.js";
 import { age, empty, fact, pill, plain, table } from "./parts.js";
 import { NOTHING, bytes, count, grouped, latency, money, percent, span, windowOf, words } from "./format.js";
 
@@ -117,20 +118,6 @@ function holders(name, data) {
 function amounts(by, without = []) {
   const told = Object.entries(by ?? {}).filter(([name, amount]) => amount && !without.includes(name));
   return told.length ? told.map(([name, amount]) => `${name === "usd_micros" ? money(amount) : `${count(amount)} ${words(name)}`}`).join(", ") : NOTHING;
-}
-
-/** What is spent, where a budget counts money. */
-function cost(data) {
-  const rows = data.rows("budgets").filter((row) => row.dimension.startsWith("usd_micros"));
-  if (rows.length === 0) return empty("No budget counts money: give one limits.usd.");
-  return table("Cost", [
-    { head: "budget", cell: (row) => row.budget },
-    { head: "spent", right: true, cell: (row) => money(Math.max(0, row.used - row.in_flight)) },
-    { head: "in flight", right: true, rank: 1, cell: (row) => money(row.in_flight) },
-    { head: "of", right: true, cell: (row) => `${money(row.limit)}${row.window_ms ? ` / ${windowOf(row.window_ms)}` : ""}` },
-    { head: "", cell: (row) => h("span", { class: "with-bar" }, bar(share(row.used, row.limit), "", `${percent(share(row.used, row.limit))} spent`), h("span", {}, percent(share(row.used, row.limit)))) },
-    { head: "age", right: true, cell: (row) => age(row.age_ms) },
-  ], rows, (row) => row.budget);
 }
 
 function circuits(data) {
@@ -276,9 +263,11 @@ export const PANELS = [
   { id: "scheduler", title: "Scheduler", sections: ["queues", "workers"], asks: ["scheduler"], draw: scheduler, wide: true },
   { id: "hosts", title: "Hosts", sections: ["hosts"], wide: true },
   { id: "services", title: "Services", sections: ["services", "instances"], draw: services },
-  { id: "cost", title: "Cost", sections: ["budgets"], draw: cost, isUncounted: true },
+  { id: "cost", title: "Cost and savings", sections: ["costs", "savings", "budgets"], draw: cost, isUncounted: true, wide: true },
   { id: "incidents", title: "Incidents", sections: ["incidents"], draw: incidents, optional: "incidents" },
   { id: "scaling", title: "Scaling", sections: ["scaling"], draw: scaling, optional: "scaling" },
+  { id: "advice", title: "Right-sizing", sections: ["advice"], draw: advice, optional: "advice", isUncounted: true },
+  { id: "quotas", title: "Host quotas", sections: ["leases", "pools", "processes"], draw: quotas, optional: "leases", wide: true },
   { id: "objectives", title: "Objectives", sections: ["slos"], draw: objectives, optional: "slos" },
 ];
 
