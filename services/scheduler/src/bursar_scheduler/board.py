@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bursar.kernel.bugs import seeded
 from bursar_scheduler import bugs
@@ -22,16 +22,21 @@ from bursar_scheduler.fairness import Ledger
 from bursar_scheduler.fleet import Fleet, Load, Offer, Region
 from bursar_scheduler.gathering import Gathering
 from bursar_scheduler.lifecycle import READY
+from bursar_scheduler.moving import is_planned
 from bursar_scheduler.ordering import Line, choose
+from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.prefixes import Prefixes
 from bursar_scheduler.regions import Regions
 from bursar_scheduler.resources import BATCH_TOKENS, UNBOUNDED
 from bursar_scheduler.scoring import LONG_US, Ask, Verdict
 from bursar_scheduler.shadowing import Shadow
 from bursar_scheduler.speeds import Speeds
-from bursar_scheduler.task import Config, LaneKey, Task, Worker
+from bursar_scheduler.task import ALL_SLOTS, Config, LaneKey, Task, Worker
 from bursar_scheduler.timing import next_moment
 from bursar_scheduler.watched import Watched
+
+if TYPE_CHECKING:
+    from bursar_scheduler.planning import Planner
 
 MAX_IDLE_LANES: Final = 512
 """Lanes without tasks that are kept, so that a lane which empties and fills costs nothing."""
@@ -78,18 +83,20 @@ class Board:
     ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
     sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
     after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`; ``long``: tokens
-    of long attempts by worker; ``gangs``: those that wait; ``gathering``: room for one
+    of long attempts by worker; ``planner``: see `planning`; ``gangs``: those that wait; ``gathering``: room for one
     of them; ``prefixes``: who has what in its cache; ``regions``: how far and how well each is;
     ``verdicts``: the latest placements by task."""
 
     __slots__ = (
-        "agenda", "config", "fleet", "free", "gangs", "gathering", "heard", "hot", "lanes", "last_heard", "leaving",
-        "ledger", "long", "prefixes", "regions", "settled", "shadow", "speeds", "strangers", "tasks", "tell",
-        "verdicts", "watched", "workers",
+        "agenda", "config", "fleet", "free", "gangs", "gathering", "heard", "hot", "is_planned", "lanes", "last_heard",
+        "leaving", "ledger", "long", "planner", "prefixes", "regions", "settled", "shadow", "speeds", "strangers",
+        "tasks", "tell", "verdicts", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
-        self.config = of.config
+        self.planner: Planner | None = None
+        self.is_planned = False
+        self.configure(of.config)
         self.tasks = of.tasks
         self.workers = of.workers
         self.ledger = of.ledger
@@ -133,6 +140,11 @@ class Board:
             board.seat(worker)
         return board
 
+    def configure(self, config: Config) -> None:
+        """These rules hold from now on."""
+        self.config = config
+        self.is_planned = is_planned(config.tick, config.background, config.slot_policy, config.shadow)
+
     # ---- tasks
 
     def place(self, task: Task, now: int) -> None:
@@ -149,6 +161,8 @@ class Board:
                 lane.leave(task)
             if lane.key[4] > 1:
                 self._gang(task)
+        if self.planner is not None:
+            self.planner.touch(task.id)
         self.watched.note(task, now, self.config.min_run_ms)
         if task.id in self.tasks:
             self.watch(task)
@@ -217,7 +231,7 @@ class Board:
         worker.lanes = [lane for lane in self.lanes.values() if worker.serves(lane.key)]
         self.leaves(worker)
         self.gathering.drop(worker)
-        self.gathering.workers_changed()
+        worker.cap = ALL_SLOTS
         self.prefixes.seat(worker.name, worker.session)
         self.fleet.join(offer_of(worker))
         self.note(worker)
@@ -225,9 +239,15 @@ class Board:
     def leaves(self, worker: Worker) -> None:
         """It is known, or not any more, when its host is taken away."""
         self.leaving.pop(worker.name, None)
-        self.gathering.workers_changed()
+        self._changed(worker)
         if worker.gone_at:
             self.leaving[worker.name] = worker.gone_at
+
+    def _changed(self, worker: Worker) -> None:
+        """It can do other things, or will be gone."""
+        self.gathering.workers_changed()
+        if self.planner is not None:
+            self.planner.touch(worker.name)
 
     def unseat(self, worker: Worker) -> None:
         """It gets nothing any more."""
@@ -254,7 +274,7 @@ class Board:
         if len(self.verdicts) > MAX_VERDICTS:
             self.verdicts.popitem(last=False)
         name = self.config.shadow
-        if name == "none":
+        if name not in POLICIES:
             self.shadow = None
             return
         if self.shadow is None or self.shadow.policy != name:
@@ -299,14 +319,14 @@ class Board:
         if worker.name in self.long:
             kept = {token: None for token in self.long[worker.name] if token in worker.attempts}
             self.long[worker.name], long = kept, len(kept)
-        is_open = not (worker.draining or worker.suspect or worker.held)
+        is_open = not (worker.draining or worker.suspect or worker.held) and taken < worker.cap
         tokens = used.get(BATCH_TOKENS, 0) if used else 0
         return Load(taken, is_open, 1_000 * worker.wait_ms, taken - long, long, tokens, tuple(used.items()))
 
     def gone(self, worker: Worker) -> None:
         self.unseat(worker)
         self.gathering.drop(worker)
-        self.gathering.workers_changed()
+        self._changed(worker)
         self.fleet.leave(worker.name)
         self.long.pop(worker.name, None)
         self.leaving.pop(worker.name, None)

@@ -43,6 +43,8 @@ from bursar_scheduler import (
     gangs,
     graphs,
     moments,
+    moving,
+    planning,
     recovery,
     spending,
     status,
@@ -76,6 +78,7 @@ class SchedulerDecider:
             wire.Checkpoint: yielding.decide_checkpoint,
             wire.Yield: gangs.as_one(yielding.decide_yield),
             yielding.Preempt: yielding.decide_preempt,
+            moving.Move: planning.decide_move,
             wire.Release: gangs.as_one(attempts.decide_release),
             attempts.Free: attempts.decide_free,
             wire.Cancel: cancelling.decide_cancel,
@@ -123,6 +126,8 @@ class SchedulerDecider:
         board = state.awake(now)
         if board.gangs or board.gathering.task is not None:
             board.gathering.look(board, now)
+        if board.is_planned or board.planner is not None:
+            planning.look(state, board, now)
         body: Any = (
             workers.next_gone(state, board, now)
             or moments.next_moment(state, now)
@@ -132,6 +137,7 @@ class SchedulerDecider:
             or workers.next_tell(board)
             or dispatch.next_dispatch(state, now)
             or yielding.next_preempt(state, now)
+            or (planning.next_move(state, board, now) if board.planner is not None else None)
         )
         return None if body is None else Command("", "", body)
 
@@ -148,6 +154,8 @@ class SchedulerDecider:
             times.append(board.watched.look_at)
         if board.gangs and board.gathering.task is None and board.gathering.look_at is not None:
             times.append(board.gathering.look_at)
+        if board.is_planned:
+            times += planning.wake_at(state, board)
         return min(times) if times else None
 
     def recover(self, state: State, now: int) -> Sequence[Event]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bursar.kernel.bugs import seeded
 from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome, Refuse
-from bursar_scheduler import bugs, events, gangs, telling
+from bursar_scheduler import bugs, events, gangs, planning, telling
 from bursar_scheduler.asking import ask_of
 from bursar_scheduler.placing import POLICIES
 from bursar_scheduler.state import State
@@ -50,10 +50,16 @@ def worker_for(state: State, task: Task, now: int) -> Worker | None:
     board = state.awake(now)
     if not board.lane(task.lane).room:
         return None
+    if board.planner is not None or board.is_planned:
+        steered = planning.steered(state, board, task, now)
+        if steered is not None:
+            return steered
     ask = ask_of(board, task)
     verdict = POLICIES[state.config.policy](board.fleet, ask, state.drawn)
     assert verdict is not None, "the arrays and the lane disagree about who has room"
     board.placed(task, ask, state.drawn, verdict)
+    if board.planner is not None:
+        planning.compare(state, board, task, verdict.worker)
     return state.workers[verdict.worker]
 
 
@@ -75,7 +81,10 @@ def next_in_line(state: State, worker: Worker, ending: str, now: int, fence: Fen
     """Who gets the slot that this worker is just about to free, with the end of an attempt; nobody else has room for
     those who wait."""
     board = state.awake(now)
-    if board.gangs or worker.draining or len(worker.attempts) > worker.slots or board.next_task(now) is not None:
+    taken = len(worker.attempts)
+    if board.gangs or worker.draining or taken > worker.slots or taken > worker.cap:
+        return None
+    if board.next_task(now) is not None:
         return None
     task = board.best_for(worker, ending, now)
     return None if task is None else assignment(state, worker, task, now, fence)

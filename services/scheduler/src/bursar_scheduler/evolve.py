@@ -153,7 +153,7 @@ def apply_checkpoint(state: State, event: Event) -> None:
     state.at = now
     state.bytes += size - task.checkpoint_size
     task.size += size - task.checkpoint_size
-    task.checkpoint, task.checkpoint_size = value, size
+    task.checkpoint, task.checkpoint_size, task.kept_at = value, size, now
 
 
 def apply_waits(state: State, event: Event) -> None:
@@ -271,7 +271,7 @@ def apply_configured(state: State, event: Event) -> None:
     state.config = Config(**rules)
     state.ledger.rule = state.config.fairness
     if state.board is not None:
-        state.board.config = state.config
+        state.board.configure(state.config)
 
 
 def apply_lost(state: State, event: Event) -> None:

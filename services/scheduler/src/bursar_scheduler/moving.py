@@ -5,17 +5,17 @@ batch of waiting tasks at once. One in the *background* thinks for seconds over 
 *slots* says how many slots workers should have for the next while. All but the first get a `Snapshot`: plain data,
 made at one point of the journal and good for another process; they answer with plain data, too.
 
-What comes back is old by then. So a move is used only if nothing that it rests on has changed since (the task has the
-same token, or still none; the worker has room and is there), and if what it gains beats what the move costs, by a
-tenth at least: otherwise two policies, or one that is unsure, would move a task to and fro. A plan whose moves are no
-better than leaving everything as it is changes nothing, so no optimiser can make matters worse than the live policy by
-the common objective (`scoring`).
+What comes back is old by then. So a move is used only if nothing that it rests on has changed since the snapshot's
+sequence (the task stands where it stood, the worker is the same process and has room), and if what it gains beats
+what the move costs, by a tenth at least: otherwise two policies, or one that is unsure, would move a task to and fro.
+A plan whose moves are no better than leaving everything as it is changes nothing, so no optimiser can make matters
+worse than the live policy by the common objective (`scoring`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final, NamedTuple
 
 HYSTERESIS_PERMILLE: Final = 1_100
@@ -34,8 +34,9 @@ class WorkerView(NamedTuple):
 
 
 class TaskView(NamedTuple):
-    """A task in a snapshot. ``token`` and ``worker``: of its attempt, "" while it waits; ``runs_us``: expected run time
-    by worker, for those that may have it; ``carry_us``: what moving it costs: work since its checkpoint, transfer."""
+    """A task in a snapshot. ``token`` and ``worker``: of its attempt, "" while it waits; ``runs_us``: expected run
+    time by worker, with its price, for those that may have it, of one that runs what is left of it; ``carry_us``:
+    what moving it costs: work since its checkpoint, transfer."""
 
     task: str
     band: int
@@ -47,12 +48,14 @@ class TaskView(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """``sequence``: of the journal, when it was made; ``at``: the decider's time."""
+    """``sequence``: counts the changes; ``at``: the decider's time; ``waiting``: tasks that wait, of which ``tasks``
+    has those that came first."""
 
     sequence: int
     at: int
     workers: tuple[WorkerView, ...]
     tasks: tuple[TaskView, ...]
+    waiting: int = 0
 
 
 class Move(NamedTuple):
@@ -72,17 +75,18 @@ class Plan(NamedTuple):
     slots: tuple[tuple[str, int], ...] = ()
 
 
-TickPolicy = Callable[[Snapshot], Plan]
-BackgroundPolicy = Callable[[Snapshot], Plan]
-SlotPolicy = Callable[[Snapshot], Plan]
+PlanPolicy = Callable[[Snapshot], Plan]
+"""Per tick, in the background, or for slots."""
 
 
 class Now(NamedTuple):
-    """What a move is held against: the token and the cost of moving of each task, free slots of each worker."""
+    """What a move is held against: the token and the cost of moving of each task, free slots of each worker, and which
+    tasks and workers have ``changed`` since the snapshot."""
 
     tokens: Mapping[str, str]
     carry_us: Mapping[str, int]
     free: Mapping[str, int]
+    changed: Container[str] = ()
 
 
 def usable(plan: Plan, now: Now) -> tuple[list[Move], Counter[str]]:
@@ -106,7 +110,7 @@ def usable(plan: Plan, now: Now) -> tuple[list[Move], Counter[str]]:
 def _fault(move: Move, now: Now, free: Mapping[str, int]) -> str | None:
     if move.task not in now.tokens:
         return "gone"
-    if now.tokens[move.task] != move.token:
+    if now.tokens[move.task] != move.token or move.task in now.changed or move.worker in now.changed:
         return "changed"
     if free.get(move.worker, 0) < 1:
         return "full"
@@ -130,3 +134,51 @@ def earliest(snapshot: Snapshot) -> Plan:
             ready[name].pop(0)
             moves.append(Move(task.task, "", name, max(1, max(task.runs_us.values()) + task.waited_us - end)))
     return Plan(snapshot.sequence, tuple(moves))
+
+
+def rebalance(snapshot: Snapshot) -> Plan:
+    """A background policy: what runs, may be preempted and would end earlier elsewhere goes there, the greatest gain
+    first; each free slot once. One step of a local search, so that it costs little and can stop at any time."""
+    free = {worker.name: worker.slots - worker.taken for worker in snapshot.workers if worker.taken < worker.slots}
+    waits = {worker.name: worker.wait_us for worker in snapshot.workers}
+    better = [
+        Move(task.task, task.token, name, task.runs_us[task.worker] - took - waits[name])
+        for task in snapshot.tasks
+        if task.token and task.worker in task.runs_us
+        for name, took in task.runs_us.items()
+        if name != task.worker and name in free
+    ]
+    moves: dict[str, Move] = {}
+    for move in sorted(better, key=lambda move: (-move.gain_us, move.task, move.worker)):
+        if move.gain_us > 0 and move.task not in moves and free[move.worker]:
+            moves[move.task] = move
+            free[move.worker] -= 1
+    return Plan(snapshot.sequence, tuple(moves.values()))
+
+
+BUSY_PERMILLE: Final = 800
+"""Part of the slots that `demand` wants to be in use."""
+
+
+def demand(snapshot: Snapshot) -> Plan:
+    """A policy for slots: as many as what runs and waits needs at 80 % use, on the cheapest workers; the others get
+    nothing new beyond what they have, so that they fall idle and can be given up."""
+    wanted = (sum(worker.taken for worker in snapshot.workers) + snapshot.waiting) * 1_000 // BUSY_PERMILLE + 1
+    slots = []
+    for worker in sorted(snapshot.workers, key=lambda worker: (worker.price, worker.name)):
+        given = min(worker.slots, max(worker.taken, wanted))
+        wanted -= given
+        if given < worker.slots:
+            slots.append((worker.name, given))
+    return Plan(snapshot.sequence, (), tuple(slots))
+
+
+NONE: Final = "none"
+TICK: Final[dict[str, PlanPolicy]] = {"earliest": earliest}
+BACKGROUND: Final[dict[str, PlanPolicy]] = {"rebalance": rebalance}
+SLOTS: Final[dict[str, PlanPolicy]] = {"demand": demand}
+
+
+def is_planned(tick: str, background: str, slots: str, shadow: str) -> bool:
+    """Whether any policy that looks at more than one task is on, live or as the shadow."""
+    return {tick, background, slots} != {NONE} or shadow in TICK or shadow in BACKGROUND or shadow in SLOTS

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bursar.contracts.scheduler import PolicyName
+from bursar.contracts.scheduler_words import BackgroundName, PolicyName, SlotsName, TickName
 from bursar.kernel.settings import ServiceSettings
 from bursar_scheduler.task import Config
 
@@ -20,8 +20,14 @@ class SchedulerSettings(ServiceSettings):
     scheduler_policy: PolicyName = "score"
     """Who of the workers that may have a task gets it: score, earliest_completion, least_loaded, power_of_two,
     round_robin, random, hybrid, token_budget or locality."""
-    scheduler_shadow: PolicyName | Literal["none"] = "none"
+    scheduler_shadow: PolicyName | TickName | BackgroundName | SlotsName | Literal["none"] = "none"
     """A policy that is asked beside it without being followed; the status tells what would have been better."""
+    scheduler_tick: TickName | Literal["none"] = "none"
+    """A policy that says where several tasks which wait should go: earliest."""
+    scheduler_background: BackgroundName | Literal["none"] = "none"
+    """A policy that moves what runs and may be preempted: rebalance."""
+    scheduler_slot_policy: SlotsName | Literal["none"] = "none"
+    """A policy that says how many slots are in use: demand."""
     scheduler_max_tasks: int = Field(default=_DEFAULT.max_tasks, ge=1, le=1_000_000)
     """Tasks that have not ended, in all."""
     scheduler_max_tasks_per_principal: int = Field(default=_DEFAULT.max_tasks_per_principal, ge=1, le=1_000_000)

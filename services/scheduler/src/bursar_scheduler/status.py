@@ -8,6 +8,7 @@ from typing import Any, Final
 from bursar.contracts.base import MAX_INT
 from bursar.contracts.scheduler import BANDS, Ended, Find, List
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse, Reject
+from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import ASSIGNED, PREEMPTING, READY, RUNNING, SUBMITTED
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Task, Worker
@@ -125,14 +126,27 @@ def decide_status(state: State, command: Command, now: int, fence: Fence) -> Out
     return Refuse(
         {
             "ok": True, "now_ms": now, "policy": state.config.policy,
-            "shadow": None if board.shadow is None else board.shadow.told(), "waiting": listed,
+            "shadow": _shadow(board), "waiting": listed,
             "delayed": states[READY] - listed, "blocked": states[SUBMITTED], "assigned": states[ASSIGNED],
             "running": states[RUNNING] + states[PREEMPTING], "dead": len(state.dead),
             "bytes": min(MAX_INT, state.bytes), "bands": bands, "classes": classes,
             "workers": workers, "more_workers": len(state.workers) - len(workers),
-            "counts": dict(sorted(state.counts.items())) | {"refused": state.refused},
+            "counts": dict(sorted(state.counts.items())) | {"refused": state.refused} | _plans(board),
         }
     )  # fmt: skip
+
+
+def _shadow(board: Board) -> dict[str, Any] | None:
+    """Of whatever kind it is."""
+    if board.shadow is not None:
+        return board.shadow.told()
+    planner = board.planner
+    return planner.told() if planner is not None and planner.shadow == board.config.shadow else None
+
+
+def _plans(board: Board) -> dict[str, int]:
+    """What has become of moves, since this owner began."""
+    return {} if board.planner is None else {f"moves_{what}": n for what, n in sorted(board.planner.counts.items())}
 
 
 def _worker(worker: Worker, heard: int, now: int) -> dict[str, Any]:

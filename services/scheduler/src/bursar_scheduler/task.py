@@ -18,6 +18,10 @@ LaneKey = tuple[str, str, tuple[tuple[str, str], ...], Demands, int]
 it takes."""
 
 
+ALL_SLOTS: Final = 1 << 30
+"""No policy gives a worker fewer slots than it has."""
+
+
 class Gang(NamedTuple):
     """The attempt of a task that takes several workers: its ``members`` by rank, those that have ``begun``, those whose
     part is ``over`` (nothing of it runs there any more), and the result of rank 0 with its size, once that is over."""
@@ -70,10 +74,22 @@ class Task:
 
     Volatile: ``alarm`` (its entry in the agenda, 0: none), ``heard_until`` (its lease by signs of life), ``heard``
     (the same by member of a gang), ``told_at`` (when its worker was last told), ``listed`` (stands in its lane),
-    ``expected_ms`` (its run time, when it was listed), ``permille`` and ``note``.
+    ``expected_ms`` (its run time, when it was listed), ``kept_at`` (its last
+    checkpoint), ``permille`` and ``note``.
     """
 
-    __slots__ = (*_SAVED, "alarm", "expected_ms", "heard", "heard_until", "listed", "note", "permille", "told_at")
+    __slots__ = (
+        *_SAVED,
+        "alarm",
+        "expected_ms",
+        "heard",
+        "heard_until",
+        "kept_at",
+        "listed",
+        "note",
+        "permille",
+        "told_at",
+    )
 
     def __init__(self) -> None:
         self.id = ""
@@ -117,6 +133,7 @@ class Task:
         self.alarm = 0
         self.heard_until = 0
         self.heard: dict[str, int] = {}
+        self.kept_at = 0
         self.told_at = 0
         self.listed = False
         self.permille: int | None = None
@@ -207,10 +224,11 @@ class Worker:
     there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
     by token, ``used`` in all. ``place``: where it is and what it costs, as it said. ``gone_at``: when its host is taken
     away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new),
-    ``wait_ms`` (what it has queued itself), ``held`` (for a gang that is gathered)."""
+    ``wait_ms`` (what it has queued itself), ``held`` (for a gang that is gathered),
+    ``cap`` (slots that a policy gives it)."""
 
     __slots__ = (
-        "attempts", "classes", "draining", "ended", "gone_at", "held", "kind", "labels", "lanes", "load", "name",
+        "attempts", "cap", "classes", "draining", "ended", "gone_at", "held", "kind", "labels", "lanes", "load", "name",
         "ordinal", "place", "room", "session", "slots", "suspect", "taken", "used", "versions", "wait_ms",
     )  # fmt: skip
 
@@ -236,10 +254,12 @@ class Worker:
         self.load: int | None = None
         self.wait_ms = 0
         self.held = False
+        self.cap = ALL_SLOTS
 
     @property
     def has_room(self) -> bool:
-        return not (self.draining or self.suspect or self.held) and len(self.attempts) < self.slots
+        taken = len(self.attempts)
+        return taken < self.slots and taken < self.cap and not (self.draining or self.suspect or self.held)
 
     @property
     def fill(self) -> int:
@@ -344,4 +364,7 @@ class Config(NamedTuple):
     yield_within_ms: int = 2_000
     fairness: str = "plas"
     shadow: str = "none"
+    tick: str = "none"
+    background: str = "none"
+    slot_policy: str = "none"
     max_blob_bytes: int = 134_217_728

@@ -141,7 +141,9 @@ def is_conserving(state: State) -> bool:
         for task in state.tasks.values()
         if task.state == READY and task.not_before <= state.at and not state.ledger.held(task.who)
     ]
-    free = [worker for worker in state.workers.values() if worker.has_room]
+    idle = [worker for worker in state.workers.values() if len(worker.attempts) < worker.slots]
+    free = [worker for worker in idle if not (worker.draining or worker.suspect or worker.held)]
     return not any(
-        sum(worker.serves(task.lane) and worker.fits(task.lane) for worker in free) >= task.lane[4] for task in waiting
+        sum(worker.serves(task.lane) and worker.fits_after(task.lane, "") for worker in free) >= task.lane[4]
+        for task in waiting
     )

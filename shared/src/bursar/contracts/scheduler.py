@@ -33,6 +33,7 @@ from bursar.contracts.scheduler_words import (
     MAX_SLOTS,
     MAX_VALUE_BYTES,
     AfterFailure,
+    BackgroundName,
     Band,
     Label,
     Labels,
@@ -40,11 +41,13 @@ from bursar.contracts.scheduler_words import (
     PolicyName,
     Principal,
     SessionName,
+    SlotsName,
     TaskClass,
     TaskId,
     TaskName,
     TaskRef,
     TaskState,
+    TickName,
     Token,
     Trace,
     Value,
@@ -342,9 +345,10 @@ class WorkerStatus(Message):
 
 class ShadowStatus(Message):
     """Of all placements since it was switched on: how often it would have chosen alike, and by how much the live policy
-    did worse by the common score, in the mean (below 0: better); ``gap_us``: and the shadow, than the best."""
+    did worse by the common score, in the mean (below 0: better); ``gap_us``: and the shadow, than the best. Of a policy
+    in the background or for slots: of its plans; alike is one that changes nothing, the regret what its moves gain."""
 
-    policy: PolicyName
+    policy: PolicyName | TickName | BackgroundName | SlotsName
     decisions: int
     agreed_permille: int
     regret_us: int

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bursar.contracts.base import Message, Request
-from bursar.contracts.scheduler_words import PolicyName, Principal, TaskId
+from bursar.contracts.scheduler_words import BackgroundName, PolicyName, Principal, SlotsName, TaskId, TickName
 
 
 class Configure(Request):
@@ -22,11 +22,16 @@ class Configure(Request):
     ``min_run_ms``: an attempt is preempted only after so long; ``yield_within_ms``: and is taken away when its worker
     has not yielded by then. ``fairness``: what counts as the service of a program, the sum over its calls (plas) or the
     longest path of calls that waited for each other (atlas). ``shadow``: a policy that is asked beside the live one
-    without being followed; `Status` tells the regret.
+    without being followed; `Status` tells the regret. Policies that look at more than one task, none by default:
+    ``tick`` says where several that wait should go, ``background`` moves what runs and may be preempted, and
+    ``slot_policy`` says how many slots are in use.
     """
 
     policy: PolicyName | None = None
-    shadow: PolicyName | Literal["none"] | None = None
+    shadow: PolicyName | TickName | BackgroundName | SlotsName | Literal["none"] | None = None
+    tick: TickName | Literal["none"] | None = None
+    background: BackgroundName | Literal["none"] | None = None
+    slot_policy: SlotsName | Literal["none"] | None = None
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tasks_per_principal: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_bytes: Annotated[int, Field(ge=1, le=4_294_967_296)] | None = None

@@ -29,6 +29,10 @@ PolicyName = Literal[
     "score", "earliest_completion", "least_loaded", "power_of_two", "round_robin", "random", "hybrid", "token_budget",
     "locality",
 ]  # fmt: skip
+TickName = Literal["earliest"]
+BackgroundName = Literal["rebalance"]
+SlotsName = Literal["demand"]
+"""Policies that look at more than one task: per tick, in the background, for slots."""
 TaskState = Literal[
     "submitted", "ready", "assigned", "running", "preempting", "dead", "done", "failed", "cancelled", "expired"
 ]
