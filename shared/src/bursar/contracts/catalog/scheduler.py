@@ -374,6 +374,6 @@ CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
     operations=(*OPERATIONS, SET_RIGHTS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
-    words={**WORDS, **blobs.WORDS, **graph.WORDS, **explain.WORDS},
+    words={**WORDS, **blobs.WORDS, **needs.WORDS, **graph.WORDS, **explain.WORDS},
     tellings=TELLINGS,
 )

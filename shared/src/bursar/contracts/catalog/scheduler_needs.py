@@ -1,4 +1,4 @@
-"""What tasks need and what is better for them, and the policies that place them: a part of the scheduler's catalogue."""
+"""What tasks need, what is better for them, and the policies that place them: a part of the scheduler's catalogue."""
 
 from __future__ import annotations
 
