@@ -375,6 +375,7 @@ async def test_monitor_answers_as_published(own_installation: Installation) -> N
         await talker.ask("monitor", "acknowledge", "adm", alert=status["alerts"][0]["alert"], note="seen")
         silence = await talker.ask("monitor", "silence", "adm", for_ms=60_000)
         await talker.ask("monitor", "unsilence", "adm", silence=silence["silence"])
+        await leases_of_a_host(talker, PRINCIPALS["node"], sample | {"seq": next(sequence)})
         await talker.ask("monitor", "forget", "adm", kind="host", name=PRINCIPALS["node"])
 
         async def heard() -> set[str]:
@@ -382,6 +383,19 @@ async def test_monitor_answers_as_published(own_installation: Installation) -> N
 
         await talker.until("everything", heard, lambda missing: not missing)
         assert talker.wrong == []
+
+
+async def leases_of_a_host(talker: Talker, host: str, sample: dict[str, Any]) -> None:
+    """One that is granted, renewed and released, one that is refused, a quota, and the plan for the probe."""
+    memory = {"total_bytes": 64 * GiB, "available_bytes": 60 * GiB}
+    await talker.say("monitor", "node", "host", **{**sample, "memory": memory})
+    await talker.ask("monitor", "set-quota", "adm", agent="nobody-*", weight=50)
+    granted = await talker.ask("monitor", "host-lease", host=host, cpu_milli=500, memory_bytes=GiB)
+    await talker.ask("monitor", "host-lease", host=host, cpu_milli=10**9)
+    await talker.ask("monitor", "host-renew", lease=granted["lease"])
+    await talker.ask("monitor", "host-plan")
+    await talker.ask("monitor", "status", only="leases")
+    await talker.ask("monitor", "host-release", lease=granted["lease"])
 
 
 async def test_wrong_payload_gets_the_published_error(own_installation: Installation) -> None:

@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import bursar
 from bursar.bus.connection import connect
+from bursar.cli.main import build
 from bursar.client.fleet import Fleet
 from bursar.client.gpu import started_at
-from bursar.contracts.monitor_quota import SetQuota
 from tests.integration.monitor_site import HOST, Site
 from tests.integration.support import until
 
 pytestmark = pytest.mark.integration
 
 MB = 1 << 20
+
+
+def bursar_host(site: Site, *words: str) -> str:
+    """What the command line says."""
+    told = CliRunner().invoke(
+        build(["bursar.cli.host"]), ["host", *words, "--home", str(site.home.path), "--url", site.server.url]
+    )
+    assert told.exit_code == 0, told.output
+    return told.output
 
 
 async def test_a_lease_is_kept_by_the_probe_and_told_with_what_is_used(tmp_path: Path) -> None:
@@ -52,7 +62,12 @@ async def test_a_lease_is_kept_by_the_probe_and_told_with_what_is_used(tmp_path:
                         20,
                         "it is in the picture",
                     )
-                    await site.ask("set-quota", SetQuota(id="q-1", agent="ann", memory_bytes=150 * MB))
+                    shown = await asyncio.to_thread(bursar_host, site, "leases", HOST)
+                    assert f"ann on {HOST}: CPU" in shown
+                    assert f"pool context of {HOST}: " in shown
+                    assert "ann: set" in await asyncio.to_thread(
+                        bursar_host, site, "quota", "ann", "--memory", "150MiB"
+                    )
                     with pytest.raises(bursar.HostRefused) as refused:
                         await fleet.host.lease(memory=100 * MB, host=HOST, processes=[])
                     assert (refused.value.reason, refused.value.retry_in) == ("over_quota", None)
