@@ -393,7 +393,7 @@ async def connect(
         raise ConnectFailed("there is no credentials file at that path")
     bus = NatsBus(principal, jitter, gather_s)
     bus._on_closed = on_closed
-    options: dict[str, Any] = {"servers": url, "name": name or principal, "tls": tls or context_for(url)}
+    options: dict[str, Any] = {"servers": url, "name": name or principal, "tls": tls or context_for(url, creds=creds)}
     if creds is not None:
         options["user_credentials"] = str(creds)
     await bus._start(options, timeout)

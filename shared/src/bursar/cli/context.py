@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from bursar.bus.identity.keys import write_private
+from bursar.bus.tls import TlsFiles, files_beside
 from bursar.contracts.base import reply_prefix
 
 _DESCRIPTION = "Bursar"
@@ -15,12 +16,14 @@ _DESCRIPTION = "Bursar"
 
 def context(url: str, creds: Path, principal: str = "ops") -> dict[str, str]:
     """The context's fields; the inbox prefix is the only place where the principal may be answered."""
-    return {
+    fields = {
         "description": f"{_DESCRIPTION} at {url} as {principal}",
         "url": url,
         "creds": str(creds),
         "inbox_prefix": reply_prefix(principal).rstrip("."),
     }
+    files = files_beside(creds) if url.startswith("tls://") else TlsFiles()
+    return fields | {name: path for name, path in files._asdict().items() if path}
 
 
 def write_contexts(home: Path, name: str, url: str, creds: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from typing import Self
 
 from bursar.bus.identity import Home
 from bursar.bus.server.binary import ServerError
-from bursar.bus.server.config import ClusterPlace, ServerOptions
+from bursar.bus.server.config import ClusterPlace, ServerOptions, tls_of
 from bursar.bus.server.process import NatsServer
 
 
@@ -35,6 +35,7 @@ class NatsCluster:
                     run_dir=directory / name / "run",
                     name=name,
                     cluster=ClusterPlace("bursar", port, ports),
+                    tls=None if home is None else tls_of(home.path),
                 ),
             )
             for name, port in zip((f"n{i + 1}" for i in range(size)), ports, strict=True)

@@ -13,6 +13,28 @@ from typing import Any
 from bursar.bus.identity import JETSTREAM_LIMITS, Trust
 from bursar.bus.permissions import SERVER_PAYLOAD
 
+TLS_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """PEM files of a server: who signs its clients' and neighbours' certificates, its own certificate, and its key."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    def settings(self) -> dict[str, Any]:
+        """TLS 1.3, with a certificate on both ends."""
+        files = {"ca_file": str(self.ca), "cert_file": str(self.cert), "key_file": str(self.key)}
+        return {**files, "verify": True, "min_version": "1.3", "timeout": TLS_SECONDS}
+
+
+def tls_of(home: Path) -> ServerTls | None:
+    """What ``bursar tls init`` has made for a home's server; None when it has not."""
+    found = ServerTls(*(home / "tls" / name for name in ("ca.pem", "server.pem", "server.key")))
+    return found if found.cert.exists() and found.key.exists() else None
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlace:
@@ -28,8 +50,8 @@ class ServerOptions:
     """How to run one server.
 
     ``port`` and ``monitoring_port`` 0 mean: any free one. ``trust`` None means no authentication at all (tests and
-    benches). ``max_file_store`` and ``max_memory_store`` are bytes, ``fsync`` False leaves the server's default of
-    one fsync in two minutes (benches only).
+    benches). ``tls`` None: clients and routes are not encrypted. ``max_file_store`` and ``max_memory_store`` are bytes,
+    ``fsync`` False leaves the server's default of one fsync in two minutes (benches only).
     """
 
     store: Path
@@ -40,6 +62,7 @@ class ServerOptions:
     name: str = "bursar"
     trust: Trust | None = None
     cluster: ClusterPlace | None = None
+    tls: ServerTls | None = None
     fsync: bool = True
     max_file_store: int = 16 * JETSTREAM_LIMITS["disk_storage"]
     max_memory_store: int = 16 * JETSTREAM_LIMITS["mem_storage"]
@@ -67,9 +90,12 @@ def render(options: ServerOptions) -> dict[str, Any]:
         "ping_max": 2,
         "jetstream": _jetstream(options),
     }
-    return (
-        config | authorization(options.trust, options.run_dir / "accounts") | _cluster(options.cluster) | options.extra
-    )
+    trust = authorization(options.trust, options.run_dir / "accounts")
+    return config | trust | _encrypted(options) | _cluster(options) | options.extra
+
+
+def _encrypted(options: ServerOptions) -> dict[str, Any]:
+    return {} if options.tls is None else {"tls": {**options.tls.settings(), "handshake_first": "auto"}}
 
 
 def _jetstream(options: ServerOptions) -> dict[str, Any]:
@@ -98,8 +124,10 @@ def authorization(trust: Trust | None, accounts: Path | None = None) -> dict[str
     }
 
 
-def _cluster(place: ClusterPlace | None) -> dict[str, Any]:
+def _cluster(options: ServerOptions) -> dict[str, Any]:
+    place = options.cluster
     if place is None:
         return {}
     routes = [f"nats-route://127.0.0.1:{port}" for port in place.routes]
-    return {"cluster": {"name": place.name, "host": "127.0.0.1", "port": place.port, "routes": routes}}
+    links = {} if options.tls is None else {"tls": options.tls.settings()}
+    return {"cluster": {"name": place.name, "host": "127.0.0.1", "port": place.port, "routes": routes, **links}}

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from bursar.bus.identity import Home
 from bursar.bus.identity.keys import write_private
 from bursar.bus.server.binary import ServerError, check_version, usable_binary
-from bursar.bus.server.config import ServerOptions, render
+from bursar.bus.server.config import ServerOptions, render, tls_of
 from bursar.bus.server.lock import StoreInUse, StoreLock
 from bursar.bus.server.spawn import spawn
 
@@ -50,7 +50,7 @@ class NatsServer:
         if options is None:
             if home is None:
                 raise ValueError("NatsServer needs a home, or options")
-            options = ServerOptions(store=home.store_dir, run_dir=home.path / "run", port=port)
+            options = ServerOptions(store=home.store_dir, run_dir=home.path / "run", port=port, tls=tls_of(home.path))
         self._home = home
         self._options = options
         self._lock = StoreLock(options.run_dir / "lock", str(home.path if home else options.store))
@@ -65,7 +65,8 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return f"nats://{self._options.host}:{self._ports['nats']}"
+        scheme = "nats" if self._options.tls is None else "tls"
+        return f"{scheme}://{self._options.host}:{self._ports['nats']}"
 
     @property
     def monitoring_url(self) -> str:

@@ -62,6 +62,22 @@ async def tell_accounts(urls: list[str], home: Home) -> None:
         await bus.close()
 
 
+async def reload_servers(urls: list[str], home: Home) -> list[str]:
+    """Have all running servers read their configuration and certificates again; returns their names. Connections stay
+    as they are; new ones get the new certificates. Raises `BusError` and `ServerError`."""
+    bus = await connect(urls, home.creds("sys"), principal="sys", timeout=CONNECT_SECONDS)
+    try:
+        pages = await gather(bus, "$SYS.REQ.SERVER.PING", {})
+        servers = {str(page["server"]["id"]): str(page["server"]["name"]) for page in pages}
+        for key, name in servers.items():
+            answer = json.loads((await bus.request(f"$SYS.REQ.SERVER.{key}.RELOAD", b"", 10.0)).data)
+            if error := answer.get("error"):
+                raise ServerError(f"the server {name} does not take its files: {error.get('description', error)}")
+        return sorted(servers.values())
+    finally:
+        await bus.close()
+
+
 async def _tell(bus: NatsBus, token: str) -> None:
     name = jwt.decode(token)["name"]
     try:
