@@ -13,6 +13,7 @@ import pytest
 from bursar.bus.codec import JSON, MSGPACK, Encoding
 from bursar.contracts.catalog.base import ANSWERED
 from tests.examples.installation import Installation, running
+from tests.examples.limiter_story import freeze_and_foreign_use, leases_and_slices
 from tests.examples.scheduler_story import beside_the_messages, explained, one_after_the_other
 from tests.examples.talker import CATALOGUES, PRINCIPALS, Talker
 
@@ -66,48 +67,6 @@ async def test_limiter_answers_as_published(own_installation: Installation) -> N
         await leases_and_slices(talker)
         await talker.ask("limiter", "rights", "adm", rules=[{"who": ["nobody-here"], "budgets": []}])
         assert (talker.unheard(CATALOGUES["limiter"]), talker.wrong) == (set(), [])
-
-
-async def leases_and_slices(talker: Talker) -> None:
-    """Advances, reports on them, slices for the cut off, and calls without a permit."""
-    limits = {"requests": {"limit": 2_000, "window_ms": 20_000}}
-    rules: dict[str, dict[str, Any]] = {
-        "lent": {},
-        "plain": {"lease_ms": 0},
-        "cut": {"when_unreachable": "island"},
-        "open": {"when_unreachable": "open"},
-    }
-    budgets = [{"name": name, "limits": limits, **more} for name, more in rules.items()]
-    await talker.ask("limiter", "reload", "adm", budgets=budgets)
-    amounts, nothing = [5, 0, 0, 0, 0, 0, 0], [0] * 7
-    lease = await talker.ask("limiter", "lease", budget="lent", want=amounts, demand=amounts)
-    await talker.ask("limiter", "lease", budget="plain", want=amounts, demand=amounts)
-    report = {"lease": lease["lease"], "hand": nothing, "unused": nothing, "done": nothing, "open": nothing}
-    await talker.ask("limiter", "renew", **report, period=1, want=amounts, demand=amounts)
-    await talker.ask("limiter", "return", **report, period=2)
-    await talker.ask("limiter", "terms", budget="lent")
-    await talker.ask("limiter", "island", budget="cut")
-    await talker.ask("limiter", "island", budget="plain")
-    await talker.ask("limiter", "uncovered", budget="open", calls=1, amounts=amounts)
-    await talker.broadcast("limiter.UncoveredCalls")
-
-
-async def freeze_and_foreign_use(talker: Talker) -> None:
-    """A 429 freezes the fleet, an operator ends it; headers show that somebody else uses the key."""
-    await talker.ask("limiter", "rate-limited", budget="demo", dimensions=["requests"], retry_after_ms=60_000)
-    await talker.broadcast("limiter.Frozen")
-    await talker.ask("limiter", "thaw", "adm", budget="demo", note="test")
-    told = {"dimension": "input_tokens", "limit": 400_000, "remaining": 1_000, "reset_in_ms": 9_000}
-
-    async def look() -> Any:
-        await talker.say("limiter", "obs", "seen", budget="demo", window_ms=20_000, age_ms=0, limits=[told])
-        return await talker.ask("limiter", "status", budget="demo")
-
-    def is_noticed(answer: dict[str, Any]) -> bool:
-        return bool(answer["budgets"][0]["dimensions"]["input_tokens"]["foreign_used"])
-
-    await talker.until("foreign use", look, is_noticed)
-    await talker.broadcast("limiter.ForeignUse")
 
 
 async def test_breaker_answers_as_published(own_installation: Installation) -> None:
