@@ -3,9 +3,9 @@
     python -m bench.monitor --quick --json bench/out/monitor.json
 
 Every figure is measured in the run: `bench.monitor_sampling` (samples that are not sent, events that are missed),
-`bench.monitor_discovery` and `bench.monitor_incidents` (real processes: who is there; causes, notifications, cost of a
-probe) and `bench.monitor_page` (first paint
-and updates with a thousand hosts, in a real Chromium; left out where there is none, which is said).
+`bench.monitor_discovery`, `bench.monitor_incidents` and `bench.monitor_crowd` (real processes: who is there; causes,
+notifications, cost of a probe; what a thousand hosts cost the monitor) and `bench.monitor_page` (first paint and
+updates with a thousand hosts, in a real Chromium; left out where there is none, which is said).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
     say("--- samples")
     figures = monitor_sampling.run(*((8, 3_600) if options.quick else (40, 14_400)))
     say("--- real processes")
-    figures |= asyncio.run(monitor_incidents.run(*((3.0, 40) if options.quick else (30.0, 200))))
+    figures |= asyncio.run(monitor_incidents.run(*((3.0, 40, 2.0) if options.quick else (30.0, 200, 15.0))))
     say("--- the page")
     figures |= page(options.quick)
     write(options.json, figures)

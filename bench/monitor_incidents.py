@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from bench import monitor_discovery
+from bench import monitor_crowd, monitor_discovery
 from bench.figures import say
 from bench.monitor_rig import Rig
 from bursar.bus.base import Msg
@@ -69,9 +69,10 @@ def report(rig: Rig, outcome: str) -> None:
         rig.bus.publish(observation_subject("breaker", "report", agent), encode({"deltas": deltas, "v": 1}))
 
 
-async def run(quiet_s: float, misses: int) -> dict[str, Any]:
+async def run(quiet_s: float, misses: int, crowd_s: float) -> dict[str, Any]:
     """``quiet_s``: how long nothing happens after the first notifications, before they are counted; ``misses``: how
-    often something is discovered before the incidents."""
+    often something is discovered before the incidents; ``crowd_s``: for how long a thousand hosts are heard after
+    them."""
     with tempfile.TemporaryDirectory() as name:
         async with Rig(Path(name)) as rig:
             cards = Cards(rig)
@@ -91,7 +92,8 @@ async def run(quiet_s: float, misses: int) -> dict[str, Any]:
             await asyncio.sleep(quiet_s)
             figures = {**found, **_judged(rig, began), **probe.figures()}
             sending.cancel()
-            return figures
+            say("--- a thousand hosts on one monitor")
+            return figures | await monitor_crowd.run(rig, 1_000, crowd_s)
 
 
 async def _ready(rig: Rig) -> None:

@@ -74,7 +74,7 @@ class Rig:
             "BURSAR_KEYS_DIR": str(self._directory / service),
             "BURSAR_DATA_DIR": str(self._directory / service),
             "BURSAR_INSTANCE": f"{service}-1",
-            "BURSAR_METRICS_PORT": "0",
+            "BURSAR_METRICS_PORT": "21964",
         }
         command = [sys.executable, "-m", f"bursar_{service.replace('-', '_')}"]
         self.processes[service] = subprocess.Popen(command, env=environment, stderr=self._log)
