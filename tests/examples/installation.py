@@ -28,12 +28,12 @@ ROLES = {"worker": "worker", "summariser": "worker", "node": "node"}
 class Installation:
     """A running `bursar up`; made by `running`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *more: str) -> None:
         self.home = home
         self.log = home.with_suffix(".log")
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "bursar.cli.main", "up", "--home", str(home), "--port", "0"]
-            self.process = subprocess.Popen([*command, "--context", ""], stdout=log, stderr=log, cwd=home.parent)
+            self.process = subprocess.Popen([*command, "--context", "", *more], stdout=log, stderr=log, cwd=home.parent)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -102,9 +102,9 @@ class Installation:
 
 
 @contextlib.contextmanager
-def running(home: Path) -> Iterator[Installation]:
-    """An installation that serves while the block runs."""
-    installation = Installation(home)
+def running(home: Path, *more: str) -> Iterator[Installation]:
+    """An installation that serves while the block runs. ``more``: options of `bursar up`."""
+    installation = Installation(home, *more)
     try:
         installation.wait_until_ready()
         yield installation

@@ -40,7 +40,8 @@ GPU_TTL: Final = 10.0
 AGAIN: Final = 1.0
 """Seconds until another try, where nobody says when."""
 
-LONGEST: Final = 300.0
+LONGEST: Final = 10.0
+"""And at most: who holds what is in the way may give it back long before it has to."""
 
 
 class NotNow(Exception):
