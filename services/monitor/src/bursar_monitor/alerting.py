@@ -18,7 +18,7 @@ from bursar.kernel.decider import Accept, Broadcast, Command, Fence, Outcome, Re
 from bursar_monitor import balancing, events, incidents, objectives, observing, scaling
 from bursar_monitor.bugs import END_NOT_TOLD, SILENCE_IGNORED, seeded
 from bursar_monitor.lifecycle import CLEARED, FORGOTTEN, RULE_REMOVED
-from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN, TELL_AGAIN, TOLD, UNTOLD, Alert, Key, State
+from bursar_monitor.state import MAX_ALERTS, MAX_KNOWN, TELL_AGAIN, TOLD, UNTOLD, Alert, Key, State, runbook_of
 from bursar_monitor.words import sentence
 
 NOTHING = Refuse({})
@@ -182,6 +182,7 @@ def changed(state: State, name: str, alert: Alert, now: int, why: str) -> Broadc
         "at_ms": now,
         "why": "" if is_firing else why,
         "text": sentence("" if rule is None else rule.signal, alert.subject, alert.value, alert.at_least),
+        "runbook": runbook_of(state, alert.rule),
         "again": alert.told == TELL_AGAIN,
     }
     return Broadcast(ALERT_KIND, alert.rule, body)

@@ -25,7 +25,7 @@ from bursar.kernel.decider import Accept, Broadcast, Command, Event, Fence, Outc
 from bursar_monitor import events
 from bursar_monitor.bugs import INHIBITION_IGNORED, TOLD_TOO_OFTEN, seeded
 from bursar_monitor.causes import component, roots
-from bursar_monitor.state import MAX_INCIDENTS, SEVERITIES, Alert, Incident, State, fact_of
+from bursar_monitor.state import MAX_INCIDENTS, SEVERITIES, Alert, Incident, State, fact_of, runbook_of
 from bursar_monitor.words import sentence
 
 SHOWN: Final = 20
@@ -260,4 +260,5 @@ def brief(state: State, name: str) -> dict[str, Any]:
         "severity": alert.severity,
         "since_ms": alert.since,
         "text": sentence(fact_of(state, alert)[0], alert.subject, alert.value, alert.at_least),
+        "runbook": runbook_of(state, alert.rule),
     }

@@ -153,7 +153,7 @@ class _Kind(NamedTuple):
 
 
 _RULE: Final = _Kind(
-    ("signal", "at_least", "clear_below", "hold", "clear", "severity", "subjects"),
+    ("signal", "at_least", "clear_below", "hold", "clear", "severity", "subjects", "runbook"),
     {"hold": "hold_ms", "clear": "clear_ms"},
     ("at_least", "clear_below"),
     {"hold": duration, "clear": duration},

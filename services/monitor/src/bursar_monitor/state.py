@@ -259,6 +259,12 @@ def fact_of(state: State, alert: Alert) -> Key:
     return ("" if rule is None else rule.signal, alert.subject)
 
 
+def runbook_of(state: State, name: str) -> str:
+    """Where it says what to do about alerts of a rule."""
+    rule = state.rules.get(name)
+    return f"docs/runbooks/{name}.md" if rule is None else rule.page
+
+
 def matches(pattern: str, subject: str) -> bool:
     """Whether a pattern covers a subject: exactly, or by what stands before a ``*`` at its end."""
     return subject.startswith(pattern[:-1]) if pattern.endswith("*") else subject == pattern

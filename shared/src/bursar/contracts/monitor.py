@@ -162,6 +162,7 @@ class AlertChanged(Message):
     at_ms: int
     why: str
     text: str
+    runbook: str
     again: bool = False
     fence: str = ""
 
@@ -175,6 +176,7 @@ class AlertBrief(Message):
     severity: Severity
     since_ms: int
     text: str
+    runbook: str
 
 
 class IncidentChanged(Message):

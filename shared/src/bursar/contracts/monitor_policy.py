@@ -50,7 +50,8 @@ Level = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 class Rule(Message):
     """When to alert: the signal is at ``at_least`` or above for ``hold_ms``; over when it has been below
-    ``clear_below`` (``at_least`` unless given) for ``clear_ms``. ``subjects``: which ones, ``*`` at the end for any."""
+    ``clear_below`` (``at_least`` unless given) for ``clear_ms``. ``subjects``: which ones, ``*`` at the end for any.
+    ``runbook``: where it says what to do about it; empty: docs/runbooks/<name>.md."""
 
     name: RuleName
     signal: Signal
@@ -60,6 +61,11 @@ class Rule(Message):
     clear_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 5_000
     severity: Severity = "warning"
     subjects: SubjectPattern = "*"
+    runbook: Annotated[str, Field(max_length=200)] = ""
+
+    @property
+    def page(self) -> str:
+        return self.runbook or f"docs/runbooks/{self.name}.md"
 
     @property
     def clears_below(self) -> int:

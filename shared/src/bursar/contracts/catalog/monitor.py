@@ -163,6 +163,7 @@ WORDS: Final = {
     "subjects": Word("What the rule is about; a * at the end stands for anything."),
     "alert": Word("Names the alert."),
     "rule": Word("The rule that alerts."),
+    "runbook": Word("Where it says what to do about it; of a rule: empty means docs/runbooks/<its name>.md."),
     "Silence.rule": Word("Alerts of this rule; null: of any."),
     "SilenceRow.rule": Word("Alerts of this rule; null: of any."),
     "subject": Word("What the alert is about; in a silence a * at the end stands for anything."),
