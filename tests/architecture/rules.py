@@ -23,6 +23,7 @@ KERNEL_SHELL = (
     "clock.py",  # reads the clock
     "doors.py",  # adds endpoints to the network
     "fairness.py",  # rates of requests, by the clock
+    "exposition.py",  # reads what the network's endpoints count
     "faults.py",  # writes the log
     "floor.py",  # a small file
     "forked.py",  # another process

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import bursar
 from bursar.bus.connection import connect
@@ -48,10 +51,13 @@ async def started(home: Home, url: str, directory: Path) -> list[Instance]:
     (directory / "budgets.toml").write_text(BUDGETS)
     made = []
     for service in SERVICES:
+        port = free_port()
+        (directory / f"{service}.port").write_text(str(port))
         env = {
             **await settled_in(home, url, service),
             "BURSAR_BUDGETS": str(directory / "budgets.toml"),
             "BURSAR_LOG_LEVEL": "DEBUG",
+            "BURSAR_HEALTH_PORT": str(port),
         }
         made.append(Instance(f"{service}-1", f"bursar_{service.replace('-', '_')}", directory, env))
     for instance in made:
@@ -131,6 +137,7 @@ async def test_one_trace_goes_from_an_agent_through_journal_and_worker_to_the_pr
                 trace = f"{session.get_span_context().trace_id:032x}"
                 await ask_all(agent)
                 assert await work(agent, crew, collector.url) == "hello"
+            await asyncio.to_thread(check_latencies, tmp_path)
             agent.scheduler.took.flush()
             assert await monitor_has_heard(home, server.url)
         for instance in services:
@@ -155,6 +162,25 @@ async def test_one_trace_goes_from_an_agent_through_journal_and_worker_to_the_pr
     assert "hello" not in said
     assert not [span for span in of_trace if span.failed]
     assert all("traceparent" not in {name.lower() for name in headers} for headers in collector.asked)
+
+
+def check_latencies(directory: Path) -> None:
+    """Each service tells Prometheus how long its answers took."""
+    for service in SERVICES:
+        port = (directory / f"{service}.port").read_text()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            families = {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
+        counts = {
+            sample.labels["verb"]: sample.value
+            for sample in families["bursar_request_duration_seconds"].samples
+            if sample.name.endswith("_count")
+        }
+        assert counts["status"] >= 1, service
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def only_line(instance: Instance, trace: str, verb: str) -> dict[str, Any]:

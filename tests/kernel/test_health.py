@@ -40,6 +40,14 @@ def test_healthz_says_alive_and_readyz_says_serving(line: bytes, facts: Mapping[
     assert status(response(line + b"\r\n\r\n", facts)) == expected
 
 
+def test_metrics_are_served_where_there_are_some() -> None:
+    """As text, in Prometheus' own format."""
+    head, _, body = response(b"GET /metrics HTTP/1.1\r\n\r\n", NOT_READY, lambda: "a 1\n").partition(b"\r\n\r\n")
+    assert status(head) == 200
+    assert b"text/plain; version=0.0.4" in head
+    assert body == b"a 1\n"
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])

@@ -13,6 +13,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bursar.bus.stats import BOUNDS_NS
+from bursar.client.monitor_rows import Verb
 from bursar_monitor.health import COMMIT_MS, STALLED_MS, Health
 from bursar_monitor.metrics import GAUGES, Exposition
 from bursar_monitor.observing import Swept
@@ -62,6 +64,19 @@ def scraped(made: Exposition) -> dict[Sample, float]:
             assert key not in found, f"{key} comes twice"
             found[key] = sample.value
     return found
+
+
+def test_every_verb_of_every_service_has_its_latencies() -> None:
+    """As the statistics told them, for all instances in one scrape."""
+    made, _ = shown()
+    below = (*range(len(BOUNDS_NS)), 40)
+    made.verbs = {("limiter", "l-1"): [Verb("reserve", 41, 1, 2_000_000_000, below)]}
+    found = scraped(made)
+    who = (("instance", "l-1"), ("service", "limiter"), ("verb", "reserve"))
+    name = "bursar_request_duration_seconds"
+    assert found[f"{name}_count", who] == 40
+    assert found[f"{name}_sum", who] == 2.0
+    assert found[f"{name}_bucket", (who[0], ("le", "0.001"), *who[1:])] == 3
 
 
 def test_the_picture_is_told_in_base_units() -> None:

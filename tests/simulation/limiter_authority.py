@@ -227,7 +227,7 @@ class Authority:
     def _offer(self, request: Request) -> None:
         self.desk.decide(request, self.now)
         if self.desk.faults:
-            raise self.desk.faults[0]
+            raise self.desk.faults[0].error
         self._pump_soon()
 
     def _pump_soon(self) -> None:

@@ -182,6 +182,7 @@ class Collector:
             self.health.note(self._clock.monotonic_ms(), str(replica.role), bus.is_connected, replica.head.sequence)
             drawn = replica.folded.state.drawn if self._is_owner else None
             self.exposition.show(drawn)
+            self.exposition.verbs = self._watch.verbs
             self.feed.show(drawn)
             self._show_pools()
             await asyncio.sleep(LOOK_SECONDS)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bursar.bus.stats import BOUNDS_NS
+from bursar.client.monitor_rows import Verb
 from bursar.contracts.breaker import CircuitName
 from bursar.contracts.monitor import HostSample
 from bursar.kernel.clock import Clock
@@ -145,6 +147,8 @@ class Exposition(Collector):
         self._health = health
         self._clock = clock
         self._shown: tuple[Drawn, int] | None = None
+        self.verbs: Mapping[tuple[str, str], Sequence[Verb]] = {}
+        """What each instance (service, instance) has counted of its verbs, at the last look."""
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -170,6 +174,7 @@ class Exposition(Collector):
         if shown is not None:
             drawn, at = shown
             yield from picture_metrics(drawn, max(0, now - at))
+            yield _verbs(self.verbs)
 
     def _own(self, now: int, shown: tuple[Drawn, int] | None) -> Iterator[Metric]:
         yield GaugeMetricFamily("bursar_monitor_owner", "1 on the instance that decides", int(shown is not None))
@@ -217,6 +222,18 @@ def _host_counters(samples: Mapping[str, HostSample]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([host], value)
         yield family
+
+
+def _verbs(instances: Mapping[tuple[str, str], Sequence[Verb]]) -> Metric:
+    labels = ["service", "instance", "verb"]
+    name, text = "bursar_request_duration_seconds", "From the arrival of a request to its answer"
+    family = HistogramMetricFamily(name, text, labels=labels)
+    bounds = [*(str(ns / 1e9) for ns in BOUNDS_NS), "+Inf"]
+    for (service, instance), verbs in instances.items():
+        for verb in verbs:
+            buckets = list(zip(bounds, verb.below, strict=True))
+            family.add_metric([service, instance, verb.name], buckets, verb.total_ns / 1e9)
+    return family
 
 
 def _circuits(rows: Sequence[Row]) -> Metric:

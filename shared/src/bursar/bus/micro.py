@@ -191,7 +191,7 @@ class Endpoint:
             "last_error": stats.last_error,
             "processing_time": stats.processing_ns,
             "average_processing_time": stats.processing_ns // answers if answers else 0,
-            "data": {**stats.data(), "listening": self.is_listening},
+            "data": {**stats.data(), "listening": self.is_listening, **({"le": stats.histogram()} if answers else {})},
         }
 
 

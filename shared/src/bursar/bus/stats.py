@@ -5,12 +5,20 @@ Latencies go into buckets of 1/8 of a power of two (an error of at most 12.5 %),
 
 from __future__ import annotations
 
+from typing import Final
+
 from bursar.errors import BursarError
 
 MAX_PRINCIPALS = 1024
 """How many principals violations are counted for one by one; the rest is counted together."""
 
 _BUCKETS = 512
+
+BOUNDS_NS: Final = tuple(
+    round(us * 1_000)
+    for us in (100, 250, 500, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 3e7)
+)
+"""Bounds of the histogram that is told: 0.1 ms to 30 s."""
 
 
 def bucket_of(ns: int) -> int:
@@ -27,6 +35,9 @@ def top_of(bucket: int) -> int:
         return bucket
     shift = (bucket >> 3) - 1
     return (((bucket & 7) + 9) << shift) - 1
+
+
+_LAST: Final = tuple(bucket_of(bound) for bound in BOUNDS_NS)
 
 
 class EndpointStats:
@@ -65,6 +76,15 @@ class EndpointStats:
             if count and left <= 0:
                 return top_of(bucket)
         return 0
+
+    def histogram(self) -> list[int]:
+        """How many answers took no longer than each of `BOUNDS_NS`, and in the end how many there were."""
+        found, below, first = [], 0, 0
+        for last in _LAST:
+            below += sum(self._buckets[first : last + 1])
+            found.append(below)
+            first = last + 1
+        return [*found, below + sum(self._buckets[first:])]
 
     def data(self) -> dict[str, int]:
         """The free part of the statistics; times in nanoseconds."""

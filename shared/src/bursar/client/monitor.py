@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bursar.bus.base import Bus, BusError, Msg, Subscription
 from bursar.bus.codec import decode_reply, encode
-from bursar.client.monitor_rows import SOURCES, Rows, instance_of
+from bursar.client.monitor_rows import SOURCES, Rows, Verb, instance_of, verbs_of
 from bursar.contracts import limiter, limiter_control, scheduler, scheduler_explain
 from bursar.contracts.base import request_subject
 from bursar.contracts.monitor import SERVICE
@@ -40,7 +40,10 @@ class FleetWatch:
         self._inbox = ""
         self._round = 0
         self._answers: dict[tuple[str, str], InstanceRow] = {}
+        self._heard: dict[tuple[str, str], list[Verb]] = {}
         self._subscription: Subscription | None = None
+        self.verbs: dict[tuple[str, str], list[Verb]] = {}
+        """Of each instance (service, instance) that has answered the last sweep."""
 
     async def start(self) -> None:
         self._inbox = self._bus.new_inbox()
@@ -55,13 +58,14 @@ class FleetWatch:
         """Every instance of every service that answers within so many seconds; None without a connection, since
         then it says nothing that nobody answers."""
         self._round += 1
-        self._answers = {}
+        self._answers, self._heard = {}, {}
         try:
             self._bus.publish("$SRV.STATS", b"", f"{self._inbox}.{self._round}")
             await asyncio.sleep(within)
             await self._bus.flush()
         except BusError:
             return None
+        self.verbs = self._heard
         return list(self._answers.values())
 
     def _on_statistics(self, msg: Msg) -> None:
@@ -70,6 +74,7 @@ class FleetWatch:
         row = instance_of(msg.data)
         if row is not None:
             self._answers[row.service, row.instance] = row
+            self._heard[row.service, row.instance] = verbs_of(msg.data)
 
     async def rows(self, service: str, timeout: float = STATUS_SECONDS) -> Rows | None:
         """What a service says of itself, as rows by section; None when it does not answer (or not intelligibly)."""

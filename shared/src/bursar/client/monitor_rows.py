@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from bursar.bus.stats import BOUNDS_NS
 from bursar.contracts import breaker, gpu, limiter, scheduler
 from bursar.contracts.base import Message
 from bursar.contracts.monitor_costs import GpuLeaseUse
@@ -21,6 +23,7 @@ from bursar.contracts.monitor_picture import (
     WorkerRow,
 )
 
+MAX_VERBS: Final = 64
 Rows = Mapping[str, Sequence[Message]]
 """Rows by section of the picture."""
 
@@ -46,6 +49,33 @@ def instance_of(data: bytes) -> InstanceRow | None:
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+class Verb(NamedTuple):
+    """What an instance has counted of one verb. ``below``: answers within each of `bursar.bus.stats.BOUNDS_NS`, and all
+    of them; ``total_ns``: the time of all together."""
+
+    name: str
+    requests: int
+    errors: int
+    total_ns: int
+    below: tuple[int, ...]
+
+
+def verbs_of(data: bytes) -> list[Verb]:
+    """The verbs that have answered somebody, of one answer to ``$SRV.STATS``; those that cannot be read are none."""
+    try:
+        return [verb for page in json.loads(data)["endpoints"] if (verb := _verb_of(page)) is not None][:MAX_VERBS]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _verb_of(page: Mapping[str, Any]) -> Verb | None:
+    below = tuple(int(count) for count in (page.get("data") or {}).get("le") or ())
+    if len(below) != len(BOUNDS_NS) + 1 or any(before > after for before, after in pairwise(below)):
+        return None
+    name = str(page["name"])[:64]
+    return Verb(name, int(page["num_requests"]), int(page["num_errors"]), int(page["processing_time"]), below)
 
 
 class _Endpoint(NamedTuple):

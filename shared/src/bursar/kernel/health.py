@@ -1,9 +1,10 @@
-"""``/healthz`` and ``/readyz`` over HTTP, for what runs containers: Docker's HEALTHCHECK and Kubernetes' probes.
+"""``/healthz``, ``/readyz`` and ``/metrics`` over HTTP, for what runs containers (Docker's HEALTHCHECK, Kubernetes'
+probes) and for Prometheus.
 
 ``/healthz`` answers as long as the event loop turns: a process that does not should be started again. ``/readyz``
 answers 200 as long as this instance owns the journal or follows it, and both connections live, and 503 otherwise: a
 rolling update waits for it. A lost connection is no reason to restart (it comes back by itself), so ``/healthz`` does
-not look at it. Both say in JSON what they saw.
+not look at it. Both say in JSON what they saw. ``/metrics`` is for Prometheus (`bursar.kernel.exposition`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.errors import ServiceError
+from bursar.kernel.exposition import KIND, metrics_of
 from bursar.kernel.roles import Role
 
 if TYPE_CHECKING:
@@ -29,17 +31,18 @@ ASK_SECONDS: Final = 2.0
 _LONGEST: Final = 8_192
 
 Facts = Callable[[], Mapping[str, Any]]
+Metrics = Callable[[], str]
 
 
-async def open_health(host: str, port: int, facts: Facts) -> asyncio.Server | None:
-    """Listen on the port; None when it is 0. ``facts`` has ``ready`` and what else is worth saying. Raises
-    `BursarError` (``no_health_port``) when the port is taken."""
+async def open_health(host: str, port: int, facts: Facts, metrics: Metrics | None = None) -> asyncio.Server | None:
+    """Listen on the port; None when it is 0. ``facts`` has ``ready`` and what else is worth saying, ``metrics`` is the
+    text for Prometheus. Raises `BursarError` (``no_health_port``) when the port is taken."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(response(head, facts()))
+                writer.write(response(head, facts(), metrics))
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # it asked nothing, or has gone
@@ -60,7 +63,10 @@ async def serve_health(
     settings: ServiceSettings, service: Service, runner: ShardRunner, buses: Iterable[NatsBus]
 ) -> asyncio.Server | None:
     """As the settings say, for one instance."""
-    return await open_health(settings.health_host, settings.health_port, lambda: health_facts(service, runner, buses))
+    return await open_health(
+        settings.health_host, settings.health_port, lambda: health_facts(service, runner, buses),
+        lambda: metrics_of(service),
+    )  # fmt: skip
 
 
 def health_facts(service: Service, runner: ShardRunner, buses: Iterable[NatsBus]) -> Mapping[str, Any]:
@@ -75,7 +81,7 @@ def health_facts(service: Service, runner: ShardRunner, buses: Iterable[NatsBus]
     }
 
 
-def response(head: bytes, facts: Mapping[str, Any]) -> bytes:
+def response(head: bytes, facts: Mapping[str, Any], metrics: Metrics | None = None) -> bytes:
     """The whole answer to a request with this head."""
     method, _, rest = head.partition(b" ")
     path = rest.partition(b" ")[0]
@@ -85,10 +91,15 @@ def response(head: bytes, facts: Mapping[str, Any]) -> bytes:
         return _page(200, "OK", facts)
     if path == b"/readyz":
         return _page(200, "OK", facts) if facts["ready"] else _page(503, "Service Unavailable", facts)
+    if path == b"/metrics" and metrics is not None:
+        return _sent(200, "OK", KIND, metrics().encode())
     return _page(404, "Not Found", {})
 
 
 def _page(status: int, reason: str, facts: Mapping[str, Any]) -> bytes:
-    body = json.dumps(dict(facts)).encode() + b"\n"
-    head = (f"HTTP/1.1 {status} {reason}", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return _sent(status, reason, "application/json", json.dumps(dict(facts)).encode() + b"\n")
+
+
+def _sent(status: int, reason: str, kind: str, body: bytes) -> bytes:
+    head = (f"HTTP/1.1 {status} {reason}", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
     return "\r\n".join((*head, "Connection: close", "", "")).encode() + body

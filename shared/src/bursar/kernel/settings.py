@@ -59,7 +59,8 @@ class ServiceSettings(BaseSettings):
     """Requests a second that one principal may make while others ask, too (`bursar.kernel.fairness`); more are refused
     with ``overloaded``. 0: no such limit. The images have 1000."""
     health_host: str = "127.0.0.1"
-    """Address of the HTTP port for ``/healthz`` and ``/readyz``, which say nothing secret and need no password."""
+    """Address of the HTTP port for ``/healthz``, ``/readyz`` and ``/metrics``, which say nothing secret and need no
+    password."""
     health_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """That port. 0: none."""
     audit: bool = False

@@ -108,6 +108,7 @@ def _started(service: str, instance: str) -> Tracing | None:
     provider = TracerProvider(resource=Resource.create(known), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     atexit.register(end)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # at DEBUG each sending of spans would be lines of its own
     log.info("tracing_on", extra={"sampler": provider.sampler.get_description()})
     return Tracing(provider, is_own=True)
 
