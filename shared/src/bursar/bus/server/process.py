@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 from bursar.bus.identity import Home
 from bursar.bus.identity.keys import write_private
 from bursar.bus.server.binary import ServerError, check_version, usable_binary
+from bursar.bus.server.budget import environment, machine_bytes, memory_store
 from bursar.bus.server.config import ServerOptions, render, tls_of
 from bursar.bus.server.lock import StoreInUse, StoreLock
 from bursar.bus.server.spawn import spawn
@@ -50,7 +51,13 @@ class NatsServer:
         if options is None:
             if home is None:
                 raise ValueError("NatsServer needs a home, or options")
-            options = ServerOptions(store=home.store_dir, run_dir=home.path / "run", port=port, tls=tls_of(home.path))
+            options = ServerOptions(
+                store=home.store_dir,
+                run_dir=home.path / "run",
+                port=port,
+                tls=tls_of(home.path),
+                max_memory_store=memory_store(machine_bytes()),
+            )
         self._home = home
         self._options = options
         self._lock = StoreLock(options.run_dir / "lock", str(home.path if home else options.store))
@@ -195,6 +202,7 @@ class NatsServer:
             self._process = spawn(
                 [binary, "-c", str(config)],
                 stdin=subprocess.DEVNULL,
+                env=environment(machine_bytes()),
                 stdout=output,
                 stderr=output,
                 pass_fds=(self._lock.descriptor,),
