@@ -33,14 +33,15 @@ from bursar.bus.base import BusError, Msg
 from bursar.bus.connection import NatsBus, connect
 from bursar.contracts.base import request_subject
 
-OTHERS: Final = 40
+OTHERS: Final = 100
 PACE: Final = 10.0
 """Requests a second of each of the others."""
 FLOOD: Final = 2_000
-"""Requests a second of the flood: two hundred times what each of the others asks."""
+"""Requests a second of the flood: two hundred times what each of the others asks, twice what all of them ask."""
 SLICE_SECONDS: Final = 0.01
 FLOODER: Final = "flood"
-RATE_OF_IMAGES: Final = "1000"
+SENT: Final = "sent"
+RATE_OF_IMAGES: Final = "500"
 """BURSAR_PRINCIPAL_RATE as the Dockerfiles have it (a test compares)."""
 
 
@@ -69,6 +70,7 @@ async def flood(url: str, rate: float) -> None:
     await bus.subscribe(inbox, heard)
     subject, session = request_subject("limiter", "reserve", FLOODER), secrets.token_hex(4)
     loop, number, sending = asyncio.get_running_loop(), 0, asyncio.Event()
+    told_until = [0]
 
     def told() -> None:
         line = sys.stdin.readline()
@@ -76,7 +78,8 @@ async def flood(url: str, rate: float) -> None:
             sending.set()
         else:
             sending.clear()
-            print(dict(answers), flush=True)
+            print({**answers, SENT: number - told_until[-1]}, flush=True)
+            told_until.append(number)
             answers.clear()
         if not line:
             os._exit(0)
@@ -186,8 +189,7 @@ async def measure(directory: Path, *, phases: int, seconds: float, rate: float =
             pairs.append((quiet, await others.ask_for(seconds)))
             await tide.stop()
             await others.ask_for(0.5)
-        sent = phases * seconds * rate
-        say(f"flood: sent {sent:.0f}, answered {dict(tide.answers)}; others failed {dict(others.failed)}")
+        say(f"flood: {dict(tide.answers)}; others failed {dict(others.failed)}")
     p99 = [(quantile(quiet, 0.99) * 1000, quantile(flooded, 0.99) * 1000) for quiet, flooded in pairs]
     return {
         "flood_per_s": rate,

@@ -35,7 +35,7 @@ ENV PATH=/opt/bursar/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     BURSAR_TLS_CA=/etc/bursar/ca.pem BURSAR_TLS_CERT=/etc/bursar/cert.pem BURSAR_TLS_KEY=/etc/bursar/key.pem \
     BURSAR_DATA_DIR=/var/lib/bursar BURSAR_HEALTH_HOST=0.0.0.0 BURSAR_HEALTH_PORT=8080 \
     BURSAR_AUDIT=true \
-    BURSAR_PRINCIPAL_RATE=1000
+    BURSAR_PRINCIPAL_RATE=500
 USER 10001:10001
 EXPOSE 8080
 # The process itself says whether it serves: connected, and owner of its journal or ready to take over.

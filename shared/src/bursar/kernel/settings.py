@@ -57,7 +57,7 @@ class ServiceSettings(BaseSettings):
     """How long SIGTERM waits for accepted requests to be answered."""
     principal_rate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Requests a second that one principal may make while others ask, too (`bursar.kernel.fairness`); more are refused
-    with ``overloaded``. 0: no such limit. The images have 1000."""
+    with ``overloaded``. 0: no such limit. The images have 500."""
     health_host: str = "127.0.0.1"
     """Address of the HTTP port for ``/healthz``, ``/readyz`` and ``/metrics``, which say nothing secret and need no
     password."""
