@@ -39,6 +39,13 @@ async def beside_the_messages(talker: Talker) -> None:
     await talker.ask("scheduler", "cancel-program", program="run-7")
 
 
+async def moved(talker: Talker) -> None:
+    """An optimiser looks at what waits, and proposes a move that is worth nothing."""
+    told = await talker.ask("scheduler", "snapshot", "adm")
+    move = {"task": "agent-1.nothing", "worker": "worker-1", "gain_us": 1}
+    await talker.ask("scheduler", "propose", "adm", sequence=told["sequence"], moves=[move])
+
+
 async def one_after_the_other(talker: Talker) -> None:
     """A graph of two tasks; the second asks what the first has given."""
     items = [{"name": "a"}, {"name": "b", "after": ["a"]}]

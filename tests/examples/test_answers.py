@@ -14,7 +14,7 @@ from bursar.bus.codec import JSON, MSGPACK, Encoding
 from bursar.contracts.catalog.base import ANSWERED
 from tests.examples.installation import Installation, running
 from tests.examples.limiter_story import freeze_and_foreign_use, leases_and_slices
-from tests.examples.scheduler_story import beside_the_messages, explained, one_after_the_other
+from tests.examples.scheduler_story import beside_the_messages, explained, moved, one_after_the_other
 from tests.examples.talker import CATALOGUES, PRINCIPALS, Talker
 
 pytestmark = pytest.mark.integration
@@ -284,6 +284,7 @@ async def test_scheduler_answers_as_published(own_installation: Installation) ->
 
         await one_after_the_other(talker)
         await beside_the_messages(talker)
+        await moved(talker)
 
         chunked = await take("chunked", preemptible=True)
         await talker.ask("scheduler", "start", "work", **chunked)

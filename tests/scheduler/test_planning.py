@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from bursar.contracts import scheduler as wire
+from bursar.contracts.scheduler_moving import Propose, ProposedMove, TakeSnapshot
+from bursar.kernel.decider import Accept, Refuse
 from bursar_scheduler import planning
 from bursar_scheduler.moving import Move, Plan
 from bursar_scheduler.planning import BACKGROUND_MS, MAX_TOUCHED, SLOTS_MS, Planner
@@ -256,3 +258,69 @@ def test_a_move_that_cannot_be_made_any_more_is_dropped() -> None:
         assert not planning.may_move(desk.state, move, desk.now)
     desk.submit()
     assert not planning.may_move(desk.state, Move(task, token, "fast", 1), desk.now), "it is busy now"
+
+
+def look(desk: Desk) -> dict[str, Any]:
+    return desk.hears(TakeSnapshot(), "ops")
+
+
+def propose(desk: Desk, sequence: int, *moves: tuple[str, str | None, str, int], **fields: Any) -> dict[str, Any]:
+    """The answer, whether anything was journaled for it or not."""
+    named = tuple(ProposedMove(task=task, token=token, worker=name, gain_us=gain) for task, token, name, gain in moves)
+    outcome = desk.ask(Propose(id=desk.new_id(), sequence=sequence, moves=named, **fields), "ops")
+    assert isinstance(outcome, Accept | Refuse)
+    return outcome.reply
+
+
+def test_an_optimiser_from_outside_moves_what_it_has_seen() -> None:
+    """It is told what each move would gain and cost; what has changed since stays where it is."""
+    desk = learned(min_run_ms=0)
+    task = on_slow(desk)
+    seen = look(desk)
+    (there,) = [view for view in seen["tasks"] if view["task"] == task]
+    assert there["worker"] == "slow"
+    gain = there["runs_us"]["slow"] - there["runs_us"]["fast"]
+    assert gain > there["carry_us"]
+    old = seen["sequence"]
+    assert propose(desk, old, (task, there["token"], "fast", 1))["dropped"] == {"no gain": 1}
+    assert propose(desk, old, (task, there["token"], "nobody", gain))["dropped"] == {"full": 1}
+    assert propose(desk, old, (task, "1.1.1", "fast", gain))["dropped"] == {"changed": 1}
+    desk.register("fast", labels={"name": "fast"}, session="another")
+    assert propose(desk, old, (task, there["token"], "fast", gain))["dropped"] == {"changed": 1}
+    assert desk.where(task) == "running"
+    told = propose(desk, look(desk)["sequence"], (task, there["token"], "fast", gain))
+    assert (told["used"], told["dropped"]) == ([task], {})
+    assert desk.where(task) == "preempting"
+    desk.must(wire.Yield(id="y-1", task=task, token=there["token"]), "slow")
+    assert desk.worker(task) == "fast"
+    desk.check()
+
+
+def test_slots_are_given_from_outside_until_work_waits() -> None:
+    """A gang for which there are too few workers anyway changes nothing."""
+    desk = Desk()
+    desk.register("w1", 4)
+    desk.submit()
+    desk.submit(needs={"gang": 2})
+    assert propose(desk, look(desk)["sequence"], slots={"w1": 1})["used"] == []
+    assert not desk.state.workers["w1"].has_room
+    more = desk.submit()
+    assert desk.worker(more) == "w1"
+    assert is_conserving(desk.state)
+    desk.check()
+
+
+def test_what_cannot_be_stopped_is_not_moved_from_outside() -> None:
+    """It is told as fixed; and a task that is not there as gone."""
+    desk = learned()
+    first = desk.submit()
+    task = desk.submit(lease_ms=60_000)
+    token = desk.start(task)
+    desk.run(first)
+    told = propose(desk, look(desk)["sequence"], (task, token, "fast", 10**9), ("ann.gone", None, "fast", 10**9))
+    assert told["dropped"] == {"fixed": 1, "gone": 1}
+    waits = desk.submit(needs={"labels": {"no": "such"}})
+    told = propose(desk, look(desk)["sequence"], (waits, None, "fast", 10**9))
+    assert told["dropped"] == {"fixed": 1}
+    assert desk.where(task) == "running"
+    desk.check()

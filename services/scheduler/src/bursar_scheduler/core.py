@@ -29,6 +29,7 @@ from bursar.contracts.rights import SetRights
 from bursar.contracts.scheduler_blobs import Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
+from bursar.contracts.scheduler_moving import Propose, TakeSnapshot
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar.kernel.inbox import Delivered
 from bursar.kernel.rights import decide_rights, forbidden
@@ -45,6 +46,7 @@ from bursar_scheduler import (
     moments,
     moving,
     planning,
+    proposing,
     recovery,
     spending,
     status,
@@ -79,6 +81,8 @@ class SchedulerDecider:
             wire.Yield: gangs.as_one(yielding.decide_yield),
             yielding.Preempt: yielding.decide_preempt,
             moving.Move: planning.decide_move,
+            TakeSnapshot: proposing.decide_snapshot,
+            Propose: proposing.decide_propose,
             wire.Release: gangs.as_one(attempts.decide_release),
             attempts.Free: attempts.decide_free,
             wire.Cancel: cancelling.decide_cancel,

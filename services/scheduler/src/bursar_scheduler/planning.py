@@ -144,9 +144,10 @@ def look(state: State, board: Board, now: int) -> None:
 
 def _would_help(board: Board, lane: Lane) -> bool:
     """Whether tasks wait for slots that a policy has taken out of use."""
-    return len(lane.room) < lane.key[4] and any(
-        worker.cap != ALL_SLOTS and worker.serves(lane.key) for worker in board.workers.values()
-    )
+    if len(lane.room) >= lane.key[4]:
+        return False
+    capped = sum(worker.cap != ALL_SLOTS and worker.serves(lane.key) for worker in board.workers.values())
+    return capped > 0 and len(lane.room) + capped >= lane.key[4]
 
 
 def wake_at(state: State, board: Board) -> list[int]:
@@ -240,7 +241,7 @@ def next_move(state: State, board: Board, now: int) -> Move | None:
 def may_move(state: State, move: Move, now: int) -> bool:
     """Whether its task runs as the move has it and may be stopped, and its worker has room."""
     task, worker = state.tasks.get(move.task), state.workers.get(move.worker)
-    if task is None or worker is None or task.token != move.token or task.worker == move.worker:
+    if not move.token or task is None or worker is None or task.token != move.token or task.worker == move.worker:
         return False
     if not (task.state == RUNNING and task.preemptible) or now < task.since + state.config.min_run_ms:
         return False
@@ -348,6 +349,17 @@ def facts(state: State, sequence: int, now: int) -> Now:
     """What moves from a snapshot are held against."""
     board = state.awake(now)
     those = [*islice(board.watched.running.values(), MAX_TASKS), *islice(_waiting(state), MAX_TASKS)]
+    return _facts(state, those, sequence, now)
+
+
+def facts_of(state: State, names: list[str], sequence: int, now: int) -> Now:
+    """The same of these tasks, as far as they wait or run."""
+    found = [task for name in names if (task := state.tasks.get(name)) is not None]
+    return _facts(state, [task for task in found if task.listed or task.state == RUNNING], sequence, now)
+
+
+def _facts(state: State, those: list[Task], sequence: int, now: int) -> Now:
+    board = state.awake(now)
     free = {worker.name: min(worker.slots, worker.cap) - len(worker.attempts)
             for worker in state.workers.values() if worker.has_room}  # fmt: skip
     return Now(

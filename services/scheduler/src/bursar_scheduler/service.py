@@ -10,6 +10,7 @@ from bursar.contracts.rights import SetRights
 from bursar.contracts.scheduler_blobs import PART_BYTES, Get, Put
 from bursar.contracts.scheduler_explain import Spending, Why
 from bursar.contracts.scheduler_graph import CancelProgram, Graph, Inputs
+from bursar.contracts.scheduler_moving import Propose, TakeSnapshot
 from bursar.kernel.spec import Inbox, ServiceSpec, Verb
 from bursar_scheduler.configuring import ConfigureFromSettings, source_of
 from bursar_scheduler.core import SchedulerDecider
@@ -53,6 +54,8 @@ SPEC = ServiceSpec(
         "rights": Verb(SetRights, large=True),
         "share": Verb(wire.Share),
         "requeue": Verb(wire.Requeue),
+        "snapshot": Verb(TakeSnapshot, query=True),
+        "propose": Verb(Propose),
         "why-any": Verb(WhyAny, query=True),
         "list-all": Verb(ListAll, query=True),
     },

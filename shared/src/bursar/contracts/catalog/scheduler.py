@@ -8,6 +8,7 @@ from bursar.contracts import scheduler as wire
 from bursar.contracts.catalog import scheduler_blobs as blobs
 from bursar.contracts.catalog import scheduler_explain as explain
 from bursar.contracts.catalog import scheduler_graph as graph
+from bursar.contracts.catalog import scheduler_moving as moving
 from bursar.contracts.catalog import scheduler_needs as needs
 from bursar.contracts.catalog.base import Operation, ServiceCatalog, Telling, Word
 from bursar.contracts.catalog.common import SET_RIGHTS
@@ -373,7 +374,7 @@ WORDS: Final = {
 CATALOG: Final = ServiceCatalog(
     name=wire.SERVICE,
     summary="Durable, fenced assignments of tasks to workers: exactly one end of each is accepted.",
-    operations=(*OPERATIONS, SET_RIGHTS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS),
-    words={**WORDS, **blobs.WORDS, **needs.WORDS, **graph.WORDS, **explain.WORDS},
+    operations=(*OPERATIONS, SET_RIGHTS, *blobs.OPERATIONS, *graph.OPERATIONS, *explain.OPERATIONS, *moving.OPERATIONS),
+    words={**WORDS, **blobs.WORDS, **needs.WORDS, **graph.WORDS, **explain.WORDS, **moving.WORDS},
     tellings=TELLINGS,
 )
