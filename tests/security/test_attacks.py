@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -252,3 +254,22 @@ async def test_rights_hold_on_a_running_installation(
         assert (await ask(ops, service, "rights", "adm", id="rights-2", rules=[]))["rules"] == 0
     assert (await ask(alice, "scheduler", "submit", id="r-99", task_class="c", needs={"model": "qwen"}))["ok"]
     record_property("cases", 2 * len(tries) + 2)
+
+
+async def test_command_line_sets_rights_while_all_runs(site: Installation, join: Join, tmp_path: Path) -> None:
+    """In every service that hands something out; and says when it was so before."""
+    alice, file = await join("alice"), tmp_path / "rights.toml"
+    file.write_text('[[rule]]\nwho = ["alice"]\nmodels = ["llama"]\n')
+    common = ("bursar.cli.main", "rights")
+    python = (sys.executable, "-m")
+    shown = site.run("ops", *python, *common, "check", file, "alice")
+    assert shown.splitlines() == ["budgets\tall", "models\tllama", "gpus\tall", "targets\tall"]
+    set_now = await asyncio.to_thread(site.run, "ops", *python, *common, "apply", file, "--home", site.home)
+    assert [line.partition(": ")[2] for line in set_now.splitlines()] == ["1 rules"] * 4
+    refused = await ask(alice, "scheduler", "submit", id="cli-1", task_class="c", needs={"model": "qwen"})
+    assert refused["error"]["code"] == "forbidden"
+    again = await asyncio.to_thread(site.run, "ops", *python, *common, "apply", file, "--home", site.home)
+    assert all(line.endswith("as before") for line in again.splitlines())
+    file.write_text("")
+    await asyncio.to_thread(site.run, "ops", *python, *common, "apply", file, "--home", site.home)
+    assert (await ask(alice, "scheduler", "submit", id="cli-2", task_class="c", needs={"model": "qwen"}))["ok"]

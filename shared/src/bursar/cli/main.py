@@ -25,6 +25,7 @@ MODULES = {
     "journal": "bursar.cli.journal",
     "trust": "bursar.cli.trust",
     "tls": "bursar.cli.tls",
+    "rights": "bursar.cli.rights",
     "deploy": "bursar.cli.deploy",
     "contracts": "bursar.cli.contracts",
     "decode": "bursar.cli.decode",

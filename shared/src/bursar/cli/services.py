@@ -47,6 +47,11 @@ class Installed:
     package: str
 
 
+RIGHTS_VARIABLE: Final = "BURSAR_RIGHTS"
+RIGHTS_FILE: Final = "rights.toml"
+"""Who may use what, for all services: the environment variable that names the file, and its name in the home."""
+
+
 def discover() -> list[Installed]:
     """All installed services, by name."""
     found = {point.name: point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=GROUP)}
@@ -75,6 +80,8 @@ def child(
     }
     if service.name in files:
         env[RULES[service.name].variable] = str(files[service.name])
+    if RIGHTS_VARIABLE not in os.environ and (home.path / RIGHTS_FILE).exists():
+        env[RIGHTS_VARIABLE] = str(home.path / RIGHTS_FILE)
     command = (sys.executable, "-m", "bursar.cli.child", str(os.getpid()), service.package)
     return ChildSpec(instance, command, env)
 
