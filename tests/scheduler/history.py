@@ -32,6 +32,7 @@ class Lives:
         self.draining: set[str] = set()
         self.workers: dict[str, str] = {}
         self.killed: Counter[str] = Counter()
+        self.has_moves = False
 
     def follow(self, event: Event) -> None:
         """Move a task along the table; KeyError when there is no such move."""
@@ -44,6 +45,8 @@ class Lives:
             states[name] = "dead" if kind == events.SET_ASIDE else "submitted" if self.unmet[name] else "ready"
         elif kind == events.LOST:
             states.update({name: "dead" for name, where in states.items() if where in LIVE})
+        elif kind == events.CONFIGURED:
+            self.has_moves |= event[3].get("background", "none") != "none"
         elif kind == events.MET:
             self.met(name, event[3])
         else:
@@ -59,7 +62,7 @@ class Lives:
 
     def judge(self, name: str, kind: str, what: str) -> None:
         """Who is preempted for whom, and how often workers die with the same task."""
-        if kind == events.PREEMPTING and self.workers[name] not in self.draining:
+        if kind == events.PREEMPTING and self.workers[name] not in self.draining and not self.has_moves:
             above = any(
                 where == "ready" and self.bands[other] < self.bands[name] for other, where in self.states.items()
             )

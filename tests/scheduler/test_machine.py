@@ -289,9 +289,19 @@ class Machine(RuleBasedStateMachine):
         self.desk.advance(ms)
         self.note()
 
-    @rule(policy=st.sampled_from(sorted(POLICIES)))
-    def configure(self, policy: Any) -> None:
-        self.desk.must(wire.Configure(id=self.desk.new_id(), policy=policy), "ops")
+    @rule(
+        policy=st.sampled_from(sorted(POLICIES)),
+        tick=st.sampled_from(["none", "earliest"]),
+        background=st.sampled_from(["none", "rebalance"]),
+        slots=st.sampled_from(["none", "demand"]),
+        shadow=st.sampled_from(["none", "earliest", "rebalance", "demand", "score"]),
+    )
+    def configure(self, policy: Any, tick: Any, background: Any, slots: Any, shadow: Any) -> None:
+        body = wire.Configure(
+            id=self.desk.new_id(), policy=policy, tick=tick, background=background, slot_policy=slots, shadow=shadow
+        )
+        self.desk.must(body, "ops")
+        self.note()
 
     @rule(agent=st.sampled_from(["ann", "bob"]), slots=st.integers(0, 3), borrow=st.sampled_from([None, 0, 2]))
     def share(self, agent: str, slots: int, borrow: int | None) -> None:
