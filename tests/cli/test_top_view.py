@@ -52,7 +52,7 @@ def scale() -> ScaleRow:
 def objective() -> SloRow:
     return SloRow(
         slo="cpu", subject="", signal="cpu_permille", objective_ppm=950_000, low=700, high=850, good=900, bad=300,
-        left_permille=-4_000, burn_1h=5_200, burn_6h=1_000, burn_1d=None, burn_3d=None,
+        left_permille=-4_000, p95_ms=None, burn_1h=5_200, burn_6h=1_000, burn_1d=None, burn_3d=None,
     )  # fmt: skip
 
 

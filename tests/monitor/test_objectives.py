@@ -5,6 +5,7 @@ from __future__ import annotations
 from bursar.contracts.monitor import SetRules, Took
 from bursar.contracts.monitor_picture import BudgetRow, QueueRow, SloRow
 from bursar.contracts.monitor_policy import Rule, Slo
+from bursar_monitor.objectives import RECENT_MS
 from bursar_monitor.observing import Polled, Swept
 from bursar_monitor.state import MAX_SERIES
 from tests.monitor.fleet import GB, Desk, full, instance
@@ -107,6 +108,26 @@ def test_agents_tell_how_long_things_took() -> None:
     made.observe(Took(what="completion", ms=(900,)), "pool")
     made.advance(60_000)
     assert (row(made, "spawn").good, row(made, "spawn").bad) == (2, 1)
+
+
+def test_a_duration_has_its_95th_percentile() -> None:
+    """Of the last half hour to hour, within a hundredth; nothing that is no time has one, and none is left of old."""
+    made = desk(Slo(name="spawn", signal="spawn_ms", high=5_000, objective_ppm=950_000), CPU)
+    made.observe(Took(what="spawn", ms=tuple(range(100, 6_500, 100))), "pool")
+    made.samples(1, cpu=800)
+    made.advance(60_000)
+    p95 = row(made, "spawn").p95_ms
+    assert p95 is not None
+    assert abs(p95 - 6_100) <= 61
+    assert row(made, "cpu").p95_ms is None
+    made.advance(RECENT_MS)
+    assert row(made, "spawn").p95_ms == p95
+    made.observe(Took(what="spawn", ms=(1_000,) * 64), "pool")
+    assert (row(made, "spawn").p95_ms or 0) > 5_000, "both half hours together"
+    made.advance(RECENT_MS)
+    assert abs((row(made, "spawn").p95_ms or 0) - 1_000) <= 10
+    made.advance(2 * RECENT_MS)
+    assert row(made, "spawn").p95_ms is None
 
 
 def test_answers_and_round_trips_are_readings_too() -> None:

@@ -91,6 +91,7 @@ def _rules(state: State, now: int, source: str, policy: dict[str, Any]) -> None:
     kept = {(slo.name, slo.each) for slo in state.policy.slos}
     state.series = {key: series for key, series in state.series.items() if (key[0], key[1] != "") in kept}
     state.fresh = {key: counts for key, counts in state.fresh.items() if (key[0], key[1] != "") in kept}
+    state.recent = {key: recent for key, recent in state.recent.items() if (key[0], key[1] != "") in kept}
     pools = {scaler.name for scaler in state.policy.scalers}
     state.pools = {name: pool for name, pool in state.pools.items() if name in pools}
     state.views.clear()

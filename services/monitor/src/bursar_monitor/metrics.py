@@ -77,6 +77,7 @@ GAUGES: Final[tuple[Gauge, ...]] = (
         for name, text, field, scale in (
             ("objective_ratio", "Share of readings that is to be good", "objective_ppm", 1e-6),
             ("error_budget_left_ratio", "What is left of the error budget of 30 days", "left_permille", 0.001),
+            ("p95_seconds", "95th percentile of a duration, of the last half hour to hour", "p95_ms", 0.001),
             ("burn_rate_1h", "Burn rate of the last hour and 5 minutes, the smaller one", "burn_1h", 0.001),
             ("burn_rate_6h", "Burn rate of the last 6 hours and 30 minutes, the smaller one", "burn_6h", 0.001),
             ("burn_rate_1d", "Burn rate of the last day and 2 hours, the smaller one", "burn_1d", 0.001),

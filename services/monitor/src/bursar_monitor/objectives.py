@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from bursar.contracts.monitor_picture import BudgetRow, QueueRow
 from bursar.contracts.monitor_policy import Slo
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Refuse
+from bursar.sketch import Sketch, merged
 from bursar_monitor import events
 from bursar_monitor.bugs import IDLE_IS_BAD, seeded
 from bursar_monitor.burn import WINDOWS, burn_milli
@@ -28,8 +29,37 @@ DEMAND_MS: Final = 10_000
 """What was told of waiting longer ago says nothing about now."""
 
 
+RECENT_MS: Final = 1_800_000
+"""A percentile is that of the last half hour to hour."""
+
+
 class Count(NamedTuple):
     """The readings since the last time become durable."""
+
+
+class Recent:
+    """The readings of a duration since half an hour, and those of the half hour before. Volatile."""
+
+    __slots__ = ("_before", "_now", "_since")
+
+    def __init__(self, now: int) -> None:
+        self._since = now
+        self._now, self._before = Sketch(), Sketch()
+
+    def add(self, value: int, times: int, now: int) -> None:
+        self._turn(now)
+        self._now.add(value, times)
+
+    def p95(self, now: int) -> int | None:
+        """Within 1 %; None: nothing was read."""
+        self._turn(now)
+        whole = merged((self._before, self._now))
+        return round(whole.quantile(0.95)) if whole.count else None
+
+    def _turn(self, now: int) -> None:
+        while now - self._since >= RECENT_MS:
+            self._since = self._since + RECENT_MS if now - self._since < 2 * RECENT_MS else now
+            self._before, self._now = self._now, Sketch()
 
 
 def name_of(slo: Slo, subject: str) -> str:
@@ -49,6 +79,11 @@ def judge(state: State, signal: str, subject: str, value: int, now: int, times: 
                 continue
             counts = state.fresh[key] = [0, 0]
         counts[0 if is_good(state, slo, subject, value, now) else 1] += times
+        if signal.endswith("_ms"):
+            recent = state.recent.get(key)
+            if recent is None:
+                recent = state.recent[key] = Recent(now)
+            recent.add(value, times, now)
 
 
 def is_good(state: State, slo: Slo, subject: str, value: int, now: int) -> bool:

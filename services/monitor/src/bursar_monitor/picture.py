@@ -154,6 +154,7 @@ def _slos(state: State, now: int) -> Iterator[Row]:
             "good": good,
             "bad": bad,
             "left_permille": left_permille(series, now, slo.objective_ppm),
+            "p95_ms": recent.p95(now) if (recent := state.recent.get((name, subject))) is not None else None,
             **burn,
         }
 

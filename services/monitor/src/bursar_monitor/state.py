@@ -22,6 +22,7 @@ from bursar_monitor.track import Track
 
 if TYPE_CHECKING:
     from bursar_monitor.advising import Usage
+    from bursar_monitor.objectives import Recent
     from bursar_monitor.scaling import PoolView
 
 MAX_ALERTS: Final = 1_000
@@ -145,7 +146,7 @@ class State:
     (objective, subject) -> counts. Made of
     these: ``firing``, (rule, subject) -> alert; ``member``, alert -> its incident; ``unplaced``: alerts that were told
     and have none. The rest is volatile: ``look`` (what an evidence has changed for), ``news`` (what is not known yet),
-    ``fresh`` (readings that have not become durable), ``views`` (of pools)."""
+    ``fresh`` (readings that have not become durable), ``recent`` (durations), ``views`` (of pools)."""
 
     __slots__ = (
         "alerts",
@@ -176,6 +177,7 @@ class State:
         "pools",
         "queues",
         "quotas",
+        "recent",
         "rules",
         "scale_at",
         "series",
@@ -218,6 +220,7 @@ class State:
         self.by_signal: dict[str, list[Rule]] = {}
         self.slos_of: dict[str, list[Slo]] = {}
         self.fresh: dict[Key, list[int]] = {}
+        self.recent: dict[Key, Recent] = {}
         self.count_at = 0
         self.burn_at = 0
         self.hosts: dict[str, HostView] = {}

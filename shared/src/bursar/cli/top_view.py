@@ -298,13 +298,14 @@ TABLES: Final[tuple[Section, ...]] = (
     ), "monitor", is_idle=lambda row: row["desired"] in {None, row["current"]}),
     Section("slos", "Objectives", (
         Column("objective", _objective, False),
+        Column("p95", lambda row: NOTHING if row["p95_ms"] is None else latency(row["p95_ms"] * 1_000)),
         Column("budget left", _budget_left),
         Column("burn 1h", _burn("burn_1h"), spare=1),
         Column("burn 6h", _burn("burn_6h"), spare=2),
         Column("burn 3d", _burn("burn_3d"), spare=3),
         Column("bad", _get("bad", count), spare=4),
     ), "monitor", weight=lambda row: -float(row["left_permille"] or 0),
-       is_idle=lambda row: (row["left_permille"] or 0) >= 1000),
+       is_idle=lambda row: (row["left_permille"] or 0) >= 1000 and row["p95_ms"] is None),
     Section("hosts", "Hosts", (
         Column("host", _get("host"), False),
         Column("cpu", lambda row: bar(row["cpu_permille"], 1000, 0.85, 0.95), False),

@@ -68,7 +68,8 @@ class IncidentRow(Message):
 class SloRow(Message):
     """One error budget. ``subject`` "": that of all subjects together. ``good``, ``bad``: readings of the last 30 days;
     ``left_permille``: what is left of the budget, negative when it is overdrawn. Burn rates in thousandths (1000: the
-    budget of a month lasts a month), of the slower of the two windows; None: too few readings."""
+    budget of a month lasts a month), of the slower of the two windows; None: too few readings. ``p95_ms``: of a
+    duration, the 95th percentile of the last half hour to hour; None: nothing was read since the owner took office."""
 
     slo: str
     subject: str
@@ -79,6 +80,7 @@ class SloRow(Message):
     good: int
     bad: int
     left_permille: int | None
+    p95_ms: int | None
     burn_1h: int | None
     burn_6h: int | None
     burn_1d: int | None

@@ -231,6 +231,7 @@ function objectives(data) {
     { head: "objective", cell: (row) => (row.subject ? `${row.slo} · ${row.subject}` : row.slo) },
     { head: "wanted", right: true, rank: 1, cell: (row) => `${Number((row.objective_ppm / 1e4).toPrecision(5))} %` },
     { head: "error budget left", cell: (row) => h("span", { class: "with-bar" }, bar(Math.max(0, row.left_permille ?? 0), row.left_permille !== null && row.left_permille < 100 ? "bad" : row.left_permille < 400 ? "warn" : "", `${percent(row.left_permille)} of the error budget is left`), h("span", {}, percent(row.left_permille))) },
+    { head: "p95", right: true, rank: 1, cell: (row) => (row.p95_ms === null || row.p95_ms === undefined ? NOTHING : latency(row.p95_ms * 1000)) },
     { head: "burn 1 h", right: true, cell: (row) => rate(row.burn_1h) },
     { head: "burn 6 h", right: true, rank: 1, cell: (row) => rate(row.burn_6h) },
     { head: "burn 1 d", right: true, rank: 2, cell: (row) => rate(row.burn_1d) },

@@ -336,6 +336,7 @@ WORDS: Final = {
     "good": Word("Good readings of the last 30 days.", "readings"),
     "bad": Word("Bad readings of the last 30 days.", "readings"),
     "left_permille": Word("What is left of the error budget; null: no readings.", _PERMILLE),
+    "p95_ms": Word("95th percentile of a duration, of the last half hour to hour; null: nothing was read.", "ms"),
     "burn_1h": Word("Burn rate of an hour and of 5 minutes, the smaller; null: too few readings.", _PERMILLE),
     "burn_6h": Word("Burn rate of 6 hours and of 30 minutes, the smaller; null: too few readings.", _PERMILLE),
     "burn_1d": Word("Burn rate of a day and of 2 hours, the smaller; null: too few readings.", _PERMILLE),
