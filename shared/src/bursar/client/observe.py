@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.bus.base import Bus, Msg, Subscription
 from bursar.bus.codec import encode
+from bursar.bus.newest import Newest
 from bursar.client import headers as rate_limits
 from bursar.client.background import Background
 from bursar.client.headers import Observed, RateLimitHeaders
@@ -213,6 +214,7 @@ class FreezeEar:
         self._freezes = freezes
         self._trust = trust
         self._verifier: Verifier | None = None
+        self._newest = Newest()
         self._hearing: Subscription | None = None
         self.refused = 0
 
@@ -234,7 +236,8 @@ class FreezeEar:
         except BursarError:
             self.refused += 1
             return
-        if token_of(str(body.get("budget"))) == msg.subject.rpartition(".")[2]:
+        is_its_own = token_of(str(body.get("budget"))) == msg.subject.rpartition(".")[2]
+        if is_its_own and self._newest.admits(msg.subject, msg.data, body):
             self._freezes.apply(body)
         else:
             self.refused += 1

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 
 from bursar.bus.base import BusError, Msg
+from bursar.bus.newest import Newest
 from bursar.bus.signing import Verifier
 from bursar.contracts.base import Message, event_subject
 from bursar.errors import BursarError
@@ -70,13 +71,17 @@ async def _subscribe(host: Host, subject: str, ear: Callable[[Msg], None]) -> No
 
 def _ear(host: Host, verifier: Verifier, heard: Heard) -> Callable[[Msg], None]:
     principal = f"svc-{heard.service}"
+    newest = Newest()
 
     def hear(msg: Msg) -> None:
         replica = host.runner.replica
         if replica.role is not Role.OWNER or len(replica.queue) >= OBSERVATIONS_WAITING:
             return
         try:
-            body = heard.message.model_validate(verifier.open(msg.subject, msg.data))
+            told = verifier.open(msg.subject, msg.data)
+            if not newest.admits(msg.subject, msg.data, told):
+                return
+            body = heard.message.model_validate(told)
         except (BursarError, ValidationError):
             log.warning("broadcast_refused", extra={"service": heard.service, "kind": heard.kind})
             return
