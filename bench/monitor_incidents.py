@@ -78,7 +78,7 @@ async def run(quiet_s: float, misses: int, crowd_s: float) -> dict[str, Any]:
             cards = Cards(rig)
             sending = asyncio.create_task(cards.run())
             probe = Probe(rig)
-            await rig.bus.subscribe(node_subject(PROBED, "host"), probe.hear)
+            await rig.bus.subscribe(node_subject(PROBED, "*"), probe.hear)
             await _ready(rig)
             say("--- discovery")
             found = await monitor_discovery.run(rig, misses)

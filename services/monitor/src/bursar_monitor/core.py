@@ -26,6 +26,7 @@ from typing import Any
 
 from bursar.contracts import monitor as wire
 from bursar.contracts import monitor_quota as quota
+from bursar.contracts.monitor_batch import HostBatch
 from bursar.contracts.monitor_picture import Status
 from bursar.kernel.decider import Command, Event, Fence, Outcome
 from bursar_monitor import (
@@ -53,6 +54,7 @@ class MonitorDecider:
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
             wire.HostSample: observing.decide_sample,
+            HostBatch: observing.decide_batch,
             observing.Swept: observing.decide_swept,
             observing.Polled: observing.decide_polled,
             alerting.Look: alerting.decide_look,

@@ -1,7 +1,7 @@
 """``bursar-node`` (or ``python -m bursar_monitor.node``): the probe of one host.
 
 Looks once a second and publishes what says something new (`pacing`), as the principal whose name is the host's. It
-decides nothing and keeps nothing: a sample that cannot be sent is not sent later. Told by environment variables:
+decides nothing and keeps nothing but its newest samples, which go out with the next one. Told by environment variables:
 
     bursar agent add gpu-host-1 --role node
     BURSAR_CREDS=.bursar/creds/gpu-host-1.creds bursar-node
@@ -23,11 +23,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bursar.bus.base import Bus, BusError
-from bursar.bus.codec import encode
 from bursar.bus.connection import connect
 from bursar.client.target import principal_of
 from bursar.contracts.base import PRINCIPAL, node_subject
-from bursar.contracts.monitor import SAMPLE_KIND
+from bursar.contracts.monitor_batch import BATCH_KIND, Packer
 from bursar.errors import BursarError
 from bursar.kernel.clock import SystemClock
 from bursar.kernel.settings import told
@@ -87,18 +86,20 @@ class Node:
     def __init__(self, bus: Bus, probe: Probe, every: float) -> None:
         self._bus = bus
         self._probe = probe
+        self._packer = Packer()
         self._every = every
         self.sent = 0
         self.unsent = 0
 
     def publish(self) -> None:
-        """One look; sent when it says something new, dropped when there is no connection."""
+        """One look; sent when it says something new, with the ones before it, so that one that was lost (there was no
+        connection, nobody listened) comes with the next."""
         sample = self._probe.look()
         if sample is None:
             return
-        payload = encode(sample.model_dump(mode="python", exclude_none=True))
+        payload = self._packer.pack(sample)
         try:
-            self._bus.publish(node_subject(self._bus.principal, SAMPLE_KIND), payload)
+            self._bus.publish(node_subject(self._bus.principal, BATCH_KIND), payload)
             self.sent += 1
         except BusError:
             self.unsent += 1

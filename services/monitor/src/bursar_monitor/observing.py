@@ -8,10 +8,12 @@ are expected, and by the rows that fit into a picture.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from bursar.contracts.base import Message
 from bursar.contracts.monitor import FLEET, HostSample, Took
+from bursar.contracts.monitor_batch import HostBatch
 from bursar.contracts.monitor_costs import GpuLeaseUse
 from bursar.contracts.monitor_picture import InstanceRow
 from bursar.kernel.decider import Command, Fence, Outcome, Refuse
@@ -66,6 +68,26 @@ def decide_sample(state: State, command: Command, now: int, fence: Fence) -> Out
         see(state, signals.of_host(view, sample, now), now)
         advising.of_host(state, view.name, sample, now)
     return NOTHING
+
+
+def decide_batch(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    """The newest sample, and those before it that were lost on their way. Of a probe that is heard for the first time
+    the newest alone: what was before it another owner may have counted."""
+    batch: HostBatch = command.body
+    view = state.hosts.get(command.principal)
+    seen = view.seen.get(batch.boot) if view is not None else None
+    if view is not None and seen is not None:
+        lost = list(takewhile(lambda sample: sample.seq > seen.highest, batch.older()))
+        for sample in reversed(lost):
+            _missed(state, view, sample, now)
+    return decide_sample(state, Command(command.principal, "", batch.newest), now, fence)
+
+
+def _missed(state: State, view: HostView, sample: HostSample, now: int) -> None:
+    """A sample that comes late, before a newer one: it counts, and says nothing about now."""
+    if view.take(sample, now):
+        for signal, subject, value in signals.of_host(view, sample, now):
+            judge(state, signal, subject, value, now, sample.looks)
 
 
 def decide_swept(state: State, command: Command, now: int, fence: Fence) -> Outcome:

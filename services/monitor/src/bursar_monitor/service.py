@@ -17,6 +17,7 @@ from bursar.contracts.monitor import (
     Took,
     Unsilence,
 )
+from bursar.contracts.monitor_batch import BATCH_KIND, MAX_PACKED, HostBatch
 from bursar.contracts.monitor_picture import Status
 from bursar.contracts.monitor_quota import HostLease, HostPlanQuery, ReleaseHost, RenewHost, SetQuota
 from bursar.kernel.spec import ServiceSpec, Verb
@@ -60,6 +61,6 @@ SPEC = ServiceSpec(
         "set-rules": Verb(SetRules, large=True),
     },
     observations={"took": Verb(Took)},
-    nodes={SAMPLE_KIND: Verb(HostSample)},
+    nodes={SAMPLE_KIND: Verb(HostSample), BATCH_KIND: Verb(HostBatch, strings=MAX_PACKED)},
     start=start,
 )

@@ -6,13 +6,24 @@ from typing import Final
 
 from bursar.contracts import monitor_quota as quota
 from bursar.contracts.catalog.base import Event, Operation, Word
+from bursar.contracts.monitor_batch import BATCH_KIND, HostBatch
 
 _MILLI = "thousandths of a core"
 _PERMILLE = "thousandths"
 _GiB = 1024**3
 _LEASE = "1.1.7"
 
+_PACKED: Final = "eLujCvNXm9i1sIxxCYi5wTjNLNkAAQwXA9UwroTrOMv8YinYDMYloGidsAQUwROWQVLChJXw9DFhGTj5FU8AAHEvJg8="
+"""A sample with nothing but its key."""
+
 OPERATIONS: Final = (
+    Operation(
+        "node",
+        BATCH_KIND,
+        HostBatch,
+        "The newest looks of a probe, as differences, compressed: what its messages are.",
+        example={"boot": "3f6c000000000001", "seq": 1, "samples": 1, "packed": _PACKED},
+    ),
     Operation(
         "req",
         "host-lease",
@@ -89,6 +100,8 @@ WORDS: Final = {
     "GroupSample.rss_bytes": Word("Memory that its processes hold.", "bytes"),
     "GroupRow.age_ms": Word("How long ago these numbers were received; null: never.", "ms"),
     "GroupRow.rss_bytes": Word("Memory that its processes hold.", "bytes"),
+    "HostBatch.samples": Word("How many samples there are: the newest, and those before it once more.", "samples"),
+    "packed": Word("The samples: zlib over msgpack; see `bursar.contracts.monitor_batch`."),
     # leases
     "LeaseUse.used_permille": Word("Of its limit of processor or memory, whichever is more.", _PERMILLE),
     "most_cpu_milli": Word("Up to where it may borrow; null: what it leases.", _MILLI),
