@@ -356,3 +356,44 @@ def test_gangs_of_all_sizes_end() -> None:
         for name in desk.state.workers:
             desk.beat(name)
     assert {desk.where(task) for task in tasks} == {"done"}
+
+
+def test_a_gang_whose_worker_goes_at_the_last_moment_goes_on_gathering() -> None:
+    """Enough were held, and one leaves before the gang is given: the others are held again, and it begins later."""
+    desk = crew(3)
+    singles = [desk.submit(lease_ms=60_000) for _ in range(4)]
+    task = gang_of(desk)
+    for single in singles[:3]:
+        desk.start(single)
+    for _ in range(HOLD_AFTER_MS // 500 + 1):
+        desk.advance(500)
+        for name, worker in desk.state.workers.items():
+            desk.beat(name, *worker.attempts)
+    for single in singles[:3]:
+        token, worker = desk.token(single), desk.worker(single)
+        desk.decide_only(wire.Finish(id=desk.new_id(), task=single, token=token), worker)
+    desk.decide_only(wire.Leave(id=desk.new_id(), session="sw1"), "w1")
+    desk.settle()
+    assert desk.where(task) == "ready"
+    assert desk.where(singles[3]) == "assigned", "there are too few workers for the gang now"
+    desk.run(singles[3])
+    desk.register("w1")
+    assert desk.where(task) == "assigned"
+    desk.check()
+
+
+def test_a_quota_keeps_a_gang_from_holding_workers() -> None:
+    """They go to others until it may begin."""
+    desk = crew(2)
+    desk.must(wire.Share(id="s-1", agent="ann", slots=0, borrow=0), "ops")
+    task = gang_of(desk, 2)
+    for _ in range(HOLD_AFTER_MS // 500 + 1):
+        desk.advance(500)
+        for name in desk.state.workers:
+            desk.beat(name)
+    other = desk.submit(principal="bob")
+    assert desk.where(other) == "assigned"
+    desk.run(other)
+    desk.must(wire.Share(id="s-2", agent="ann", slots=2), "ops")
+    assert desk.where(task) == "assigned"
+    desk.check()

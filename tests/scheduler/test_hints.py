@@ -235,3 +235,29 @@ def test_blocks_and_their_holders_are_bounded() -> None:
         prefixes.take("w0", (f"b{number}",))
     assert len(prefixes.blocks) == MAX_BLOCKS
     assert prefixes.held(("common",), 16) == ()
+
+
+def test_local_and_remote_workers_are_weighed_by_latency_price_and_load() -> None:
+    """The remote one is faster and dear, the local one slow and free: long calls are worth the money until it is far
+    away, or full; an even load decides between equals."""
+    desk = Desk()
+    desk.register("local", 4, kind="gpu", region="here")
+    desk.register("remote", 4, kind="remote", region="there", price=100)
+    for name, took in (("local", 3_000), ("remote", 1_000)):
+        task = desk.submit(needs={"kind": "gpu" if name == "local" else "remote"})
+        desk.start(task)
+        desk.advance(took)
+        desk.finish(task)
+    assert placed(desk) == "remote"
+    for _ in range(60):
+        beat(desk, "remote", latency_us=4_000_000)
+    desk.register("remote", 4, kind="remote", region="there", price=100)
+    first = desk.submit()
+    assert desk.worker(first) == "local", "what it saves is lost on the way"
+    for _ in range(80):
+        beat(desk, "remote", latency_us=10_000)
+    task = desk.submit()
+    assert desk.worker(task) == "remote"
+    desk.register("remote", 4, kind="remote", region="there", price=9_000, running=(desk.token(task),))
+    assert desk.worker(desk.submit()) == "local", "now it costs more than the time is worth"
+    desk.check()
