@@ -213,6 +213,14 @@ class Site:
         self._started.append(container)
         self.boxes[name] = Box(name, container.start())
 
+    def run(self, name: str, within: float = 90.0) -> tuple[int, str]:
+        """Run one that does its work and ends; its status and last words."""
+        container = self._container(name, COMPOSE["services"][name])
+        self._started.append(container)
+        box = Box(name, container.start())
+        status = box.raw.wait(timeout=within)["StatusCode"]
+        return int(status), box.logs
+
     def _await(self, box: Box, condition: str) -> None:
         if condition == "service_healthy":
             box.becomes_healthy()

@@ -22,6 +22,13 @@ async def test_each_service_answers_as_a_container(site: Site, service: str) -> 
     assert owner.health == "healthy"
 
 
+def test_the_check_of_an_installation_passes(site: Site) -> None:
+    """What `make compose-up` ends with: every service has its two instances and answers the operator."""
+    status, said = site.run("check")
+    assert status == 0, said
+    assert sorted(line.partition(":")[0] for line in said.splitlines() if "2 instances" in line) == sorted(SERVICES)
+
+
 @pytest.mark.parametrize("name", [*(f"{service}-1" for service in SERVICES), *NODES[:1]])
 def test_a_container_has_no_rights_that_it_does_not_need(site: Site, name: str) -> None:
     """Nobody in particular, no capabilities, nothing to build with, and a root file system that cannot be written."""
