@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from bursar.client.worker_task import TaskRefused, TaskYielded, WorkerTask
+from bursar.telemetry import traces
 
 tick = threading.Event()
 
@@ -67,3 +68,11 @@ async def awaits(task: WorkerTask) -> str:
     await task.progress(0.25, "begun")
     await asyncio.sleep(0)
     return f"{task.task_class} {task.payload}"
+
+
+def traced(task: WorkerTask) -> bool:
+    """Makes a span of its own; whether this process traces."""
+    if traces.tracing is None:
+        return False
+    with traces.tracing.within("inside", "internal", {"pid": os.getpid()}):
+        return True
