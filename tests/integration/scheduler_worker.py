@@ -1,7 +1,9 @@
 """A worker as a process: ``python -m tests.integration.scheduler_worker NAME SLOTS``, connected to BURSAR_URL.
 
-Classes: ``nap`` sleeps for ``payload["s"]`` seconds and returns who did it and with which fence; ``echo`` returns its
-payload; ``flaky`` fails on its first attempts. Prints a line when it has registered, and one for each start.
+Classes: ``nap`` sleeps for ``payload["s"]`` seconds and returns who did it and with which fence; ``together`` runs
+for a minute if a member with the name in ``payload["until_without"]`` does, too, and returns its rank and all
+members; ``echo`` returns its payload; ``flaky`` fails on its first attempts. Prints a line when it has registered,
+and one for each start.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ def equip(worker: Worker, say: Any = None) -> Worker:
         tell(task)
         await asyncio.sleep(task.payload["s"])
         return {"who": worker.principal, "fence": task.fence, "n": task.payload.get("n")}
+
+    @worker.task("together")
+    async def together(task: WorkerTask) -> list[Any]:
+        tell(task)
+        await asyncio.sleep(60.0 if task.payload["until_without"] in task.members else 0.1)
+        return [task.rank, list(task.members), task.attempt]
 
     @worker.task("echo")
     async def echo(task: WorkerTask) -> Any:

@@ -166,6 +166,31 @@ async def test_a_killed_workers_tasks_are_done_by_others(rig: Rig) -> None:
     assert max(accepted_ends(await journal(rig)).values()) == 1
 
 
+async def test_a_gang_survives_the_scheduler_and_begins_again_without_a_member(rig: Rig) -> None:
+    """kill -9 of the owner while three workers run it, then of one of their processes: the others are stopped, and all
+    of it runs again on those that are there. One end, and no slot stays taken."""
+    await rig.start("b")
+    async with agent(rig) as fleet, workers(rig, "w1", "w2", slots=1):
+        doomed = Process(rig, "w9", 1)
+        try:
+            payload = {"until_without": "w9"}
+            handle = await fleet.scheduler.submit("together", payload, needs={"gang": 3}, lease=30)
+            await until(lambda: doomed.said(handle.id), 15, "the gang has started")
+            rig.owner().kill()
+            await when(fleet, "running", 1)
+            doomed.kill()
+            async with workers(rig, "w3", slots=1):
+                rank, members, attempt = await handle.result(30)
+                assert (rank, sorted(members)) == (0, ["w1", "w2", "w3"])
+                assert attempt > 1
+                async with asyncio.timeout(10):
+                    while any(worker.used for worker in (await fleet.scheduler.status()).workers):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+        finally:
+            doomed.kill()
+    assert accepted_ends(await journal(rig)) == {handle.id: 1}
+
+
 async def test_the_late_end_of_a_paused_worker_does_not_count(rig: Rig) -> None:
     """SIGSTOP until its lease is lost: the other's end is accepted, the late one is not."""
     async with agent(rig) as fleet:
