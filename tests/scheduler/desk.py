@@ -133,7 +133,8 @@ class Desk:
         return self.must(wire.Register(id=self.new_id(), slots=slots, **fields), worker)
 
     def beat(self, worker: str = "w1", *running: str, session: str = "") -> None:
-        self.hears(wire.Heartbeat(session=session or f"s{worker}", running=running), worker)
+        outcome = self.ask(wire.Heartbeat(session=session or f"s{worker}", running=running), worker)
+        assert isinstance(outcome, Accept | Refuse), outcome
 
     def token(self, task: str) -> str:
         return self.state.tasks[task].token

@@ -178,6 +178,10 @@ def test_every_event_has_words() -> None:
     put_all(desk, b"large")
     desk.submit(program="run")
     desk.must(CancelProgram(id="p-1", program="run"))
+    beating = desk.worker(desk.submit())
+    for _ in range(3):
+        desk.advance(1_600)
+        desk.beat(beating, *desk.state.workers[beating].attempts)
     desk.lose(0)
     words = [desk.decider.describe(event) for event in desk.journal]
     assert {event[0] for event in desk.journal} == set(events._WORDS)

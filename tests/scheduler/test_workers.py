@@ -6,6 +6,7 @@ import pytest
 
 from bursar.contracts import scheduler as wire
 from bursar.kernel.decider import Accept, Refuse
+from bursar_scheduler import events
 from tests.scheduler.desk import Desk
 
 
@@ -35,7 +36,7 @@ def test_a_silent_worker_loses_what_it_has_to_others_at_once() -> None:
 
 
 def test_heartbeats_keep_a_worker_and_its_leases() -> None:
-    """For as long as they come and list the attempt, without anything in the journal."""
+    """For as long as they come and list the attempt, with little in the journal."""
     desk = Desk()
     desk.register()
     task = desk.submit(lease_ms=2_000)
@@ -45,7 +46,54 @@ def test_heartbeats_keep_a_worker_and_its_leases() -> None:
         desk.advance(1_000)
         desk.beat("w1", token)
     assert desk.where(task) == "running"
-    assert len(desk.journal) == written
+    assert [event[0] for event in desk.journal[written:]] == [events.HEARD] * 30
+
+
+def test_a_sign_of_life_is_journaled_at_half_of_the_time_to_live() -> None:
+    """Of a worker that works on something; an assignment counts as one, and who idles writes nothing."""
+    desk = Desk(worker_ttl_ms=3_000)
+    desk.register("w1")
+    desk.register("w2")
+    token = desk.start(desk.submit())
+    began = len(desk.journal)
+    for _ in range(12):
+        desk.advance(500)
+        desk.beat("w1", token)
+        desk.beat("w2")
+    assert [event[0] for event in desk.journal[began:]] == [events.HEARD] * 4
+    assert [event[1:] for event in desk.journal[began:]] == [(1_000 + 1_500 * n, "w1") for n in (1, 2, 3, 4)]
+    desk.check()
+
+
+def test_take_overs_do_not_prolong_a_silence() -> None:
+    """One after the other gave a worker that is dead a whole time each; the journal shows that others were heard."""
+    desk = Desk(worker_ttl_ms=3_000, start_within_ms=600_000)
+    desk.register("w1")
+    dead, alive = desk.submit(), desk.submit()
+    desk.start(dead)
+    desk.register("w2")
+    token = desk.start(alive)
+    for _ in range(4):
+        for _ in range(4):
+            desk.advance(500)
+            desk.beat("w2", token)
+        desk.take_over()
+    desk.settle()
+    assert (list(desk.state.workers), desk.where(dead), desk.where(alive)) == (["w2"], "ready", "running")
+    desk.check()
+
+
+def test_when_all_were_silent_a_take_over_gives_everybody_a_whole_time() -> None:
+    """It was rather the network: nobody was heard after the others."""
+    desk = Desk(worker_ttl_ms=3_000)
+    for name in ("w1", "w2"):
+        desk.register(name)
+        desk.start(desk.submit())
+    desk.now += 60_000
+    desk.take_over()
+    desk.settle()
+    desk.advance(3_000)
+    assert set(desk.state.workers) == {"w1", "w2"}
 
 
 def test_when_all_are_silent_it_is_rather_the_network() -> None:

@@ -22,6 +22,7 @@ from bursar_scheduler.fairness import Ledger
 from bursar_scheduler.fleet import Fleet, Load, Offer, Region
 from bursar_scheduler.gathering import Gathering
 from bursar_scheduler.lifecycle import READY
+from bursar_scheduler.living import heard_at
 from bursar_scheduler.moving import is_planned
 from bursar_scheduler.ordering import Line, choose
 from bursar_scheduler.placing import POLICIES
@@ -108,6 +109,7 @@ class Board:
         self.last_heard = 0
         self.tell: dict[str, dict[str, str]] = {}
         self.free: dict[tuple[str, str], None] = {}
+        self.alive: dict[str, None] = {}
         self.strangers: dict[str, int] = {}
         self.settled: dict[str, None] = {}
         self.leaving: dict[str, int] = {}
@@ -126,8 +128,8 @@ class Board:
         board = cls(durable)
         tasks, workers = durable.tasks, durable.workers
         board.last_heard = now
+        board.heard.update(heard_at(workers.values(), durable.config, now))
         for worker in workers.values():
-            board.heard[worker.name] = now
             board.prefixes.seat(worker.name, worker.session)
         for task in tasks.values():
             task.alarm = 0

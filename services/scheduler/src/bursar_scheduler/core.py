@@ -64,7 +64,7 @@ class SchedulerDecider:
     """The `bursar.kernel.decider.Decider` of the scheduler."""
 
     name = "scheduler"
-    version = 6
+    version = 7
 
     def __init__(self) -> None:
         self._rules: dict[type, Callable[[State, Command, int, Fence], Outcome]] = {
@@ -97,6 +97,7 @@ class SchedulerDecider:
             wire.Leave: workers.decide_leave,
             workers.Gone: workers.decide_gone,
             workers.Tell: workers.decide_tell,
+            workers.Alive: workers.decide_alive,
             moments.Moment: moments.decide_moment,
             dispatch.Dispatch: dispatch.decide_dispatch,
             wire.Find: status.decide_find,
@@ -139,6 +140,7 @@ class SchedulerDecider:
             or attempts.next_free(board)
             or depending.next_settled(state, now)
             or workers.next_tell(board)
+            or workers.next_alive(board)
             or dispatch.next_dispatch(state, now)
             or yielding.next_preempt(state, now)
             or (planning.next_move(state, board, now) if board.planner is not None else None)

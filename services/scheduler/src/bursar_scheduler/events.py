@@ -18,6 +18,7 @@
 | ``e`` | task, end, result, size, why, error | ended |
 | ``q`` | task | a dead letter waits again |
 | ``r`` | worker, session, kind, slots, classes, labels, versions, tokens kept and void, resources, place | registered |
+| ``l`` | worker | a sign of life, at half of its time to live |
 | ``f`` | worker, token | a slot is free: a void attempt has been stopped |
 | ``n`` | worker, until | drains: gets nothing new; its host goes then, if not 0 |
 | ``v`` | worker, why | gone; where its attempts went stands before |
@@ -53,6 +54,7 @@ ENDED = "e"
 REQUEUED = "q"
 REGISTERED = "r"
 FREED = "f"
+HEARD = "l"
 DRAINS = "n"
 GONE = "v"
 CONFIGURED = "c"
@@ -97,6 +99,7 @@ _WORDS: dict[str, Any] = {
     ENDED: lambda task, end, _, size, why, __: f"{task} ended: {end} ({why}), {size} bytes",
     REQUEUED: lambda task: f"dead letter {task} waits again",
     REGISTERED: _registered,
+    HEARD: lambda worker: f"{worker} lives",
     FREED: lambda worker, token: f"{worker} has stopped {token}",
     PREEMPTING: lambda task, until: f"{task} is to yield, by {until} ms",
     CHECKPOINT: lambda task, _, size: f"checkpoint of {task}: {size} bytes",

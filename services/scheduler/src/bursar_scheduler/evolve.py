@@ -35,7 +35,7 @@ from bursar_scheduler.lifecycle import (
 )
 from bursar_scheduler.lifecycle import FAILURES as COUNTED
 from bursar_scheduler.members import apply_ganged, apply_joined, apply_parted, disband, end_gang
-from bursar_scheduler.seating import apply_drains, apply_freed, apply_gone, apply_registered
+from bursar_scheduler.seating import apply_drains, apply_freed, apply_gone, apply_heard, apply_registered
 from bursar_scheduler.state import State
 from bursar_scheduler.task import Config, Ended, Task, hint_of, lane_of
 
@@ -115,6 +115,7 @@ def apply_assigned(state: State, event: Event) -> None:
     if not seeded(bugs.DOUBLE_ASSIGN):
         state.move(task, ASSIGNED)
     worker.take(token, name, task.lane[3])
+    worker.kept_at = now
     expected = state.speeds.expect_us(task.lane[0], worker_name) // 1_000
     place = worker.place
     paid = Paid(task.lane[0], worker_name, worker.kind, bool(place.get("preemptible")), place.get("price", 0))
@@ -345,6 +346,7 @@ APPLY: dict[str, Callable[[State, Any], None]] = {
     events.REQUEUED: apply_requeued,
     events.REGISTERED: apply_registered,
     events.FREED: apply_freed,
+    events.HEARD: apply_heard,
     events.DRAINS: apply_drains,
     events.GONE: apply_gone,
     events.CONFIGURED: apply_configured,

@@ -28,6 +28,7 @@ def apply_ganged(state: State, event: Event) -> None:
     state.counts["assigned"] += 1
     for worker in workers:
         worker.take(token, name, task.lane[3])
+        worker.kept_at = now
     board = state.board
     if board is not None:
         board.begins(task)

@@ -17,7 +17,7 @@ def apply_registered(state: State, event: Event) -> None:
     elif state.board is not None:
         state.board.unseat(worker)
     worker.session, worker.kind, worker.slots, worker.draining, worker.gone_at = session, kind, slots, False, 0
-    worker.classes = tuple(classes)
+    worker.classes, worker.kept_at = tuple(classes), now
     worker.labels, worker.versions = dict(labels), dict(versions)
     worker.room, worker.place = dict(room), dict(place)
     for token in [token for token in worker.attempts if token not in kept]:
@@ -28,6 +28,12 @@ def apply_registered(state: State, event: Event) -> None:
     if state.board is not None:
         state.board.heard_from(name, now)
         state.board.seat(worker)
+
+
+def apply_heard(state: State, event: Event) -> None:
+    _, now, name = event
+    state.at = now
+    state.workers[name].kept_at = now
 
 
 def apply_freed(state: State, event: Event) -> None:

@@ -223,13 +223,14 @@ class Worker:
     """One worker that is registered. ``attempts``: the tokens that take its slots, with their tasks; a void one stays
     there until the worker has released it, because it may still run. ``room``: what it has of each resource, ``taken``
     by token, ``used`` in all. ``place``: where it is and what it costs, as it said. ``gone_at``: when its host is taken
-    away, if that is known. Volatile: ``lanes``, ``load``, ``suspect`` (silent for too long to get anything new),
-    ``wait_ms`` (what it has queued itself), ``held`` (for a gang that is gathered),
-    ``cap`` (slots that a policy gives it)."""
+    away, if that is known; ``kept_at``: its last sign of life in the journal (`living`). Volatile: ``lanes``, ``load``,
+    ``suspect`` (silent for too long to get anything new), ``wait_ms`` (what it has queued itself), ``held`` (for a
+    gang that is gathered), ``cap`` (slots that a policy gives it)."""
 
     __slots__ = (
-        "attempts", "cap", "classes", "draining", "ended", "gone_at", "held", "kind", "labels", "lanes", "load", "name",
-        "ordinal", "place", "room", "session", "slots", "suspect", "taken", "used", "versions", "wait_ms",
+        "attempts", "cap", "classes", "draining", "ended", "gone_at", "held", "kept_at", "kind", "labels", "lanes",
+        "load", "name", "ordinal", "place", "room", "session", "slots", "suspect", "taken", "used", "versions",
+        "wait_ms",
     )  # fmt: skip
 
     def __init__(self, name: str, ordinal: int) -> None:
@@ -244,6 +245,7 @@ class Worker:
         self.draining = False
         self.ended = 0
         self.gone_at = 0
+        self.kept_at = 0
         self.suspect = False
         self.attempts: dict[str, str] = {}
         self.place: dict[str, Any] = {}
@@ -317,7 +319,7 @@ class Worker:
             self.name, self.ordinal, self.session, self.kind, self.slots, list(self.classes),
             list(self.labels.items()), list(self.versions.items()), self.draining, self.ended,
             [[token, task, self.taken.get(token, ())] for token, task in self.attempts.items()],
-            list(self.room.items()), list(self.place.items()), self.gone_at,
+            list(self.room.items()), list(self.place.items()), self.gone_at, self.kept_at,
         ]  # fmt: skip
 
     @classmethod
@@ -337,6 +339,7 @@ class Worker:
             room,
             place,
             gone_at,
+            kept_at,
         ) = values
         worker = cls(name, ordinal)
         worker.session, worker.kind, worker.slots, worker.draining, worker.ended = session, kind, slots, draining, ended
@@ -345,6 +348,7 @@ class Worker:
         worker.room, worker.place, worker.gone_at = dict(room), dict(place), gone_at
         for token, task, demands in attempts:
             worker.take(token, task, tuple((name, amount) for name, amount in demands))
+        worker.kept_at = kept_at
         return worker
 
 

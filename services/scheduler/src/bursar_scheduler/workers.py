@@ -1,11 +1,11 @@
 """Workers: they register, give signs of life, drain, leave, or fall silent.
 
 A worker's name is its principal, and a session is one life of its process. Heartbeats are observations: they extend the
-leases of what they list, are not journaled, and are forgotten by a take-over, after which everybody has a whole time to
-be heard from again. Who has been silent for two thirds of its time to live, while others are heard, is *suspect*: it
-gets nothing new until it is heard. What follows from them is decided by commands that `due` hands out: silence for
-longer than the time to live and a tenth more, or a host that is taken away (`Gone`), notices that seem to have been
-lost (`Tell`).
+leases of what they list, are journaled at half of a worker's time to live only (`living`), and are forgotten by a
+take-over, after which everybody has a whole time to be heard from again. Who has been silent for two thirds of its time
+to live, while others are heard, is *suspect*: it gets nothing new until it is heard. What follows from them is decided
+by commands that `due` hands out: silence for longer than the time to live and a tenth more, or a host that is taken
+away (`Gone`), notices that seem to have been lost (`Tell`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from bursar.kernel.decider import Accept, Command, Event, Fence, Notice, Outcome
 from bursar_scheduler import events, gangs, telling, yielding
 from bursar_scheduler.board import Board
 from bursar_scheduler.lifecycle import DEAD, PREEMPTING, RELEASE, WORKER_GONE
+from bursar_scheduler.living import is_due, silence
 from bursar_scheduler.moments import loss
 from bursar_scheduler.resources import labels_of, room_of
 from bursar_scheduler.state import State
-from bursar_scheduler.task import Config, Worker
+from bursar_scheduler.task import Worker
 
 TELL_AGAIN_MS: Final = 700
 """An assignment that a heartbeat does not list so long after it was sent is sent again."""
@@ -34,6 +35,12 @@ TAKEN: Final = "taken"
 
 class Gone(NamedTuple):
     """A worker has been silent for too long."""
+
+    worker: str
+
+
+class Alive(NamedTuple):
+    """It was heard, and that is to be in the journal."""
 
     worker: str
 
@@ -107,7 +114,7 @@ def _give_away(
 
 
 def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> Outcome:
-    """Volatile, all of it."""
+    """Volatile, but for a sign of life now and then (`living`)."""
     body: Heartbeat = command.body
     board = state.awake(now)
     worker = state.workers.get(command.principal)
@@ -127,7 +134,18 @@ def decide_heartbeat(state: State, command: Command, now: int, fence: Fence) -> 
     again = _extend(state, worker, body.running, now) | _unheard(state, worker, body.running, now)
     if again:
         board.tell.setdefault(worker.name, {}).update(again)
+    if is_due(worker, state.config, now):
+        board.alive[worker.name] = None
     return Refuse({})
+
+
+def next_alive(board: Board) -> Alive | None:
+    return Alive(board.alive.popitem()[0]) if board.alive else None
+
+
+def decide_alive(state: State, command: Command, now: int, fence: Fence) -> Outcome:
+    name = command.body.worker
+    return Accept([(events.HEARD, now, name)], {}) if name in state.workers else Refuse({})
 
 
 def _extend(state: State, worker: Worker, running: tuple[str, ...], now: int) -> dict[str, str]:
@@ -231,11 +249,6 @@ def _own(state: State, name: str, session: str) -> Worker | Reject:
     if worker is None or worker.session != session:
         return Reject("not_registered", "this session of the worker is not registered", {"worker": name})
     return worker
-
-
-def silence(config: Config) -> int:
-    """How long a worker may be silent: its time to live, and a tenth more for the drift of clocks."""
-    return config.worker_ttl_ms + config.worker_ttl_ms // 10
 
 
 def next_gone(state: State, board: Board, now: int) -> Gone | None:
