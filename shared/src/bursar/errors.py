@@ -79,6 +79,8 @@ CODES: dict[str, Meaning] = {
     "overloaded": Meaning(429, "caller", "Others are waiting, too: send more slowly."),
     "not_ready": Meaning(503, "service", _RETRY),
     "failed_closed": Meaning(503, "service", "The service refuses to grant until an operator or time makes it safe."),
+    "bad_seal": Meaning(400, "caller", "It was changed, or stands where it was not meant to be: have it sealed again."),
+    "sealed_for_others": Meaning(403, "caller", "Open it as one of its recipients, with the credentials of that time."),
     "audit_unavailable": Meaning(503, "service", "Nothing was done, as it could not be recorded. " + _RETRY),
     "audit_corrupt": Meaning(500, "service", "See `bursar audit verify`: the log or its anchors were changed."),
     "journal_full": Meaning(503, "service", "Nothing is decided until its journal has room; then " + _RETRY.lower()),

@@ -147,6 +147,22 @@ def _servers(home: Home, nats: str | None) -> list[str]:
     return resolve(nats, home.creds("ops"), home.path, None).url.split(",")
 
 
+@agents.command("keys")
+def public_keys(home: HomeOption = default_home()) -> None:  # noqa: B008 - read once, at start
+    """Print the public keys of everybody whose credentials are valid, as JSON: for what is sealed for a recipient.
+
+    \b
+    Example:
+      bursar agent keys > recipients.json
+    """
+    try:
+        found = load_home(home)
+        valid = [name for name in found.agents() if not found.is_revoked(name)]
+        typer.echo(json.dumps({name: found.claims(name)["sub"] for name in valid}, indent=2))
+    except HomeError as error:
+        fail(str(error))
+
+
 @agents.command("list")
 def list_agents(
     home: HomeOption = default_home(),  # noqa: B008 - read once, at start
