@@ -13,6 +13,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -148,8 +149,8 @@ class Site:
     def close(self) -> None:
         """Remove every container, volume and the network."""
         client = self._started[0].get_docker_client().client if self._started else None
-        for container in self._started:
-            container.get_wrapped_container().remove(force=True, v=True)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(_remove, self._started))
         if client is not None:
             for volume in client.volumes.list(filters={"name": self._prefix}):
                 volume.remove(force=True)
@@ -242,6 +243,10 @@ class Site:
         if name in self.ports:
             container.with_bind_ports(4222, self.ports[name])
         return container.with_kwargs(**{key: stated[key] for key in _AS_STATED if key in stated})
+
+
+def _remove(container: DockerContainer) -> None:
+    container.get_wrapped_container().remove(force=True, v=True)
 
 
 @contextmanager
