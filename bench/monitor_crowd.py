@@ -21,11 +21,11 @@ from bench.monitor_sampling import KINDS, levels, sample_of
 from bursar.bus.codec import encode
 from bursar.contracts.base import node_subject
 from bursar.contracts.monitor import HostSample
-from bursar_monitor.pacing import Pace
+from bursar_monitor.pacing import MOST_LOOKS, Pace
 
 MARKED: Final = "zz-marked"
 """By its name the last of all hosts."""
-WARM_S: Final = 2.0
+WARM_S: Final = 1.0
 PATIENCE_S: Final = 15.0
 PAUSE_S: Final = 0.05
 POLL_S: Final = 0.005
@@ -39,6 +39,8 @@ class Host:
         self._pace = Pace()
         self._levels = levels(KINDS[number % len(KINDS)], 3_600, random.Random(number))
         self._seq = 0
+        self.first_looks = 1 + number % MOST_LOOKS
+        """Before the others begin: hosts do not look in step."""
 
     def look(self) -> HostSample | None:
         sample = sample_of(*next(self._levels))
@@ -59,17 +61,23 @@ class Crowd:
 
     async def run(self) -> None:
         """Every second all look, spread over it as they would be."""
+        for host in self._hosts:
+            for _ in range(host.first_looks):
+                self._look(host)
         while True:
             began = time.monotonic()
             for number, host in enumerate(self._hosts):
-                sample = host.look()
-                if sample is not None:
-                    body = encode(sample.model_dump(exclude_none=True))
-                    self._rig.bus.publish(node_subject(host.name, "host"), body)
-                    self.sent += 1
+                self._look(host)
                 if number % 20 == 19:
                     await asyncio.sleep(max(0.0, began + number / len(self._hosts) - time.monotonic()))
             await asyncio.sleep(max(0.0, began + 1.0 - time.monotonic()))
+
+    def _look(self, host: Host) -> None:
+        sample = host.look()
+        if sample is not None:
+            body = encode(sample.model_dump(exclude_none=True))
+            self._rig.bus.publish(node_subject(host.name, "host"), body)
+            self.sent += 1
 
 
 async def run(rig: Rig, hosts: int, seconds: float) -> dict[str, float | int]:

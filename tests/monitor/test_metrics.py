@@ -15,9 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bursar.bus.stats import BOUNDS_NS
 from bursar.client.monitor_rows import Verb
+from bursar.contracts.limiter_control import Spent
+from bursar_monitor.costing import LIMITER_BOOK
 from bursar_monitor.health import COMMIT_MS, STALLED_MS, Health
 from bursar_monitor.metrics import GAUGES, Exposition
-from bursar_monitor.observing import Swept
+from bursar_monitor.observing import Polled, Swept
 from bursar_monitor.picture import SECTIONS
 from bursar_monitor.web import TRIES, serve_http
 from tests.monitor.fleet import GB, instance
@@ -100,6 +102,22 @@ def test_the_picture_is_told_in_base_units() -> None:
     assert found["bursar_queue_waiting_tasks", (("queue", "reactive"),)] == 3
     assert found["bursar_worker_slots", (("kind", "gpu"), ("worker", "w"))] == 4
     assert any(name == "process_cpu_seconds_total" for name, _ in found)
+
+
+def test_money_is_told_by_team_and_model() -> None:
+    """In dollars; agents would be too many series."""
+    made, _ = exposition()
+    desk = whole()
+    calls = [
+        Spent(
+            budget="gpt", parent="red", principal=who, requests=1, input_tokens=1, output_tokens=1, usd_micros=250_000
+        )
+        for who in ("ann", "bob")
+    ]
+    desk.observe(Polled(LIMITER_BOOK, {"spent": calls}), "svc-monitor")
+    desk.observe(Swept((instance(),), draw=True), "svc-monitor")
+    made.show(desk.state.drawn)
+    assert scraped(made)["bursar_cost_usd_total", (("model", "gpt"), ("source", "api"), ("team", "red"))] == 0.5
 
 
 def test_ages_go_on_between_two_pictures() -> None:

@@ -197,6 +197,8 @@ def picture_metrics(drawn: Drawn, later: int) -> Iterator[Metric]:
     yield _devices(drawn.rows.get("devices", ()))
     yield _owners(drawn.rows.get("services", ()))
     yield _alerts(drawn.rows.get("alerts", ()))
+    yield _costs(drawn.rows.get("costs", ()))
+    yield _savings(drawn.rows.get("savings", ()))
     ages = GaugeMetricFamily("bursar_source_age_seconds", "Since a source was last heard", labels=["source"])
     for source, age in drawn.sources.items():
         if age is not None:
@@ -265,4 +267,25 @@ def _alerts(rows: Sequence[Row]) -> Metric:
     family = GaugeMetricFamily("bursar_alert_firing", "1 while an alert fires", labels=labels)
     for row in rows:
         family.add_metric([row["rule"], row["subject"], row["severity"], str(row["silenced"]).lower()], 1)
+    return family
+
+
+def _costs(rows: Sequence[Row]) -> Metric:
+    """By team and model; agents would be too many series."""
+    text = "Money spent since the ledgers began, as far as it has a price"
+    family = CounterMetricFamily("bursar_cost_usd", text, labels=["team", "model", "source"])
+    sums: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        key = (row["team"], row["model"], row["source"])
+        sums[key] = sums.get(key, 0) + (row["usd_micros"] or 0)
+    for labels, micros in sums.items():
+        family.add_metric(list(labels), micros / 1e6)
+    return family
+
+
+def _savings(rows: Sequence[Row]) -> Metric:
+    family = GaugeMetricFamily("bursar_saved_usd", "Money saved against another way", labels=["against"])
+    for row in rows:
+        if row["usd_micros"] is not None:
+            family.add_metric([row["saving"]], row["usd_micros"] / 1e6)
     return family
