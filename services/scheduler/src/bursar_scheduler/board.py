@@ -81,17 +81,17 @@ class Lane:
 
 class Board:
     """See the module's text. ``heard``: when each worker gave its last sign of life, the longest silence first;
-    ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``strangers``: who
-    sent heartbeats without being registered, and when that was noted; ``settled``: tasks that are over, and others come
-    after them; ``leaving``: when the hosts of workers are taken away; ``watched``: see `watched`; ``long``: tokens
-    of long attempts by worker; ``planner``: see `planning`; ``gangs``: those that wait; ``gathering``: room for one
-    of them; ``prefixes``: who has what in its cache; ``regions``: how far and how well each is;
-    ``verdicts``: the latest placements by task."""
+    ``tell``: notices that are to be repeated; ``free``: void attempts that their workers have ended; ``alive``: whose
+    sign of life is to be journaled; ``strangers``: who sent heartbeats without being registered, and when that was
+    noted; ``settled``: tasks that are over, and others come after them; ``leaving``: when the hosts of workers are
+    taken away; ``watched``: see `watched`; ``long``: tokens of long attempts by worker; ``planner``: see `planning`;
+    ``gangs``: those that wait; ``gathering``: room for one of them; ``prefixes``: who has what in its cache;
+    ``regions``: how far and how well each is; ``verdicts``: the latest placements by task."""
 
     __slots__ = (
-        "agenda", "config", "fleet", "free", "gangs", "gathering", "heard", "hot", "is_planned", "lanes", "last_heard",
-        "leaving", "ledger", "long", "planner", "prefixes", "regions", "settled", "shadow", "speeds", "strangers",
-        "tasks", "tell", "verdicts", "watched", "workers",
+        "agenda", "alive", "config", "fleet", "free", "gangs", "gathering", "heard", "hot", "is_planned", "lanes",
+        "last_heard", "leaving", "ledger", "long", "planner", "prefixes", "regions", "settled", "shadow", "speeds",
+        "strangers", "tasks", "tell", "verdicts", "watched", "workers",
     )  # fmt: skip
 
     def __init__(self, of: Durable) -> None:
