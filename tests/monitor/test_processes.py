@@ -91,7 +91,7 @@ def test_processes_are_counted_by_group(proc: Proc) -> None:
     processes.measure(0, 1)
     proc.put(10, "python", "-m", "bursar_limiter", used=5 + TICKS // 2)
     processes.scan(1_000)
-    groups, rows = processes.measure(1_000, 1)
+    groups, rows = processes.measure(1_000, 1), processes.largest()
     assert [(g.group, g.processes, g.cpu_milli, g.rss_bytes, g.starts) for g in groups] == [
         ("agent.ann", 2, 0, 35 * PAGE, 2), ("limiter", 1, 500, 10 * PAGE, 1),
     ]  # fmt: skip
@@ -112,10 +112,10 @@ def test_a_worker_that_dies_young_again_and_again_crashes(proc: Proc) -> None:
         assert processes.is_restless(number * 1_000 + 600)
     proc.drop(20)
     processes.scan(3_000)
-    groups, _ = processes.measure(3_000, 1)
+    groups = processes.measure(3_000, 1)
     assert [(g.group, g.processes, g.crashes) for g in groups] == [("limiter", 0, 3)]
     processes.scan(90_000)
-    assert processes.measure(90_000, 1) == ((), ())
+    assert processes.measure(90_000, 1) == ()
 
 
 def test_a_process_that_becomes_another_program_is_asked_again(proc: Proc) -> None:
@@ -153,7 +153,7 @@ def test_a_machine_that_shows_nothing_has_no_processes(tmp_path: Path) -> None:
     """Another system, or files that are no numbers."""
     processes = Processes(tmp_path / "none")
     processes.scan(0)
-    assert processes.measure(0, 1) == ((), ())
+    assert processes.measure(0, 1) == ()
 
 
 def eventually(check: Callable[[], bool]) -> None:
@@ -173,7 +173,7 @@ def test_real_processes_are_seen_with_what_they_use() -> None:
     def seen() -> bool:
         now = time.monotonic_ns() // 1_000_000
         processes.scan(now)
-        groups, _ = processes.measure(now, 10**12)
+        groups = processes.measure(now, 10**12)
         mine = [g for g in groups if g.group == "agent.test-agent-of-processes"]
         return bool(mine) and mine[0].rss_bytes > 60_000_000 and mine[0].cpu_milli > 0
 

@@ -41,7 +41,7 @@ from bursar_monitor.processes import Processes
 
 log = logging.getLogger("bursar.node")
 
-GLANCES = 4
+GLANCES = 2
 """In so many parts the time between two looks is cut, to look at the processes alone."""
 GLANCES_RESTLESS = 10
 """The same, for a while after one of them has crashed."""

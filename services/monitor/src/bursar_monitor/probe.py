@@ -69,11 +69,12 @@ class Probe:
         self._uses = uses
 
     def look(self) -> HostSample | None:
-        """One look at the host; None when it says nothing new."""
+        """One look at the host; None when it says nothing new. What does not decide that is only asked for what is
+        sent."""
         seen = self._seen()
         if not self._pace.wants(seen):
             return None
-        sample = seen.model_copy(update={"looks": self._pace.looks})
+        sample = seen.model_copy(update={"looks": self._pace.looks, **self._rest(seen)})
         self._pace.took(sample)
         self._seq += 1
         return sample
@@ -91,23 +92,31 @@ class Probe:
         now = self._clock.monotonic_ms()
         memory = _memory()
         self._processes.scan(now)
-        groups, processes = self._processes.measure(now, memory.available_bytes)
         return HostSample(
             boot=self._boot,
             seq=self._seq + 1,
             uptime_ms=max(0, now - self._began),
             cpu=self._cpu(),
             memory=memory,
-            numa=self._numa.sample(now),
-            groups=groups,
-            processes=processes,
+            groups=self._processes.measure(now, memory.available_bytes),
             leases=self._uses(),
-            disk=self._disk_sample(),
-            network=_network(),
+            disk=self._space(),
             pressure=self._pressures(),
             gpus=self._gpus.sample(),
-            probe=self._cost(),
         )
+
+    def _rest(self, seen: HostSample) -> dict[str, Any]:
+        """What belongs to a sample and does not decide whether it is one."""
+        swap = psutil.swap_memory()
+        swapped = {"swap_total_bytes": swap.total, "swap_used_bytes": swap.used}
+        return {
+            "memory": None if seen.memory is None else seen.memory.model_copy(update=swapped),
+            "disk": None if seen.disk is None else seen.disk.model_copy(update=_moved()),
+            "network": _network(),
+            "numa": self._numa.sample(self._clock.monotonic_ms()),
+            "processes": self._processes.largest(),
+            "probe": self._cost(),
+        }
 
     def _cpu(self) -> CpuSample | None:
         """Over the time since the last look; None when no time has passed."""
@@ -128,21 +137,12 @@ class Probe:
             each=tuple(_busy(core) for core in cores[:MAX_CORES]),
         )
 
-    def _disk_sample(self) -> DiskSample | None:
+    def _space(self) -> DiskSample | None:
         try:
             usage = psutil.disk_usage(self._disk)
         except OSError:
             return None
-        try:
-            moved = psutil.disk_io_counters()
-        except (OSError, RuntimeError):
-            moved = None
-        return DiskSample(
-            total_bytes=usage.total,
-            used_bytes=usage.used,
-            read_bytes=None if moved is None else moved.read_bytes,
-            written_bytes=None if moved is None else moved.write_bytes,
-        )
+        return DiskSample(total_bytes=usage.total, used_bytes=usage.used)
 
     def _pressures(self) -> PressureSample | None:
         cpu, memory, io = (self._pressure_of(name) for name in ("cpu", "memory", "io"))
@@ -159,7 +159,8 @@ class Probe:
     def _pressure_of(self, resource: str) -> tuple[int | None, int | None]:
         """``some avg10=1.25 ...`` and ``full avg10=...`` of Linux: percentages with two decimals."""
         try:
-            lines = (self._pressure / resource).read_text(encoding="ascii").splitlines()
+            with (self._pressure / resource).open("rb", buffering=0) as file:
+                lines = (file.read(512) or b"").decode("ascii").splitlines()
         except (OSError, ValueError):
             return (None, None)
         found = {line.partition(" ")[0]: _average(line) for line in lines}
@@ -202,13 +203,17 @@ def _average(line: str) -> int | None:
 
 
 def _memory() -> MemorySample:
-    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    return MemorySample(
-        total_bytes=memory.total,
-        available_bytes=memory.available,
-        swap_total_bytes=swap.total,
-        swap_used_bytes=swap.used,
-    )
+    memory = psutil.virtual_memory()
+    return MemorySample(total_bytes=memory.total, available_bytes=memory.available)
+
+
+def _moved() -> dict[str, int]:
+    """What all disks have moved; nothing where the system does not tell."""
+    try:
+        moved = psutil.disk_io_counters()
+    except (OSError, RuntimeError):
+        moved = None
+    return {} if moved is None else {"read_bytes": moved.read_bytes, "written_bytes": moved.write_bytes}
 
 
 def _network() -> NetworkSample | None:

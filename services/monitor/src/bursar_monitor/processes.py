@@ -75,6 +75,7 @@ class Processes:
 
     def __init__(self, proc: Path = PROC, tree: int = 0) -> None:
         self._proc = proc
+        self._root = str(proc)
         self._tree = tree
         self._others: set[int] = set()
         self._others_at = 0
@@ -118,7 +119,7 @@ class Processes:
 
     def _follow(self, pid: int, pids: set[int], now: int) -> None:
         life = self.alive[pid]
-        stat = self._stat(pid) if pid in pids else None
+        stat = self._stat(pid, life.stat) if pid in pids else None
         if stat is None or stat.started != life.stat.started:
             del self.alive[pid]
             if self._lives[life.group].ended(now, life.age_ms, life.is_root):
@@ -160,36 +161,46 @@ class Processes:
 
     def _who(self, pid: int, parent: int) -> str:
         """The group of a process; "" when it is not of the fleet."""
-        try:
-            words = (self._proc / str(pid) / "cmdline").read_bytes()[:8_192].decode(errors="replace").split("\0")
-        except OSError:
+        words = self._read(pid, "cmdline", 8_192)
+        if not words:  # a thread of the kernel, or gone
             return ""
-        if group := group_of(words):
-            return group
-        try:
-            environment = (self._proc / str(pid) / "environ").read_bytes()[:65_536]
-        except OSError:  # somebody else's
-            environment = b""
-        if group := group_of_creds(environment):
+        if b"bursar" in words or b"nats-server" in words:
+            group = group_of(words.decode(errors="replace").split("\0"))
+            if group:
+                return group
+        if group := group_of_creds(self._read(pid, "environ", 65_536)):
             return group
         return self.alive[parent].group if parent in self.alive else ""
 
-    def _stat(self, pid: int) -> Stat | None:
-        """None for what is gone, or has ended and nobody has noticed."""
+    def _stat(self, pid: int, before: Stat | None = None) -> Stat | None:
+        """None for what is gone, or has ended and nobody has noticed. ``before``: what it was at the last look; what of
+        its memory is its own is only asked when that has changed."""
         try:
-            text = (self._proc / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
-            sizes = (self._proc / str(pid) / "statm").read_text(encoding="ascii").split()
-            fields = text.rpartition(")")[2].split()
-            if fields[0] in {"Z", "X"}:
+            fields = self._read(pid, "stat", 4_096).rpartition(b")")[2].split()
+            if fields[0] in {b"Z", b"X"}:
                 return None
-            resident, shared = int(sizes[1]) * PAGE, int(sizes[2]) * PAGE
-            return Stat(
-                int(fields[1]), int(fields[19]), int(fields[11]) + int(fields[12]), resident, max(0, resident - shared)
-            )
-        except (OSError, ValueError, IndexError):
+            started, used, resident = int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[21]) * PAGE
+            if before is not None and (before.started, before.rss) == (started, resident):
+                return Stat(int(fields[1]), started, used, resident, before.own)
+            shared = int(self._read(pid, "statm", 256).split()[2]) * PAGE
+            return Stat(int(fields[1]), started, used, resident, max(0, resident - shared))
+        except (ValueError, IndexError):
             return None
 
-    def measure(self, now: int, free: int) -> tuple[tuple[GroupSample, ...], tuple[ProcessSample, ...]]:
+    def _read(self, pid: int, name: str, most: int) -> bytes:
+        """A file of a process; empty when it has gone, or is somebody else's. Thrice as fast as by `Path`."""
+        try:
+            file = os.open(f"{self._root}/{pid}/{name}", os.O_RDONLY)
+        except OSError:
+            return b""
+        try:
+            return os.read(file, most)
+        except OSError:
+            return b""
+        finally:
+            os.close(file)
+
+    def measure(self, now: int, free: int) -> tuple[GroupSample, ...]:
         """What all have used since the measure before; ``free``: bytes that are free on the host."""
         span = 0 if self._measured_at is None else now - self._measured_at
         self._measured_at = now
@@ -202,8 +213,12 @@ class Processes:
             self._lives[group].grew(now, size)
         for group in [name for name, lives in self._lives.items() if name not in own and lives.is_idle(now)]:
             del self._lives[group]
+        return self._groups(now, free)
+
+    def largest(self) -> tuple[ProcessSample, ...]:
+        """Those with most memory, as they were measured last."""
         largest = sorted(self.alive.values(), key=lambda life: (-life.stat.rss, life.pid))[:MAX_PROCESSES]
-        return self._groups(now, free), tuple(_sample(life) for life in largest)
+        return tuple(_sample(life) for life in largest)
 
     def _groups(self, now: int, free: int) -> tuple[GroupSample, ...]:
         members: dict[str, list[Life]] = {group: [] for group in self._lives}
