@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
 from bursar.bus.permissions import LINES
-from bursar.cli.logs import SUBJECT, TOKEN, Filter, key_of, plain, written
+from bursar.cli.logs import SUBJECT, TOKEN, Filter, key_of, plain, span_ms, written
 from bursar.cli.up import PAGE_TOKEN
 from bursar_monitor.logbook import IDS, LEVELS
 from bursar_monitor.page_door import TOKEN_FILE
@@ -51,3 +52,17 @@ def test_command_and_monitor_agree() -> None:
     assert (SUBJECT, logs.IDS, logs.LEVELS) == (LINES, IDS, LEVELS)
     assert TOKEN.endswith(TOKEN_FILE)
     assert PAGE_TOKEN == TOKEN_FILE
+
+
+@pytest.mark.parametrize(("text", "ms"), [("90s", 90_000), ("15m", 900_000), ("2h", 7_200_000), ("3d", 259_200_000)])
+def test_a_time_is_written_with_its_unit(text: str, ms: int) -> None:
+    """As people say it."""
+    assert span_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "h", "2", "-1h", "0s", "1.5h", "2 h", "1w", "²h", "9999999d"])
+def test_what_is_no_time_is_said_in_a_sentence(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked of anybody."""
+    with pytest.raises(typer.Exit):
+        span_ms(text)
+    assert "90s, 15m, 2h or 3d" in capsys.readouterr().err
