@@ -143,7 +143,7 @@ export function quotas(data) {
       ], [...groups].sort((one, other) => other.crashes - one.crashes || other.rss_bytes - one.rss_bytes).slice(0, FIRST), (row) => `${row.host}/${row.group}`)])));
 }
 
-const sub = (title, row) => h("h3", { class: "sub" }, title, " ", age(row.age_ms));
+const sub = (title, row) => h("h3", { class: "sub" }, `${title} · `, age(row.age_ms));
 
 const byFullness = (rows) => [...rows].sort((one, other) => other.used_permille - one.used_permille);
 
