@@ -43,7 +43,7 @@ def main() -> int:
     say("--- samples")
     figures = monitor_sampling.run(*((8, 3_600) if options.quick else (40, 14_400)))
     say("--- real processes")
-    figures |= asyncio.run(monitor_incidents.run(*((3.0, 40, 1.5) if options.quick else (30.0, 200, 15.0))))
+    figures |= asyncio.run(monitor_incidents.run(*((2.0, 30, 1.5) if options.quick else (30.0, 200, 15.0))))
     say("--- the page")
     figures |= page(options.quick)
     write(options.json, figures)

@@ -52,7 +52,7 @@ WATCH: Final = """
 
 def run(*, hosts: int = HOSTS, quick: bool = False) -> dict[str, float | int]:
     """Both figures, in one run; about ten seconds with ``quick``."""
-    loads, updates = (3, 20) if quick else (9, 100)
+    loads, updates = (3, 15) if quick else (9, 100)
     fleet = Fleet(hosts)
     with _served(fleet) as (feed, address), Chromium() as browser:
         browser.open(address).until(NUMBERS)  # the browser itself has started by now
