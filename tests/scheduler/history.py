@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +30,8 @@ class Lives:
         self.bands: dict[str, int] = {}
         self.draining: set[str] = set()
         self.workers: dict[str, str] = {}
-        self.killed: Counter[str] = Counter()
+        self.killed: dict[str, set[str]] = {}
+        self.sessions: dict[str, str] = {}
         self.has_moves = False
 
     def follow(self, event: Event) -> None:
@@ -56,8 +56,12 @@ class Lives:
                 states[name] = TRANSITIONS[states[name], what]
             if kind in {events.ASSIGNED, events.GANGED}:
                 assert not self.unmet[name], f"{name} was assigned before {self.unmet[name]}"
+                self.workers[name] = event[3] if kind == events.ASSIGNED else event[3][0]
+            elif kind == events.PARTED:
                 self.workers[name] = event[3]
             elif kind in {events.DRAINS, events.REGISTERED}:
+                if kind == events.REGISTERED:
+                    self.sessions[name] = event[3]
                 (self.draining.add if kind == events.DRAINS else self.draining.discard)(name)
 
     def judge(self, name: str, kind: str, what: str) -> None:
@@ -68,10 +72,11 @@ class Lives:
             )
             assert above, f"{name} yields for nobody above it"
         if what == "worker gone" and self.states[name] in {"running", "preempting"}:
-            self.killed[name] += 1
-            assert self.killed[name] < MAX_KILLS, f"{self.killed[name]} workers died with it: {name}"
+            killed = self.killed.setdefault(name, set())
+            killed.add(f"{self.workers[name]} {self.sessions[self.workers[name]]}")
+            assert len(killed) < MAX_KILLS, f"{len(killed)} workers died with it: {name}"
         elif what == "requeue":
-            self.killed[name] = 0
+            self.killed[name] = set()
 
     def met(self, name: str, other: str) -> None:
         """What it comes after is over, and was done unless it is to run all the same."""

@@ -231,6 +231,21 @@ def test_who_registers_again_goes_on_with_its_part() -> None:
     desk.check()
 
 
+def test_a_gang_with_which_two_workers_die_is_quarantined() -> None:
+    """Whichever of its members they were."""
+    desk = crew(4)
+    task = gang_of(desk)
+    for _ in range(2):
+        token = start(desk, task)
+        *others, last = desk.state.tasks[task].members
+        desk.register(last, session=f"after {token}".replace(" ", "_").replace(".", "_"))
+        for name in others:
+            desk.release(task, token, name)
+        desk.check()
+    found = desk.find(task)
+    assert (found["state"], found["reason"]) == ("dead", "quarantined: workers died with it")
+
+
 def test_a_gang_is_charged_for_all_its_slots() -> None:
     """Until the last of them is free."""
     desk = crew()
@@ -367,8 +382,8 @@ def test_a_gang_whose_worker_goes_at_the_last_moment_goes_on_gathering() -> None
         desk.start(single)
     for _ in range(HOLD_AFTER_MS // 500 + 1):
         desk.advance(500)
-        for name, worker in desk.state.workers.items():
-            desk.beat(name, *worker.attempts)
+        for name, known in desk.state.workers.items():
+            desk.beat(name, *known.attempts)
     for single in singles[:3]:
         token, worker = desk.token(single), desk.worker(single)
         desk.decide_only(wire.Finish(id=desk.new_id(), task=single, token=token), worker)

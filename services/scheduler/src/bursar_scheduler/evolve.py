@@ -233,13 +233,13 @@ def _hold_against(state: State, task: Task, why: str) -> None:
         task.losses += 1
         state.counts["lost"] += 1
         if why in {WORKER_GONE, QUARANTINE}:
-            task.killed = (*task.killed, life_of(state, task))
+            gone = task.worker if task.gang is None else task.gang.over[-1]
+            task.killed = (*task.killed, life_of(state, gone))
 
 
-def life_of(state: State, task: Task) -> str:
-    """The worker's process that runs it; of a gang the first one's, if that is there."""
-    worker = state.workers.get(task.worker)
-    return f"{task.worker} {'' if worker is None else worker.session}"
+def life_of(state: State, worker: str) -> str:
+    """The process that a worker is now."""
+    return f"{worker} {state.workers[worker].session}"
 
 
 def _bury(state: State, task: Task, why: str, error: str) -> None:

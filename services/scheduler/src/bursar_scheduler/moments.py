@@ -87,12 +87,12 @@ def decide_moment(state: State, command: Command, now: int, fence: Fence) -> Out
     return Accept([event], {}, [*stop, *dead])
 
 
-def loss(state: State, task: Task, now: int, why: str) -> Event:
+def loss(state: State, task: Task, now: int, why: str, worker: str = "") -> Event:
     """An attempt that ran is lost: it waits again at once, unless that has happened too often, or so many workers have
-    died while it ran that it may be what kills them."""
+    died while it ran that it may be what kills them. ``worker``: that is gone."""
     config = state.config
     if task.state in AT_WORK:
-        killed = {*task.killed, life_of(state, task)} if why == WORKER_GONE else set()
+        killed = {*task.killed, life_of(state, worker)} if why == WORKER_GONE else set()
         if len(killed) >= config.max_kills and not seeded(bugs.KILLS_FOR_EVER):
             return (events.DEAD, now, task.id, QUARANTINE, f"died: {', '.join(sorted(killed))}")
         if task.losses + 1 >= config.max_losses:

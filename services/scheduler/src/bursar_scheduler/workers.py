@@ -107,7 +107,8 @@ def _give_away(
     task = state.tasks[name]
     if task.gang is not None:
         told += gangs.stops(task, worker)
-    event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(state, task, now, why)
+        found.append((events.PARTED, now, name, worker, None, 0))
+    event = (events.WAITS, now, name, why, "", 0) if why == RELEASE else loss(state, task, now, why, worker)
     found.append(event)
     if event[0] == events.DEAD:
         told.append(telling.ended(name, DEAD, event[3], event[4]))
@@ -240,7 +241,7 @@ def decide_leave(state: State, command: Command, now: int, fence: Fence) -> Outc
     if isinstance(worker, Reject):
         return worker
     found, told = _empty(state, worker, now, RELEASE)
-    reply = {"ok": True, "worker": worker.name, "returned": len(found)}
+    reply = {"ok": True, "worker": worker.name, "returned": sum(event[0] != events.PARTED for event in found)}
     return Accept([*found, (events.GONE, now, worker.name, LEFT)], reply, told)
 
 
