@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,50 +75,43 @@ class Site:
     services: list[Installed]
 
 
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port of the embedded NATS server; 0 takes a free one.")]
+Nats = Annotated[str | None, typer.Option(help="Use this NATS server instead of an embedded one.")]
+CredsDir = Annotated[Path | None, typer.Option(help="With --nats: where the .creds files of the principals are.")]
+Replicas = Annotated[int, typer.Option(min=1, max=8, help="Processes per service: one decides, the others stand by.")]
+Copies = Annotated[int, typer.Option(min=1, max=5, help="Copies of each journal; more than 1 needs a NATS cluster.")]
+_FILE: Any = {"exists": True, "dir_okay": False}
+Budgets = Annotated[Path | None, typer.Option(envvar="BURSAR_BUDGETS", help="The limiter's budgets (TOML).", **_FILE)]
+Circuits = Annotated[Path | None, typer.Option(envvar="BURSAR_CIRCUITS", help="The breaker's rules (TOML).", **_FILE)]
+Rules = Annotated[Path | None, typer.Option(envvar="BURSAR_RULES", help="The monitor's alert rules (TOML).", **_FILE)]
+NoProbes = Annotated[bool, typer.Option("--no-probes", help="Do not watch this machine's CPU, memory, disk and GPUs.")]
+Gpus = Annotated[str, typer.Option(metavar="2x24GiB", help="Simulated GPUs to hand out, instead of this machine's.")]
+Autoscale = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[POOL=]MODULE:WORKER",
+        help="Run as many processes of this worker as the monitor says (pool: workers); again for another pool.",
+    ),
+]
+Most = Annotated[int | None, typer.Option(min=1, max=1_000, help="Never more of them here (default: 4 for each CPU).")]
+Context = Annotated[str, typer.Option(help="Name of the context for the nats tool; '' writes none.")]
+
+
 def up(
     home: HomeOption = default_home(),  # noqa: B008 - read once, at start
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port of the embedded NATS server; 0 takes a free one.")
-    ] = DEFAULT_PORT,
-    nats: Annotated[str | None, typer.Option(help="Use this NATS server instead of an embedded one.")] = None,
-    creds_dir: Annotated[
-        Path | None, typer.Option(help="With --nats: where the .creds files of the principals are.")
-    ] = None,
-    replicas: Annotated[
-        int, typer.Option(min=1, max=8, help="Processes per service: one decides, the others stand by.")
-    ] = 1,
-    stream_replicas: Annotated[
-        int, typer.Option(min=1, max=5, help="Copies of each journal; more than 1 needs a NATS cluster.")
-    ] = 1,
-    budgets: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_BUDGETS", help="The limiter's budgets (TOML)."),
-    ] = None,
-    circuits: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_CIRCUITS", help="The breaker's rules (TOML)."),
-    ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, envvar="BURSAR_RULES", help="The monitor's alert rules (TOML)."),
-    ] = None,
-    no_probes: Annotated[
-        bool, typer.Option("--no-probes", help="Do not watch this machine's CPU, memory, disk and GPUs.")
-    ] = False,
-    gpus: Annotated[
-        str, typer.Option(metavar="2x24GiB", help="Simulated GPUs to hand out, instead of this machine's.")
-    ] = "",
-    autoscale: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[POOL=]MODULE:WORKER",
-            help="Run as many processes of this worker as the monitor says (pool: workers); again for another pool.",
-        ),
-    ] = None,
-    autoscale_most: Annotated[
-        int | None, typer.Option(min=1, max=1_000, help="Never more of them here (default: 4 for each CPU).")
-    ] = None,
-    context: Annotated[str, typer.Option(help="Name of the context for the nats tool; '' writes none.")] = "bursar",
+    port: Port = DEFAULT_PORT,
+    nats: Nats = None,
+    creds_dir: CredsDir = None,
+    replicas: Replicas = 1,
+    stream_replicas: Copies = 1,
+    budgets: Budgets = None,
+    circuits: Circuits = None,
+    rules: Rules = None,
+    no_probes: NoProbes = False,
+    gpus: Gpus = "",
+    autoscale: Autoscale = None,
+    autoscale_most: Most = None,
+    context: Context = "bursar",
 ) -> None:
     """Run everything on this machine: NATS server, streams, services. Ctrl-C stops all of it.
 
