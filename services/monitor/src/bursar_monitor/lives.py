@@ -21,6 +21,8 @@ from typing import Final, NamedTuple
 SHORT_MS: Final = 30_000
 MINUTE_MS: Final = 60_000
 SLOTS: Final = 4
+GAP: Final = 10
+"""Slots without a look after which it begins anew."""
 LEAST_GROWTH: Final = 65_536
 """Bytes by which a slot has to lie above the one before."""
 MOST: Final = 1_000_000
@@ -48,12 +50,12 @@ class Growth:
         self._least: deque[tuple[int, int]] = deque(maxlen=SLOTS)
 
     def note(self, now: int, size: int) -> None:
-        """The group has ``size`` bytes at ``now`` (ms). A slot that nothing was noted in begins anew."""
+        """The group has ``size`` bytes at ``now`` (ms). After a gap it begins anew."""
         slot = now // self._scale.slot_ms
         if self._least and self._least[-1][0] == slot:
             self._least[-1] = (slot, min(size, self._least[-1][1]))
             return
-        if self._least and slot - self._least[-1][0] > 2:
+        if self._least and slot - self._least[-1][0] > GAP:
             self._least.clear()
         self._least.append((slot, size))
 

@@ -23,8 +23,9 @@ from bursar.contracts.monitor import (
     PressureSample,
     ProbeCost,
 )
-from bursar.contracts.monitor_host import LeaseUse
+from bursar.contracts.monitor_host import GroupSample, LeaseUse
 from bursar.kernel.clock import Clock
+from bursar_monitor.frugal import Frugal
 from bursar_monitor.numa import Numa
 from bursar_monitor.nvml import Gpus
 from bursar_monitor.pacing import Pace
@@ -67,6 +68,9 @@ class Probe:
         self._numa = Numa()
         self._processes = processes or Processes()
         self._uses = uses
+        self._groups: tuple[GroupSample, ...] = ()
+        self._leases: tuple[LeaseUse, ...] = ()
+        self._frugal = Frugal(self._began, _own_ms())
 
     def look(self) -> HostSample | None:
         """One look at the host; None when it says nothing new. What does not decide that is only asked for what is
@@ -85,21 +89,27 @@ class Probe:
         return self._processes.is_restless(self._clock.monotonic_ms())
 
     def glance(self) -> None:
-        """Look at the processes alone: those that live for less than the time between two looks are seen, too."""
-        self._processes.scan(self._clock.monotonic_ms(), brief=True)
+        """Look at the processes alone: those that live for less than the time between two looks are seen, too. Not
+        while that would cost too much."""
+        now = self._clock.monotonic_ms()
+        if self._frugal.every == 1 or self._processes.is_restless(now):
+            self._processes.scan(now, brief=True)
 
     def _seen(self) -> HostSample:
         now = self._clock.monotonic_ms()
         memory = _memory()
-        self._processes.scan(now)
+        if self._frugal.is_turn(now, _own_ms()) or self._processes.is_restless(now):
+            self._processes.scan(now)
+            self._groups = self._processes.measure(now, memory.available_bytes)
+            self._leases = self._uses()
         return HostSample(
             boot=self._boot,
             seq=self._seq + 1,
             uptime_ms=max(0, now - self._began),
             cpu=self._cpu(),
             memory=memory,
-            groups=self._processes.measure(now, memory.available_bytes),
-            leases=self._uses(),
+            groups=self._groups,
+            leases=self._leases,
             disk=self._space(),
             pressure=self._pressures(),
             gpus=self._gpus.sample(),
@@ -172,6 +182,12 @@ class Probe:
             return ProbeCost(
                 cpu_ms=round((times.user + times.system) * 1000), rss_bytes=self._process.memory_info().rss
             )
+
+
+def _own_ms() -> int:
+    """Processor time that this process has used."""
+    own = os.times()
+    return round((own.user + own.system) * 1_000)
 
 
 def _spent(times: Any) -> dict[str, float]:
