@@ -101,6 +101,7 @@ CLOCK_READERS = (
     "shared/src/bursar/client/time.py",  # the clock of the agents
     "shared/src/bursar/telemetry/traces.py",  # when spans begin and end
     "shared/src/bursar/audit/*",  # when a record was made, for people
+    "shared/src/bursar/callout/*",  # dates in tokens
     "shared/src/bursar/bus/*",  # time-outs of the network, dates in credentials
     "shared/src/bursar/cli/*",  # what a person is told
     "shared/src/bursar/demo/*",  # measures the others; the judge has a clock of its own

@@ -42,6 +42,7 @@ from bursar.bus.base import (
     Then,
 )
 from bursar.bus.counters import BusCounters
+from bursar.bus.login import login
 from bursar.bus.tls import context_for
 from bursar.bus.wire import WireClient
 from bursar.contracts.base import PRINCIPAL
@@ -394,7 +395,6 @@ async def connect(
     bus = NatsBus(principal, jitter, gather_s)
     bus._on_closed = on_closed
     options: dict[str, Any] = {"servers": url, "name": name or principal, "tls": tls or context_for(url, creds=creds)}
-    if creds is not None:
-        options["user_credentials"] = str(creds)
+    options |= login(creds)
     await bus._start(options, timeout)
     return bus

@@ -73,6 +73,10 @@ AGENTS = "AGENTS"
 """The account of agents, workers and probes of hosts."""
 AUDIT = "AUDIT"
 """The account of the audit log."""
+AUTH = "AUTH"
+"""The account of those who are not known yet, where an auth callout answers for them (`bursar.callout`)."""
+NOTHING = {"pub": {"deny": [">"]}, "sub": {"deny": [">"]}}
+"""What somebody may who is not known yet."""
 AUDIT_STREAM = "BURSAR_AUDIT"
 REGISTRAR = "registrar"
 """Who records what is done to the home itself: credentials that were made, changed, revoked."""
@@ -86,7 +90,7 @@ SERVER_PAYLOAD = 1_048_576
 """Largest message of any principal, in bytes: batches and snapshot chunks need it."""
 
 AUDITOR_NAME = "auditor"
-RESERVED = frozenset({"ops", "sys", AUDITOR_NAME, REGISTRAR, "audit-provisioner"})
+RESERVED = frozenset({"ops", "sys", AUDITOR_NAME, REGISTRAR, "audit-provisioner", "callout", "visitor"})
 """Principals that an agent may not be called, besides everything that begins with ``svc-``."""
 
 SERVICES = ("limiter", "breaker", "gpu-manager", "scheduler", "monitor")

@@ -202,6 +202,13 @@ class WireClient(Client):
             return
         await super()._process_pong()
 
+    async def _process_err(self, err_msg: str) -> None:
+        """A token that has come to its end is no end for who has another one by now; any other error is."""
+        if "authentication expired" in err_msg.lower() and self.options.get("token") is not None:
+            await self._process_op_err(nats_errors.StaleConnectionError())
+            return
+        await super()._process_err(err_msg)
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         await super()._process_info(info, initial_connection)
         if not initial_connection and "max_payload" in info:  # what this user may send, told after the login

@@ -26,6 +26,7 @@ MODULES = {
     "trust": "bursar.cli.trust",
     "tls": "bursar.cli.tls",
     "rights": "bursar.cli.rights",
+    "callout": "bursar.cli.callout",
     "deploy": "bursar.cli.deploy",
     "contracts": "bursar.cli.contracts",
     "decode": "bursar.cli.decode",

@@ -21,8 +21,12 @@ from bursar.client.errors import NoCredentials
 from bursar.contracts.base import PRINCIPAL
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
-STAFF: Final = re.compile(r"^(ops|sys|auditor|registrar|audit-provisioner|svc-.*)$")
+STAFF: Final = re.compile(r"^(ops|sys|auditor|registrar|audit-provisioner|callout|visitor|svc-.*)$")
 """Credentials in a home that are no agent's."""
+
+
+VISITOR: Final = "visitor"
+"""Whose credentials show that somebody has a token of another authority (`BURSAR_TOKEN_FILE`)."""
 
 
 class Target(NamedTuple):
@@ -46,6 +50,10 @@ def resolve(
     given = creds or (None if name else env.get("BURSAR_CREDS"))
     path = Path(given) if given else _creds_in(home_path, name)
     principal = principal_of(path)
+    if principal == VISITOR:
+        principal = env.get("BURSAR_PRINCIPAL") or ""
+        if not re.fullmatch(PRINCIPAL, principal):
+            raise NoCredentials("with the visitor's credentials BURSAR_PRINCIPAL says which name the token stands for")
     if name and name != principal:
         raise NoCredentials(f"the credentials in {path} are {principal!r}'s, not {name!r}'s")
     return Target(url or env.get("BURSAR_URL") or _url_in(home_path) or DEFAULT_URL, path, principal)

@@ -124,6 +124,11 @@ class Home:
                 exports=exports,
                 imports=imports,
             )
+        if (self.keys_dir / f"account-{permissions.AUTH}.nk").exists():
+            auth = self._account_key(permissions.AUTH)
+            allowed = [self._account_key(permissions.AGENTS).public]
+            callout = {"auth_users": [str(self.claims("callout")["sub"])], "allowed_accounts": allowed}
+            accounts[auth.public] = jwt.account(permissions.AUTH, auth.public, operator, callout=callout)
         return Trust(jwt.operator("bursar", operator, system.public), system.public, accounts)
 
     def _links(self, account: str) -> tuple[list[jwt.Link], list[jwt.Link]]:
@@ -313,5 +318,5 @@ def _mint_staff(home: Home, system: keys.KeyPair) -> None:
             home.mint(name, role)
     if not home.creds("sys").exists():
         user = keys.generate(keys.USER)
-        token = jwt.system_user("sys", user.public, system)
+        token = jwt.plain_user("sys", user.public, system, {})
         keys.write_private(home.creds("sys"), jwt.creds(token, user.seed).encode())

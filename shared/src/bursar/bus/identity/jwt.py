@@ -41,10 +41,14 @@ class BadToken(ValueError):
     """The text is no NATS JWT, or its signature does not match its issuer."""
 
 
-def encode(subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair, seconds: int = 0) -> str:
+def encode(
+    subject: str, name: str, nats: Mapping[str, Any], signer: KeyPair, seconds: int = 0, audience: str = ""
+) -> str:
     """Sign claims about ``subject`` (a public key), which count for so many seconds (0: for ever)."""
     about = {**nats, "version": _VERSION}
     claims = {"iat": int(time.time()), "iss": signer.public, "name": name, "sub": subject, "nats": about}
+    if audience:
+        claims["aud"] = audience
     if seconds:
         claims["exp"] = int(time.time()) + seconds
     digest = hashlib.sha256(_json(claims)).digest()  # a server takes two tokens with the same id for the same token
@@ -84,8 +88,10 @@ def account(
     revoked: Mapping[str, int] | None = None,
     exports: Iterable[Link] = (),
     imports: Iterable[Link] = (),
+    callout: Mapping[str, list[str]] | None = None,
 ) -> str:
     """An account; ``scopes`` maps public signing keys to roles, ``jetstream`` holds the account's storage limits.
+    ``callout``: who answers for those that knock at this account (``auth_users``), and with which ``allowed_accounts``.
 
     ``max_links``: connections of edge sites. ``revoked`` maps public user keys to the time (Unix seconds) up to which
     their JWTs no longer count. A subject that is given over to another account is exported there and imported here as
@@ -104,20 +110,24 @@ def account(
         nats["imports"] = had
     if revoked:
         nats["revocations"] = dict(revoked)
+    if callout:
+        nats["authorization"] = dict(callout)
     return encode(public_key, name, nats, operator_key)
 
 
-def user(name: str, public_key: str, signer: KeyPair, account_key: str, tags: Iterable[str] = ()) -> str:
+def user(
+    name: str, public_key: str, signer: KeyPair, account_key: str, tags: Iterable[str] = (), seconds: int = 0
+) -> str:
     """A user of a scoped signing key: it carries a name and ``tags`` ("key:value", in small letters) and nothing else,
     its rights stand in the account's JWT."""
     nats: dict[str, Any] = {"type": "user", "issuer_account": account_key}
-    return encode(public_key, name, nats | ({"tags": list(tags)} if tags else {}), signer)
+    return encode(public_key, name, nats | ({"tags": list(tags)} if tags else {}), signer, seconds)
 
 
-def system_user(name: str, public_key: str, system_key: KeyPair) -> str:
-    """A user of the system account, signed by the account's own key; the account's nature is its permission."""
+def plain_user(name: str, public_key: str, account_key: KeyPair, rights: Mapping[str, Any]) -> str:
+    """A user signed by the account's own key; without ``rights`` ("pub", "sub") the account's nature is its limit."""
     limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
-    return encode(public_key, name, {"type": "user", "pub": {}, "sub": {}, **limits}, system_key)
+    return encode(public_key, name, {"type": "user", "pub": {}, "sub": {}, **rights, **limits}, account_key)
 
 
 def visitor(name: str, public_key: str, account_key: KeyPair, publish: Iterable[str], seconds: int) -> str:

@@ -54,8 +54,12 @@ def _mode(path: Path) -> str:
     return f"{stat.S_IMODE(found.st_mode):04o} of user {found.st_uid}"
 
 
+UNSCOPED = frozenset({"sys", "callout", "visitor"})
+"""Credentials that an account's own key has signed."""
+
+
 def _credentials(home: Home) -> Finding:
-    paths = (path for path in sorted(home.creds_dir.glob("*.creds")) if path.stem != "sys")
+    paths = (path for path in sorted(home.creds_dir.glob("*.creds")) if path.stem not in UNSCOPED)
     wrong = [f"{path.stem}: {why}" for path in paths if (why := _why_void(home, path))]
     mend = "mint them again: `bursar agent rotate NAME`; those of services: remove the file, start `bursar up`"
     return judged(
@@ -74,8 +78,9 @@ def _why_void(home: Home, path: Path) -> str:
         return "no role of this home signed them"
     if int(claims.get("exp") or 0) and int(claims["exp"]) <= time.time():
         return "expired"
-    revoked = home.path / "revoked.json"
-    return "revoked" if revoked.exists() and claims["sub"] in json.loads(revoked.read_text()) else ""
+    if path.stem in home.agents():
+        return ""  # an agent is revoked on purpose
+    return "revoked" if home.is_revoked(path.stem) else ""
 
 
 def _trust(home: Home) -> Iterator[Finding]:
