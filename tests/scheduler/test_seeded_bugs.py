@@ -244,3 +244,9 @@ def test_seeded_bug_scheduler_gang_ends_with_its_first_is_caught() -> None:
     """The end of one part is not the end of all."""
     with switched_on(bugs.GANG_ENDS_WITH_ITS_FIRST), pytest.raises(AssertionError, match="done"):
         test_gangs.test_the_slots_of_a_gang_come_back_together()
+
+
+def test_seeded_bug_scheduler_held_for_nobody_is_caught() -> None:
+    """Workers that were held for a gang that has gone stand idle while work waits."""
+    with switched_on(bugs.HELD_FOR_NOBODY), pytest.raises(AssertionError, match="assigned"):
+        test_gangs.test_nobody_is_held_for_a_gang_that_cannot_begin()

@@ -20,7 +20,7 @@ from bursar_scheduler.configuring import ConfigureFromSettings
 from bursar_scheduler.core import SchedulerDecider
 from bursar_scheduler.lifecycle import ENDS
 from bursar_scheduler.state import State
-from bursar_scheduler.validate import validate
+from bursar_scheduler.validate import is_conserving, validate
 from tests.scheduler.history import check_history, finish_everything
 from tests.scheduler.truth import Truth
 from tests.simulation.workload import Client, Question
@@ -54,7 +54,8 @@ class Letter(NamedTuple):
 
 
 class InboxScheduler(SchedulerDecider):
-    """The decider, with a reader of the inbox: what lies behind the position is due."""
+    """The decider, with a reader of the inbox: what lies behind the position is due. When nothing is, no worker may
+    stand idle while work waits that it may have."""
 
     def __init__(self, inbox: list[tuple[str, wire.Post]]) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class InboxScheduler(SchedulerDecider):
 
     def due(self, state: State, now: int) -> Command | None:
         command = super().due(state, now)
+        assert command is not None or is_conserving(state), "a worker stands idle while work waits that it may have"
         if command is None and state.position < len(self._inbox):
             sequence = state.position + 1
             return Command("", "", Letter(self._inbox[sequence - 1][0], sequence, self._inbox[sequence - 1][1]))

@@ -19,6 +19,7 @@ KILLS_FOR_EVER = "scheduler_kills_for_ever"
 YIELDS_WITHOUT_CHECKPOINT = "scheduler_yields_without_checkpoint"
 PREEMPTS_EQUALS = "scheduler_preempts_equals"
 GANG_ENDS_WITH_ITS_FIRST = "scheduler_gang_ends_with_its_first"
+HELD_FOR_NOBODY = "scheduler_held_for_nobody"
 BLOBS_FOR_ALL = "scheduler_blobs_for_all"
 PROGRAM_HALF_CANCELLED = "scheduler_program_half_cancelled"
 
@@ -38,6 +39,7 @@ NAMES = (
     YIELDS_WITHOUT_CHECKPOINT,
     PREEMPTS_EQUALS,
     GANG_ENDS_WITH_ITS_FIRST,
+    HELD_FOR_NOBODY,
     BLOBS_FOR_ALL,
     PROGRAM_HALF_CANCELLED,
 )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bursar.kernel.bugs import seeded
+from bursar_scheduler import bugs
 from bursar_scheduler.ordering import rank
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Gathering:
         if self.task is not None:
             is_over = not self.task.listed or (self.in_doubt and not can_begin(board, self.task))
             self.in_doubt = False
-            if not is_over:
+            if not is_over or seeded(bugs.HELD_FOR_NOBODY):
                 return
             self.task, self.is_ready = None, False
             self._let_go(board)

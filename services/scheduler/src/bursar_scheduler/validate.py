@@ -142,7 +142,8 @@ def is_conserving(state: State) -> bool:
         if task.state == READY and task.not_before <= state.at and not state.ledger.held(task.who)
     ]
     idle = [worker for worker in state.workers.values() if len(worker.attempts) < worker.slots]
-    free = [worker for worker in idle if not (worker.draining or worker.suspect or worker.held)]
+    gathers = state.board is not None and state.board.gathering.task is not None and state.board.gathering.task.listed
+    free = [w for w in idle if not (w.draining or w.suspect or (w.held and gathers))]
     return not any(
         sum(worker.serves(task.lane) and worker.fits_after(task.lane, "") for worker in free) >= task.lane[4]
         for task in waiting
