@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bursar.cli.journal_check import explained
 from bursar.client.fleet import Fleet
 from bursar.client.scheduler_errors import QueueFull, TaskCancelled, TaskExpired, TaskFailed
 from bursar.client.worker import Worker
@@ -140,6 +141,8 @@ async def test_a_killed_scheduler_loses_no_task_and_ends_none_twice(rig: Rig) ->
     happened = await journal(rig)
     final = check_history(happened)
     assert all(final[handle.id] == "done" for handle in handles)
+    placed = await explained(await rig.journal(), SchedulerDecider(), handles[0].id)
+    assert placed[-1]["token"] == told[0]["fence"], "each placement can be worked out again from the journal"
     assert all(accepted_ends(happened)[handle.id] == 1 for handle in handles)
 
 

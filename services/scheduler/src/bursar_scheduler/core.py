@@ -48,6 +48,7 @@ from bursar_scheduler import (
     planning,
     proposing,
     recovery,
+    replaying,
     spending,
     status,
     storing,
@@ -175,3 +176,7 @@ class SchedulerDecider:
 
     def describe(self, event: Event) -> str:
         return events.in_words(event)
+
+    def explain(self, state: State, event: Event) -> dict[str, Any] | None:
+        """The placement that an event stands for, worked out again from the state before it (`replaying`)."""
+        return replaying.explain(state, event)

@@ -104,10 +104,15 @@ def _decision(verdict: Verdict | None, task: Task) -> dict[str, Any] | None:
     """The latest placement; not the one of an attempt before the present one."""
     if verdict is None or task.worker not in {"", verdict.chosen.worker}:
         return None
-    return {"v": 1, "chosen": _rated(verdict.chosen), "rejected": [_rated(rated) for rated in verdict.rejected]}
+    return {
+        "v": 1,
+        "chosen": rated_in_words(verdict.chosen),
+        "rejected": [rated_in_words(rated) for rated in verdict.rejected],
+    }
 
 
-def _rated(rated: Rated) -> dict[str, Any]:
+def rated_in_words(rated: Rated) -> dict[str, Any]:
+    """A candidate with its score and what that is made of."""
     return {
         "v": 1,
         "worker": rated.worker,

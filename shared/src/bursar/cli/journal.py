@@ -16,7 +16,7 @@ import typer
 from bursar.bus.base import BusError
 from bursar.bus.connection import connect
 from bursar.cli.agent import HomeOption, default_home, fail
-from bursar.cli.journal_check import nothing_from, replayed, verdict
+from bursar.cli.journal_check import explained, nothing_from, replayed, verdict
 from bursar.client.target import resolve
 from bursar.errors import BursarError
 from bursar.kernel.decider import Decider
@@ -32,6 +32,7 @@ journal = typer.Typer(
 Examples:
   bursar journal show --last 20
   bursar journal replay --at 1234
+  bursar journal decision agent-1.report-7
   bursar journal verify
 """,
     no_args_is_help=True,
@@ -129,6 +130,34 @@ def replay(
             "state": folded.decider.dump(folded.state),
         }
         typer.echo(json.dumps(state, default=_plain))
+
+    _run(Place(service, shard, home, url, creds), work)
+
+
+@journal.command("decision")
+def decision(
+    what: Annotated[str, typer.Argument(help="What was decided about: the id of a task.")],
+    service: ServiceOption = "scheduler",
+    shard: ShardOption = 0,
+    home: HomeOption = default_home(),  # noqa: B008 - read once, at start
+    url: UrlOption = None,
+    creds: CredsOption = None,
+) -> None:
+    """Work out again from the journal how a task was placed, each time: who was chosen, who was not, the terms of each
+    score, and what other workers lacked; one JSON object per decision. Status 1 when nothing is stored of it.
+
+    \b
+    Examples:
+      bursar journal decision agent-1.report-7 | jq .chosen
+    """
+    decider = decider_of(service)
+
+    async def work(stored: JetStreamJournal) -> None:
+        records = await explained(stored, decider, what)
+        for record in records:
+            typer.echo(json.dumps(record, default=_plain))
+        if not records:
+            fail(f"the journal has no decision about {what} any more, or {service} explains none")
 
     _run(Place(service, shard, home, url, creds), work)
 

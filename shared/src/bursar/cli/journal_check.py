@@ -20,6 +20,9 @@ from bursar.kernel.loader import base_of, load, read_snapshot
 from bursar.kernel.snapshot import Manifest
 
 Echo = Callable[[str], None]
+Explain = Callable[[Any, Any], dict[str, Any] | None]
+Look = Callable[[Folded, int, bytes], None]
+"""Is shown the state before each entry, and the entry."""
 
 
 async def replayed(stored: Journal, decider: Decider[Any], at: int | None) -> Follower:
@@ -40,6 +43,28 @@ async def replayed(stored: Journal, decider: Decider[Any], at: int | None) -> Fo
     if at and follower.head.sequence != at:
         raise JournalError(f"there is no entry {at}: it is lost, or another shard's")
     return follower
+
+
+async def explained(stored: Journal, decider: Decider[Any], what: str) -> list[dict[str, Any]]:
+    """How the decisions about something were made: for each of its events that the decider explains (it has a method
+    ``explain``), what that works out from the state before. What was purged is not there any more."""
+    explain: Explain | None = getattr(decider, "explain", None)
+    records: list[dict[str, Any]] = []
+
+    def look(folded: Folded, sequence: int, payload: bytes) -> None:
+        happened = [event for row in decode(payload).decisions for event in row.events]
+        if explain is None or not any(what in event[2:3] for event in happened):
+            return
+        state = decider.load(decider.dump(folded.state))
+        for event in happened:
+            record = explain(state, event) if what in event[2:3] else None
+            if record is not None:
+                records.append({"sequence": sequence, **record})
+            decider.evolve(state, event)
+
+    manifests = await stored.manifests()
+    await _replayed_from(stored, decider, manifests[-1] if manifests else None, None, look)
+    return records
 
 
 async def verdict(stored: Journal, decider: Decider[Any], echo: Echo) -> bool:
@@ -69,7 +94,9 @@ def _ends(end: int) -> str:
     return f"the journal ends at {end}" if end else "the journal is empty"
 
 
-async def _replayed_from(stored: Journal, decider: Decider[Any], first: Manifest | None, at: int | None) -> Follower:
+async def _replayed_from(
+    stored: Journal, decider: Decider[Any], first: Manifest | None, at: int | None, look: Look | None = None
+) -> Follower:
     if first is None:
         follower = Follower(Folded(decider))
     else:
@@ -80,6 +107,8 @@ async def _replayed_from(stored: Journal, decider: Decider[Any], first: Manifest
         base = await base_of(stored, payload, decider) if is_recovery(payload) else None
         if base is not None:
             follower = Follower(base, Head(0, decode(payload).prev, ""))
+        if look is not None:
+            look(follower.folded, sequence, payload)
         follower.follow(sequence, payload, base)
     return follower
 
