@@ -10,7 +10,19 @@ import pytest
 from bursar.audit import registrar
 from bursar.audit.anchors import AnchorCorrupt, add_anchor, read_anchors
 from bursar.audit.checking import Check, Head
-from bursar.audit.record import ACT, GENESIS, AuditCorrupt, Record, decode, digest_of, encode, key_of
+from bursar.audit.record import (
+    ACT,
+    GENESIS,
+    GRANTS,
+    AuditCorrupt,
+    Record,
+    decode,
+    digest_of,
+    encode,
+    key_of,
+    pack,
+    unpack,
+)
 from bursar.bus.identity import create_home
 from bursar.bus.signing import Signer
 
@@ -62,6 +74,20 @@ def test_secrets_do_not_get_into_a_record() -> None:
     assert len(record.what["request"]["rules"]) == 100, "nothing is left out for being long"
     assert "hunter2" not in str(record)
     assert "sk-" not in str(record)
+
+
+def test_grants_are_kept_small_and_without_secrets() -> None:
+    """A thousand of them in the room of a hundred."""
+    rows = [(n, f"agent-{n % 20}", f"s1-{n}", [f"reserved {n} of team/gpt, password=hunter2x"]) for n in range(1_000)]
+    record = Record("registrar", 1, GENESIS, 0, GRANTS, "", {"decisions": pack(rows), "stand": {"limiter": 7}})
+    payload = encode(record, SIGNER.seal)
+    assert len(payload) < 20_000
+    found, _, _ = decode(payload)
+    assert [row[:3] for row in unpack(found)] == [row[:3] for row in rows]
+    assert "hunter2x" not in str(unpack(found))
+    with pytest.raises(AuditCorrupt):
+        unpack(found._replace(what={"decisions": b"x"}))
+    assert unpack(found._replace(what={})) == []
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x80", b"\x92\x01\x02", b"\xc1"])

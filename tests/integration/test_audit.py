@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from typer.testing import CliRunner
 
 from bursar.audit import registrar
-from bursar.audit.record import ACT, CREDENTIAL, GRANTS, REFUSED, Record, decode
+from bursar.audit.record import ACT, CREDENTIAL, GRANTS, REFUSED, Record, decode, unpack
 from bursar.bus.base import NoResponders
 from bursar.bus.connection import NatsBus, connect
 from bursar.bus.identity import Home, create_home, mint_agent
@@ -27,11 +26,13 @@ from bursar.cli.audit import checked, default_anchors
 from bursar.cli.audit.keeper import Changed, Keeper
 from bursar.cli.audit.reading import Stored, auditor, created, read
 from bursar.cli.journal import decider_of
+from bursar.cli.main import build
 from bursar.contracts.base import admin_subject, request_subject
 from tests.integration.doctor_site import settle
 from tests.integration.support import Instance
 
 pytestmark = pytest.mark.integration
+NO_ENV = {"BURSAR_URL": None, "BURSAR_ANCHORS": None}
 RULES = [{"who": ["bob"], "budgets": ["nothing-of-that-name"]}, {"who": ["ops"], "budgets": ["*"]}]
 
 
@@ -127,7 +128,7 @@ async def test_who_was_given_what_and_who_has_overridden_it(tmp_path: Path) -> N
         registrar.note(site.home, "add", "carol", role="agent")
         for _ in range(2):
             await site.keeper().round(last=True)
-        given = [row for record in await site.records(GRANTS) for row in record.what["decisions"]]
+        given = [row for record in await site.records(GRANTS) for row in unpack(record)]
         assert [(who, name) for _, who, name, _ in given if who == "ops"] == [("ops", "o-1"), ("ops", "r-1")]
         [made] = await site.records(CREDENTIAL)
         assert (made.what["act"]["act"], made.what["act"]["name"]) == ("add", "carol")
@@ -208,7 +209,7 @@ async def test_the_commands(tmp_path: Path) -> None:
         await site.order("rights", id="o-1", rules=RULES)
         where = ("--home", str(site.home.path))
         there = (*where, "--nats", site.server.url)
-        await _bursar("keep", "--once", *there)
+        await _keep_once(*there)
         assert "sound: " in await _bursar("verify", *there)
         file = tmp_path / "export.jsonl"
         await _bursar("export", "--to", str(file), *there)
@@ -221,8 +222,13 @@ async def test_the_commands(tmp_path: Path) -> None:
 
 
 async def _bursar(*arguments: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "bursar.cli.main", "audit", *arguments]
-    env = {key: value for key, value in os.environ.items() if key not in {"BURSAR_URL", "BURSAR_ANCHORS"}}
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == status, done.stderr + done.stdout
-    return done.stdout
+    """A command that handles no signals, in a thread of this process."""
+    done = await asyncio.to_thread(CliRunner().invoke, build(["bursar.cli.audit"]), ["audit", *arguments], env=NO_ENV)
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+async def _keep_once(*arguments: str) -> None:
+    command = [sys.executable, "-m", "bursar.cli.main", "audit", "keep", "--once", *arguments]
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0

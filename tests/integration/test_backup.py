@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from bursar.bus.base import NoResponders
 from bursar.bus.connection import connect
@@ -24,6 +22,7 @@ from bursar.bus.server.copying import CopyFailed
 from bursar.cli.backup import groups, load, save
 from bursar.cli.doctor import examine
 from bursar.cli.doctor.finding import faults
+from bursar.cli.main import build
 from bursar.cli.sealing import seal, unseal
 from bursar.contracts.base import request_subject
 from tests.integration.doctor_site import settle
@@ -153,11 +152,10 @@ async def test_the_commands_move_an_installation_to_another_machine(tmp_path: Pa
 
 
 async def _bursar(*arguments: str) -> str:
-    command = [sys.executable, "-m", "bursar.cli.main", *arguments]
-    env = {key: value for key, value in os.environ.items() if key != "BURSAR_URL"}
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    app = build(["bursar.cli.backup"])
+    done = await asyncio.to_thread(CliRunner().invoke, app, arguments, env={"BURSAR_URL": None})
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_identities_open_with_their_passphrase_alone(tmp_path: Path) -> None:

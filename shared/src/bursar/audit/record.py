@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -56,8 +57,9 @@ class Record(NamedTuple):
 
 
 def encode(record: Record, sign: Sign) -> bytes:
-    """A record's bytes, signed; what looks like a secret is taken out of ``what``."""
-    content: bytes = msgpack.packb([VERSION, *record._replace(what=redact.deep(record.what))], use_bin_type=True)
+    """A record's bytes, signed; what looks like a secret is taken out of ``what`` (of grants it was, see `pack`)."""
+    clean = record if record.kind == GRANTS else record._replace(what=redact.deep(record.what))
+    content: bytes = msgpack.packb([VERSION, *clean], use_bin_type=True)
     packed: bytes = msgpack.packb([content, sign(content)], use_bin_type=True)
     return packed
 
@@ -73,6 +75,21 @@ def decode(payload: bytes) -> tuple[Record, bytes, bytes]:
     if version != VERSION or record.kind not in KINDS or not isinstance(record.what, dict):
         raise AuditCorrupt(f"version {str(version)[:8]} or kind {str(record.kind)[:16]} of a record is not known")
     return record, content, signature
+
+
+def pack(rows: Sequence[tuple[int, str, str, Sequence[str]]]) -> bytes:
+    """Decisions of a ``grants`` record: number, principal, request id, words; without secrets, and compressed."""
+    clean = [(number, who, name, [redact.text(one) for one in words]) for number, who, name, words in rows]
+    return zlib.compress(msgpack.packb(clean, use_bin_type=True))
+
+
+def unpack(record: Record) -> list[tuple[int, str, str, list[str]]]:
+    """The decisions of a ``grants`` record; none of another one. Raises `AuditCorrupt`."""
+    try:
+        packed = record.what.get("decisions")
+        return [] if packed is None else [tuple(row) for row in msgpack.unpackb(zlib.decompress(packed))]
+    except (ValueError, TypeError, zlib.error, msgpack.exceptions.UnpackException) as error:
+        raise AuditCorrupt("the decisions of a record cannot be read") from error
 
 
 def digest_of(payload: bytes) -> bytes:

@@ -81,7 +81,7 @@ def _deep(name: str, value: Any) -> Any:
         return deep(value)
     if isinstance(value, list | tuple | set | frozenset) and not _NAME.search(name):
         return [_deep("", one) for one in value]
-    return _value(name, value, 0)
+    return f"[{len(value)} bytes]" if isinstance(value, bytes) else _value(name, value, 0)
 
 
 def _value(name: str, value: Any, depth: int) -> Any:

@@ -30,7 +30,7 @@ from bursar.contracts.base import audit_subject, checkpoint_stream, inbox_stream
 
 MiB = 1024**2
 SNAPSHOTS_KEPT = 3
-AUDIT_BYTES = 3 * 1024 * MiB
+AUDIT_BYTES = 5 * 1024 * MiB
 INBOX_PER_PRINCIPAL = 1_000
 INBOX_MESSAGE = 65_536 + 4_096
 """What an agent may send, and what the server adds to its headers."""
@@ -121,8 +121,14 @@ def audit_config(replicas: int = 1, max_bytes: int = AUDIT_BYTES) -> dict[str, A
 
 
 async def provision_audit(bus: Bus, replicas: int = 1) -> None:
-    """Create or verify the stream of the audit log, as the principal ``audit-provisioner``; raises as `provision`."""
-    await _ensure(bus, audit_config(replicas))
+    """Create or verify the stream of the audit log, as the principal ``audit-provisioner``; raises as `provision`.
+
+    It may have been given more room than it was made with: nothing else helps when it is full.
+    """
+    wanted = audit_config(replicas)
+    answer = await _ask(bus, f"STREAM.INFO.{AUDIT_STREAM}", {})
+    room = answer.get("config", {}).get("max_bytes", 0)
+    await _ensure(bus, wanted | {"max_bytes": max(AUDIT_BYTES, room)})
 
 
 def _common(name: str, subject: str, replicas: int, max_bytes: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import typer
 from bursar.audit import registrar
 from bursar.audit.anchors import read_anchors
 from bursar.audit.checking import Check
-from bursar.audit.record import AuditCorrupt, Record, decode
+from bursar.audit.record import AuditCorrupt, Record, decode, unpack
 from bursar.bus.identity import Home, HomeError, load_home
 from bursar.bus.identity.keys import write_private
 from bursar.cli.agent import HomeOption, default_home, fail
@@ -211,20 +211,22 @@ def _record(row: Stored) -> Record | None:
 def _concerns(record: Record, who: str) -> bool:
     if who in ("", record.who):
         return True
-    named = [row[1] for row in record.what.get("decisions", ())] + [
-        row["who"] for row in record.what.get("requests", ())
-    ]
+    named = [row[1] for row in unpack(record)] + [row["who"] for row in record.what.get("requests", ())]
     return who in named or record.what.get("act", {}).get("name") == who
 
 
 def _plain(record: Record) -> dict[str, Any]:
     at = datetime.fromtimestamp(record.time / 1000, UTC).isoformat(timespec="milliseconds")
-    return {"at": at, **record._asdict(), "prev": record.prev.hex(), "what": dict(record.what)}
+    return {"at": at, **record._asdict(), "prev": record.prev.hex(), "what": _what(record)}
+
+
+def _what(record: Record) -> dict[str, Any]:
+    return {**record.what, **({"decisions": unpack(record)} if "decisions" in record.what else {})}
 
 
 def _words(at: int, record: Record) -> str:
-    told = {key: value for key, value in record.what.items() if key != "stand"}
+    told = {key: value for key, value in _what(record).items() if key != "stand"}
     when = datetime.fromtimestamp(record.time / 1000, UTC).isoformat(timespec="seconds")
     head = f"{at:>8}  {when}  {record.kind:<10} {record.writer} {record.who}"
-    rows = [f"          {row[0]}: {row[1]} {row[2]}: {'; '.join(row[3])}" for row in told.pop("decisions", ())]
+    rows = [f"          {row[0]}: {row[1]} {row[2]}: {'; '.join(row[3])}" for row in told.pop("decisions", [])]
     return "\n".join([head, *rows, f"          {json.dumps(told, default=str)}"])

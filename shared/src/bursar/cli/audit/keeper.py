@@ -19,7 +19,7 @@ from typing import Any, Final
 from bursar.audit import registrar
 from bursar.audit.anchors import add_anchor
 from bursar.audit.checking import Check, Finding
-from bursar.audit.record import CREDENTIAL, GAP, GRANTS
+from bursar.audit.record import CREDENTIAL, GAP, GRANTS, pack
 from bursar.audit.writing import AuditWriter
 from bursar.bus.connection import connect
 from bursar.bus.identity import Home
@@ -30,13 +30,13 @@ from bursar.contracts.base import audit_subject, log_stream
 from bursar.kernel.decider import Decider
 from bursar.kernel.entry import chain_hash, decode
 from bursar.kernel.journal.jetstream import JetStreamJournal
-from bursar.telemetry import redact
 
 BATCH_DECISIONS: Final = 1_000
 BATCH_CHARACTERS: Final = 200_000
 ANCHOR_SECONDS: Final = 60.0
 ANCHOR_RECORDS: Final = 1_000
 VISITOR: Final = "audit-keeper"
+Row = tuple[int, str, str, list[str]]
 DeciderOf = Callable[[str], Decider[Any]]
 
 
@@ -85,7 +85,7 @@ class Keeper:
 
     async def _take_over(self, writer: AuditWriter, stand: dict[str, int], service: str) -> None:
         decider, size, last = self._decider_of(service), 0, b""
-        rows: list[list[Any]] = []
+        rows: list[Row] = []
         start = at = stand.get(service, 0)
 
         async def flush() -> None:
@@ -93,7 +93,7 @@ class Keeper:
             stand[service] = at
             if rows:
                 span = {"service": service, "from": start + 1, "to": at, "hash": chain_hash(last).hex()}
-                await writer.append(GRANTS, "", {**span, "decisions": rows, "stand": stand})
+                await writer.append(GRANTS, "", {**span, "decisions": pack(rows), "stand": stand})
             rows, size, start = [], 0, at
 
         async with _journal(self._home, self._urls, service) as journal:
@@ -128,11 +128,11 @@ class Keeper:
             self._anchored, self._anchored_at = check.last, time.monotonic()
 
 
-def _decisions(payload: bytes, decider: Decider[Any]) -> list[list[Any]]:
+def _decisions(payload: bytes, decider: Decider[Any]) -> list[Row]:
     """Number, principal, request id and words of each decision that somebody has asked for."""
     entry = decode(payload)
     return [
-        [entry.number + offset, row.principal, row.request_id, [redact.text(decider.describe(e)) for e in row.events]]
+        (entry.number + offset, row.principal, row.request_id, [decider.describe(event) for event in row.events])
         for offset, row in enumerate(entry.decisions)
         if row.principal
     ]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bursar.bus.identity import Home
 from bursar.bus.identity.jwt import BadToken, decode
-from bursar.bus.permissions import AUDIT, journal_account
+from bursar.bus.permissions import AUDIT, AUDIT_STREAM, journal_account
 from bursar.bus.server.provision import audit_config, differences, wanted_streams
 from bursar.cli.doctor.asking import Facts, Page
 from bursar.cli.doctor.finding import Finding, judged
@@ -48,7 +48,9 @@ def _stream(wanted: Mapping[str, Any], detail: Page | None) -> Iterator[Finding]
     if detail is None:
         return
     config, state = detail.get("config") or {}, detail.get("state") or {}
-    drift = [words for key, words in differences(wanted, config) if key != "num_replicas"]
+    has_more = name == AUDIT_STREAM and int(config.get("max_bytes", -1)) > int(wanted["max_bytes"])
+    elsewhere = {"num_replicas", "max_bytes"} if has_more else {"num_replicas"}
+    drift = [words for key, words in differences(wanted, config) if key not in elsewhere]
     mend = "find out who changed it, and set it back with `nats stream edit`"
     yield judged("stream_settings", name, not drift, "; ".join(drift) or "as provisioned", "as provisioned", mend)
     copies, needed = int(config.get("num_replicas", 1)), int(wanted["num_replicas"])
