@@ -32,7 +32,8 @@ class Needs(Message):
     """What a worker must have: its kind (None: any), all of these labels, this host, this region, this model loaded;
     and so much free of each resource, beside a slot: memory of a GPU (of a model), CPU, RAM, tokens in flight for a
     provider, and tokens in the worker's batch (both rounded up by a quarter at most, so that calls of nearly the same
-    size stand in one line). ``gang``: so many workers at once, each with all of this, or none of them."""
+    size stand in one line). ``gang``: so many workers at once, each with all of this, or none of them; it is
+    never preempted."""
 
     kind: WorkerKind | None = None
     labels: Labels = Field(default_factory=dict)
