@@ -200,6 +200,7 @@ def is_caught_by_histories(bug: str, words: str, seeds: int = 400) -> bool:
         ("monitor_hold_ignored", "without its hold"),
         ("monitor_silence_ignored", "silenced and told"),
         ("monitor_stale_shown_as_fresh", "ms old"),
+        ("monitor_lent_twice", "more is guaranteed"),
     ],
 )
 def test_histories_catch_the_mistake_too(bug: str, words: str) -> None:

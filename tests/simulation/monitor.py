@@ -1,7 +1,8 @@
 """The real monitor as a workload, and hosts that know nothing of it.
 
 Hosts send samples, now and then late, twice or not at all; they fall silent, start again, and are busy in stretches.
-Operators silence and lift. At the end the journal is read as a story by rules of its own: an alert fires once before
+Operators silence and lift. Hosts are leased, and what is used of the leases jumps: never is more leased, lent and not
+yet given back than there is. At the end the journal is read as a story by rules of its own: an alert fires once before
 it is over, its evidence has held, it stays for as long as its rule demands, and nobody was told of what was silenced.
 After the healing one host falls silent for good: the owner must say so in time, and of nobody else.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bursar.contracts.monitor import ALERT_KIND, Acknowledge, CpuSample, HostSample, Silence, Unsilence
+from bursar.contracts.monitor_host import LeaseUse
 from bursar.contracts.monitor_picture import Status
 from bursar.contracts.monitor_policy import Rule
+from bursar.contracts.monitor_quota import HostLease
 from bursar.contracts.monitor_scaling import Policy
 from bursar.kernel.decider import Broadcast, Command, Decider, Fence, Notice
 from bursar.kernel.desk import Request
@@ -20,6 +23,7 @@ from bursar_monitor import events
 from bursar_monitor.core import MonitorDecider
 from bursar_monitor.operating import LoadRules
 from bursar_monitor.picture import picture
+from bursar_monitor.quotas import CPU_PERMILLE
 from bursar_monitor.state import Silence as Kept
 from bursar_monitor.state import State, validate
 from tests.simulation.workload import Client, Question
@@ -33,6 +37,9 @@ BUSY = Rule(name="cpu-high", signal="cpu_permille", at_least=900, clear_below=80
 RULES = {rule.name: rule for rule in (SILENT, BUSY)}
 HOSTS = ("h0", "h1", "h2")
 EVERY_MS = 300
+CORES = 2
+ROOM = CORES * CPU_PERMILLE
+"""What a host has to lease, thousandths of a core."""
 WITHIN_MS = SILENT.at_least + SILENT.hold_ms + 3 * 1_000
 """Silence is looked at once a second: a second late, as long as it must hold in whole seconds, and one to spare."""
 
@@ -57,6 +64,7 @@ class MonitorWorkload:
         self.hosts = {name: Host(name) for name in HOSTS}
         self.told: dict[str, tuple[str, int]] = {}
         self.faults: list[str] = []
+        self.leases: dict[str, str] = {}
 
     def decider(self) -> Decider[Any]:
         return MonitorDecider()
@@ -92,8 +100,13 @@ class MonitorWorkload:
         if simulator.now < host.silent_until:
             return
         host.seq, host.sent, host.last = host.seq + 1, host.sent + 1, simulator.now
-        cpu = CpuSample(used_permille=950 if simulator.now < host.busy_until else 100, cores=2)
-        body = HostSample(boot=f"{host.boot:016x}", seq=host.seq, uptime_ms=simulator.now, cpu=cpu)
+        cpu = CpuSample(used_permille=950 if simulator.now < host.busy_until else 100, cores=CORES)
+        uses = tuple(
+            LeaseUse(lease=name, processes=1, cpu_milli=simulator.between(0, 1_500), memory_bytes=0)
+            for name, where in list(self.leases.items())[-8:]
+            if where == host.name
+        )
+        body = HostSample(boot=f"{host.boot:016x}", seq=host.seq, uptime_ms=simulator.now, cpu=cpu, leases=uses)
         for process in world.alive():
             for _ in range(1 + simulator.chance(faults.repeated_message)):
                 if process.listening and not simulator.chance(faults.lost_message):
@@ -116,6 +129,9 @@ class MonitorWorkload:
         if number % 4 == 0:
             client.queries -= 1
             return Status, {}, True
+        if number % 5 == 0:
+            fields = {"host": HOSTS[number % 3], "cpu_milli": 100 + number % 9 * 150, "most_cpu_milli": 1_500}
+            return HostLease, {**fields, "ttl_ms": 1_000 + number % 4 * 1_500}, False
         if number % 7 == 0:
             return Acknowledge, {"alert": f"1.{number % 5}.{number % 90}"}, False
         rule = ("cpu-high", "host-silent", None)[number % 3]
@@ -131,6 +147,8 @@ class MonitorWorkload:
         return body.model_copy(update={"reason": "another"}) if isinstance(body, Silence) else None
 
     def took(self, world: World, client: Client, question: Question, reply: dict[str, Any]) -> None:
+        if isinstance(question.body, HostLease) and reply.get("ok"):
+            self.leases[reply["lease"]] = question.body.host
         if isinstance(question.body, Silence) and reply.get("ok") and client.number % 3 == 0:
             client.todo.append({"silence": reply["silence"]})
 
@@ -159,6 +177,10 @@ class MonitorWorkload:
 
     def check_state(self, state: State, now: int) -> None:
         validate(state)
+        for host in state.quotas.by_host:
+            leases = [lease for _, lease in state.quotas.on(host)]
+            assert sum(lease.cpu for lease in leases) <= ROOM, f"more is guaranteed on {host} than it has"
+            assert sum(lease.cpu_held.at(now) for lease in leases) <= ROOM, f"more is held on {host} than it has"
 
     def check_end(self, world: World) -> None:
         if world.checker.lossy:
