@@ -33,8 +33,8 @@ def test_sums_are_made_by_any_name_and_say_what_is_not_known() -> None:
 
 def test_money_is_told_as_exactly_as_it_matters() -> None:
     """Cents from a dollar on; a loss has its sign; what is not known is no 0."""
-    assert [cost.dollars(micros) for micros in (1_234_560_000, 1_500, -2_000_000, None)] == [
-        "$1,234.56", "$0.0015", "-$2.00", "?",
+    assert [cost.dollars(micros) for micros in (1_234_560_000, 1_500, 16, 0, -2_000_000, None)] == [
+        "$1,234.56", "$0.0015", "$0.000016", "$0.00", "-$2.00", "?",
     ]  # fmt: skip
 
 

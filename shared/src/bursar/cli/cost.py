@@ -175,8 +175,9 @@ def _advice(row: AdviceRow) -> list[str]:
 def dollars(micros: int | None) -> str:
     if micros is None:
         return UNKNOWN
-    sign = "-" if micros < 0 else ""
-    return f"{sign}${abs(micros) / 1e6:,.{2 if abs(micros) >= 1_000_000 else 4}f}"
+    sign, amount = "-" if micros < 0 else "", abs(micros)
+    digits = 2 if amount >= 1_000_000 or not amount else 4 if amount >= 100 else 6
+    return f"{sign}${amount / 1e6:,.{digits}f}"
 
 
 def hours(ms: int) -> str:

@@ -64,7 +64,7 @@ export function money(micros) {
 /** Money that may be less than a cent, with as many digits as say something; losses have their sign. */
 export function dollars(micros) {
   if (!isKnown(micros)) return NOTHING;
-  const digits = Math.abs(micros) >= 1e6 || micros === 0 ? 2 : 4;
+  const digits = Math.abs(micros) >= 1e6 || micros === 0 ? 2 : Math.abs(micros) >= 100 ? 4 : 6;
   const amount = (Math.abs(micros) / 1e6).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return `${micros < 0 ? "−" : ""}$${amount}`;
 }
