@@ -76,7 +76,14 @@ def test_a_second_after_the_others_have_gone_the_rate_holds_no_more(fair: Fairne
     """Back to all that there is."""
     assert fair.admits("bob")
     assert sum(fair.admits("alice") for _ in range(2 * RATE)) < RATE
-    clock.now += SECOND + 1
+    clock.now += SECOND + 2 * BURST_NS
+    assert all(fair.admits("alice") for _ in range(2 * RATE))
+
+
+def test_who_asked_long_ago_is_nobody_who_waits(fair: Fairness, clock: Clock) -> None:
+    """Whoever comes after a silence is alone, whoever spoke last before it."""
+    assert all(fair.admits(name) for name in ("alice", "bob"))
+    clock.now += SECOND + 2 * BURST_NS
     assert all(fair.admits("alice") for _ in range(2 * RATE))
 
 

@@ -74,8 +74,8 @@ class Fairness:
         """Count one request; whether it may be heard."""
         now = self._now()
         if principal != self._latest and not principal.startswith("svc-"):
-            if self._latest:
-                self._others_until = now + ALONE_NS
+            other = self._until.get(self._latest, 0)  # at, or a burst after, the last request of who asked before
+            self._others_until = max(self._others_until, other + ALONE_NS)
             self._latest = principal
         until = max(self._until.get(principal, 0), now)
         if until - now > BURST_NS and now < self._others_until:
