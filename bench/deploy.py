@@ -107,7 +107,7 @@ def main() -> None:
         for part in ("flood", "cluster", "site"):
             (directory / part).mkdir()
         say("a flood by one principal")
-        phases, seconds = (3, 1.5) if options.quick else (5, 3.0)
+        phases, seconds = (5, 1.5) if options.quick else (7, 3.0)
         figures |= asyncio.run(deploy_flood.measure(directory / "flood", phases=phases, seconds=seconds))
         say("three servers, and the one that leads goes")
         figures |= asyncio.run(deploy_cluster.measure(directory / "cluster", rounds=1))
