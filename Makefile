@@ -132,7 +132,7 @@ SECURING := tests/security tests/bus/test_permissions.py tests/bus/test_inbox_bo
 
 # The tests that are about the cores, without the long ones: the gate is to be quick.
 COVERING := tests/kernel tests/breaker tests/gpu_manager tests/limiter tests/monitor tests/scheduler tests/client/test_batching.py \
-	tests/simulation/test_simulation.py::test_promises_hold_whatever_fails
+	tests/security/test_rights.py tests/simulation/test_simulation.py::test_promises_hold_whatever_fails
 
 coverage: $(STAMP) ## branch coverage of the pure cores, with a gate at 95 % (a minute or so)
 	@$(PY) -m coverage erase

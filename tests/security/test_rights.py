@@ -21,10 +21,16 @@ from bursar.contracts.limiter import Amounts, BudgetSpec, LimitSpec, Reserve
 from bursar.contracts.limiter_lease import Lease, Renew
 from bursar.contracts.limiter_observed import RateLimited
 from bursar.contracts.rights import RightsRule, SetRights
+from bursar.contracts.scheduler_graph import Graph, Item
 from bursar.kernel.bugs import switched_on
 from bursar.kernel.decider import Accept, Command, Outcome, Refuse, Reject
+from bursar.kernel.inbox import Delivered
 from bursar.kernel.rights import NEIGHBOURS_ALLOWED, Rights, covers, rows_of
-from bursar.kernel.rights_file import read_rights
+from bursar.kernel.rights_file import first_of_all, read_rights
+from bursar_limiter.core import LimiterDecider
+from bursar_limiter.reloading import LoadFile
+from bursar_limiter.service import SPEC as LIMITER
+from bursar_limiter.settings import LimiterSettings
 from tests.breaker import desk as breaker_desk
 from tests.gpu_manager import desk as gpu_desk
 from tests.limiter import fleet as limiter_desk
@@ -272,6 +278,22 @@ def test_scheduler_accepts_tasks_for_models_and_gpus_that_one_may_use() -> None:
     desk.must(task(desk))
 
 
+def test_scheduler_looks_at_every_task_of_a_graph_and_at_what_was_posted() -> None:
+    """A graph is refused as a whole; a posted task becomes a dead letter that says why: nobody hears an answer."""
+    desk = scheduler_desk.Desk()
+    set_rights(desk, rule("ann", models=["llama*"], budgets=["team"]))
+    template = task_wire.Task(task_class="c", needs=needs(tokens={"team": 10}))
+    good, bad = Item(name="a"), Item(name="b", needs=needs(model="qwen"))
+    assert is_forbidden(desk.ask(Graph(id=desk.new_id(), name="g", template=template, items=(good, bad))), "qwen")
+    assert is_forbidden(desk.ask(task(desk, needs=needs(tokens={"other": 10}))), "other")
+    desk.must(Graph(id=desk.new_id(), name="g", template=template, items=(good,)))
+    for sequence, model in enumerate(("qwen", "llama-8b"), 1):
+        post = task_wire.Post(name=f"p{sequence}", task_class="c", needs=needs(model=model))
+        assert isinstance(desk.decide(Command("ann", "", Delivered(sequence, post))), Accept)
+    assert "ann.p1" in desk.state.dead
+    assert "ann.p2" in desk.state.tasks
+
+
 # ---- the file
 
 
@@ -294,6 +316,21 @@ def test_a_file_of_rights_is_read_as_it_stands(tmp_path: Path) -> None:
             read_rights(path)
     with pytest.raises(ValueError, match="cannot be read"):
         read_rights(tmp_path / "none.toml")
+
+
+def test_a_new_owner_decides_the_rights_of_its_file_first(tmp_path: Path) -> None:
+    """Before what the service itself begins with. A file that has gone bad since the start changes nothing; one that is
+    bad at the start keeps the process from starting."""
+    path = tmp_path / "rights.toml"
+    path.write_text('[[rule]]\nwho = ["a1"]\nbudgets = []\n')
+    settings = LimiterSettings(rights=path)
+    first, *rest = first_of_all(LIMITER, settings, LimiterDecider().initial())
+    assert isinstance(first, SetRights)
+    assert [type(body) for body in rest] == [LoadFile]
+    path.write_text("[[rule")
+    assert [type(body) for body in first_of_all(LIMITER, settings, LimiterDecider().initial())] == [LoadFile]
+    with pytest.raises(ValidationError, match="rights"):
+        LimiterSettings(rights=path)
 
 
 BAD_RULES: list[dict[str, Any]] = [
