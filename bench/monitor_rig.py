@@ -80,7 +80,12 @@ class Rig:
         self.processes[service] = subprocess.Popen(command, env=environment, stderr=self._log)
 
     def probe(self, host: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "BURSAR_URL": self.server.url, "BURSAR_HOST": host}
+        environment = {
+            **os.environ,
+            "BURSAR_URL": self.server.url,
+            "BURSAR_HOST": host,
+            "BURSAR_TREE": str(os.getpid()),
+        }
         environment.pop("BURSAR_CREDS", None)
         command = [sys.executable, "-m", "bursar_monitor.node"]
         self.processes[host] = subprocess.Popen(command, env=environment, stderr=self._log)

@@ -86,6 +86,10 @@ def test_a_lease_is_granted_told_to_the_probe_and_released() -> None:
     (row,) = plan.reply["leases"]
     assert (row["lease"], row["agent"], row["cpu_milli"], row["weight"]) == (reply["lease"], "ann", 1_000, 100)
     assert [(one["pid"], one["started"]) for one in row["processes"]] == [(7, 9)]
+    claims = (Claim(pid=8, started=9),)
+    host.desk.must(RenewHost(id="a-0", lease=reply["lease"], processes=claims), "ann")
+    assert host.desk.state.quotas.leases[reply["lease"]].claims == ((8, 9),)
+    assert [told["host"] for told in host.desk.planned] == [HOST, HOST]
     assert host.desk.rejected(RenewHost(id="a-1", lease=reply["lease"]), "bob") == "not_yours"
     assert host.desk.rejected(ReleaseHost(id="a-2", lease=reply["lease"]), "bob") == "not_yours"
     assert host.desk.must(ReleaseHost(id="a-3", lease=reply["lease"]), "ann")["lease"] == reply["lease"]
