@@ -163,19 +163,11 @@ class Machine(RuleBasedStateMachine):
             self.truth.died(worker)
         running = tuple(self.truth.running.get(worker, ()))
         self.last_beat = self.desk.now
+        place = {"region": "eu" if worker == "w2" else None, "models": ("m",) if zone else (), "host": f"h{worker[1]}"}
         reply = self.desk.register(
-            worker,
-            WORKERS[worker],
-            session=self.sessions[worker],
-            classes=classes,
-            labels=zone,
-            running=running,
-            ram_mib=RAM,
-            batch_tokens=BATCH,
-            region="eu" if worker == "w2" else None,
-            models=("m",) if zone else (),
-            host=f"h{worker[1]}",
-        )
+            worker, WORKERS[worker], session=self.sessions[worker], classes=classes, labels=zone, running=running,
+            ram_mib=RAM, batch_tokens=BATCH, **place,
+        )  # fmt: skip
         assert set(reply["void"]) <= set(running)
         self.note()
 
@@ -246,7 +238,7 @@ class Machine(RuleBasedStateMachine):
             self.truth.stopped(worker, token)  # the process itself has ended it, whatever the answer
         outcome = self.desk.ask(body, worker)
         if how == "progress" and isinstance(outcome, Refuse):
-            self.signs[token] = self.desk.now  # of a gang it is one of several: it may be lost before
+            self.signs[token] = self.desk.now
         if how in {"yield", "checkpoint"} and isinstance(outcome, Accept):
             assert runs, f"{token} has told of a checkpoint and did not run"
             self.signs[token] = self.desk.now

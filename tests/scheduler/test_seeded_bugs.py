@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from bursar.contracts import scheduler as wire
 from bursar.kernel.bugs import switched_on
 from bursar_scheduler import bugs
-from tests.scheduler import test_blobs, test_cancelling, test_gangs
+from tests.scheduler import test_blobs, test_cancelling, test_gangs, test_gathering
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import check_history
 from tests.scheduler.test_machine import Machine
@@ -249,4 +249,4 @@ def test_seeded_bug_scheduler_gang_ends_with_its_first_is_caught() -> None:
 def test_seeded_bug_scheduler_held_for_nobody_is_caught() -> None:
     """Workers that were held for a gang that has gone stand idle while work waits."""
     with switched_on(bugs.HELD_FOR_NOBODY), pytest.raises(AssertionError, match="assigned"):
-        test_gangs.test_nobody_is_held_for_a_gang_that_cannot_begin()
+        test_gathering.test_nobody_is_held_for_a_gang_that_cannot_begin()
