@@ -215,7 +215,7 @@ def _end_attempt(state: State, task: Task, why: str) -> None:
         return
     worker = state.workers.get(task.worker)
     if worker is not None:
-        if state.board is not None and why in JUDGED:
+        if state.board is not None and why in JUDGED and (why != FINISH or state.board.regions.health):
             state.board.judged(worker, why == FINISH)
         if why in VOLUNTARY:
             worker.ended += 1

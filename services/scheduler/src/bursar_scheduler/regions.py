@@ -27,13 +27,14 @@ WHOLE: Final = 1_000_000
 
 
 class Regions:
-    """By region the latency in us, and of a million calls those that succeed; ``told``: as the placement knows it."""
+    """By region the latency in us, and ``health``: of a million calls those that succeed, where some have failed;
+    ``told``: as the placement knows it."""
 
-    __slots__ = ("_health", "_latency", "told")
+    __slots__ = ("_latency", "health", "told")
 
     def __init__(self) -> None:
         self._latency: dict[str, int] = {}
-        self._health: dict[str, int] = {}
+        self.health: dict[str, int] = {}
         self.told: dict[str, Region] = {}
 
     def measured(self, region: str, latency_us: int) -> Region | None:
@@ -42,22 +43,22 @@ class Regions:
             return None
         before = self._latency.get(region, latency_us)
         self._latency[region] = before + (latency_us - before) // LATENCY_SHARE
-        if region in self._health:
-            self._health[region] += (WHOLE - self._health[region]) // FORGOTTEN
+        if region in self.health:
+            self.health[region] += (WHOLE - self.health[region]) // FORGOTTEN
         return self._changed(region)
 
     def ended(self, region: str, is_well: bool) -> Region | None:
         """An attempt has ended there. The same."""
-        if region not in self._health:
-            if is_well or len(self._health) >= MAX_REGIONS:
+        if region not in self.health:
+            if is_well or len(self.health) >= MAX_REGIONS:
                 return None
-            self._health[region] = WHOLE
-        before = self._health[region]
-        self._health[region] = before + ((WHOLE if is_well else 0) - before) // HEALTH_SHARE
+            self.health[region] = WHOLE
+        before = self.health[region]
+        self.health[region] = before + ((WHOLE if is_well else 0) - before) // HEALTH_SHARE
         return self._changed(region)
 
     def _changed(self, region: str) -> Region | None:
-        now = Region(self._latency.get(region, 0), self._health.get(region, WHOLE) * 1_000 // WHOLE)
+        now = Region(self._latency.get(region, 0), self.health.get(region, WHOLE) * 1_000 // WHOLE)
         before = self.told.get(region, Region())
         if abs(now.reach_us - before.reach_us) <= max(LEAST_US, before.reach_us // CHANGE):
             return None
