@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from bursar.contracts.monitor_host import GroupSample, ProcessSample
 from bursar_monitor.lives import Lives
+from bursar_monitor.pools import LEASED
 
 PROC: Final = Path("/proc")
 MAX_GROUPS: Final = 64
@@ -78,6 +79,7 @@ class Processes:
         self._root = str(proc)
         self._tree = tree
         self._others: set[int] = set()
+        self._outside: set[int] = set()
         self._others_at = 0
         self._measured_at: int | None = None
         self._restless_until = 0
@@ -108,6 +110,7 @@ class Processes:
             self._others_at = now
             self._others.clear()
         self._others &= pids
+        self._outside &= pids
         for pid in list(self.alive):
             if not brief or pid not in pids:
                 self._follow(pid, pids, now)
@@ -131,23 +134,29 @@ class Processes:
             self._lives.setdefault(group, Lives()).started()
 
     def _meet(self, pid: int) -> None:
-        stat = self._stat(pid) if len(self.alive) < MAX_TRACKED else None
-        group = "" if stat is None or not self._is_below(stat.parent) else self._who(pid, stat.parent)
-        if stat is not None and not group and (pid, stat.started) in self._claims:
-            group = "leased"
-        if stat is None or not group:
+        """Somebody new: of the fleet, or one of the others."""
+        group = ""
+        stat = self._stat(pid, is_brief=True) if len(self.alive) < MAX_TRACKED else None
+        if stat is not None:
+            if self._is_below(pid, stat.parent):
+                group = self._who(pid, stat.parent)
+            if not group and (pid, stat.started) in self._claims:
+                group = LEASED
+        stat = self._stat(pid) if group else None
+        if stat is None:
             self._others.add(pid)
             return
         self.alive[pid] = Life(pid, group, stat)
         self._lives.setdefault(group, Lives()).started()
 
-    def _is_below(self, parent: int) -> bool:
+    def _is_below(self, pid: int, parent: int) -> bool:
         """Whether a process with this parent belongs to the tree that is looked at."""
         for _ in range(MAX_DEPTH if self._tree else 0):
             if parent == self._tree or parent in self.alive:
                 return True
-            stat = self._stat(parent) if parent > 1 else None
+            stat = self._stat(parent, is_brief=True) if parent > 1 and parent not in self._outside else None
             if stat is None:
+                self._outside.add(pid)
                 return False
             parent = stat.parent
         return not self._tree
@@ -172,9 +181,9 @@ class Processes:
             return group
         return self.alive[parent].group if parent in self.alive else ""
 
-    def _stat(self, pid: int, before: Stat | None = None) -> Stat | None:
+    def _stat(self, pid: int, before: Stat | None = None, *, is_brief: bool = False) -> Stat | None:
         """None for what is gone, or has ended and nobody has noticed. ``before``: what it was at the last look; what of
-        its memory is its own is only asked when that has changed."""
+        its memory is its own is only asked when that has changed, and not where ``is_brief``."""
         try:
             fields = self._read(pid, "stat", 4_096).rpartition(b")")[2].split()
             if fields[0] in {b"Z", b"X"}:
@@ -182,6 +191,8 @@ class Processes:
             started, used, resident = int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[21]) * PAGE
             if before is not None and (before.started, before.rss) == (started, resident):
                 return Stat(int(fields[1]), started, used, resident, before.own)
+            if is_brief:
+                return Stat(int(fields[1]), started, used, resident, 0)
             shared = int(self._read(pid, "statm", 256).split()[2]) * PAGE
             return Stat(int(fields[1]), started, used, resident, max(0, resident - shared))
         except (ValueError, IndexError):

@@ -121,7 +121,7 @@ class Packer:
         if self._row is not None and self._row["boot"] == row["boot"]:
             self._parts.appendleft(difference(self._row, row))
         self._row = row
-        squeeze = zlib.compressobj(level=6, zdict=WORDS)
+        squeeze = zlib.compressobj(level=6, wbits=12, memLevel=5, zdict=WORDS)
         packed = squeeze.compress(msgpack.packb([row, *self._parts])) + squeeze.flush()
         body = {"v": 1, "boot": sample.boot, "seq": sample.seq, "samples": 1 + len(self._parts), "packed": packed}
         return msgpack.packb(body)  # type: ignore[no-any-return]
