@@ -26,6 +26,7 @@ from bursar.bus.server import NatsServer
 from bursar.bus.server.system import tell_accounts
 from bursar.callout import keys as callout_keys
 from bursar.callout.keys import Found
+from bursar.callout.serving import SUBJECT as SUBJECT_ASKED
 from bursar.callout.serving import serve
 from bursar.callout.verifying import Verifier, read_issuers
 from bursar.client.errors import NoCredentials
@@ -223,11 +224,12 @@ async def site(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         verifier = Verifier(read_issuers(rules(provider, tmp_path / "issuers.toml")))
         serving = asyncio.create_task(serve([server.url], tmp_path / "callout", verifier, stop))
 
-        async def is_there() -> bool:
-            return any(one.get("name") == "callout" for one in (await server.monitor("connz?auth=1"))["connections"])
+        async def listens() -> bool:
+            found = (await server.monitor("connz?subs=1"))["connections"]
+            return any(SUBJECT_ASKED in one.get("subscriptions_list", ()) for one in found)
 
         deadline = time.monotonic() + 10
-        while not await is_there():
+        while not await listens():
             assert time.monotonic() < deadline
         monkeypatch.setenv("BURSAR_TOKEN_FILE", str(token))
         yield Site(server, home, token, provider)
@@ -275,6 +277,6 @@ async def test_a_connection_ends_with_its_token_and_comes_back_with_a_new_one(si
     site.token.write_text(site.provider.token(exp=int(time.time()) + 1))
     bus = await site.join()
     site.token.write_text(site.provider.token())
-    await eventually(lambda: bus.counters.reconnects == 1 and bus.is_connected, within=15.0)
+    await eventually(lambda: bus.counters.reconnects >= 1 and bus.is_connected, within=30.0)
     await bus.flush()
     await bus.close()

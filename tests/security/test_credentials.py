@@ -104,7 +104,7 @@ async def test_one_server_of_a_cluster_tells_the_others(tmp_path: Path) -> None:
         buses = [await joined(node, home, "a1", closed) for node in cluster.nodes]
         revoke_agent(home, "a1")
         await tell_accounts([cluster.urls[0]], home)
-        await eventually(lambda: len(closed) == 3)
+        await eventually(lambda: len(closed) == 3, within=15.0)
         for bus, node in zip(buses, cluster.nodes, strict=True):
             await bus.close()
             with pytest.raises(ConnectFailed):

@@ -19,6 +19,8 @@ from bursar.bus.identity import keys as nk
 
 ROLES: Final = ("agent", "worker", "node")
 """What a token from elsewhere can stand for."""
+SHORTEST_SECONDS: Final = 5
+"""What was let in has this time at least: it lies within the leeway that the end of a token is given."""
 CREDS: Final = "callout.creds"
 
 
@@ -61,7 +63,7 @@ class CalloutKeys:
         if isinstance(found, str):
             nats["error"] = found
         else:
-            signer, seconds = self.roles[found.role], max(1, found.until - int(time.time()))
+            signer, seconds = self.roles[found.role], max(SHORTEST_SECONDS, found.until - int(time.time()))
             nats["jwt"] = jwt.user(found.principal, user, signer, self.agents, seconds=seconds)
         return jwt.encode(user, "", nats, self.account, audience=server).encode()
 
