@@ -160,6 +160,20 @@ def test_a_host_that_is_not_heard_hands_out_nothing() -> None:
     assert host.lease(cpu_milli=1)["ok"]
 
 
+def test_a_sample_that_leaves_something_out_takes_nothing_away() -> None:
+    """The first of a probe does not know its processor: it is asked again, and limits stay as they are."""
+    host = Host()
+    assert host.lease(cpu_milli=1_000, memory_bytes=GB)["ok"]
+    before = host.limits()
+    host.extra = {"cpu": None, "memory": None, "disk": None}
+    host.seconds(3)
+    assert host.limits() == before
+    for resource in ("cpu_milli", "memory_bytes", "disk_bytes"):
+        wanted: dict[str, Any] = {resource: 1}
+        reply = host.lease(**wanted)
+        assert (reply["reason"], reply["retry_in_ms"] is None) == ("not_observed", False)
+
+
 def test_a_quota_bounds_an_agents_leases_and_gives_them_weight() -> None:
     """The most exact name counts; all its leases on the host together."""
     host = Host()

@@ -74,7 +74,7 @@ def decide_balance(state: State, command: Command, now: int, fence: Fence) -> Ou
 def _next_limits(state: State, host: str, now: int) -> list[tuple[str, list[int], list[int]]]:
     """The limits of a host's leases that should be others, and what they should be."""
     quotas = state.quotas
-    room = room_of(state, state.hosts[host])
+    room = room_of(state.hosts[host])
     names = list(quotas.by_host.get(host, ()))
     leases = [quotas.leases[name] for name in names]
     cpu_wants, memory_wants = [], []
@@ -90,8 +90,11 @@ def _next_limits(state: State, host: str, now: int) -> list[tuple[str, list[int]
         size = wanted_by(memory_want, lease.memory_held, None if known is None else known.memory_bytes, at)
         kept = 0 if seeded(GUARANTEE_FORGOTTEN) else lease.memory
         memory_wants.append(memory_want._replace(want=max(kept, size)))
-    cpu = step(room.cpu, cpu_wants, [one.cpu_held for one in leases], now, GIVE_BACK_MS["cpu"])
-    memory = step(room.memory, memory_wants, [one.memory_held for one in leases], now, GIVE_BACK_MS["memory"])
+    cpu, memory = [one.cpu_held for one in leases], [one.memory_held for one in leases]
+    if room.cpu is not None:
+        cpu = step(room.cpu, cpu_wants, cpu, now, GIVE_BACK_MS["cpu"])
+    if room.memory is not None:
+        memory = step(room.memory, memory_wants, memory, now, GIVE_BACK_MS["memory"])
     return [
         (name, list(its_cpu), list(its_memory))
         for name, one, its_cpu, its_memory in zip(names, leases, cpu, memory, strict=True)

@@ -29,7 +29,7 @@ MAX_NEW: Final = 256
 MAX_DEPTH: Final = 32
 YOUNG_MS: Final = 2_000
 AGAIN_MS: Final = 30_000
-RESTLESS_MS: Final = 20_000
+RESTLESS_MS: Final = 10_000
 """After a crash the processes are looked at more often for so long."""
 
 TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -103,8 +103,7 @@ class Processes:
         """See who is new, and who is gone. ``brief``: those that were there and are still listed are not read."""
         try:
             pids = {int(name) for name in os.listdir(self._proc) if name.isdigit()}  # noqa: PTH208 - 3x faster
-            uptime = float((self._proc / "uptime").read_text(encoding="ascii").split()[0]) * 1_000
-        except (OSError, ValueError, IndexError):
+        except OSError:
             return
         if now - self._others_at >= AGAIN_MS:
             self._others_at = now
@@ -116,6 +115,15 @@ class Processes:
                 self._follow(pid, pids, now)
         for pid in sorted(pids - self.alive.keys() - self._others)[:MAX_NEW]:
             self._meet(pid)
+        if not brief:
+            self._age()
+
+    def _age(self) -> None:
+        """How long each has run, and whose it is by now."""
+        try:
+            uptime = float((self._proc / "uptime").read_text(encoding="ascii").split()[0]) * 1_000
+        except (OSError, ValueError, IndexError):
+            return
         for life in self.alive.values():
             life.age_ms = max(0, round(uptime - life.stat.started * 1_000 / TICKS))
             self._place(life)
@@ -146,7 +154,8 @@ class Processes:
         if stat is None:
             self._others.add(pid)
             return
-        self.alive[pid] = Life(pid, group, stat)
+        self.alive[pid] = life = Life(pid, group, stat)
+        self._place(life)
         self._lives.setdefault(group, Lives()).started()
 
     def _is_below(self, pid: int, parent: int) -> bool:

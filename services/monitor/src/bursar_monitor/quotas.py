@@ -45,21 +45,21 @@ NOTHING = Refuse({})
 
 
 class Room(NamedTuple):
-    """What a host has to lease."""
+    """What a host has to lease; None: not known."""
 
-    cpu: int
-    memory: int
-    disk: int
+    cpu: int | None
+    memory: int | None
+    disk: int | None
 
 
-def room_of(state: State, view: HostView) -> Room:
-    """From its newest sample; what is not known is not there."""
+def room_of(view: HostView) -> Room:
+    """From its newest sample, which may leave something out."""
     sample = view.sample
     if sample is None:
-        return Room(0, 0, 0)
-    cpu = sample.cpu.cores * CPU_PERMILLE if sample.cpu is not None else 0
-    memory = pool_bytes("context", sample.memory.total_bytes) if sample.memory is not None else 0
-    disk = 0
+        return Room(None, None, None)
+    cpu = None if sample.cpu is None else sample.cpu.cores * CPU_PERMILLE
+    memory = None if sample.memory is None else pool_bytes("context", sample.memory.total_bytes)
+    disk = None
     if sample.disk is not None:
         leased = sum(use.disk_bytes or 0 for use in sample.leases)
         foreign = max(0, sample.disk.used_bytes - leased)
@@ -84,10 +84,10 @@ def decide_lease(state: State, command: Command, now: int, fence: Fence) -> Outc
     refused = _why_not(state, command.principal, body, view, now)
     if refused is not None or view is None:
         return refused or NOTHING
-    room, rule = room_of(state, view), state.quotas.rule_of(command.principal)
+    room, rule = room_of(view), state.quotas.rule_of(command.principal)
     here = [lease for _, lease in state.quotas.on(body.host)]
-    cpu = max(0, min(body.cpu_milli, room.cpu - sum(lease.cpu_held.at(now) for lease in here)))
-    memory = max(0, min(body.memory_bytes, room.memory - sum(lease.memory_held.at(now) for lease in here)))
+    cpu = max(0, min(body.cpu_milli, (room.cpu or 0) - sum(lease.cpu_held.at(now) for lease in here)))
+    memory = max(0, min(body.memory_bytes, (room.memory or 0) - sum(lease.memory_held.at(now) for lease in here)))
     lease = Lease(
         command.principal,
         body.host,
@@ -138,7 +138,7 @@ def _why_not(state: State, agent: str, body: HostLease, view: HostView | None, n
     if len(here) >= MAX_LEASES:
         return _refused("too_many", "", 0, _first_end(here, now), f"There are {MAX_LEASES} leases on {body.host}.")
     asked = {"cpu": body.cpu_milli, "memory": body.memory_bytes, "disk": body.disk_bytes}
-    room, rule = room_of(state, view)._asdict(), quotas.rule_of(agent)._asdict()
+    room, rule = room_of(view)._asdict(), quotas.rule_of(agent)._asdict()
     for resource, ask in asked.items():
         if not ask:
             continue
@@ -146,6 +146,8 @@ def _why_not(state: State, agent: str, body: HostLease, view: HostView | None, n
         if rule[resource] is not None and mine + ask > rule[resource]:
             text = f"{agent} may lease {rule[resource]} of {resource} on a host and has {mine}."
             return _refused("over_quota", resource, mine + ask - rule[resource], None, text)
+        if room[resource] is None:
+            return _refused("not_observed", resource, ask, SOON_MS, f"What {body.host} has of {resource} is not known.")
         if ask > room[resource]:
             return _refused("never_fits", resource, ask - room[resource], None, f"{body.host} has not so much.")
         leased = 0 if seeded(LENT_TWICE) else sum(getattr(lease, resource) for lease in here)
