@@ -43,7 +43,7 @@ log = logging.getLogger("bursar.node")
 
 GLANCES = 2
 """In so many parts the time between two looks is cut, to look at the processes alone."""
-GLANCES_RESTLESS = 5
+GLANCES_RESTLESS = 4
 """The same, for a while after one of them has crashed."""
 
 

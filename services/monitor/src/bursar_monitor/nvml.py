@@ -12,6 +12,8 @@ from typing import Any, Final
 from bursar.contracts.monitor import GpuSample
 
 MAX_GPUS: Final = 32
+AGAIN: Final = 10
+"""Each so many looks it is tried whether there is a driver, where there was none."""
 
 
 class Gpus:
@@ -20,6 +22,7 @@ class Gpus:
     def __init__(self, library: Any) -> None:
         self._nvml = library
         self._is_up = False
+        self._looks = 0
         self._names: dict[int, tuple[str | None, str]] = {}
 
     def sample(self) -> tuple[GpuSample, ...]:
@@ -37,7 +40,9 @@ class Gpus:
         self._stop()
 
     def _start(self) -> bool:
-        if self._nvml is not None and not self._is_up:
+        self._looks += 1
+        is_worth_it = bool(self._names) or self._looks % AGAIN == 1
+        if self._nvml is not None and not self._is_up and is_worth_it:
             with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlInit()
                 self._is_up = True

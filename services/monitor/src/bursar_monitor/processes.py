@@ -29,7 +29,7 @@ MAX_NEW: Final = 256
 MAX_DEPTH: Final = 32
 YOUNG_MS: Final = 2_000
 AGAIN_MS: Final = 30_000
-RESTLESS_MS: Final = 10_000
+RESTLESS_MS: Final = 5_000
 """After a crash the processes are looked at more often for so long."""
 
 TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
