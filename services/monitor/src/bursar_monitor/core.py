@@ -101,7 +101,7 @@ class MonitorDecider:
         return alerting.wake_at(state)
 
     def recover(self, state: State, now: int) -> Sequence[Event]:
-        """Nothing was granted that could be feared; what may have been missed is told again."""
+        """No lease of a host before those that may be lost are over; what may have been missed is told again."""
         return [(events.LOST, now)]
 
     def dump(self, state: State) -> Any:
