@@ -130,7 +130,7 @@ class Gpu:
         note: str = "",
         processes: Sequence[tuple[int, int]] | None = None,
         **placement: Any,
-    ) -> Leasing:
+    ) -> Leasing[GpuLease]:
         """``memory`` bytes on each of so many ``devices``: use it with ``async with``, or ``await`` it.
 
         ``model``: part of the card's name. ``labels``, ``hosts``: of the host. ``exclude``: hosts, uuids or devices
@@ -158,7 +158,7 @@ class Gpu:
             "note": note,
             **placement,
         }
-        return Leasing(self, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
+        return Leasing(self.grant, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
 
     async def status(self, host: str | None = None) -> StatusReply:
         """Devices, leases and counters; of one host or of all."""

@@ -8,10 +8,10 @@ that, so a holder that stops at the deadline never meets its successor, whatever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from bursar.client.caller import FenceKey
 from bursar.client.gpu_errors import LeaseLost
@@ -208,22 +208,33 @@ def until(sent: float, ttl_ms: int) -> float:
     return sent + ttl_ms * (1.0 - DRIFT) - 1.0
 
 
-class Leasing:
-    """What `Gpu.lease` returns: ``async with`` it for a lease that is released at the end, or ``await`` it for one that
-    you release."""
+class Releasable(Protocol):
+    """A lease of whatever kind."""
 
-    __slots__ = ("_ask", "_gpu", "_lease")
+    ended: bool
 
-    def __init__(self, gpu: Gpu, ask: Ask) -> None:
-        self._gpu = gpu
+    def release_soon(self) -> asyncio.Task[None]: ...
+
+
+Held = TypeVar("Held", bound=Releasable)
+
+
+class Leasing(Generic[Held]):
+    """What `Gpu.lease` and `Host.lease` return: ``async with`` it for a lease that is released at the end, or ``await``
+    it for one that you release. ``grant``: asks for it."""
+
+    __slots__ = ("_ask", "_grant", "_lease")
+
+    def __init__(self, grant: Callable[[Ask], Coroutine[Any, Any, Held]], ask: Ask) -> None:
+        self._grant = grant
         self._ask = ask
-        self._lease: GpuLease | None = None
+        self._lease: Held | None = None
 
-    def __await__(self) -> Generator[Any, None, GpuLease]:
-        return self._gpu.grant(self._ask).__await__()
+    def __await__(self) -> Generator[Any, None, Held]:
+        return self._grant(self._ask).__await__()
 
-    async def __aenter__(self) -> GpuLease:
-        self._lease = await self._gpu.grant(self._ask)
+    async def __aenter__(self) -> Held:
+        self._lease = await self._grant(self._ask)
         return self._lease
 
     async def __aexit__(

@@ -25,9 +25,9 @@ from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
 from bursar.client.gpu import started_at
 from bursar.client.gpu_asking import read
-from bursar.client.gpu_lease import SILENT, Ask, until
+from bursar.client.gpu_lease import SILENT, Ask, Leasing, until
 from bursar.client.host_errors import HostRefused, HostUnavailable
-from bursar.client.host_lease import HostLease, HostLeasing
+from bursar.client.host_lease import HostLease
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
 from bursar.contracts.monitor import SERVICE
@@ -84,7 +84,7 @@ class Host:
         wait: float = 0.0,
         processes: Sequence[tuple[int, int]] | None = None,
         note: str = "",
-    ) -> HostLeasing:
+    ) -> Leasing[HostLease]:
         """``cpu`` cores, ``memory`` and ``disk`` bytes, guaranteed, on ``host`` (this machine unless given): use it
         with ``async with``, or ``await`` it.
 
@@ -107,7 +107,7 @@ class Host:
             "processes": [{"pid": pid, "started": started} for pid, started in who],
             "note": note,
         }
-        return HostLeasing(self, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
+        return Leasing(self.grant, Ask(fields, min(max(wait, 0.0), MAX_WAIT)))
 
     async def close(self, timeout: float = 5.0) -> int:
         """Release what is held; returns how many releases could not be finished."""

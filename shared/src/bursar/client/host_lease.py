@@ -7,18 +7,17 @@ is guaranteed never changes; the limits do, and are those of the last renewal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from types import TracebackType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.client.gpu_errors import LeaseLost
-from bursar.client.gpu_lease import LEAVE_WITHIN, RELEASED, Ask, Lost, until
+from bursar.client.gpu_lease import RELEASED, Lost, until
 from bursar.contracts.monitor_quota import HostLeased, HostRenewed
 
 if TYPE_CHECKING:
     from bursar.client.host import Host
 
-__all__ = ["HostLease", "HostLeasing", "Limits", "Used"]
+__all__ = ["HostLease", "Limits", "Used"]
 
 CORE: Final = 1_000.0
 
@@ -127,32 +126,3 @@ class HostLease:
 
 def _limits(told: HostLeased | HostRenewed) -> Limits:
     return Limits(told.cpu_milli / CORE, told.memory_bytes, told.disk_bytes)
-
-
-class HostLeasing:
-    """What `Host.lease` returns: ``async with`` it for a lease that is released at the end, or ``await`` it for one
-    that you release."""
-
-    __slots__ = ("_ask", "_client", "_lease")
-
-    def __init__(self, client: Host, ask: Ask) -> None:
-        self._client = client
-        self._ask = ask
-        self._lease: HostLease | None = None
-
-    def __await__(self) -> Generator[Any, None, HostLease]:
-        return self._client.grant(self._ask).__await__()
-
-    async def __aenter__(self) -> HostLease:
-        self._lease = await self._client.grant(self._ask)
-        return self._lease
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is None or lease.ended:
-            return
-        releasing = lease.release_soon()
-        if kind is None:
-            await asyncio.wait((releasing,), timeout=LEAVE_WITHIN)
