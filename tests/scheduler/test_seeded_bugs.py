@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from bursar.contracts import scheduler as wire
 from bursar.kernel.bugs import switched_on
 from bursar_scheduler import bugs
-from tests.scheduler import test_blobs, test_cancelling, test_gangs, test_gathering
+from tests.scheduler import test_blobs, test_cancelling, test_filling, test_gangs, test_gathering
 from tests.scheduler.desk import Desk
 from tests.scheduler.history import check_history
 from tests.scheduler.test_machine import Machine
@@ -250,3 +250,15 @@ def test_seeded_bug_scheduler_held_for_nobody_is_caught() -> None:
     """Workers that were held for a gang that has gone stand idle while work waits."""
     with switched_on(bugs.HELD_FOR_NOBODY), pytest.raises(AssertionError, match="assigned"):
         test_gathering.test_nobody_is_held_for_a_gang_that_cannot_begin()
+
+
+def test_seeded_bug_scheduler_fillers_stay_is_caught() -> None:
+    """Chunks that were started on workers of a gang do not keep it from beginning."""
+    with switched_on(bugs.FILLERS_STAY), pytest.raises(AssertionError):
+        test_filling.test_a_proactive_chunk_runs_on_a_worker_that_is_held_and_gives_way()
+
+
+def test_seeded_bug_scheduler_fills_beyond_the_slack_is_caught() -> None:
+    """What is longer than the time until the gang begins is not started."""
+    with switched_on(bugs.FILLS_BEYOND_THE_SLACK), pytest.raises(AssertionError, match="ready"):
+        test_filling.test_a_chunk_that_does_not_fit_into_the_slack_is_not_started()

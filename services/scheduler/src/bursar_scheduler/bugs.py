@@ -22,6 +22,8 @@ GANG_ENDS_WITH_ITS_FIRST = "scheduler_gang_ends_with_its_first"
 HELD_FOR_NOBODY = "scheduler_held_for_nobody"
 BLOBS_FOR_ALL = "scheduler_blobs_for_all"
 PROGRAM_HALF_CANCELLED = "scheduler_program_half_cancelled"
+FILLERS_STAY = "scheduler_fillers_stay"
+FILLS_BEYOND_THE_SLACK = "scheduler_fills_beyond_the_slack"
 
 NAMES = (
     STALE_TOKEN_FINISHES,
@@ -42,6 +44,8 @@ NAMES = (
     HELD_FOR_NOBODY,
     BLOBS_FOR_ALL,
     PROGRAM_HALF_CANCELLED,
+    FILLERS_STAY,
+    FILLS_BEYOND_THE_SLACK,
 )
 
 declare(*NAMES)

@@ -41,6 +41,7 @@ from bursar_scheduler import (
     dispatch,
     events,
     explaining,
+    filling,
     gangs,
     graphs,
     moments,
@@ -81,6 +82,8 @@ class SchedulerDecider:
             wire.Checkpoint: yielding.decide_checkpoint,
             wire.Yield: gangs.as_one(yielding.decide_yield),
             yielding.Preempt: yielding.decide_preempt,
+            filling.Fill: filling.decide_fill,
+            filling.GiveWay: filling.decide_to_give_way,
             moving.Move: planning.decide_move,
             TakeSnapshot: proposing.decide_snapshot,
             Propose: proposing.decide_propose,
@@ -128,7 +131,8 @@ class SchedulerDecider:
 
     def due(self, state: State, now: int) -> Command | None:
         """In this order: silent workers, moments of tasks, programs that end, slots that are free, what comes after a
-        task that is over, notices, tasks with a worker, tasks for which another is to yield."""
+        task that is over, notices, tasks with a worker, fillers for workers that are held, tasks for which another is
+        to yield."""
         board = state.awake(now)
         if board.gangs or board.gathering.task is not None:
             board.gathering.look(board, now)
@@ -143,6 +147,7 @@ class SchedulerDecider:
             or workers.next_tell(board)
             or workers.next_alive(board)
             or dispatch.next_dispatch(state, now)
+            or (filling.next_of(state, board, now) if board.gathering.task is not None else None)
             or yielding.next_preempt(state, now)
             or (planning.next_move(state, board, now) if board.planner is not None else None)
         )
@@ -161,6 +166,8 @@ class SchedulerDecider:
             times.append(board.watched.look_at)
         if board.gangs and board.gathering.task is None and board.gathering.look_at is not None:
             times.append(board.gathering.look_at)
+        if board.gathering.ask_at is not None:
+            times.append(board.gathering.ask_at)
         if board.is_planned:
             times += planning.wake_at(state, board)
         return min(times) if times else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from bursar.contracts.scheduler import BANDS
@@ -287,6 +289,18 @@ class Worker:
     def fits_after(self, lane: LaneKey, token: str) -> bool:
         """The same when this attempt is over."""
         return not lane[3] or self._has(lane[3], self.taken.get(token, ()))
+
+    def fits_without(self, lane: LaneKey, tokens: Collection[str]) -> bool:
+        """Whether it has room for one more when these attempts are over, and though it is held."""
+        left = len(self.attempts) - len(tokens)
+        if left >= self.slots or left >= self.cap or self.draining or self.suspect:
+            return False
+        if not lane[3]:
+            return True
+        back = Counter[str]()
+        for token in tokens:
+            back.update(dict(self.taken.get(token, ())))
+        return self._has(lane[3], tuple(back.items()))
 
     def _has(self, demands: Demands, back: Demands) -> bool:
         if "" in self.attempts.values():
