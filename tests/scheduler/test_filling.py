@@ -196,6 +196,25 @@ def test_as_many_fillers_as_are_in_the_way_yield() -> None:
     desk.check()
 
 
+def test_no_more_workers_are_held_than_are_missing() -> None:
+    """All run chunks; one that is not needed for the gang goes to who comes next."""
+    desk = crew(4, min_run_ms=60_000)
+    chunks = [filler(desk) for _ in range(4)]
+    for task in chunks:
+        desk.start(task)
+    gang = gang_of(desk, 2)
+    wait(desk, HOLD_AFTER_MS)
+    assert [worker.held for worker in desk.state.workers.values()] == [True, True, False, False]
+    single = desk.submit()
+    desk.finish(next(task for task in chunks if desk.worker(task) == "w1"))
+    assert (desk.where(gang), desk.where(single)) == ("ready", "ready")
+    desk.finish(next(task for task in chunks if desk.where(task) == "running" and desk.worker(task) == "w2"))
+    assert desk.where(gang) == "assigned"
+    desk.finish(next(task for task in chunks if desk.where(task) == "running" and desk.worker(task) == "w4"))
+    assert desk.worker(single) == "w4"
+    desk.check()
+
+
 def begins_at(ends: list[int], chunk: int, fillers: int) -> int:
     """When a gang begins whose workers get free then, ms after it began to gather; fillers stop within a chunk."""
     desk = crew(len(ends))

@@ -81,15 +81,20 @@ class Gathering:
             self._offer_all(board)
 
     def _offer_all(self, board: Board) -> None:
+        """To the gang; who has room before who runs fillers."""
+        assert self.task is not None
+        for name in sorted(board.lane(self.task.lane).room):
+            board.note(board.workers[name])
         for worker in board.workers.values():
-            board.note(worker)
+            if not worker.held:
+                board.note(worker)
 
     def offer(self, board: Board, worker: Worker) -> None:
         """A worker may have room: hold it if the gang may have it."""
         task = self.task
         if task is None or self.is_ready:
             return
-        if not worker.held and worker.serves(task.lane) and self._could(board, worker, task):
+        if not worker.held and worker.serves(task.lane) and self._wants(board, worker, task):
             worker.held = True
             self.held[worker.name] = self.now
         if len(self.held) >= task.lane[4]:
@@ -97,6 +102,12 @@ class Gathering:
             if free >= task.lane[4]:
                 self.is_ready, self.ask_at = True, None
                 self._let_go(board)
+
+    def _wants(self, board: Board, worker: Worker, task: Task) -> bool:
+        """Whatever has room; of those with fillers no more than are missing."""
+        if worker.fits_without(task.lane, ()):
+            return True
+        return self._could(board, worker, task) and not self.has_enough(board)
 
     def _could(self, board: Board, worker: Worker, task: Task) -> bool:
         """Whether it has room, or would when its fillers have given way."""
