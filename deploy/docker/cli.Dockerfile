@@ -21,9 +21,7 @@ RUN tools/bin/pip --python /opt/bursar/bin/python3 install --no-cache-dir --no-d
       --only-binary :all: -r requirements/cli.txt
 
 FROM python:3.11-slim-bookworm
-# Certificates are made with openssl, which comes with the base image.
-RUN openssl version \
- && groupadd --gid 10001 bursar && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin bursar \
+RUN groupadd --gid 10001 bursar && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin bursar \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/bursar
 COPY --from=build /opt/bursar /opt/bursar
 ENV PATH=/opt/bursar/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BURSAR_HOME=/var/lib/bursar \

@@ -72,7 +72,7 @@ stand_in() {
   [ -f "$WORK/base.tar" ] && return
   command -v mmdebstrap >/dev/null || install mmdebstrap
   say "no base image can be pulled: making one with mmdebstrap"
-  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates,openssl \
+  mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \

@@ -1,22 +1,26 @@
 """Certificates of an installation: an authority of its own, and one certificate for each name that it signs.
 
 ``<home>/tls/ca.pem`` and ``ca.key`` are made once. The key never leaves the home; whoever has it can be anybody on the
-network, though nobody in NATS: who a principal is, its credentials say. Made by ``openssl`` (3.0 or newer), which is on
-every machine that could need this. ECDSA on P-256, since servers and clients of all ages know it.
+network, though nobody in NATS: who a principal is, its credentials say. ECDSA on P-256, since servers and clients of
+all ages know it. Fields as RFC 5280 has them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.bus.identity import keys
 from bursar.bus.identity.home import Home, HomeError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 CA_DAYS: Final = 3_650
 LEAF_DAYS: Final = 397
@@ -24,24 +28,15 @@ LEAF_DAYS: Final = 397
 _END: Final = b"-----END CERTIFICATE-----\n"
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 
-_PROFILES: Final = """
-[req]
-distinguished_name = subject
-prompt = no
-[subject]
-CN = {name}
-[authority]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-[leaf]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = {uses}
-subjectAltName = {alternatives}
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-"""
+CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""A certificate is good from so long before it was made, for machines whose clocks are slow."""
+
+
+class Signer(NamedTuple):
+    """An authority's certificate, and its key."""
+
+    cert: x509.Certificate
+    key: EllipticCurvePrivateKey
 
 
 class Certificate(NamedTuple):
@@ -62,16 +57,15 @@ def issue(home: Home, name: str, hosts: Sequence[str] = (), days: int = 0) -> Ce
     """A new certificate for ``name``, signed by the home's authority, which is made when there is none.
 
     ``hosts``: names and IPv4 addresses under which a server is reached; without them it is a client's. ``days``: how
-    long it is good for (0: `LEAF_DAYS`). Raises `HomeError` when a name cannot be, or openssl does not do it.
+    long it is good for (0: `LEAF_DAYS`). Raises `HomeError` when a name cannot be.
     """
     for one in (name, *hosts):
         check_name(one)
     directory = home.path / "tls"
     if not (directory / "ca.pem").exists():
         new_authority(home)
-    signer = ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key"))
-    made = _openssl("leaf", name, hosts, days or LEAF_DAYS, signer)
-    return made._replace(authority=(directory / "ca.pem").read_bytes())
+    cert, key = _make(name, hosts, days or LEAF_DAYS, _signer(directory))
+    return Certificate((directory / "ca.pem").read_bytes(), cert, key)
 
 
 def new_authority(home: Home) -> None:
@@ -80,11 +74,11 @@ def new_authority(home: Home) -> None:
     new one before there is anything that it has signed."""
     directory = home.path / "tls"
     keys.make_private_directory(directory)
-    made = _openssl("authority", "bursar", (), CA_DAYS)
+    cert, key = _make("bursar", (), CA_DAYS)
     before = (directory / "ca.pem").read_bytes() if (directory / "ca.pem").exists() else b""
     newest = before[: before.find(_END) + len(_END)] if _END in before else b""
-    keys.write_private(directory / "ca.key", made.key)
-    keys.write_private(directory / "ca.pem", made.cert + newest)
+    keys.write_private(directory / "ca.key", key)
+    keys.write_private(directory / "ca.pem", cert + newest)
 
 
 def write_own(home: Home, hosts: Sequence[str], days: int = 0) -> list[Path]:
@@ -122,24 +116,71 @@ def clients_of(home: Home) -> list[str]:
     return sorted(path.name for path in (home.path / "tls" / "clients").glob("*") if path.is_dir())
 
 
-def _openssl(profile: str, name: str, hosts: Sequence[str], days: int, signer: Sequence[str] = ()) -> Certificate:
-    """One certificate with its key; self-signed without a signer."""
-    with TemporaryDirectory(prefix="bursar-tls-") as directory:
-        config, cert, key = (Path(directory) / file for file in ("openssl.cnf", "cert.pem", "cert.key"))
-        uses = "serverAuth, clientAuth" if hosts else "clientAuth"
-        alternatives = ", ".join(map(_alternative, hosts or [name]))
-        config.write_text(_PROFILES.format(name=name, uses=uses, alternatives=alternatives))
-        command = ("openssl", "req", "-x509", "-new", "-config", config, "-extensions", profile, "-days", str(days))
-        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", key, "-out", cert)
-        try:
-            subprocess.run([*command, *kind, *signer], check=True, capture_output=True, text=True, timeout=30)
-            return Certificate(b"", cert.read_bytes(), key.read_bytes())
-        except FileNotFoundError:
-            raise HomeError("there is no openssl on the PATH: certificates are made with it") from None
-        except subprocess.SubprocessError as error:
-            words = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            raise HomeError(f"openssl does not make a certificate for {name}: {words[-1]}") from None
+def _signer(directory: Path) -> Signer:
+    from cryptography import x509  # noqa: PLC0415 - only who makes certificates has it
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_private_key((directory / "ca.key").read_bytes(), None)
+        cert = x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes())
+    except (ValueError, TypeError) as error:
+        raise HomeError(f"the authority in {directory} cannot be read: {error}") from None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise HomeError(f"the authority's key in {directory} is of another kind than those that Bursar makes")
+    return Signer(cert, key)
 
 
-def _alternative(host: str) -> str:
-    return f"IP:{host}" if re.fullmatch(r"[\d.]+", host) else f"DNS:{host}"
+def _make(name: str, hosts: Sequence[str], days: int, signer: Signer | None = None) -> tuple[bytes, bytes]:
+    """A certificate and its key, PEM; without a signer that of an authority."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer.cert.subject if signer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .add_extension(_uses(signs=signer is None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if signer is not None:
+        client, server = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+        about_signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+        builder = (
+            builder.add_extension(x509.ExtendedKeyUsage([server, client] if hosts else [client]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(list(map(_alternative, hosts or [name]))), critical=False)
+            .add_extension(about_signer, critical=False)
+        )
+    made = builder.sign(signer.key if signer else key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(pem), private
+
+
+def _uses(*, signs: bool) -> x509.KeyUsage:
+    from cryptography import x509  # noqa: PLC0415
+
+    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    never = dict.fromkeys((*others, "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, crl_sign=signs, **never)
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    from cryptography import x509  # noqa: PLC0415
+
+    if not re.fullmatch(r"[\d.]+", host):
+        return x509.DNSName(host)
+    try:
+        return x509.IPAddress(IPv4Address(host))
+    except ValueError:
+        raise HomeError(f"{host} cannot stand in a certificate: it is no IPv4 address") from None
