@@ -109,7 +109,7 @@ chromium:
 	} || { echo "There is no Chromium here, and it cannot be installed: apt-get install chromium" >&2; exit 1; }
 
 test-security: $(STAMP) ## who may say, hear and use what: every cell against the real server, attacks, credentials, certificates
-	$(call ring,security,-n 2 --dist loadfile -m "not slow" --reruns 1 $(SECURING))
+	$(call ring,security,-n 2 --dist loadfile -m "not slow" --reruns 1 -p tests.security.counting $(SECURING))
 
 test-containers: $(STAMP) ## every image as a container; stops, kills, partitions (installs an engine where there is none)
 	TESTCONTAINERS_RYUK_DISABLED=true sh tests/containers/engine.sh $(PYTEST) -m containers tests/containers $(ARGS)
