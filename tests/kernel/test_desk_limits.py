@@ -9,9 +9,8 @@ import pytest
 
 from bursar.contracts.base import Request as Body
 from bursar.kernel.decider import Accept, Command, Event, Fence, Outcome, Reject
-from bursar.kernel.desk import GATHER_MS, MAX_BATCH_BYTES, MAX_DECISION_BYTES, MAX_IN_A_ROW, Request, digest_of
+from bursar.kernel.desk import MAX_BATCH_BYTES, MAX_DECISION_BYTES, MAX_IN_A_ROW, Request, digest_of
 from bursar.kernel.effects import Answer, Append
-from bursar.kernel.entry import decode
 from bursar.kernel.fold import Folded, Follower
 from bursar.kernel.replica import Replica
 from tests.kernel import bench
@@ -112,31 +111,6 @@ def test_one_pump_decides_a_bounded_number_and_says_that_there_is_more() -> None
     replica.pump(1)
 
     assert len(replica.queue) == 5
-    assert replica.has_work
-
-
-def test_a_batch_takes_along_what_is_queued() -> None:
-    """One append for all that has come at once, though it is decided in several turns."""
-    replica = owner()
-    for number in range(3 * MAX_IN_A_ROW):
-        ask(replica, number, 0)
-    for _ in range(2):
-        replica.pump(1)
-        assert not [effect for effect in replica.effects if isinstance(effect, Append)]
-    replica.pump(1)
-    (append,) = [effect for effect in replica.effects if isinstance(effect, Append)]
-    assert len(decode(append.payload).decisions) == 3 * MAX_IN_A_ROW
-
-
-def test_a_batch_does_not_wait_for_a_queue_that_never_gets_short() -> None:
-    """It goes when it has gathered for as long as it may, whatever else is queued."""
-    replica = owner()
-    for number in range(5 * MAX_IN_A_ROW):
-        ask(replica, number, 0)
-    replica.pump(1)
-    replica.pump(1 + GATHER_MS)
-    (append,) = [effect for effect in replica.effects if isinstance(effect, Append)]
-    assert len(decode(append.payload).decisions) == 2 * MAX_IN_A_ROW
     assert replica.has_work
 
 

@@ -32,10 +32,6 @@ MAX_IN_A_ROW: Final = 64
 """Decisions, of whatever outcome, in one turn of the loop: a few milliseconds. Between turns the owner hears what has
 been committed, sends the answers, and starts the next append, instead of letting everybody wait for the whole queue."""
 
-GATHER_MS: Final = 5
-"""While more is queued a batch takes it along, over some turns of the loop, for at most so long. A large append costs
-the same fsync as a small one, and answers that leave together cost everybody less."""
-
 DUE_IN_A_ROW: Final = 16
 """Decisions in a turn that what has become due has for itself: a queue that never gets short must not keep leases from
 ending and those who wait in line from their turn."""

@@ -31,7 +31,7 @@ from bursar.kernel.attempt import Attempt
 from bursar.kernel.bugs import seeded
 from bursar.kernel.clock import DeciderTime
 from bursar.kernel.decider import Fence, Reject
-from bursar.kernel.desk import DUE_IN_A_ROW, GATHER_MS, MAX_IN_A_ROW, Batch, Desk, Request
+from bursar.kernel.desk import DUE_IN_A_ROW, MAX_IN_A_ROW, Batch, Desk, Request
 from bursar.kernel.effects import (
     Announce,
     Answer,
@@ -145,10 +145,7 @@ class Replica(Following, Recovering):
             self.desk.take()
 
     def _may_wait(self, batch: Batch, mono: int) -> bool:
-        """What has queued up, and is decided in the next turns of the loop, comes along. And if nobody waits for
-        anything in the batch, something urgent may come along soon."""
-        if self.has_work and self._time.at(mono) < batch.time + GATHER_MS:
-            return True
+        """Nobody waits for anything in the batch: it saves an append if something urgent comes along soon."""
         return not batch.urgent and self.desk.has_room and mono < self._patience_ends(batch, mono)
 
     def _patience_ends(self, batch: Batch, mono: int) -> int:
