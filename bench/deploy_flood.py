@@ -41,6 +41,7 @@ FLOOD: Final = 2_000
 SLICE_SECONDS: Final = 0.01
 FLOODER: Final = "flood"
 SENT: Final = "sent"
+RATE: Final = "BURSAR_PRINCIPAL_RATE"
 RATE_OF_IMAGES: Final = "500"
 """BURSAR_PRINCIPAL_RATE as the Dockerfiles have it (a test compares)."""
 
@@ -176,12 +177,29 @@ class Others:
         return waited
 
 
+@contextlib.asynccontextmanager
+async def rated() -> AsyncIterator[None]:
+    """Services that start inside have the rate of the images; whoever starts some later has not."""
+    before = os.environ.get(RATE)
+    os.environ[RATE] = before or RATE_OF_IMAGES
+    try:
+        yield
+    finally:
+        del os.environ[RATE]
+        if before is not None:
+            os.environ[RATE] = before
+
+
 async def measure(directory: Path, *, phases: int, seconds: float, rate: float = FLOOD) -> dict[str, Any]:
     """The p99 of the others (ms) without and with the flood, and the second over the first: medians over pairs of
     phases. The services run with the rate that the images have."""
     pairs: list[tuple[list[float], list[float]]] = []
-    os.environ.setdefault("BURSAR_PRINCIPAL_RATE", RATE_OF_IMAGES)
-    async with Stack(directory) as stack, Others(stack.server.url) as others, flood_of(stack.server.url, rate) as tide:
+    async with (
+        rated(),
+        Stack(directory) as stack,
+        Others(stack.server.url) as others,
+        flood_of(stack.server.url, rate) as tide,
+    ):
         await others.ask_for(1.0)
         for _ in range(phases):
             quiet = await others.ask_for(seconds)
