@@ -32,6 +32,7 @@ from bursar.client.gpu_errors import GpuRefused, GpuUnavailable
 from bursar.client.gpu_kv import GpuKv
 from bursar.client.gpu_lease import SILENT, Ask, GpuLease, Leasing, until
 from bursar.client.gpu_moves import GpuMoves
+from bursar.client.held_leases import REAP_MS, HeldLeases
 from bursar.client.notices import Notices
 from bursar.client.session import Session
 from bursar.client.time import Clock, SystemClock
@@ -45,8 +46,6 @@ DEFAULT_TTL: Final = 10.0
 MAX_WAIT: Final = 600.0
 TOO_LATE: Final = 5
 """Number of leases that may arrive too late, one after the other, before the manager counts as out of reach."""
-REAP: Final = 30_000.0
-"""Milliseconds in which the fate of an abandoned request is still looked for."""
 
 
 class Gpu:
@@ -73,8 +72,9 @@ class Gpu:
         self.cache = GpuCache(self)
         self.moves = GpuMoves(self)
         self.kv = GpuKv(self)
-        self._held: dict[str, GpuLease] = {}
-        self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._held: HeldLeases[GpuLease] = HeldLeases(
+            self.caller, self.background, lambda lease: self.renew(lease, lease.deadline)
+        )
         self._starting: asyncio.Lock | None = None
         self._notices = notices or Notices(bus)
         self._is_listening = False
@@ -94,7 +94,7 @@ class Gpu:
 
     async def close(self, timeout: float = 5.0) -> int:
         """Release what is held; returns how many releases could not be finished."""
-        for lease in list(self._held.values()):
+        for lease in list(self._held.by_id.values()):
             lease.release_soon()
         self.cache.stop()
         self.kv.stop()
@@ -112,7 +112,7 @@ class Gpu:
     @property
     def leases(self) -> tuple[GpuLease, ...]:
         """Those that were granted to this process and not released."""
-        return tuple(self._held.values())
+        return tuple(self._held.by_id.values())
 
     def lease(
         self,
@@ -143,7 +143,7 @@ class Gpu:
 
         Entering raises `GpuRefused`, `GpuUnavailable`, or another `bursar.errors.BursarError`.
         """
-        who = _own_process() if processes is None else processes
+        who = own_process() if processes is None else processes
         fields = {
             "memory": memory,
             "devices": devices,
@@ -193,7 +193,7 @@ class Gpu:
         for _ in range(TOO_LATE):
             lease, is_lost = await self._ask(ask, wait_until - self.clock.now(), deadline)
             if await self._is_good(lease, is_lost):
-                self._keeping[lease.id] = self.background.spawn(self._keep(lease))
+                self._held.keep(lease)
                 return lease
         raise GpuUnavailable("every lease came too late to be used")
 
@@ -214,7 +214,7 @@ class Gpu:
             lease = GpuLease(self, reply.body, reply.fence, deadline, dict(ask.fields))
         except (LookupError, TypeError):
             raise BadReply("the lease cannot be read") from None
-        self._held[lease.id] = lease
+        self._held.by_id[lease.id] = lease
         return lease
 
     async def _is_good(self, lease: GpuLease, is_lost: bool) -> bool:
@@ -235,35 +235,14 @@ class Gpu:
     def take(self, fields: dict[str, Any], reply: Reply) -> GpuLease:
         """A lease that was granted by another way than `lease`; it is renewed from now on."""
         lease = self._lease(Ask(fields, 0.0), reply)
-        self._keeping[lease.id] = self.background.spawn(self._keep(lease))
+        self._held.keep(lease)
         return lease
 
     def _abandon(self, call: Call, ask: Ask) -> None:
-        """Nobody waits for the answer any more; if it is a grant, it goes back."""
-        if call.was_sent:
-            self.background.spawn(self._reap(call, ask))
-        else:
-            self.caller.give_up(call)
-
-    async def _reap(self, call: Call, ask: Ask) -> None:
-        try:
-            reply = await self.caller.run(call, self.clock.now() + ask.wait * 1000.0 + REAP)
-        except BursarError:
-            self.caller.give_up(call)
-            return
-        if reply.body.get("ok") is True:
-            await self.release(self._lease(ask, reply))
+        until = self.clock.now() + ask.wait * 1000.0 + REAP_MS
+        self._held.abandon(call, until, lambda reply: self.release(self._lease(ask, reply)))
 
     # -- hold
-
-    async def _keep(self, lease: GpuLease) -> None:
-        """Renew at a third of the time to live, until the lease has ended."""
-        while lease.held:
-            try:
-                await asyncio.wait_for(lease.nudge.wait(), max(0.0, lease.left - lease.ttl * 2 / 3))
-            except TimeoutError:
-                await self.renew(lease, lease.deadline)
-        lease.lose(SILENT)
 
     async def renew(self, lease: GpuLease, deadline: float, *, tell: bool = False, old: bool = False) -> None:
         """Renew once, at most until ``deadline`` (local ms); the lease is lost if that fails. ``tell``: say who
@@ -288,22 +267,11 @@ class Gpu:
 
     async def release(self, lease: GpuLease) -> None:
         """Say that the memory is free; nobody needs to hear it once the lease has expired by itself."""
-        if lease.ended:
-            return
-        lease.ended = True
-        lease.nudge.set()
-        keeping = self._keeping.pop(lease.id, None)
-        if keeping is not None:
-            keeping.cancel()
-        try:
-            await self.caller.ask("release", {"lease": lease.id, "fence": lease.fence}, self._deadline(lease.ttl))
-        except BursarError:
-            pass  # it has ended, or will by its time
-        finally:
-            self._held.pop(lease.id, None)
+        fields = {"lease": lease.id, "fence": lease.fence}
+        await self._held.release(lease, "release", fields, self._deadline(lease.ttl))
 
     def _on_lost(self, body: dict[str, Any]) -> None:
-        lease = self._held.get(str(body.get("lease")))
+        lease = self._held.by_id.get(str(body.get("lease")))
         if lease is not None:
             lease.lose(str(body.get("reason")))
         self.kv.lose(str(body.get("lease")), str(body.get("reason")))
@@ -311,7 +279,7 @@ class Gpu:
     # -- after data loss: nothing is granted to others until all that may be held has ended
 
     def _data_was_lost(self) -> None:
-        for lease in list(self._held.values()):
+        for lease in list(self._held.by_id.values()):
             self.background.spawn(self._declare(lease))
         self.kv.look()
 
@@ -353,7 +321,8 @@ def _refused(reply: Reply) -> BursarError:
         return BadReply("the refusal cannot be read")
 
 
-def _own_process() -> list[tuple[int, int]]:
+def own_process() -> list[tuple[int, int]]:
+    """This process as (pid, start); nothing where its start is not known."""
     started = started_at(os.getpid())
     return [] if started is None else [(os.getpid(), started)]
 

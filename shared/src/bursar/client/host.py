@@ -23,9 +23,10 @@ from bursar.bus.base import Bus
 from bursar.client.background import Background
 from bursar.client.caller import Call, Caller, Reply
 from bursar.client.errors import BadReply
-from bursar.client.gpu import started_at
+from bursar.client.gpu import own_process
 from bursar.client.gpu_asking import read
 from bursar.client.gpu_lease import SILENT, Ask, Leasing, until
+from bursar.client.held_leases import REAP_MS, HeldLeases
 from bursar.client.host_errors import HostRefused, HostUnavailable
 from bursar.client.host_lease import HostLease
 from bursar.client.session import Session
@@ -42,8 +43,6 @@ WHOLE_WITHIN: Final = 20.0
 AGAIN: Final = 0.5
 LONGEST: Final = 5.0
 """Seconds between two questions of who waits."""
-REAP: Final = 30_000.0
-"""Milliseconds in which the fate of an abandoned request is still looked for."""
 
 
 class Host:
@@ -62,14 +61,13 @@ class Host:
         self.background = background or Background()
         self._patience = patience
         self._caller = Caller(bus, SERVICE, self.clock, session=session, unavailable=HostUnavailable)
-        self._held: dict[str, HostLease] = {}
-        self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._held: HeldLeases[HostLease] = HeldLeases(self._caller, self.background, self.renew)
         self._started: asyncio.Task[None] | None = None
 
     @property
     def leases(self) -> tuple[HostLease, ...]:
         """Those that were granted to this process and not released."""
-        return tuple(self._held.values())
+        return tuple(self._held.by_id.values())
 
     def lease(
         self,
@@ -95,7 +93,7 @@ class Host:
         Entering raises `HostRefused`, `HostUnavailable`, or another `bursar.errors.BursarError`.
         """
         here = host is None or host == this_host()
-        who = (_own_process() if here else []) if processes is None else processes
+        who = (own_process() if here else []) if processes is None else processes
         fields = {
             "host": host or this_host(),
             "cpu_milli": round(cpu * 1_000),
@@ -111,7 +109,7 @@ class Host:
 
     async def close(self, timeout: float = 5.0) -> int:
         """Release what is held; returns how many releases could not be finished."""
-        for lease in list(self._held.values()):
+        for lease in list(self._held.by_id.values()):
             lease.release_soon()
         unfinished = await self.background.drain(timeout)
         if self._started is not None:
@@ -124,7 +122,7 @@ class Host:
         await self._start()
         wait_until = self.clock.now() + ask.wait * 1_000.0
         lease = await self._ask_until(ask, wait_until)
-        self._keeping[lease.id] = self.background.spawn(self._keep(lease))
+        self._held.keep(lease)
         try:
             await self._whole(lease)
         except BaseException:
@@ -172,33 +170,12 @@ class Host:
     def _lease(self, ask: Ask, reply: Reply) -> HostLease:
         leased = read(HostLeased, reply.body)
         lease = HostLease(self, leased, until(reply.sent, leased.ttl_ms), dict(ask.fields))
-        self._held[lease.id] = lease
+        self._held.by_id[lease.id] = lease
         return lease
 
     def _abandon(self, call: Call, ask: Ask) -> None:
-        """Nobody waits for the answer any more; if it is a grant, it goes back."""
-        if call.was_sent:
-            self.background.spawn(self._reap(call, ask))
-        else:
-            self._caller.give_up(call)
-
-    async def _reap(self, call: Call, ask: Ask) -> None:
-        try:
-            reply = await self._caller.run(call, self.clock.now() + REAP)
-        except BursarError:
-            self._caller.give_up(call)
-            return
-        if reply.body.get("ok") is True:
-            await self.release(self._lease(ask, reply))
-
-    async def _keep(self, lease: HostLease) -> None:
-        """Renew at a third of the time to live, until the lease has ended."""
-        while lease.held:
-            try:
-                await asyncio.wait_for(lease.nudge.wait(), max(0.0, lease.left - lease.ttl * 2 / 3))
-            except TimeoutError:
-                await self.renew(lease)
-        lease.lose(SILENT)
+        until = self.clock.now() + REAP_MS
+        self._held.abandon(call, until, lambda reply: self.release(self._lease(ask, reply)))
 
     async def renew(self, lease: HostLease, *, tell: bool = False) -> None:
         """Renew once; the lease is lost if that fails. ``tell``: say whose it is."""
@@ -219,19 +196,7 @@ class Host:
 
     async def release(self, lease: HostLease) -> None:
         """Say that it is not used any more; nobody needs to hear it once it has expired by itself."""
-        if lease.ended:
-            return
-        lease.ended = True
-        lease.nudge.set()
-        keeping = self._keeping.pop(lease.id, None)
-        if keeping is not None:
-            keeping.cancel()
-        try:
-            await self._caller.ask("host-release", {"lease": lease.id}, self._deadline())
-        except BursarError:
-            pass  # it has ended, or will by its time
-        finally:
-            self._held.pop(lease.id, None)
+        await self._held.release(lease, "host-release", {"lease": lease.id}, self._deadline())
 
     def _deadline(self) -> float:
         return self.clock.now() + self._patience * 1_000.0
@@ -242,11 +207,6 @@ def _refused(reply: Reply) -> BursarError:
         return HostRefused(reply.body)
     except (LookupError, TypeError):
         return BadReply("the refusal cannot be read")
-
-
-def _own_process() -> list[tuple[int, int]]:
-    started = started_at(os.getpid())
-    return [] if started is None else [(os.getpid(), started)]
 
 
 def this_host() -> str:
